@@ -1,0 +1,51 @@
+# make run    set up, run the pipeline on the demo data set, query one of its songs
+# make test   set up and run the tests
+.PHONY: setup run test lint format bench lock
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONHASHSEED := 0
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+setup: $(VENV)/.installed
+
+# The lock pins every package with its hashes. The Vamp host is compiled, so it is installed where that works
+# and left out where not: the built-in engine then computes the features.
+$(VENV)/.installed: requirements.lock requirements-vamp.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	$(UV) install --quiet --require-hashes -r requirements.lock
+	@$(UV) install --quiet --no-build-isolation --require-hashes -r requirements-vamp.lock \
+		|| echo 'note: the package "vamp" could not be built (is there a C++ compiler?); the other engines work without it'
+	@touch $@
+
+run: setup
+	dvc repro
+	@echo
+	python -m stages.query "$$(python -m stages.query --example)"
+
+test: setup
+	python -m pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: setup
+	ruff check --fix .
+	ruff format .
+
+bench: setup
+	python -m benchmarks.extract
+
+# Pin the newest versions that fit pyproject.toml (network needed). The files name no package index.
+lock:
+	$(UV) compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--extra data --extra dev -o requirements.lock pyproject.toml
+	echo 'vamp>=1.1' | $(UV) compile --quiet --universal --generate-hashes --no-header --no-annotate --no-deps -o requirements-vamp.lock -

@@ -1,0 +1,1 @@
+"""Audio: everything that touches an audio file goes through ffmpeg here."""

@@ -1,0 +1,194 @@
+"""ffmpeg as a subprocess: find it, decode any audio file with it, and say why when it cannot.
+
+Files are treated as hostile: ffmpeg may read only the one file it is given (no playlist, URL or device that the
+file names), only audio streams are decoded, and arguments are passed as a list.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import ffmpeg
+import numpy as np
+import numpy.typing as npt
+
+from stages.errors import AudioError
+
+log = logging.getLogger(__name__)
+
+# Demuxers that read audio out of the one file they are given. Left out on purpose: everything that follows
+# names found inside a file (hls, concat, dash, sdp, rtsp, imf, ...), images, raw and subtitle formats.
+DEMUXERS = (
+    "aa aac ac3 aiff amr amrnb amrwb ape apc asf au avi caf dsf dts dtshd eac3 flac flv iff ircam kux "
+    "libopenmpt libgme lrc matroska,webm mlp mmf mov,mp4,m4a,3gp,3g2,mj2 mp3 mpc mpc8 mpeg mpegts mxf nistsphere "
+    "nut ogg oma paf pvf qcp rm rso sbc shn sol sox spdif svx swf tak truehd tta voc vqf w64 wav wsaud wv xa xwma"
+).replace(" ", ",")
+READ_BYTES = 1 << 20
+
+
+@functools.cache
+def executable() -> str:
+    """Return the path of ffmpeg: the one on PATH, or else the one in imageio-ffmpeg's wheel.
+
+    Raises
+    ------
+    AudioError
+        If there is neither.
+    """
+    found = shutil.which("ffmpeg")
+    if found:
+        return found
+    import imageio_ffmpeg
+
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise AudioError("ffmpeg is not here: install it, or the package imageio-ffmpeg") from error
+
+
+def stream_pcm(
+    path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None
+) -> Iterator[npt.NDArray[np.int16]]:
+    """Decode the first audio stream of a file to mono at `sample_rate`, block by block.
+
+    Parameters
+    ----------
+    path : Path
+        Any file that ffmpeg reads.
+    sample_rate : int
+        Hz; ffmpeg's resampler is used where the file's rate differs.
+    start, duration : float
+        Seconds to skip, and seconds to decode after that (None: to the end).
+
+    Yields
+    ------
+    npt.NDArray[np.int16] [shape=(n,)]
+        Samples, PCM 16 bit; concatenated they are the signal.
+
+    Raises
+    ------
+    AudioError
+        If the file is not there, ffmpeg cannot decode it to its end, or it holds no audio.
+    """
+    output = {"format": "s16le", "acodec": "pcm_s16le", "ac": 1, "ar": sample_rate}
+    n_bytes = 0
+    rest = b""
+    for data in _run(path, output, start=start, duration=duration):
+        data = rest + data
+        whole = len(data) - len(data) % 2
+        rest = data[whole:]
+        n_bytes += whole
+        yield np.frombuffer(data[:whole], dtype="<i2")
+    if not n_bytes:
+        raise AudioError(f"{path}: holds no audio" + (f" after {start:g} s" if start else ""))
+
+
+def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
+    """Decode a file at its own sample rate, mixed to mono as sonic-annotator does.
+
+    Returns
+    -------
+    sample_rate : int
+        Hz.
+    blocks : iterator of npt.NDArray[np.float32] [shape=(n,)]
+        Consecutive samples. Full scale is 1.0; each channel is clipped to [-1, 1], the mix is their arithmetic mean.
+
+    Raises
+    ------
+    AudioError
+        As `stream_pcm`; also while the blocks are read.
+    """
+    parts = _run(path, {"format": "wav", "acodec": "pcm_f32le", "bitexact": None})
+    head = b""
+    while (layout := _parse_wav_header(head)) is None:
+        if not (part := next(parts, b"")):
+            raise AudioError(f"{path}: holds no audio")
+        head += part
+    n_channels, sample_rate, offset = layout
+    return sample_rate, _mono_blocks(path, itertools.chain([head[offset:]], parts), n_channels)
+
+
+def _mono_blocks(path: Path, parts: Iterator[bytes], n_channels: int) -> Iterator[npt.NDArray[np.float32]]:
+    rest = b""
+    empty = True
+    for part in parts:
+        data = rest + part
+        whole = len(data) - len(data) % (4 * n_channels)
+        rest = data[whole:]
+        samples = np.frombuffer(data[:whole], dtype="<f4").reshape(-1, n_channels)
+        empty = empty and not len(samples)
+        yield np.clip(samples, -1.0, 1.0).sum(axis=1, dtype=np.float32) / np.float32(n_channels)
+    if empty:
+        raise AudioError(f"{path}: holds no audio")
+
+
+def _run(
+    path: Path, output: dict[str, object], *, start: float = 0.0, duration: float | None = None
+) -> Iterator[bytes]:
+    """Yield what ffmpeg writes to its standard output for one input file."""
+    if not path.is_file():
+        raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
+    # 'file:' keeps names with ':' or a leading '-' from being taken for a protocol or an option.
+    source = ffmpeg.input(
+        f"file:{path}",
+        protocol_whitelist="file",
+        format_whitelist=DEMUXERS,
+        **({"ss": start} if start else {}),
+    )
+    stream = ffmpeg.output(
+        source["a:0"], "pipe:", vn=None, sn=None, dn=None, **output, **({"t": duration} if duration else {})
+    ).global_args("-hide_banner", "-nostdin", "-loglevel", "error")
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            stream.compile(cmd=executable()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+        )
+        assert process.stdout is not None
+        try:
+            while data := process.stdout.read(READ_BYTES):
+                yield data
+            status = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+        reasons = _reasons(errors)
+    if status:
+        raise AudioError(f"{path}: cannot be decoded ({reasons[-1] if reasons else f'ffmpeg exit {status}'})")
+    if reasons:
+        log.warning("%s: decoded, with damaged parts (%s)", path, reasons[0])
+
+
+def _reasons(stream: IO[bytes]) -> list[str]:
+    """Return ffmpeg's messages in order, without addresses, without the ones that only repeat the outcome."""
+    stream.seek(0)
+    lines = stream.read(1 << 16).decode("utf-8", errors="replace").splitlines()
+    cleaned = (re.sub(r"^(\[[^\]]*\] *)+", "", line).strip() for line in lines)
+    return [
+        line
+        for line in cleaned
+        if line and not line.startswith(("Error opening input file", "Conversion failed"))
+    ]
+
+
+def _parse_wav_header(data: bytes) -> tuple[int, int, int] | None:
+    """Return channels, sample rate and where the samples start, or None if the header is not complete."""
+    offset = 12
+    n_channels = sample_rate = 0
+    while offset + 8 <= len(data):
+        name, size = data[offset : offset + 4], struct.unpack_from("<I", data, offset + 4)[0]
+        if name == b"data":
+            return n_channels, sample_rate, offset + 8
+        if name == b"fmt " and offset + 18 <= len(data):
+            n_channels, sample_rate = struct.unpack_from("<HI", data, offset + 10)
+        offset += 8 + size + size % 2
+    return None

@@ -1,0 +1,1 @@
+"""Features: the transform table, the engines that compute them, the CSV and the vectors."""

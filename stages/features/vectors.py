@@ -1,0 +1,184 @@
+"""pickled_vectors/: features and labels as NumPy arrays in pickles, under the names the first pipeline gave them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from stages import files
+from stages.errors import VectorError
+from stages.features.transforms import TRANSFORMS, Transform
+
+Side = Literal["train", "test"]
+_VECTOR_NAMES = {"train": "training_vector", "test": "evaluation_training_vector"}
+_LABEL_NAMES = {"train": "label", "test": "evaluation_label"}
+_SIDE_KEYS = {"train": "training", "test": "evaluation"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting that changes a feature vector. Vectors and models made with different ones do not go together."""
+
+    sample_rate: int  # Hz
+    chunk_seconds: float
+    min_seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings with the transform table and the fingerprint of it all, ready for JSON."""
+        described = {**asdict(self), "transforms": [asdict(t) for t in TRANSFORMS.values()]}
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return {**described, "fingerprint": digest}
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSet:
+    """One side of the data set, as models take it."""
+
+    inputs: dict[str, npt.NDArray[np.float32]]  # by feature, shape (chunks, frames, columns)
+    labels: npt.NDArray[np.int64]  # shape (chunks,), positions in `genres`
+    songs: list[str]  # of each chunk, "<genre>/<song>"
+    genres: list[str]
+
+
+class VectorWriter:
+    """Writes the vectors of one feature and side chunk by chunk, in bounded memory. A context manager."""
+
+    def __init__(self, folder: Path, transform: Transform, side: Side, n_chunks: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"{transform.feature}_{_VECTOR_NAMES[side]}.pickle"
+        self._scratch = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed in __exit__)
+        self._vectors: npt.NDArray[np.float32] | None = None
+        self._n_chunks = n_chunks
+        self._n_added = 0
+
+    def __enter__(self) -> VectorWriter:
+        return self
+
+    def add(self, vector: npt.NDArray[np.float32], name: str) -> None:
+        """Add the vector [shape=(frames, columns)] of the next chunk, `name` in messages.
+
+        Raises
+        ------
+        VectorError
+            If its shape is not that of the first chunk.
+        """
+        if self._vectors is None:
+            shape = (self._n_chunks, *vector.shape)
+            self._vectors = np.memmap(self._scratch, dtype=np.float32, mode="w+", shape=shape)
+        if vector.shape != self._vectors.shape[1:]:
+            raise VectorError(f"{name} has shape {vector.shape}, the chunks before it {self._vectors.shape[1:]}")
+        self._vectors[self._n_added] = vector
+        self._n_added += 1
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                if self._vectors is None or self._n_added != self._n_chunks:
+                    raise VectorError(f"{self._path}: {self._n_added} of {self._n_chunks} chunks were added")
+                _dump(self._path, np.asarray(self._vectors))
+        finally:
+            self._vectors = None
+            self._scratch.close()
+
+
+def write_labels(folder: Path, transform: Transform, side: Side, labels: Sequence[int], n_genres: int) -> None:
+    """Write the one-hot labels, float32 [shape=(chunks, genres)], of one feature and side."""
+    one_hot = np.eye(n_genres, dtype=np.float32)[np.asarray(labels, dtype=np.int64)]
+    _dump(folder / f"{transform.feature}_{_LABEL_NAMES[side]}.pickle", one_hot)
+
+
+def write_names(folder: Path, genres: Sequence[str], songs: dict[Side, list[str]], settings: Settings) -> None:
+    """Write genres.json (label order), songs.json (the song of each row) and settings.json."""
+    files.write_json(folder / "genres.json", list(genres))
+    files.write_json(folder / "songs.json", {_SIDE_KEYS[side]: names for side, names in songs.items()})
+    files.write_json(folder / "settings.json", settings.as_dict())
+
+
+def read(folder: Path, side: Side, features: Iterable[str] = tuple(TRANSFORMS)) -> VectorSet:
+    """Read one side of the data set.
+
+    Raises
+    ------
+    VectorError
+        If a file is missing or damaged, or the files do not belong together.
+    """
+    genres: list[str] = _read_json(folder / "genres.json")
+    songs: list[str] = _read_json(folder / "songs.json")[_SIDE_KEYS[side]]
+    inputs = {}
+    labels: npt.NDArray[np.int64] | None = None
+    for feature in features:
+        inputs[feature] = read_pickle(folder / f"{feature}_{_VECTOR_NAMES[side]}.pickle")
+        one_hot = read_pickle(folder / f"{feature}_{_LABEL_NAMES[side]}.pickle")
+        if len(inputs[feature]) != len(songs) or one_hot.shape != (len(songs), len(genres)):
+            raise VectorError(f"{folder}: the {side} vectors of {feature} do not fit songs.json and genres.json")
+        labels = one_hot.argmax(axis=1)
+    if labels is None:
+        raise VectorError("no feature was asked for")
+    return VectorSet(inputs, labels, songs, genres)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read settings.json as `Settings.as_dict` made it."""
+    settings: dict[str, Any] = _read_json(folder / "settings.json")
+    return settings
+
+
+def read_pickle(path: Path) -> npt.NDArray[np.float32]:
+    """Read a pickle that holds one float32 array and nothing else; no other class or function is ever loaded.
+
+    Raises
+    ------
+    VectorError
+        If the file is missing, damaged or holds anything else.
+    """
+    try:
+        with path.open("rb") as stream:
+            value = _ArrayUnpickler(stream).load()
+    except FileNotFoundError:
+        raise VectorError(f"{path} is not there: run `dvc repro vectorize`") from None
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise VectorError(f"{path} cannot be read as a NumPy array: {error}") from error
+    if type(value) is not np.ndarray or value.dtype != np.float32:
+        raise VectorError(f"{path} holds no float32 array")
+    return value
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    _ALLOWED = frozenset(
+        {
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("numpy._core.numeric", "_frombuffer"),
+            ("numpy.core.numeric", "_frombuffer"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy.core.multiarray", "_reconstruct"),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
+        return super().find_class(module, name)
+
+
+def _dump(path: Path, array: npt.NDArray[np.float32]) -> None:
+    with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
+        pickle.dump(array, stream, protocol=5)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VectorError(f"{path} is not there: run `dvc repro vectorize`") from None
+    except (OSError, ValueError) as error:
+        raise VectorError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,1 @@
+"""Models: architectures, training, the model card, prediction, the vote and the scores."""

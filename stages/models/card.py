@@ -1,0 +1,110 @@
+"""The model card: what a model needs, what it was made from, and where its four files are.
+
+A card is checked when it is loaded. A model whose features were made with other settings than this version's is
+refused, and so is one whose files do not belong together.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stages import files
+from stages.errors import ModelError
+from stages.features.vectors import Settings
+
+ARCHITECTURE_FOLDER = Path("model_architecture")
+WEIGHTS_FOLDER = Path("model_weights")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The four files of a model."""
+
+    architecture: Path  # Keras JSON
+    card: Path
+    weights: Path  # Keras HDF5
+    onnx: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a user of the model must know."""
+
+    model: str
+    architecture: str
+    genres: list[str]  # in the order of the model's outputs
+    inputs: dict[str, list[int]]  # by feature: frames, columns
+    settings: dict[str, Any]  # what changes a feature, with its fingerprint, as vectors.Settings.as_dict
+    dataset: dict[str, Any]  # name, songs and chunks trained on
+    training: dict[str, Any]  # the parameters
+    scores: dict[str, float]  # on validation songs
+    versions: dict[str, str]
+    onnx_sha256: str
+
+    @property
+    def feature_settings(self) -> Settings:
+        """The settings that a song must be cut with."""
+        return Settings(*(self.settings[key] for key in ("sample_rate", "chunk_seconds", "min_seconds")))
+
+
+def model_files(model: str, root: Path = Path()) -> ModelFiles:
+    """Return where the files of a model are."""
+    architecture, weights = root / ARCHITECTURE_FOLDER, root / WEIGHTS_FOLDER
+    return ModelFiles(
+        architecture / f"{model}_model_architecture.json",
+        architecture / f"{model}_model_card.json",
+        weights / f"{model}_model.weights.h5",
+        weights / f"{model}_model.onnx",
+    )
+
+
+def available(root: Path = Path()) -> list[str]:
+    """Return the names of the models that have a card."""
+    suffix = "_model_card.json"
+    return sorted(path.name.removesuffix(suffix) for path in (root / ARCHITECTURE_FOLDER).glob("*" + suffix))
+
+
+def write(card: Card, root: Path = Path()) -> None:
+    """Write the card of a model."""
+    files.write_json(model_files(card.model, root).card, asdict(card))
+
+
+def read(model: str, root: Path = Path()) -> Card:
+    """Read and check the card of a model.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, the card is damaged, the model's features were made with other settings than this
+        version makes, or the ONNX file is another one than the card's.
+    """
+    paths = model_files(model, root)
+    try:
+        card = Card(**json.loads(paths.card.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        known = ", ".join(available(root)) or "none"
+        raise ModelError(f"there is no model {model} (there are: {known}); `dvc repro` trains it") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{paths.card} is damaged: {error}") from error
+    _check_settings(card, paths.card)
+    if not paths.onnx.is_file():
+        raise ModelError(f"{paths.onnx} is not there: `dvc repro` makes it, `dvc pull` fetches it")
+    if files.sha256(paths.onnx) != card.onnx_sha256:
+        raise ModelError(f"{paths.onnx} is not the file that {paths.card} describes: run `dvc checkout` or `dvc repro`")
+    return card
+
+
+def _check_settings(card: Card, path: Path) -> None:
+    try:
+        ours = card.feature_settings.as_dict()
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path} is damaged: no setting {error}") from error
+    for key, value in ours.items():
+        if card.settings.get(key) != value:
+            raise ModelError(
+                f"{path}: the model was made with {key} {card.settings.get(key)}, this version computes {value};"
+                " train it again with `dvc repro`"
+            )

@@ -1,0 +1,133 @@
+"""params.yaml, validated once, as typed read-only sections.
+
+An unknown key, a missing key or a bad value raises ParamsError naming the key. Every knob stands in params.yaml with
+its comment; the classes here hold types and bounds only.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stages.errors import ParamsError
+
+PARAMS_FILE = Path("params.yaml")
+
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+ShareBelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+EngineName = Literal["auto", "sonic-annotator", "vamp", "numpy"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DatasetParams(_Section):
+    """Which data set is used."""
+
+    name: Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]
+
+
+class SplitParams(_Section):
+    """How songs become chunks, and which songs are the test set."""
+
+    sample_rate: Annotated[int, Field(ge=8_000, le=192_000)]
+    chunk_seconds: Annotated[float, Field(ge=1.0, le=600.0)]
+    min_seconds: Positive
+    test_fraction: Fraction
+    seed: Seed
+    test_list: str | None
+    train_list: str | None
+    on_error: Literal["skip", "fail"]
+
+
+class ExtractParams(_Section):
+    """Which engine computes the features."""
+
+    engine: EngineName
+
+
+class TrainParams(_Section):
+    """How the models are trained: the keyword arguments of `models.training.fit`."""
+
+    architecture: Literal["conv1d", "lstm2016"]
+    epochs: Count
+    max_steps: Count
+    members: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: NotNegative
+    dropout: ShareBelowOne
+    filters: Count
+    crop: Annotated[float, Field(gt=0.0, le=1.0)]
+    level_shift: NotNegative
+    mixup: NotNegative
+    label_smoothing: ShareBelowOne
+    validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)]
+    seed: Seed
+
+
+class ParallelParams(_Section):
+    """Where the work of split and extract is done."""
+
+    workers: Count | None
+
+
+class Params(_Section):
+    """All sections of params.yaml."""
+
+    dataset: DatasetParams
+    split: SplitParams
+    extract: ExtractParams
+    train: TrainParams
+    parallel: ParallelParams
+
+
+def load(path: Path = PARAMS_FILE) -> Params:
+    """Read and validate a params file.
+
+    Raises
+    ------
+    ParamsError
+        If the file is missing or not YAML, or a key is unknown, missing or has a bad value (all are named).
+    """
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError:
+        raise ParamsError(f"{path} is not here: run the command in the project's root folder") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParamsError(f"{path} cannot be read: {error}") from error
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: " + "; ".join(_sentence(cast(Any, e)) for e in error.errors())) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2 floats: DVC writes 1e-05, which YAML 1.1 takes for a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "the file"
+    match error["type"]:
+        case "extra_forbidden":
+            return f"the key {key} is not known (misspelt?)"
+        case "missing":
+            return f"the key {key} is missing"
+        case _:
+            return f"{key} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"

@@ -1,0 +1,100 @@
+"""Train one model on the training songs and write its four files.
+
+    python -m stages.train merged
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages import files, params
+from stages.commands import run_command
+from stages.features import vectors
+from stages.models import architectures, card
+from stages.models.card import Card
+
+if TYPE_CHECKING:
+    from stages.features.vectors import VectorSet
+    from stages.models.training import Trained
+
+VECTORS = Path("pickled_vectors")
+LIVE = Path("training")
+PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "onnx", "tf2onnx")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage: pickled_vectors/ -> model_architecture/, model_weights/, training/<model>."""
+    parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__.splitlines()[0])
+    parser.add_argument("model", choices=architectures.MODELS)
+    model = parser.parse_args(argv).model
+    settings = params.load()
+    training = vectors.read(VECTORS, "train", architectures.MODELS[model])
+    from dvclive import Live
+    from dvclive.keras import DVCLiveCallback
+
+    from stages.models.training import fit
+
+    with Live(str(LIVE / model), save_dvc_exp=False, dvcyaml=None) as live:
+        trained = fit(
+            training.inputs,
+            training.labels,
+            training.songs,
+            model=model,
+            n_genres=len(training.genres),
+            callbacks=[DVCLiveCallback(live=live)],
+            **settings.train.model_dump(),
+        )
+    _write(model, trained, training, settings)
+    right = f"{trained.validation_accuracy:.1%} of the validation chunks right"
+    print(f"train: {model}: {len(training.labels)} chunks of {len(set(training.songs))} songs, {right}")
+    return 0
+
+
+def _write(model: str, trained: Trained, training: VectorSet, settings: params.Params) -> None:
+    """Write architecture, weights, ONNX and card."""
+    paths = card.model_files(model)
+    files.write_text(paths.architecture, trained.model.to_json(indent=2) + "\n")
+    with files.atomic_path(paths.weights) as temporary:
+        whole = temporary.with_name(temporary.name + ".weights.h5")  # Keras insists on the suffix
+        trained.model.save_weights(whole)
+        whole.replace(temporary)
+    from stages.models.export import to_onnx
+
+    files.write_bytes(paths.onnx, to_onnx(trained.model))
+    card.write(
+        Card(
+            model=model,
+            architecture=settings.train.architecture,
+            genres=training.genres,
+            inputs={feature: list(training.inputs[feature].shape[1:]) for feature in architectures.MODELS[model]},
+            settings=vectors.read_settings(VECTORS),
+            dataset={
+                "name": settings.dataset.name,
+                "songs": len(set(training.songs)),
+                "chunks": len(training.songs),
+            },
+            training=settings.train.model_dump(),
+            scores={"validation_accuracy": round(trained.validation_accuracy, 6), "temperature": trained.temperature},
+            versions=_versions(),
+            onnx_sha256=files.sha256(paths.onnx),
+        )
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    run_command(main)
