@@ -6,19 +6,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from stages import files, params
 from stages.commands import run_command
 from stages.features import vectors
-from stages.models import architectures, card
+from stages.models import architectures, backend, card
 from stages.models.card import Card
 
 if TYPE_CHECKING:
+    import keras
+
     from stages.features.vectors import VectorSet
     from stages.models.training import Trained
 
@@ -34,25 +40,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = parser.parse_args(argv).model
     settings = params.load()
     training = vectors.read(VECTORS, "train", architectures.MODELS[model])
+    backend.prepare()
     from dvclive import Live
     from dvclive.keras import DVCLiveCallback
 
     from stages.models.training import fit
 
-    with Live(str(LIVE / model), save_dvc_exp=False, dvcyaml=None) as live:
+    with Live(str(LIVE / model), save_dvc_exp=False, dvcyaml=None) as live, _progress(model, settings.train) as bar:
         trained = fit(
             training.inputs,
             training.labels,
             training.songs,
             model=model,
             n_genres=len(training.genres),
-            callbacks=[DVCLiveCallback(live=live)],
+            callbacks=[DVCLiveCallback(live=live), bar],
             **settings.train.model_dump(),
         )
     _write(model, trained, training, settings)
     right = f"{trained.validation_accuracy:.1%} of the validation chunks right"
     print(f"train: {model}: {len(training.labels)} chunks of {len(set(training.songs))} songs, {right}")
     return 0
+
+
+@contextlib.contextmanager
+def _progress(model: str, settings: params.TrainParams) -> Iterator[keras.callbacks.Callback]:
+    """Yield a callback that moves a progress bar, one step per epoch and member."""
+    import keras
+
+    total = settings.epochs * settings.members
+    with tqdm(total=total, desc=f"train {model}", unit="epoch", disable=not sys.stderr.isatty()) as bar:
+        yield keras.callbacks.LambdaCallback(on_epoch_end=lambda _epoch, _logs: bar.update())
 
 
 def _write(model: str, trained: Trained, training: VectorSet, settings: params.Params) -> None:
@@ -79,7 +96,7 @@ def _write(model: str, trained: Trained, training: VectorSet, settings: params.P
                 "chunks": len(training.songs),
             },
             training=settings.train.model_dump(),
-            scores={"validation_accuracy": round(trained.validation_accuracy, 6), "temperature": trained.temperature},
+            scores={"validation_accuracy": trained.validation_accuracy, "temperature": trained.temperature},
             versions=_versions(),
             onnx_sha256=files.sha256(paths.onnx),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def imported_files(module: str) -> set[str]:
-    """Return the files, relative to the root, that `module` and all it imports are made of (packages' __init__ apart)."""
+    """Return the files that `module` and all it imports are made of, relative to the root, without __init__ files."""
     found: set[str] = set()
     waiting = [module]
     while waiting:
@@ -46,3 +47,7 @@ def _file_of(module: str) -> str | None:
         if (ROOT / path).is_file():
             return path.as_posix()
     return None
+
+
+if __name__ == "__main__":  # python -m tests.import_graph stages.train: the lines for dvc.yaml
+    print("\n".join(f"      - {path}" for path in sorted(imported_files(sys.argv[1]))))  # noqa: T201

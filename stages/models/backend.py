@@ -1,0 +1,43 @@
+"""Keras on TensorFlow, set up before its first import: quiet, reproducible, on a GPU where there is one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+
+
+def prepare() -> None:
+    """Import TensorFlow as the backend of Keras, without its start-up chatter. Call it before `keras` is imported."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+    warnings.filterwarnings("ignore", message=".*np.object.*", category=FutureWarning)
+    with _stderr_held_back():
+        import tensorflow
+
+        tensorflow.constant(0)
+    for name in ("tensorflow", "tf2onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    """Keep what native code writes to stderr; show it only if there is an exception."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,328 @@
+"""Trains a genre model on the features of chunks: augmentation, validation songs, averaging, calibration.
+
+Made for few songs (10 to 100 per genre): every batch holds random pieces of chunks at random levels, mixed in
+pairs (Zhang et al. 2018, mixup), drawn evenly from the genres. Several networks are trained, each without
+another part of the songs, and averaged; the songs that a network has not seen calibrate the average.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.errors import VectorError
+from stages.features.transforms import MFCC
+from stages.models import architectures
+
+if TYPE_CHECKING:
+    import keras
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+Rows = npt.NDArray[np.int64]  # row numbers or labels, one per chunk
+
+LOG = logging.getLogger(__name__)
+TEMPERATURES_LOG = (math.log(0.2), math.log(5.0))  # few validation songs must not make it extreme
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained model and what its validation songs say about it."""
+
+    model: keras.Model  # raw features of whole chunks to probabilities
+    validation_songs: tuple[frozenset[str], ...]  # of each member; no other member leaves them out
+    validation_accuracy: float  # of the members on their own validation chunks; nan without validation songs
+    temperature: float  # 1 without validation songs
+    history: tuple[dict[str, float], ...]  # one row per epoch and member
+
+
+def fit(
+    inputs: Arrays,
+    labels: npt.NDArray[np.integer[Any]],
+    songs: Sequence[str],
+    *,
+    model: str,
+    architecture: str = "conv1d",
+    n_genres: int,
+    seed: int = 0,
+    members: int = 5,
+    epochs: int = 100,
+    max_steps: int = 2000,
+    batch_size: int = 16,
+    learning_rate: float = 2e-3,
+    weight_decay: float = 1e-2,
+    dropout: float = 0.4,
+    filters: int = 64,
+    crop: float = 0.5,
+    level_shift: float = 0.3,
+    mixup: float = 0.4,
+    label_smoothing: float = 0.1,
+    validation_fraction: float = 0.1,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Trained:
+    """Train a model; the same arguments on the same machine give the same weights.
+
+    Parameters
+    ----------
+    inputs
+        Raw features by name, float32 (chunks, frames, columns) each.
+    labels
+        Genre of each chunk, (chunks,), 0 to n_genres - 1.
+    songs
+        Song of each chunk.
+    model, architecture, n_genres, members, filters, dropout
+        As in `architectures.build`.
+    seed
+        Of the weights, the validation songs and the augmentation.
+    epochs
+        Passes over the chunks for each member.
+    max_steps
+        Batches for each member at most; on many chunks it ends the training before `epochs` do.
+    batch_size
+        Chunks in a batch.
+    learning_rate, weight_decay
+        Of AdamW; the rate falls to 0 along a cosine.
+    crop
+        Share of a chunk that a batch sees of it.
+    level_shift
+        Standard deviation of the random change of a chunk's level, in powers of ten of the amplitude.
+    mixup
+        Parameter of the beta distribution that pairs are mixed by; 0 switches it off.
+    label_smoothing
+        Share of the target that is spread over all genres.
+    validation_fraction
+        Share of each genre's songs that a member does not train on; 0 for none.
+    callbacks
+        Told `on_train_begin`, `on_epoch_end` (epochs counted on from member to member), `on_train_end`.
+
+    Returns
+    -------
+    Trained
+        With the model ready for prediction and export.
+
+    Raises
+    ------
+    VectorError
+        When the arrays, labels and songs do not fit together.
+    ModelError
+        As `architectures.build`.
+    """
+    import keras
+
+    genres = labels.astype(np.int64)
+    seen = _checked(inputs, genres, songs, model, n_genres)
+    keras.utils.set_random_seed(seed)
+    complete = architectures.build(
+        model,
+        architecture=architecture,
+        inputs={feature: (array.shape[1], array.shape[2]) for feature, array in seen.items()},
+        n_genres=n_genres,
+        members=members,
+        filters=filters,
+        dropout=dropout,
+    )
+    architectures.standardise(complete, seen)
+    frontend = complete.get_layer("frontend")
+    prepared = frontend.predict(seen, verbose=0)
+    augmentation = _Augmentation(batch_size, crop, level_shift, mixup, _level_direction(frontend, seen))
+    targets = np.eye(n_genres, dtype=np.float32)[genres]
+    held_out = _validation_rows(genres, songs, validation_fraction, members, np.random.default_rng(seed))
+    progress = _Progress(callbacks, complete)
+    unseen: list[npt.NDArray[np.float32]] = []
+    for i, rows in enumerate(held_out):
+        member = complete.get_layer(f"member_{i}")
+        training = np.setdiff1d(np.arange(len(genres)), rows)
+        steps = -(-len(training) // batch_size)
+        n_epochs = max(1, min(epochs, max_steps // steps))
+        rate = keras.optimizers.schedules.CosineDecay(learning_rate, n_epochs * steps)
+        member.compile(
+            optimizer=keras.optimizers.AdamW(rate, weight_decay=weight_decay),
+            loss=keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
+            metrics=["accuracy"],
+        )
+        validation = (_rows(prepared, rows), targets[rows])
+        member.fit(
+            _batches(prepared, targets, training, augmentation, np.random.default_rng((seed, i))),
+            steps_per_epoch=steps,
+            epochs=n_epochs,
+            validation_data=validation if len(rows) else None,
+            callbacks=[progress.of_member(i)],
+            shuffle=False,
+            verbose=0,
+        )
+        unseen.append(member.predict(validation[0], verbose=0) if len(rows) else targets[rows])
+    progress.end()
+    probabilities, truth = np.concatenate(unseen), genres[np.concatenate(held_out)]
+    temperature = _temperature(probabilities, truth)
+    architectures.set_temperature(complete, temperature)
+    return Trained(
+        model=complete,
+        validation_songs=tuple(frozenset(songs[row] for row in rows) for rows in held_out),
+        validation_accuracy=float(np.mean(probabilities.argmax(axis=1) == truth)) if len(truth) else math.nan,
+        temperature=temperature,
+        history=tuple(progress.history),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Augmentation:
+    batch_size: int
+    crop: float
+    level_shift: float
+    mixup: float
+    level: Mapping[str, npt.NDArray[np.float32]]  # what ten times the amplitude adds to a part's columns
+
+
+class _Progress:
+    """Passes the epochs of all members on to the callbacks as one training."""
+
+    def __init__(self, callbacks: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
+        import keras
+
+        self.history: list[dict[str, float]] = []
+        self._listeners = keras.callbacks.CallbackList(list(callbacks), model=model)
+        self._listeners.on_train_begin()
+
+    def of_member(self, member: int) -> keras.callbacks.Callback:
+        import keras
+
+        def on_epoch_end(epoch: int, logs: Mapping[str, float]) -> None:
+            row = {"member": float(member), "epoch": float(epoch), **{k: float(v) for k, v in logs.items()}}
+            self._listeners.on_epoch_end(len(self.history), dict(row))
+            self.history.append(row)
+            LOG.debug("member %d epoch %d: %s", member, epoch, row)
+
+        return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
+
+    def end(self) -> None:
+        self._listeners.on_train_end()
+
+
+def _checked(
+    inputs: Arrays, labels: Rows, songs: Sequence[str], model: str, n_genres: int
+) -> dict[str, npt.NDArray[np.float32]]:
+    """The features of the model, after a check that everything has one row per chunk."""
+    for feature, array in inputs.items():
+        if array.ndim != 3 or len(array) != len(labels):
+            raise VectorError(f"{feature}: shape {array.shape}, expected ({len(labels)}, frames, columns)")
+    if len(songs) != len(labels):
+        raise VectorError(f"{len(songs)} songs for {len(labels)} chunks: run the vectorize stage again")
+    if not len(labels) or labels.min() < 0 or labels.max() >= n_genres:
+        raise VectorError(f"labels must be 0 to {n_genres - 1}, of at least one chunk")
+    return {f: np.asarray(a, np.float32) for f, a in inputs.items() if f in architectures.MODELS.get(model, inputs)}
+
+
+def _validation_rows(
+    labels: Rows, songs: Sequence[str], fraction: float, members: int, rng: np.random.Generator
+) -> list[Rows]:
+    """Chunks that each member leaves out: whole songs, `fraction` of each genre, others for each member.
+
+    A genre always keeps a song for training, so one of a single song has none here.
+    """
+    genre_of = dict(zip(songs, labels.tolist(), strict=True))
+    left_out: list[set[str]] = [set() for _ in range(members)]
+    for genre in sorted(set(genre_of.values())):
+        of_genre = sorted(song for song, g in genre_of.items() if g == genre)
+        shuffled = [of_genre[i] for i in rng.permutation(len(of_genre))]
+        count = min(math.ceil(fraction * len(shuffled)), len(shuffled) - 1)
+        for member in range(members):
+            left_out[member].update(shuffled[(member * count + k) % len(shuffled)] for k in range(count))
+    return [np.flatnonzero([song in left for song in songs]) for left in left_out]
+
+
+def _level_direction(frontend: keras.Model, inputs: Arrays) -> dict[str, npt.NDArray[np.float32]]:
+    """What ten times the amplitude adds to each column that the frontend makes.
+
+    c0 of the MFCC is sqrt(1/40) times a sum of 40 base-10 logarithms; magnitudes are proportional to the amplitude.
+    """
+    gain = 0.1  # powers of ten: small, so that few values reach a limit
+    first = {feature: array[:1] for feature, array in inputs.items()}
+    louder = {feature: array * np.float32(10**gain) for feature, array in first.items()}
+    if MFCC.feature in first:
+        louder[MFCC.feature] = first[MFCC.feature].copy()
+        louder[MFCC.feature][..., 0] += math.sqrt(40) * gain
+    before, after = frontend.predict(first, verbose=0), frontend.predict(louder, verbose=0)
+    return {part: np.median(after[part] - before[part], axis=(0, 1)) / np.float32(gain) for part in before}
+
+
+def _batches(
+    prepared: Arrays,
+    targets: npt.NDArray[np.float32],
+    training: Rows,
+    augmentation: _Augmentation,
+    rng: np.random.Generator,
+) -> Iterator[tuple[dict[str, npt.NDArray[np.float32]], npt.NDArray[np.float32]]]:
+    """Augmented batches of the `training` chunks without end (Keras draws some ahead, so `rng` is for these alone)."""
+    order = _balanced(training, targets.argmax(axis=1), rng)
+    while True:
+        rows = np.fromiter(itertools.islice(order, augmentation.batch_size), np.int64)
+        starts = rng.random(len(rows))
+        shift = rng.normal(0, augmentation.level_shift, (len(rows), 1, 1)).astype(np.float32)
+        share, partner = _pairs(len(rows), augmentation.mixup, rng)
+        batch = {}
+        for part, frames in prepared.items():
+            crops = _crops(frames, rows, starts, augmentation.crop) + shift * augmentation.level[part]
+            batch[part] = _mixed(crops, share, partner)
+        yield batch, _mixed(targets[rows], share, partner)
+
+
+def _balanced(training: Rows, genres: Rows, rng: np.random.Generator) -> Iterator[int]:
+    """Rows without end, one of each genre in turn, so that rare genres count as much as common ones."""
+
+    def shuffled(rows: Rows) -> Iterator[int]:
+        while True:
+            yield from rng.permutation(rows).tolist()
+
+    streams = [shuffled(training[genres[training] == genre]) for genre in np.unique(genres[training])]
+    while True:
+        for i in rng.permutation(len(streams)):
+            yield next(streams[i])
+
+
+def _crops(
+    frames: npt.NDArray[np.float32], rows: Rows, starts: npt.NDArray[np.float64], crop: float
+) -> npt.NDArray[np.float32]:
+    """A piece of each row; `starts` are 0 for the first possible and 1 for the last."""
+    length = max(1, round(crop * frames.shape[1]))
+    first = np.rint(starts * (frames.shape[1] - length)).astype(int)
+    return np.stack([frames[row, i : i + length] for row, i in zip(rows, first, strict=True)])
+
+
+def _pairs(n: int, mixup: float, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], Rows]:
+    """A partner for each of `n` rows, and the share (at least half) that the row keeps of itself."""
+    if not mixup:
+        return np.ones(n, np.float32), np.arange(n)
+    share = rng.beta(mixup, mixup, n)
+    return np.maximum(share, 1 - share).astype(np.float32), rng.permutation(n)
+
+
+def _mixed(values: npt.NDArray[np.float32], share: npt.NDArray[np.float32], partner: Rows) -> npt.NDArray[np.float32]:
+    weight = share.reshape(-1, *[1] * (values.ndim - 1))
+    return weight * values + (1 - weight) * values[partner]
+
+
+def _temperature(probabilities: npt.NDArray[np.float32], truth: Rows) -> float:
+    """The temperature of the least log loss on unseen chunks; 1 where there are none."""
+    from scipy.optimize import minimize_scalar
+
+    if not len(truth):
+        return 1.0
+    logarithms = np.log(np.maximum(probabilities.astype(np.float64), architectures.MIN_PROBABILITY))
+
+    def log_loss(log_temperature: float) -> float:
+        scaled = logarithms / math.exp(log_temperature)
+        normaliser = np.log(np.exp(scaled).sum(axis=1))
+        return float(np.mean(normaliser - scaled[np.arange(len(truth)), truth]))
+
+    best = minimize_scalar(log_loss, bounds=TEMPERATURES_LOG, method="bounded")
+    return math.exp(best.x)
+
+
+def _rows(prepared: Arrays, rows: Rows) -> dict[str, npt.NDArray[np.float32]]:
+    return {part: frames[rows] for part, frames in prepared.items()}

@@ -1,0 +1,125 @@
+"""Songs of any format become chunks of equal length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.audio import chunks
+from stages.errors import AudioError
+from tests.conftest import MakeSong
+
+RATE = 22_050
+
+
+def _cut(path: Path, **options: float) -> list[chunks.Chunk]:
+    settings = {"chunk_seconds": 3.0, "min_seconds": 1.0} | options
+    return list(chunks.iterate(path, sample_rate=RATE, **settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(3.0, [3.0]), (6.0, [3.0, 3.0]), (6.9, [3.0, 3.0]), (7.5, [3.0, 3.0, 1.5]), (0.4, [0.4]), (2.9, [2.9])],
+)
+def test_a_last_piece_is_kept_if_long_enough_or_the_only_one(
+    tmp_path: Path, make_song: MakeSong, seconds: float, expected: list[float]
+) -> None:
+    found = _cut(make_song(tmp_path / "a.wav", seconds=seconds))
+    assert [chunk.seconds for chunk in found] == pytest.approx(expected, abs=1e-4)
+    assert [chunk.start_s for chunk in found] == [3.0 * i for i in range(len(expected))]
+    assert {len(chunk.samples) for chunk in found} == {3 * RATE}
+
+
+def test_a_short_piece_is_repeated_to_fill_its_chunk(tmp_path: Path, make_song: MakeSong) -> None:
+    (chunk,) = _cut(make_song(tmp_path / "a.wav", seconds=1.0, noise=0.1))
+    assert np.array_equal(chunk.samples[:RATE], chunk.samples[RATE : 2 * RATE])
+
+
+def test_the_chunks_of_a_wav_are_its_samples(tmp_path: Path, make_song: MakeSong) -> None:
+    path = make_song(tmp_path / "a.wav", seconds=6.0)
+    samples, rate = chunks.read(path)
+    assert rate == RATE
+    assert np.array_equal(np.concatenate([chunk.samples for chunk in _cut(path)]), samples)
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.flac", "a.ogg", "a.m4a", "a.opus", "a.aiff", "a.wma", "a.mka"])
+def test_every_format_is_read_and_resampled(tmp_path: Path, make_song: MakeSong, name: str) -> None:
+    path = make_song(tmp_path / name, seconds=6.0, sample_rate=48_000, channels=2)
+    found = _cut(path)
+    assert len(found) in (2, 3)  # lossy formats pad
+    spectrum = np.abs(np.fft.rfft(found[0].samples[: RATE * 2]))
+    peak_hz = float(np.argmax(spectrum)) / 2
+    assert min(abs(peak_hz - 220 * ratio) for ratio in (1.0, 1.25, 1.5)) < 2
+
+
+NAMES = [
+    "two words.wav",
+    'it\'s "quoted".wav',
+    "Überraschung ☃.wav",
+    "-y.wav",
+    "a#b.wav",
+    "http:x.wav",
+    "new\nline.wav",
+    "%03d.wav",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_file_name_is_read(tmp_path: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    make_song(tmp_path / "plain.wav").rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(_cut(Path(name))) == 2
+
+
+def test_start_and_duration_choose_a_part(tmp_path: Path, make_song: MakeSong) -> None:
+    path = make_song(tmp_path / "a.wav", seconds=9.0, noise=0.1)
+    samples, _ = chunks.read(path)
+    (chunk,) = _cut(path, start=2.0, duration=3.0)
+    assert chunk.start_s == 2.0
+    assert np.array_equal(chunk.samples, samples[2 * RATE : 5 * RATE])
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no audio\n" * 100, b"RIFF\x24\0\0\0WAVEfmt "])
+def test_what_is_no_audio_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.mp3"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"broken\.mp3"):
+        _cut(path)
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="is not there"):
+        _cut(tmp_path / "none.mp3")
+
+
+def test_a_playlist_cannot_name_another_file(tmp_path: Path, make_song: MakeSong) -> None:
+    secret = make_song(tmp_path / "secret.wav")
+    hls = f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nfile:{secret}\n#EXT-X-ENDLIST\n"
+    for name, text in (("a.mp3", hls), ("b.mp3", f"ffconcat version 1.0\nfile '{secret.name}'\n")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(AudioError, match="cannot be decoded"):
+            _cut(tmp_path / name)
+
+
+def test_a_chunk_is_read_back_as_written(tmp_path: Path) -> None:
+    samples = np.arange(-1000, 1000, dtype=np.int16)
+    chunks.write(tmp_path / "c.wav", samples, sample_rate=8000)
+    found, rate = chunks.read(tmp_path / "c.wav")
+    assert rate == 8000
+    assert np.array_equal(found, samples)
+
+
+def test_the_corrupt_files_are_answered_or_refused_by_name(shared_data: Path) -> None:
+    outcomes = {}
+    for path in sorted((shared_data / "corrupt").iterdir()):
+        try:
+            outcomes[path.name] = len(_cut(path)) > 0
+        except AudioError as error:
+            assert path.name in str(error)
+            outcomes[path.name] = False
+    assert {name for name, answered in outcomes.items() if answered} == {
+        "essentia_bad_stream_info.flac",
+        "essentia_unsupported.au",
+    }

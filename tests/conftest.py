@@ -1,0 +1,82 @@
+"""What many tests need: made audio, a project folder of their own, real music where it is."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import yaml
+
+from stages.audio.ffmpeg import executable
+
+ROOT = Path(__file__).parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+MakeSong = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def make_song() -> MakeSong:
+    """Return a function that writes a made song: a chord with a beat, in the format of the file's extension."""
+    return _make_song
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty project folder with params.yaml for short chunks, as the working directory."""
+    write_params(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Return the folder of real music, or skip."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no real music here (../shared/data)")
+    return SHARED_DATA
+
+
+def write_params(folder: Path, **changes: object) -> None:
+    """Write a params.yaml with a small data set's settings; changes are named section__key."""
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    small: dict[str, object] = {
+        "dataset__name": "tiny",
+        "split__chunk_seconds": 3.0,
+        "split__min_seconds": 1.0,
+        "extract__engine": "numpy",
+        "train__epochs": 2,
+        "train__members": 1,
+        "train__filters": 8,
+    }
+    for key, value in (small | changes).items():
+        section, name = key.split("__")
+        settings[section][name] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def _make_song(
+    path: Path,
+    *,
+    seconds: float = 4.0,
+    hz: float = 220.0,
+    noise: float = 0.01,
+    sample_rate: int = 22_050,
+    channels: int = 1,
+    seed: int = 0,
+    muxer: str | None = None,
+) -> Path:
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * sample_rate)) / sample_rate
+    chord = sum(np.sin(2 * np.pi * hz * ratio * t) for ratio in (1.0, 1.25, 1.5)) / 3
+    signal = 0.4 * chord * (0.6 + 0.4 * np.sign(np.sin(2 * np.pi * 2.0 * t))) + noise * rng.standard_normal(len(t))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples: npt.NDArray[np.int16] = (np.clip(signal, -1, 1) * 32767).astype("<i2").repeat(channels)
+    command = [executable(), "-v", "error", "-y", "-f", "s16le", "-ar", str(sample_rate), "-ac", str(channels)]
+    command += ["-i", "pipe:", *(["-f", muxer] if muxer else []), f"file:{path}"]
+    subprocess.run(command, input=samples.tobytes(), check=True)
+    return path

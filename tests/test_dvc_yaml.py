@@ -1,0 +1,53 @@
+"""dvc.yaml says the truth about what each stage depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.params import Params
+from tests.import_graph import ROOT, imported_files
+
+
+def _stages() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return, by stage name, the module it runs and its entry."""
+    found = {}
+    for path in (ROOT / "dvc.yaml", ROOT / "dataset" / "dvc.yaml"):
+        for name, stage in yaml.safe_load(path.read_text())["stages"].items():
+            words = stage["cmd"].split()
+            assert words[:2] == ["python", "-m"]
+            found[name] = (words[2], stage)
+    return found
+
+
+STAGES = _stages()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_lists_every_module_that_it_imports_and_no_other(name: str) -> None:
+    module, stage = STAGES[name]
+    listed = {dep for dep in stage["deps"] if dep.startswith("stages/")}
+    assert listed == imported_files(module)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_params_of_a_stage_exist(name: str) -> None:
+    for key in STAGES[name][1].get("params", []):
+        section, _, field = key.partition(".")
+        assert section in Params.model_fields
+        annotation = Params.model_fields[section].annotation
+        assert not field or (annotation is not None and field in annotation.model_fields)
+
+
+def test_no_module_imports_upward() -> None:
+    rooms = ["audio", "features", "models"]
+    for level, room in enumerate(rooms):
+        for path in (ROOT / "stages" / room).glob("*.py"):
+            imported = {Path(file) for file in imported_files(f"stages.{room}.{path.stem}")}
+            folders = {file.parent.name for file in imported if len(file.parts) == 3}
+            assert folders <= {*rooms[: level + 1]}, path
+            top = {file.stem for file in imported if len(file.parts) == 2}
+            assert top <= {"errors", "files", "parallel"}, path

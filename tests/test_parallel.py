@@ -1,0 +1,32 @@
+"""The same function over many items, in order, whatever fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.errors import AudioError
+from stages.parallel import run
+
+
+def _double(number: int) -> int:
+    if number == 3:
+        raise AudioError("three is broken")
+    if number == 99:
+        raise ZeroDivisionError
+    return 2 * number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_order_and_an_error_takes_only_its_own_place(workers: int) -> None:
+    results = list(run(_double, range(6), description="", workers=workers))
+    assert [str(r) if isinstance(r, AudioError) else r for r in results] == [0, 2, 4, "three is broken", 8, 10]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_defect_is_not_swallowed(workers: int) -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(run(_double, [1, 99, 2], description="", workers=workers))
+
+
+def test_no_items_is_no_work() -> None:
+    assert list(run(_double, [], description="")) == []

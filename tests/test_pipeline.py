@@ -1,0 +1,209 @@
+"""The whole of it, on a data set made here: dvc repro, what re-runs when, and the query's answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.audio import index
+from stages.features import vectors
+from stages.features.transforms import TRANSFORMS
+from stages.models import card
+from stages.models.answer import features_of
+from tests.conftest import ROOT, MakeSong, write_params
+
+GENRES = {"high": 660.0, "low": 110.0}
+N_SONGS = 4
+TRAINING = ["train@mfcc", "train@spectral_contrast", "train@merged", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
+    """Return a project in which `dvc repro` has run on a tiny data set with awkward file names and a broken song."""
+    root = tmp_path_factory.mktemp("pipeline")
+    for name in ("stages", ".dvcignore", ".gitignore", "dvc.yaml"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, root / name)
+    write_params(root)
+    names = ["plain.wav", "-dash #1.flac", "it's:café.ogg", "new\nline.mp3"]
+    for genre, hz in GENRES.items():
+        for i, name in enumerate(names):
+            make_song(root / "dataset" / "tiny" / genre / name, seconds=4.0 + 2 * i, hz=hz * (1 + 0.03 * i), seed=i)
+    (root / "dataset" / "tiny" / "low" / "broken.mp3").write_bytes(b"not audio")
+    (root / "dataset" / "tiny" / "low" / "second half.wav").write_bytes(b"RIFF")
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["git", "add", "."]):
+        _run(root, *command)
+    _run(root, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "start")
+    _run(root, "dvc", "repro", "-q")
+    return root
+
+
+def _run(root: Path, *command: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    tools = Path(sys.executable).parent
+    program = str(tools / command[0]) if (tools / command[0]).exists() else command[0]
+    environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    result = subprocess.run([program, *command[1:]], cwd=root, capture_output=True, text=True, env=environment)
+    assert result.returncode == status, result.stdout + result.stderr
+    return result
+
+
+def _query(root: Path, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    return _run(root, "python", "-m", "stages.query", *arguments, status=status)
+
+
+def _stages_run(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def test_every_chunk_comes_from_one_song_on_one_side(pipeline: Path) -> None:
+    rows = index.read(pipeline / "chunks")
+    assert {(row.genre, row.split) for row in rows} == {(g, s) for g in GENRES for s in ("train", "test")}
+    assert len({row.song_id for row in rows}) == len(GENRES) * N_SONGS
+    sides: dict[str, set[str]] = {}
+    for row in rows:
+        sides.setdefault(row.source_sha256, set()).add(row.split)
+        assert (pipeline / "chunks" / row.chunk).is_file()
+    assert all(len(found) == 1 for found in sides.values())
+    on_disk = {path.relative_to(pipeline / "chunks").as_posix() for path in (pipeline / "chunks").rglob("*.wav")}
+    assert on_disk == {row.chunk for row in rows}
+
+
+def test_the_broken_songs_are_listed_with_the_reason(pipeline: Path) -> None:
+    with (pipeline / "chunks" / "failures.csv").open(newline="") as stream:
+        failures = {Path(line["source"]).name: line["reason"] for line in csv.DictReader(stream)}
+    assert set(failures) == {"broken.mp3", "second half.wav"}
+    assert "Invalid data" in failures["broken.mp3"]
+
+
+def test_there_is_a_csv_of_every_feature_for_every_chunk(pipeline: Path) -> None:
+    for row in index.read(pipeline / "chunks"):
+        for transform in TRANSFORMS.values():
+            name = transform.csv_name(Path(row.chunk).stem)
+            assert (pipeline / "features" / transform.feature / Path(row.chunk).parent / name).is_file()
+    assert json.loads((pipeline / "features" / "extraction.json").read_text())["engine"] == "numpy"
+
+
+def test_the_vectors_follow_the_index(pipeline: Path) -> None:
+    for side in ("train", "test"):
+        found = vectors.read(pipeline / "pickled_vectors", side)  # type: ignore[arg-type]
+        rows = [row for row in index.read(pipeline / "chunks") if row.split == side]
+        assert found.songs == [row.song_id for row in rows]
+        assert [found.genres[label] for label in found.labels] == [row.genre for row in rows]
+
+
+@pytest.mark.parametrize("model", ["mfcc", "spectral_contrast", "merged"])
+def test_a_model_is_four_files_and_its_card_says_what_it_needs(pipeline: Path, model: str) -> None:
+    paths = card.model_files(model, pipeline)
+    for path in (paths.architecture, paths.card, paths.weights, paths.onnx):
+        assert path.is_file()
+    found = card.read(model, pipeline)
+    assert found.genres == sorted(GENRES)
+    assert found.settings["sample_rate"] == 22_050
+    assert found.dataset["name"] == "tiny"
+
+
+def test_a_model_whose_settings_or_files_differ_is_refused_and_says_which(pipeline: Path, tmp_path: Path) -> None:
+    for name in ("model_architecture", "model_weights"):
+        shutil.copytree(pipeline / name, tmp_path / name)
+    (tmp_path / "stages").symlink_to(pipeline / "stages")
+    path = card.model_files("mfcc", tmp_path).card
+    song = str(pipeline / "dataset" / "tiny" / "low" / "plain.wav")
+    text = path.read_text()
+    path.write_text(text.replace('"step": 1024', '"step": 512'))
+    assert "transforms" in _query(tmp_path, song, "--model", "mfcc", status=1).stderr
+    path.write_text(text)
+    onnx = card.model_files("mfcc", tmp_path).onnx
+    onnx.write_bytes(onnx.read_bytes()[:-1])
+    assert "mfcc_model.onnx is not the file" in _query(tmp_path, song, "--model", "mfcc", status=1).stderr
+    path.unlink()
+    error = _query(tmp_path, song, "--model", "mfcc", status=1).stderr
+    assert "there is no model mfcc (there are: merged, spectral_contrast)" in error
+
+
+def test_the_metrics_are_those_of_the_predictions(pipeline: Path) -> None:
+    metrics = json.loads((pipeline / "evaluation" / "metrics.json").read_text())
+    assert set(metrics) == {"mfcc", "spectral_contrast", "merged"}
+    with (pipeline / "evaluation" / "merged" / "predictions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    right = np.mean([row["actual"] == row["predicted"] for row in rows])
+    assert metrics["merged"]["song_accuracy"] == pytest.approx(right)
+    assert (pipeline / "evaluation" / "merged" / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_features_of_a_query_are_those_of_the_dag(pipeline: Path) -> None:
+    side = vectors.read(pipeline / "pickled_vectors", "train")
+    rows = [row for row in index.read(pipeline / "chunks") if row.split == "train"]
+    settings = card.read("merged", pipeline).feature_settings
+    source = rows[0].source
+    expected = [position for position, row in enumerate(rows) if row.source == source]
+    found = list(features_of(pipeline / source, settings))
+    assert len(found) == len(expected)
+    for (chunk, features), position in zip(found, expected, strict=True):
+        assert chunk.start_s == rows[position].start_s
+        for feature, values in features.items():
+            np.testing.assert_allclose(values, side.inputs[feature][position], rtol=1e-5, atol=1e-5)
+
+
+def test_the_predictions_of_a_query_are_those_of_evaluate(pipeline: Path) -> None:
+    rows = [row for row in index.read(pipeline / "chunks") if row.split == "test"]
+    sources = sorted({row.source for row in rows})
+    answers = json.loads(_query(pipeline, "--format", "json", *sources).stdout)
+    with (pipeline / "evaluation" / "merged" / "predictions.csv").open(newline="") as stream:
+        evaluated = {line["song"]: line for line in csv.DictReader(stream)}
+    songs = {row.source: row.song_id for row in rows}
+    assert [answer["file"] for answer in answers] == sources
+    for answer in answers:
+        line = evaluated[songs[answer["file"]]]
+        assert answer["genre"] == line["predicted"]
+        assert answer["confidence"] == pytest.approx(float(line["confidence"]), abs=1e-4)
+
+
+def test_a_query_answers_in_every_format(pipeline: Path) -> None:
+    song = "dataset/tiny/low/plain.wav"
+    answer = json.loads(_query(pipeline, song, "--format", "json").stdout)
+    assert set(answer) == {"file", "duration", "model", "genre", "confidence", "votes", "vector", "chunks"}
+    assert json.loads(_query(pipeline, song, "--format", "jsonl").stdout) == answer
+    rows = list(csv.DictReader(_query(pipeline, song, "--format", "csv").stdout.splitlines()))
+    assert {row["song_genre"] for row in rows} == {answer["genre"]}
+    assert [float(row["end"]) for row in rows] == [chunk["end"] for chunk in answer["chunks"]] == [3.0, 4.0]
+    last = _query(pipeline, song).stdout.splitlines()[-1]
+    assert last.startswith(f"genre: {answer['genre']} ({max(answer['votes'].values())} of 2 chunks, ")
+    unsure = json.loads(_query(pipeline, song, "--format", "json", "--min-confidence", "1").stdout)
+    assert unsure["genre"] == "unknown"
+
+
+def test_a_folder_is_answered_song_by_song_and_a_broken_one_makes_the_exit_code_1(pipeline: Path) -> None:
+    result = _query(pipeline, "dataset/tiny/low", "--format", "jsonl", "--model", "mfcc", status=1)
+    assert len(result.stdout.splitlines()) == N_SONGS
+    assert "broken.mp3" in result.stderr and "second half.wav" in result.stderr
+
+
+def test_a_query_never_imports_tensorflow(pipeline: Path) -> None:
+    code = (
+        "import sys; from stages import query; status = query.main(sys.argv[1:]);"
+        "heavy = {'tensorflow', 'keras', 'pandas', 'sklearn', 'matplotlib', 'dvc'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else status)"
+    )
+    _run(pipeline, "python", "-c", code, "dataset/tiny/low/plain.wav")
+
+
+def test_what_runs_again_is_what_a_change_touches(pipeline: Path) -> None:
+    assert "up to date" in _run(pipeline, "dvc", "repro").stdout
+    before = (pipeline / "params.yaml").read_text()
+    (pipeline / "params.yaml").write_text(before.replace("epochs: 2", "epochs: 1"))
+    assert _stages_run(_run(pipeline, "dvc", "repro").stdout) == TRAINING
+    (pipeline / "params.yaml").write_text(before)
+    back = _run(pipeline, "dvc", "repro").stdout
+    assert _stages_run(back) == []
+    assert back.count("is cached - skipping run") == len(TRAINING)
