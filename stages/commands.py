@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
 
 from stages.errors import GenreError
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several equal parts of the work, for job arrays."""
+
+    number: int  # from 1
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def of(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return every count-th item, from the one that is this shard's first."""
+        return items[self.number - 1 :: self.count]
+
+
+def add_shard_option(parser: argparse.ArgumentParser) -> None:
+    """Add --shard I/N."""
+    parser.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="do part I of N and keep it in the cache, for `dvc repro` to gather"
+    )
 
 
 def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
@@ -30,3 +57,10 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     sys.exit(status)
+
+
+def _shard(text: str) -> Shard:
+    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
+    if not match or int(match[1]) > int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text} is not a part such as 3/16")
+    return Shard(int(match[1]), int(match[2]))

@@ -9,6 +9,8 @@ class GenreError(Exception):
     Commands print the message without a traceback and exit with 1.
     """
 
+    of_machine = False  # True: not an item but the machine that works on it is to blame
+
 
 class ParamsError(GenreError):
     """params.yaml (or a command's option) has an unknown key or a bad value."""
@@ -28,6 +30,12 @@ class FeatureError(GenreError):
 
 class EngineError(FeatureError):
     """A feature engine is not usable on this machine, or failed."""
+
+    of_machine = True
+
+
+class ClusterError(GenreError):
+    """The Dask cluster cannot be reached, or one of its workers cannot work."""
 
 
 class VectorError(GenreError):

@@ -1,6 +1,6 @@
 """Score the trained models on the test songs, through the same ONNX files that query uses.
 
-    python -m stages.evaluate
+python -m stages.evaluate
 """
 
 from __future__ import annotations

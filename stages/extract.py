@@ -1,24 +1,25 @@
 """Compute the features of all chunks, as the CSV files that sonic-annotator writes.
 
-    python -m stages.extract                                    all of chunks/, as the DAG does
-    python -m stages.extract a.wav b.flac --out DIR             any files, at their own sample rate
+python -m stages.extract                                    all of chunks/, as the DAG does
+python -m stages.extract --shard 3/16                       one job of an array of 16
+python -m stages.extract a.wav b.flac --out DIR             any files, at their own sample rate
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stages import files, params
 from stages.audio import index
-from stages.commands import run_command
-from stages.errors import FeatureError, GenreError
+from stages.commands import Shard, add_shard_option, run_command
+from stages.errors import EngineError, FeatureError, GenreError
 from stages.features import engines
-from stages.features.engines import Failures, Job
+from stages.features.engines import Engine, Failures, Job
 from stages.features.transforms import TRANSFORMS
 from stages.parallel import run
 
@@ -37,26 +38,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio files; none: the stage of the DAG")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the CSV files of FILE... go (default: here)")
     parser.add_argument("--engine", choices=["auto", *engines.NAMES], help="default: extract.engine of params.yaml")
+    add_shard_option(parser)
     arguments = parser.parse_args(argv)
     if arguments.files:
         return _extract_files(arguments.files, arguments.out or Path(), arguments.engine or "auto")
     if arguments.out or arguments.engine:
         parser.error("--out and --engine go with FILE...; the stage takes extract.engine from params.yaml")
-    return _extract_chunks(params.load())
+    return _extract_chunks(params.load(), arguments.shard)
 
 
-def _extract_chunks(settings: params.Params) -> int:
+def _extract_chunks(settings: params.Params, shard: Shard | None) -> int:
     rows = index.read(CHUNKS)
     engine = engines.choose(settings.extract.engine)
-    jobs = []
-    for row in rows:
-        below = Path(row.chunk).parent
-        jobs.append(Job(CHUNKS / row.chunk, {feature: FEATURES / feature / below for feature in TRANSFORMS}))
-    failures = _extract(jobs, engine.name, settings.parallel.workers)
+    jobs = [
+        Job(CHUNKS / row.chunk, {feature: FEATURES / feature / Path(row.chunk).parent for feature in TRANSFORMS})
+        for row in (shard.of(rows) if shard else rows)
+    ]
+    cache = files.Cache(files.CACHE, settings.cache.max_bytes)
+    failures = _extract(jobs, engine, settings.parallel, cache)
     if failures:
         raise FeatureError("; ".join(str(error) for error in failures.values()))
+    if shard:
+        print(f"extract: shard {shard}: {len(jobs)} chunks, engine {engine.name}; `dvc repro` gathers them")
+        return 0
     files.remove_others(FEATURES, {job.target(t) for job in jobs for t in TRANSFORMS.values()} | {RECORD})
     files.write_json(RECORD, {"engine": engine.name, "versions": engine.versions()})
+    cache.trim()
     print(f"extract: {len(jobs)} chunks, {len(TRANSFORMS)} features, engine {engine.name}")
     return 0
 
@@ -67,27 +74,61 @@ def _extract_files(paths: Sequence[Path], out: Path, engine_name: str) -> int:
     for job in jobs:
         if any(targets[job.target(t)] > 1 for t in TRANSFORMS.values()):
             raise FeatureError(f"{job.audio}: another file has the same name, their CSV files would collide in {out}/")
-    failures = _extract(jobs, engines.choose(engine_name).name, None)
+    here = params.ParallelParams(workers=None, scheduler=None)
+    failures = _extract(jobs, engines.choose(engine_name), here, None)
     for error in failures.values():
         print(f"error: {error}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _extract(jobs: Sequence[Job], engine_name: str, workers: int | None) -> Failures:
-    """Extract all jobs in batches over the cores; return the failures."""
-    size = max(1, min(MAX_BATCH, len(jobs) // 8))
-    batches = [jobs[first : first + size] for first in range(0, len(jobs), size)]
+def _extract(
+    jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParams, cache: files.Cache | None
+) -> Failures:
+    """Extract all jobs that are not in the cache, in batches over the cores; return the failures."""
+    work = _Work(engine.name, engine.versions(), cache)
+    waiting = [job for job in jobs if not work.restore(job)]
+    size = max(1, min(MAX_BATCH, len(waiting) // 8))
+    batches = [waiting[first : first + size] for first in range(0, len(waiting), size)]
     failures: Failures = {}
-    work = functools.partial(_extract_batch, engine_name=engine_name)
-    for result in run(work, batches, description="extract", unit="batch", workers=workers):
+    results = run(
+        work.do, batches, description="extract", unit="batch", workers=parallel.workers, scheduler=parallel.scheduler
+    )
+    for result in results:
         if isinstance(result, GenreError):
             raise result
         failures |= result
     return failures
 
 
-def _extract_batch(jobs: Sequence[Job], engine_name: str) -> Failures:
-    return engines.get(engine_name).extract(jobs)
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is done with a batch of jobs, wherever it is done."""
+
+    engine: str
+    versions: dict[str, str]
+    cache: files.Cache | None
+
+    def do(self, jobs: Sequence[Job]) -> Failures:
+        """Extract the jobs and keep the results in the cache."""
+        engine = engines.choose(self.engine)
+        if (found := engine.versions()) != self.versions:
+            raise EngineError(f"the engine {self.engine} has other versions here ({found}) than where the run began")
+        failures = engine.extract(jobs)
+        if self.cache is not None:
+            for job in jobs:
+                if job.audio not in failures:
+                    targets = [job.target(t) for t in TRANSFORMS.values()]
+                    self.cache.store(self._key(job), targets, self.versions)
+        return failures
+
+    def restore(self, job: Job) -> bool:
+        """Take the features of one file out of the cache; return whether they were there."""
+        targets = [job.target(t) for t in TRANSFORMS.values()]
+        return self.cache is not None and self.cache.restore(self._key(job), targets.__getitem__) is not None
+
+    def _key(self, job: Job) -> str:
+        table = [asdict(t) for t in TRANSFORMS.values()]
+        return files.cache_key("extract", self.engine, self.versions, table, files.sha256(job.audio))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Download a data set of the field through mirdata, check it, and lay it out as one folder per genre.
 
-    python -m stages.fetch gtzan-mini
+python -m stages.fetch gtzan-mini
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def _fetch(source: Source, out: Path) -> int:
         tracks = collection.load_tracks().values()
         songs = {track.track_id: Path(track.audio_path) for track in tracks}
         if missing := [name for name, path in songs.items() if not path.is_file()]:
-            raise DatasetError(f"{source.mirdata_name} ({source.version}) came without {len(missing)} songs: {missing[0]}")
+            raise DatasetError(
+                f"{source.mirdata_name} ({source.version}) came without {len(missing)} songs: {missing[0]}"
+            )
         _, damaged = collection.validate(verbose=False)
         if wrong := set(damaged.get("tracks", {})) & set(songs):
             raise DatasetError(f"{source.mirdata_name} ({source.version}): {min(wrong)} has a wrong checksum")

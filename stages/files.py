@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes and content hashes."""
+"""Files that are whole or absent: atomic writes, content hashes, and the cache of finished work."""
 
 from __future__ import annotations
 
@@ -7,11 +7,23 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import os
+import shutil
 import tempfile
-from collections.abc import Container, Iterable, Iterator
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
+
+_MANIFEST = "manifest.json"
+_UNFINISHED = "unfinished-"
+_UNFINISHED_SECONDS = 24 * 3600
+
+CACHE = Path(".cache") / "songs"
 
 
 @contextlib.contextmanager
@@ -62,6 +74,95 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Finished work by what it was made from, so that it is done once; safe for several processes at a time.
+
+    An entry is a folder of numbered files with a manifest of their sizes and SHA-256. It appears by one rename, so
+    it is whole or absent, and it is checked when it is used: a damaged entry counts as absent and is removed.
+    """
+
+    folder: Path
+    max_bytes: int
+
+    def restore(self, key: str, target: Callable[[int], Path]) -> Any | None:
+        """Copy the files of an entry to their targets; return the entry's note, or None if there is no entry.
+
+        Parameters
+        ----------
+        key : str
+            As `cache_key` makes it.
+        target : callable
+            Where the file of each number goes.
+        """
+        entry = self._entry(key)
+        try:
+            manifest = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
+            for number, digest in enumerate(manifest["sha256"]):
+                with atomic_path(target(number)) as temporary:
+                    shutil.copyfile(entry / str(number), temporary)
+                    if sha256(temporary) != digest:
+                        raise ValueError(f"{entry / str(number)} is damaged")
+            os.utime(entry)  # used now: the last to go
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("cache: %s; it is made again", error)
+            shutil.rmtree(entry, ignore_errors=True)
+            return None
+        return manifest["note"]
+
+    def store(self, key: str, paths: Sequence[Path], note: Any) -> None:
+        """Keep copies of files, and a note (anything that JSON holds, except null), as an entry.
+
+        A cache that cannot be written (a full disk, no permission) is a warning, not an error: the work is done.
+        """
+        entry = self._entry(key)
+        temporary: Path | None = None
+        try:
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=_UNFINISHED))
+            for number, path in enumerate(paths):
+                shutil.copyfile(path, temporary / str(number))
+            digests = [sha256(temporary / str(number)) for number in range(len(paths))]
+            (temporary / _MANIFEST).write_text(json.dumps({"sha256": digests, "note": note}), encoding="utf-8")
+            temporary.rename(entry)
+        except OSError as error:
+            if not entry.is_dir():  # else another process was first, with the same work
+                log.warning("cache: %s cannot be written (%s)", self.folder, error)
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def entries(self) -> list[tuple[Path, int, float]]:
+        """Return folder, bytes and time of last use of every entry, the least recently used first."""
+        found = []
+        for entry in self.folder.glob("*/*"):
+            with contextlib.suppress(OSError):  # it may go while we look
+                size = sum(file.stat().st_size for file in entry.iterdir())
+                found.append((entry, size, entry.stat().st_mtime))
+        return sorted(found, key=lambda item: (item[2], item[0]))
+
+    def trim(self) -> None:
+        """Remove unfinished entries of processes long dead, then the least recently used until `max_bytes` hold."""
+        found = self.entries()
+        total = sum(size for _, size, _ in found)
+        now = time.time()
+        for entry, size, used in found:
+            stale = entry.name.startswith(_UNFINISHED) and now - used > _UNFINISHED_SECONDS
+            if stale or (total > self.max_bytes and not entry.name.startswith(_UNFINISHED)):
+                shutil.rmtree(entry, ignore_errors=True)
+                total -= size
+
+    def _entry(self, key: str) -> Path:
+        return self.folder / key[:2] / key
+
+
+def cache_key(*parts: Any) -> str:
+    """Return one digest of everything that a result depends on (whatever JSON holds)."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def remove_others(folder: Path, kept: Container[Path]) -> None:

@@ -1,4 +1,4 @@
-"""run(function, items): the same function over many items on this machine's cores, with a progress bar."""
+"""run(function, items): the same function over many items, on this machine's cores or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import functools
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from stages.errors import GenreError
+from stages.errors import ClusterError, GenreError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,6 +27,9 @@ def run(
     description: str,
     unit: str = "song",
     workers: int | None = None,
+    scheduler: str | None = None,
+    known: Callable[[Item], Result | None] | None = None,
+    audio_seconds: Callable[[Result], float] | None = None,
 ) -> Iterator[Result | GenreError]:
     """Call `function` on every item and yield the results in the order of the items.
 
@@ -40,31 +45,115 @@ def run(
     description, unit : str
         Of the progress bar.
     workers : int or None
-        Processes; None is one per core that this process may use. With one worker, or one item, no process is started.
+        Processes; None is one per core that this process may use. With one worker, or one item, none is started.
+    scheduler : str or None
+        Address of a Dask scheduler whose workers do the work instead.
+    known : callable or None
+        Called in this process first; what it returns, unless None, is the item's result without any work.
+    audio_seconds : callable or None
+        Seconds of audio that a result stands for; the progress bar then tells the rate in times real time.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler cannot be reached, or a worker cannot work.
     """
-    count = min(workers or available_cores(), len(items))
-    call = functools.partial(_caught, function)
+    done: dict[int, Result] = {}
+    for i, item in enumerate(items if known is not None else ()):
+        if known is not None and (found := known(item)) is not None:
+            done[i] = found
+    waiting = [item for i, item in enumerate(items) if i not in done]
     with tqdm(total=len(items), desc=description, unit=unit, disable=not sys.stderr.isatty()) as bar:
-        if count <= 1:
-            for item in items:
-                yield call(item)
-                bar.update()
-            return
-        # spawn: a forked child of a process that has threads (TensorFlow, BLAS) can deadlock
-        context = multiprocessing.get_context("spawn")
-        with futures.ProcessPoolExecutor(count, mp_context=context, initializer=_one_thread_each) as pool:
-            try:
-                for result in pool.map(call, items, chunksize=max(1, min(8, len(items) // (4 * count)))):
-                    yield result
-                    bar.update()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        bar.update(len(done))
+        worked = _work(functools.partial(_caught, function), waiting, workers, scheduler)
+        began, heard = time.monotonic(), 0.0
+        for i in range(len(items)):
+            if i in done:
+                yield done.pop(i)
+                continue
+            result = next(worked)
+            if audio_seconds is not None and not isinstance(result, GenreError):
+                heard += audio_seconds(result)
+                bar.set_postfix_str(f"{heard / (time.monotonic() - began):.0f} x real time", refresh=False)
+            bar.update()
+            yield result
 
 
 def available_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _work(
+    call: Callable[[Item], Result | GenreError], items: Sequence[Item], workers: int | None, scheduler: str | None
+) -> Iterator[Result | GenreError]:
+    count = min(workers or available_cores(), len(items))
+    if scheduler is not None and items:
+        yield from _on_cluster(call, items, scheduler)
+    elif count <= 1:
+        yield from map(call, items)
+    else:
+        yield from _on_cores(call, items, count)
+
+
+def _on_cores(call: Callable[[Item], Any], items: Sequence[Item], count: int) -> Iterator[Any]:
+    # spawn: a forked child of a process that has threads (TensorFlow, BLAS) can deadlock
+    context = multiprocessing.get_context("spawn")
+    with futures.ProcessPoolExecutor(count, mp_context=context, initializer=_one_thread_each) as pool:
+        try:
+            yield from pool.map(call, items, chunksize=max(1, min(8, len(items) // (4 * count))))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _on_cluster(call: Callable[[Item], Any], items: Iterable[Item], scheduler: str) -> Iterator[Any]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ClusterError("parallel.scheduler needs the package distributed: `pip install distributed`") from None
+    try:
+        client = Client(scheduler, timeout=10, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ClusterError(f"the Dask scheduler {scheduler} (parallel.scheduler) does not answer: {error}") from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise ClusterError(f"the Dask scheduler {scheduler} has no worker: start `dask worker {scheduler}`")
+        # a task whose worker dies is sent to another one by the scheduler, up to three times
+        tasks = client.map(functools.partial(_at, str(Path.cwd()), call), list(items), pure=False)
+        try:
+            for task in tasks:
+                yield _outcome(task)
+                task.release()
+        finally:
+            client.cancel(tasks)
+
+
+def _outcome(task: Any) -> Any:
+    try:
+        result = task.result()
+    except (ImportError, AttributeError) as error:
+        raise ClusterError(
+            f"a Dask worker cannot import this project ({error}): start it in the root folder"
+        ) from error
+    if isinstance(result, ClusterError):
+        raise result
+    return result
+
+
+def _at(folder: str, call: Callable[[Item], Any], item: Item) -> Any:
+    """Do one item on a Dask worker, in the project's folder; errors of the worker itself name the worker."""
+    from distributed import get_worker
+
+    worker = get_worker().address
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        return ClusterError(f"the Dask worker {worker} does not see the project's folder: {error}")
+    result = call(item)
+    if isinstance(result, GenreError) and result.of_machine:
+        return ClusterError(f"on the Dask worker {worker}: {result}")
+    return result
 
 
 def _caught(function: Callable[[Item], Result], item: Item) -> Result | GenreError:

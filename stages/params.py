@@ -76,9 +76,16 @@ class TrainParams(_Section):
 
 
 class ParallelParams(_Section):
-    """Where the work of split and extract is done."""
+    """Where the work of split, extract and vectorize is done."""
 
     workers: Count | None
+    scheduler: Annotated[str, Field(pattern=r"^[a-z]+://")] | None
+
+
+class CacheParams(_Section):
+    """The cache of finished work."""
+
+    max_bytes: Annotated[int, Field(ge=0)]
 
 
 class Params(_Section):
@@ -89,6 +96,7 @@ class Params(_Section):
     extract: ExtractParams
     train: TrainParams
     parallel: ParallelParams
+    cache: CacheParams
 
 
 def load(path: Path = PARAMS_FILE) -> Params:

@@ -1,7 +1,7 @@
 """What genre is this song? An answer per chunk, and the vote.
 
-    python -m stages.query song.mp3
-    python -m stages.query --format jsonl *.flac albums/
+python -m stages.query song.mp3
+python -m stages.query --format jsonl *.flac albums/
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Cut the songs of the data set into chunks of equal length, and divide them into train and test by song.
 
-    python -m stages.split
+python -m stages.split
+python -m stages.split --shard 3/16      one job of an array of 16
 """
 
 from __future__ import annotations
@@ -13,104 +14,163 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages import files, params
-from stages.audio import chunks, collection, index
+from stages.audio import chunks, collection, ffmpeg, index
 from stages.audio.collection import Song
-from stages.commands import run_command
+from stages.commands import add_shard_option, run_command
 from stages.errors import AudioError, DatasetError, GenreError
 from stages.parallel import run
 
 CHUNKS = Path("chunks")
 
+Spans = list[tuple[float, float]]  # start in the song and seconds of it, of each chunk
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage: dataset/<name> -> chunks/."""
+    """Run the stage: dataset/<name> -> chunks/. With --shard, only put a part of the songs into the cache."""
     parser = argparse.ArgumentParser(prog="python -m stages.split", description=__doc__.splitlines()[0])
-    parser.parse_args(argv)
+    add_shard_option(parser)
+    shard = parser.parse_args(argv).shard
     settings = params.load()
-    folder = Path("dataset", settings.dataset.name)
-    songs, digests = _divided(folder, settings)
-    rows, failures = _split_all(songs, digests, settings)
+    songs, digests, failures = _divided(Path("dataset", settings.dataset.name), settings)
+    if shard:
+        mine = shard.of(songs)
+        n_chunks = len(_split_all(mine, digests, settings, failures))
+        print(f"split: shard {shard}: {len(mine)} songs, {n_chunks} chunks; `dvc repro` gathers them")
+        return 0
+    rows = _split_all(songs, digests, settings, failures)
     collection.check_no_leak((row.split, row.source_sha256, row.source) for row in rows)
     CHUNKS.mkdir(exist_ok=True)
     index.write(CHUNKS, rows)
-    files.write_table(CHUNKS / index.FAILURES_NAME, ["source", "reason"], failures)
+    table = sorted((path.as_posix(), reason) for path, reason in failures.items())
+    files.write_table(CHUNKS / index.FAILURES_NAME, ["source", "reason"], table)
     own = {CHUNKS / index.INDEX_NAME, CHUNKS / index.FAILURES_NAME}
     files.remove_others(CHUNKS, {CHUNKS / row.chunk for row in rows} | own)
-    print(_summary(songs, rows, {Path(source) for source, _ in failures}))
+    _cache(settings).trim()
+    print(_summary(songs, rows, failures))
     if failures and settings.split.on_error == "fail":
-        raise AudioError(f"{len(failures)} songs could not be split (split.on_error is fail): {failures[0][1]}")
+        raise AudioError(f"{len(failures)} songs could not be split and split.on_error is fail: {table[0][1]}")
     _check_sides(rows)
     return 0
 
 
-def _divided(folder: Path, settings: params.Params) -> tuple[list[Song], dict[Path, str]]:
-    """Return the songs with their sides, and the SHA-256 of each."""
+def _divided(folder: Path, settings: params.Params) -> tuple[list[Song], dict[Path, str], dict[Path, str]]:
+    """Return the songs with their sides, the SHA-256 of each, and the reason of each that cannot be read."""
     split = settings.split
     songs = collection.scan(folder)
     paths = [song.path for song in songs]
-    hashed = run(files.sha256, paths, description="hash", workers=settings.parallel.workers)
-    digests = {path: digest for path, digest in zip(paths, hashed, strict=True) if isinstance(digest, str)}
+    hashed = run(_digest, paths, description="hash", workers=1)
+    digests: dict[Path, str] = {}
+    failures: dict[Path, str] = {}
+    for path, digest in zip(paths, hashed, strict=True):
+        if isinstance(digest, GenreError):
+            _report(failures, path, digest)
+        else:
+            digests[path] = digest
     if split.test_list or split.train_list:
         if songs[0].side:
             raise DatasetError(f"{folder}/ has train/ and test/ folders: set split.test_list and train_list to null")
         songs = collection.divide_by_list(songs, folder, test_list=split.test_list, train_list=split.train_list)
     elif not songs[0].side:
-        songs = collection.divide(songs, digests, test_fraction=split.test_fraction, seed=split.seed)
-    return songs, digests
+        readable = [song for song in songs if song.path in digests]
+        songs = collection.divide(readable, digests, test_fraction=split.test_fraction, seed=split.seed)
+    return songs, digests, failures
+
+
+def _digest(path: Path) -> str:
+    try:
+        return files.sha256(path)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _split_all(
-    songs: Sequence[Song], digests: dict[Path, str], settings: params.Params
-) -> tuple[list[index.Row], list[tuple[str, str]]]:
-    """Split every song; return the rows of the index, and (source, reason) of the songs that failed."""
-    split_one = functools.partial(_split_song, settings=settings.split)
+    songs: Sequence[Song], digests: dict[Path, str], settings: params.Params, failures: dict[Path, str]
+) -> list[index.Row]:
+    """Split every song; return the rows of the index, and add the songs that failed to `failures`."""
+    readable = [song for song in songs if song.path in digests]
+    work = [(song, _key(digests[song.path], settings.split)) for song in readable]
+    results = run(
+        functools.partial(_split_song, settings=settings),
+        work,
+        description="split",
+        workers=settings.parallel.workers,
+        scheduler=settings.parallel.scheduler,
+        known=functools.partial(_restore, settings=settings),
+        audio_seconds=lambda spans: sum(seconds for _, seconds in spans),
+    )
     rows: list[index.Row] = []
-    failures: list[tuple[str, str]] = []
-    results = run(split_one, songs, description="split", workers=settings.parallel.workers)
-    for song, result in zip(songs, results, strict=True):
-        if isinstance(result, GenreError):
-            failures.append((song.path.as_posix(), str(result)))
-            print(f"split: {result}", file=sys.stderr)
+    for song, spans in zip(readable, results, strict=True):
+        if isinstance(spans, GenreError):
+            _report(failures, song.path, spans)
             continue
-        for chunk, start_s, seconds in result:
+        for number, (start_s, seconds) in enumerate(spans):
+            chunk = _chunk_path(song, number).relative_to(CHUNKS).as_posix()
             source = song.path.as_posix()
             digest = digests[song.path]
             rows.append(index.Row(chunk, song.name, song.genre, song.side, start_s, seconds, source, digest))
-    return rows, failures
+    return rows
 
 
-def _split_song(song: Song, settings: params.SplitParams) -> list[tuple[str, float, float]]:
-    """Write the chunks of one song; return (path below chunks/, start, seconds) of each."""
-    written: list[tuple[str, float, float]] = []
+def _split_song(work: tuple[Song, str], settings: params.Params) -> Spans:
+    """Write the chunks of one song and keep them in the cache; return start and seconds of each."""
+    song, key = work
+    split = settings.split
+    spans: Spans = []
     try:
         for number, chunk in enumerate(
             chunks.iterate(
                 song.path,
-                sample_rate=settings.sample_rate,
-                chunk_seconds=settings.chunk_seconds,
-                min_seconds=settings.min_seconds,
+                sample_rate=split.sample_rate,
+                chunk_seconds=split.chunk_seconds,
+                min_seconds=split.min_seconds,
             )
         ):
-            name = f"{song.side}/{collection.safe_name(song.genre)}/{song.name}-{number:03d}.wav"
-            chunks.write(CHUNKS / name, chunk.samples, sample_rate=settings.sample_rate)
-            written.append((name, round(chunk.start_s, 6), round(chunk.seconds, 6)))
+            spans.append((round(chunk.start_s, 6), round(chunk.seconds, 6)))
+            chunks.write(_chunk_path(song, number), chunk.samples, sample_rate=split.sample_rate)
     except GenreError:
-        for name, _, _ in written:
-            (CHUNKS / name).unlink(missing_ok=True)
+        for number in range(len(spans)):
+            _chunk_path(song, number).unlink(missing_ok=True)
         raise
-    return written
+    _cache(settings).store(key, [_chunk_path(song, number) for number in range(len(spans))], spans)
+    return spans
 
 
-def _summary(songs: Sequence[Song], rows: Sequence[index.Row], failed: set[Path]) -> str:
+def _restore(work: tuple[Song, str], settings: params.Params) -> Spans | None:
+    """Take the chunks of one song out of the cache, if they are there."""
+    song, key = work
+    spans = _cache(settings).restore(key, functools.partial(_chunk_path, song))
+    return None if spans is None else [(float(start_s), float(seconds)) for start_s, seconds in spans]
+
+
+def _chunk_path(song: Song, number: int) -> Path:
+    return CHUNKS / song.side / collection.safe_name(song.genre) / f"{song.name}-{number:03d}.wav"
+
+
+def _key(digest: str, settings: params.SplitParams) -> str:
+    cut = (settings.sample_rate, settings.chunk_seconds, settings.min_seconds)
+    return files.cache_key("split", chunks.VERSION, ffmpeg.version(), digest, *cut)
+
+
+def _cache(settings: params.Params) -> files.Cache:
+    return files.Cache(files.CACHE, settings.cache.max_bytes)
+
+
+def _report(failures: dict[Path, str], path: Path, error: GenreError) -> None:
+    failures[path] = str(error)
+    print(f"split: {error}", file=sys.stderr)
+
+
+def _summary(songs: Sequence[Song], rows: Sequence[index.Row], failures: dict[Path, str]) -> str:
+    """Return songs, chunks and failures of each genre, and of all in the last line."""
     lines = []
     n_chunks = Counter((row.genre, row.split) for row in rows)
     for genre in sorted({song.genre for song in songs}):
         of_genre = [song for song in songs if song.genre == genre]
-        n_failed = sum(song.path in failed for song in of_genre)
+        n_failed = sum(song.path in failures for song in of_genre)
         sides = (f"{side} {sum(s.side == side for s in of_genre)}" for side in collection.SIDES)
         counts = f"{n_chunks[genre, 'train']} + {n_chunks[genre, 'test']}"
         lines.append(f"  {genre}: {len(of_genre)} songs ({', '.join(sides)}), {counts} chunks, {n_failed} failures")
-    return "\n".join([*lines, f"split: {len(songs)} songs, {len(rows)} chunks, {len(failed)} failures"])
+    return "\n".join([*lines, f"split: {len(songs)} songs, {len(rows)} chunks, {len(failures)} failures"])
 
 
 def _check_sides(rows: Sequence[index.Row]) -> None:

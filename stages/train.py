@@ -1,6 +1,6 @@
 """Train one model on the training songs and write its four files.
 
-    python -m stages.train merged
+python -m stages.train merged
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Read the features of all chunks back and write them as NumPy arrays with one-hot labels.
 
-    python -m stages.vectorize
+python -m stages.vectorize
 """
 
 from __future__ import annotations

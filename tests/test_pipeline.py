@@ -96,7 +96,7 @@ def test_there_is_a_csv_of_every_feature_for_every_chunk(pipeline: Path) -> None
 
 def test_the_vectors_follow_the_index(pipeline: Path) -> None:
     for side in ("train", "test"):
-        found = vectors.read(pipeline / "pickled_vectors", side)  # type: ignore[arg-type]
+        found = vectors.read(pipeline / "pickled_vectors", side)
         rows = [row for row in index.read(pipeline / "chunks") if row.split == side]
         assert found.songs == [row.song_id for row in rows]
         assert [found.genres[label] for label in found.labels] == [row.genre for row in rows]

@@ -15,6 +15,9 @@ from stages.errors import AudioError
 from stages.files import atomic_path
 
 
+VERSION = 1  # raised with every change of what a chunk holds
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """One piece of a song."""

@@ -106,9 +106,7 @@ def divide(songs: Sequence[Song], digests: Mapping[Path, str], *, test_fraction:
     return [Song(s.path, s.genre, s.name, divided[owner[digests[s.path]].path]) for s in songs]
 
 
-def divide_by_list(
-    songs: Sequence[Song], folder: Path, *, test_list: str | None, train_list: str | None
-) -> list[Song]:
+def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None, train_list: str | None) -> list[Song]:
     """Divide songs by list files in the data set's folder; with both lists, songs on neither are left out.
 
     A line names a song as <genre>/<song>, with or without its file extension; empty lines and lines that start with

@@ -56,6 +56,13 @@ def executable() -> str:
         raise AudioError("ffmpeg is not here: install it, or the package imageio-ffmpeg") from error
 
 
+@functools.cache
+def version() -> str:
+    """Return the first line of `ffmpeg -version`: what decodes the same file alike."""
+    result = subprocess.run([executable(), "-version"], capture_output=True, text=True, check=False)
+    return result.stdout.partition(" Copyright")[0]
+
+
 def stream_pcm(
     path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None
 ) -> Iterator[npt.NDArray[np.int16]]:
@@ -173,11 +180,7 @@ def _reasons(stream: IO[bytes]) -> list[str]:
     stream.seek(0)
     lines = stream.read(1 << 16).decode("utf-8", errors="replace").splitlines()
     cleaned = (re.sub(r"^(\[[^\]]*\] *)+", "", line).strip() for line in lines)
-    return [
-        line
-        for line in cleaned
-        if line and not line.startswith(("Error opening input file", "Conversion failed"))
-    ]
+    return [line for line in cleaned if line and not line.startswith(("Error opening input file", "Conversion failed"))]
 
 
 def _parse_wav_header(data: bytes) -> tuple[int, int, int] | None:

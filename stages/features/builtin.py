@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import scipy
 
 from stages import files
 from stages.audio import chunks
@@ -31,7 +30,7 @@ class Builtin:
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the engine and of what computes its FFT."""
-        return {"numpy engine": VERSION, "numpy": np.__version__, "scipy": scipy.__version__}
+        return {"numpy engine": VERSION, "numpy": np.__version__}
 
     def extract(self, jobs: Sequence[Job]) -> Failures:
         """Write the CSV files of all jobs, each file in bounded memory. See `Engine.extract`."""

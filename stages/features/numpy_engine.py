@@ -7,6 +7,7 @@ the end, the contrast is averaged in float32, as in the plugins. Hence the print
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -119,13 +120,14 @@ def compute_blocks(
         yield _part(plugins, names, part_chunks)
 
 
+@functools.lru_cache(maxsize=8)
 def mel_filters(sample_rate: int) -> npt.NDArray[np.float64]:
     """Return the filter bank of qm-mfcc: 40 triangles of unit area in Hz, at the same places at every rate.
 
     Returns
     -------
     float64 array [shape=(bins, 40)]
-        Weights of the bins of a 2048-point spectrum, up to the last that any filter uses.
+        Weights of the bins of a 2048-point spectrum, up to the last that any filter uses; read-only.
     """
     edges = MEL_FIRST_HZ + MEL_STEP_HZ * np.arange(N_MEL + 2)
     edges[N_LINEAR_EDGES:] = edges[N_LINEAR_EDGES - 1] * MEL_RATIO ** np.arange(1, N_MEL + 3 - N_LINEAR_EDGES)
@@ -134,6 +136,7 @@ def mel_filters(sample_rate: int) -> npt.NDArray[np.float64]:
     rising = np.where((low < frequency) & (frequency <= centre), (frequency - low) / (centre - low), 0.0)
     falling = np.where((centre < frequency) & (frequency < high), (high - frequency) / (high - centre), 0.0)
     weights: npt.NDArray[np.float64] = 2 / (high - low) * (rising + falling)
+    weights.flags.writeable = False
     return weights[: int(np.flatnonzero(weights.any(axis=1)).max(initial=0)) + 1]
 
 

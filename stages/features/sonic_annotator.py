@@ -43,7 +43,7 @@ class SonicAnnotator:
         found = {PROGRAM: tool.group() if tool else "unknown"}
         for transform in TRANSFORMS.values():
             plugin = ":".join(transform.vamp_id.split(":")[1:3])
-            version = re.search(r'vamp:version\D*(\d+)', _run(["-s", transform.vamp_id]).stdout)
+            version = re.search(r"vamp:version\D*(\d+)", _run(["-s", transform.vamp_id]).stdout)
             version = version or re.search(r'plugin_version\s+"([^"]+)"', _run(["-s", transform.vamp_id]).stdout)
             found[plugin] = version.group(1) if version else "unknown"
         return found

@@ -31,9 +31,7 @@ class Transform:
 
 
 MFCC = Transform("mfcc_coefficients", "vamp:qm-vamp-plugins:qm-mfcc:coefficients", 2048, 1024, 20)
-CONTRAST_PEAKS = Transform(
-    "spectral-contrast_peaks", "vamp:bbc-vamp-plugins:bbc-spectral-contrast:peaks", 1024, 512, 7
-)
+CONTRAST_PEAKS = Transform("spectral-contrast_peaks", "vamp:bbc-vamp-plugins:bbc-spectral-contrast:peaks", 1024, 512, 7)
 CONTRAST_VALLEYS = Transform(
     "spectral-contrast_valleys", "vamp:bbc-vamp-plugins:bbc-spectral-contrast:valleys", 1024, 512, 7
 )

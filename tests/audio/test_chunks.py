@@ -16,7 +16,7 @@ RATE = 22_050
 
 def _cut(path: Path, **options: float) -> list[chunks.Chunk]:
     settings = {"chunk_seconds": 3.0, "min_seconds": 1.0} | options
-    return list(chunks.iterate(path, sample_rate=RATE, **settings))  # type: ignore[arg-type]
+    return list(chunks.iterate(path, sample_rate=RATE, **settings))
 
 
 @pytest.mark.parametrize(

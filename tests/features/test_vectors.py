@@ -23,10 +23,10 @@ def _write_all(folder: Path, n_chunks: int = 4) -> dict[str, np.ndarray]:
     for transform in TRANSFORMS.values():
         array = RNG.standard_normal((n_chunks, 6, transform.columns)).astype(np.float32)
         for side in ("train", "test"):
-            with VectorWriter(folder, transform, side, n_chunks) as writer:  # type: ignore[arg-type]
+            with VectorWriter(folder, transform, side, n_chunks) as writer:
                 for position, vector in enumerate(array):
                     writer.add(vector, str(position))
-            vectors.write_labels(folder, transform, side, [0, 1, 1, 0][:n_chunks], 2)  # type: ignore[arg-type]
+            vectors.write_labels(folder, transform, side, [0, 1, 1, 0][:n_chunks], 2)
         made[transform.feature] = array
     songs = ["a", "b", "b", "c"][:n_chunks]
     vectors.write_names(folder, ["x", "y"], {"train": songs, "test": songs}, SETTINGS)
