@@ -50,12 +50,15 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     except GenreError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 1
+    except OSError as error:  # a full disk, a folder that cannot be written
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        status = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     sys.exit(status)
 
 

@@ -1,0 +1,126 @@
+"""Finished work is kept whole, found again by what it was made from, and never trusted blindly."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from stages import cache as cache_command
+from stages import files
+from stages.files import CACHE, Cache, cache_key
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    """Return an empty cache."""
+    return Cache(tmp_path / "cache", max_bytes=10_000)
+
+
+def _store(cache: Cache, key: str, *contents: bytes) -> None:
+    made = []
+    for number, content in enumerate(contents):
+        path = cache.folder.parent / f"made-{key}-{number}"
+        path.write_bytes(content)
+        made.append(path)
+    cache.store(key, made, "note")
+
+
+def _restored(cache: Cache, key: str) -> list[bytes] | None:
+    out = cache.folder.parent / "out"
+    if cache.restore(key, lambda number: out / str(number)) is None:
+        return None
+    return [path.read_bytes() for path in sorted(out.iterdir())]
+
+
+def test_what_is_stored_is_restored_elsewhere_with_its_note(cache: Cache, tmp_path: Path) -> None:
+    _store(cache, "k1", b"one", b"two")
+    assert _restored(cache, "k1") == [b"one", b"two"]
+    assert cache.restore("k1", lambda number: tmp_path / "again" / str(number)) == "note"
+
+
+def test_another_key_finds_nothing_and_writes_nothing(cache: Cache, tmp_path: Path) -> None:
+    _store(cache, "k1", b"one")
+    assert _restored(cache, "k2") is None
+    assert not (tmp_path / "out").exists()
+
+
+def test_keys_differ_when_anything_differs() -> None:
+    assert len({cache_key("a", 1), cache_key("a", 2), cache_key("a", "1"), cache_key("a", [1]), cache_key("b", 1)}) == 5
+    assert cache_key({"x": 1, "y": 2}) == cache_key({"y": 2, "x": 1})
+
+
+@pytest.mark.parametrize("damage", [b"", b"on", b"ONE", b"one and more"])
+def test_a_damaged_entry_counts_as_absent_and_is_made_again(cache: Cache, damage: bytes) -> None:
+    _store(cache, "k1", b"one")
+    (entry, _, _) = cache.entries()[0]
+    (entry / "0").write_bytes(damage)
+    assert _restored(cache, "k1") is None
+    assert cache.entries() == []
+    _store(cache, "k1", b"one")
+    assert _restored(cache, "k1") == [b"one"]
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", '{"sha256": 1}', '{"sha256": ["../../x"], "note": 1}', "\x00"])
+def test_a_manifest_that_is_no_manifest_counts_as_absent(cache: Cache, manifest: str) -> None:
+    _store(cache, "k1", b"one")
+    (entry, _, _) = cache.entries()[0]
+    (entry / "manifest.json").write_text(manifest)
+    assert _restored(cache, "k1") is None
+
+
+def test_the_least_recently_used_go_first_when_it_is_full(cache: Cache) -> None:
+    for number in range(4):
+        _store(cache, f"k{number}", bytes(4000))
+        os.utime(cache._entry(f"k{number}"), (number, number))
+    assert _restored(cache, "k0") is not None  # used just now
+    cache.trim()
+    assert {entry.name for entry, _, _ in cache.entries()} == {"k0", "k3"}
+
+
+def test_what_a_dead_process_left_goes_after_a_day_and_not_before(cache: Cache) -> None:
+    for name, age_s in (("unfinished-old", 2 * 86_400), ("unfinished-new", 60)):
+        left = cache.folder / "k1" / name
+        left.mkdir(parents=True)
+        os.utime(left, (time.time() - age_s,) * 2)
+    cache.trim()
+    assert [path.name for path in (cache.folder / "k1").iterdir()] == ["unfinished-new"]
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "blocked").write_text("a file where the folder should be")
+    (tmp_path / "a").write_text("a")
+    Cache(tmp_path / "blocked", 1000).store("k1", [tmp_path / "a"], "note")
+    assert "cannot be written" in caplog.text
+
+
+def _store_many(folder: Path, source: Path) -> None:
+    for number in range(50):
+        Cache(folder, 10**9).store(f"k{number}", [source], number)
+
+
+def test_processes_that_store_the_same_work_at_once_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"work")
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_store_many, args=(tmp_path / "cache", tmp_path / "a")) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    cache = Cache(tmp_path / "cache", 10**9)
+    assert [cache.restore(f"k{n}", lambda _: tmp_path / "out") for n in range(50)] == list(range(50))
+    assert len(cache.entries()) == 50
+
+
+def test_the_command_shows_and_clears(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files.write_text(project / "a", "a")
+    Cache(CACHE, 10**6).store("k1", [project / "a"], "note")
+    assert cache_command.main([]) == 0
+    assert "1 entries" in capsys.readouterr().out
+    assert cache_command.main(["--clear"]) == 0
+    assert cache_command.main([]) == 0
+    assert "0 entries" in capsys.readouterr().out

@@ -1,0 +1,317 @@
+"""Split and extract as stages: incremental, sharded, on a cluster, and killed at any moment."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages import extract, split
+from stages.audio import chunks, index
+from stages.errors import AudioError, ClusterError, DatasetError
+from stages.features import numpy_engine
+from tests.conftest import ROOT, MakeSong, write_params
+
+N_KILLS = int(os.environ.get("N_KILLS", "4"))
+
+
+@pytest.fixture
+def songs(project: Path, make_song: MakeSong) -> Path:
+    """Return a data set of two genres with four songs each, in a project of its own."""
+    folder = project / "dataset" / "tiny"
+    for genre, hz in (("high", 660.0), ("low", 110.0)):
+        for n in range(4):
+            make_song(folder / genre / f"song {n}.flac", seconds=4.0 + n, hz=hz, seed=n)
+    return folder
+
+
+def _outs(project: Path) -> dict[str, bytes]:
+    """Return everything that the two stages left, by name."""
+    return {
+        path.relative_to(project).as_posix(): path.read_bytes()
+        for folder in ("chunks", "features")
+        for path in sorted((project / folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def _run_both() -> None:
+    assert split.main([]) == 0
+    assert extract.main([]) == 0
+
+
+def _fresh(project: Path) -> dict[str, bytes]:
+    """Return what an undisturbed run without a cache leaves."""
+    for folder in ("chunks", "features", ".cache"):
+        shutil.rmtree(project / folder, ignore_errors=True)
+    _run_both()
+    return _outs(project)
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch, project: Path) -> list[str]:
+    """Return a list that grows with every file that is decoded or analysed (in this process: one worker)."""
+    write_params(project, parallel__workers=1)
+    done: list[str] = []
+    iterate, compute = chunks.iterate, numpy_engine.compute_blocks
+
+    def counted_iterate(path: Path, **options: object) -> object:
+        done.append(f"split {path.name}")
+        return iterate(path, **options)  # type: ignore[arg-type]
+
+    def counted_compute(*arguments: object, **options: object) -> object:
+        done.append("extract")
+        return compute(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("stages.audio.chunks.iterate", counted_iterate)
+    monkeypatch.setattr("stages.features.builtin.compute_blocks", counted_compute)
+    return done
+
+
+def test_a_second_run_does_no_work_and_leaves_the_same(project: Path, songs: Path, work: list[str]) -> None:
+    first = _fresh(project)
+    work.clear()
+    for folder in ("chunks", "features"):
+        shutil.rmtree(folder)
+    _run_both()
+    assert work == []
+    assert _outs(project) == first
+
+
+@pytest.mark.parametrize("change", ["add", "change", "rename", "remove"])
+def test_a_change_of_one_song_is_work_for_that_song_only(
+    project: Path, songs: Path, work: list[str], make_song: MakeSong, change: str
+) -> None:
+    (songs / "test.txt").write_text("high/song 0\nlow/song 0\n")
+    write_params(project, parallel__workers=1, split__test_list="test.txt")
+    _fresh(project)
+    work.clear()
+    if change == "add":
+        make_song(songs / "low" / "new.ogg", seconds=4.0, hz=120.0, seed=9)
+    elif change == "change":
+        make_song(songs / "low" / "song 1.flac", seconds=4.0, hz=130.0, seed=10)
+    elif change == "rename":
+        (songs / "low" / "song 1.flac").rename(songs / "low" / "renamed.flac")
+    else:
+        (songs / "low" / "song 1.flac").unlink()
+    _run_both()
+    expected = {"add": ["split new.ogg", *["extract"] * 2], "change": ["split song 1.flac", *["extract"] * 2]}
+    assert work == expected.get(change, [])
+    assert _outs(project) == _fresh(project)
+
+
+def test_a_parameter_that_changes_the_chunks_is_never_answered_from_the_cache(
+    project: Path, songs: Path, work: list[str]
+) -> None:
+    _fresh(project)
+    work.clear()
+    write_params(project, parallel__workers=1, split__sample_rate=11_025)
+    _run_both()
+    assert sum(done.startswith("split") for done in work) == 8
+    assert _outs(project) == _fresh(project)
+
+
+def test_shards_fill_the_cache_and_the_stage_gathers_them(project: Path, songs: Path, work: list[str]) -> None:
+    expected = _fresh(project)
+    for folder in ("chunks", "features", ".cache"):
+        shutil.rmtree(folder)
+    work.clear()
+    assert [split.main(["--shard", f"{i}/3"]) for i in (1, 2, 3)] == [0, 0, 0]
+    assert len(work) == 8
+    assert split.main([]) == 0
+    assert [extract.main(["--shard", f"{i}/2"]) for i in (1, 2)] == [0, 0]
+    work.clear()
+    assert extract.main([]) == 0
+    assert work == []
+    assert _outs(project) == expected
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
+def test_a_shard_that_is_none_is_refused(shard: str) -> None:
+    with pytest.raises(SystemExit):
+        split.main(["--shard", shard])
+
+
+def test_a_song_that_cannot_be_decoded_is_skipped_and_reported(
+    project: Path, songs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (songs / "low" / "broken.mp3").write_bytes(b"not audio at all")
+    (songs / "low" / "secret.mp3").symlink_to("/nowhere")
+    assert split.main([]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1].endswith("1 failures")
+    assert "broken.mp3" in captured.err
+    with (project / "chunks" / "failures.csv").open(newline="") as stream:
+        (failure,) = csv.DictReader(stream)
+    assert failure["source"] == "dataset/tiny/low/broken.mp3"
+
+
+def test_a_song_that_cannot_be_decoded_stops_the_stage_when_that_is_asked_for(project: Path, songs: Path) -> None:
+    (songs / "low" / "broken.mp3").write_bytes(b"not audio at all")
+    write_params(project, split__on_error="fail")
+    with pytest.raises(AudioError, match=r"broken\.mp3"):
+        split.main([])
+
+
+def test_the_same_recording_on_both_sides_fails_the_stage(project: Path, make_song: MakeSong) -> None:
+    folder = project / "dataset" / "tiny"
+    for name in ("train/high/a", "train/low/b", "test/high/c"):
+        make_song(folder / f"{name}.wav", seed=len(name) + ord(name[-1]))
+    shutil.copy(folder / "train" / "low" / "b.wav", folder / "test" / "high" / "copy of b.wav")
+    with pytest.raises(DatasetError, match=r"b\.wav \(train\) .* copy of b\.wav \(test\)|same recording"):
+        split.main([])
+
+
+def test_a_genre_that_loses_all_its_test_songs_is_named(project: Path, songs: Path) -> None:
+    for genre in ("high", "low"):
+        for side in ("train", "test"):
+            (songs / side / genre).mkdir(parents=True, exist_ok=True)
+        for n, path in enumerate(sorted((songs / genre).glob("*.flac"))):
+            path.rename(songs / ("train" if n < 2 else "test") / genre / path.name)
+        (songs / genre).rmdir()
+    for path in (songs / "test" / "low").iterdir():
+        path.write_bytes(b"broken " + path.name.encode())
+    with pytest.raises(DatasetError, match="genre low has no song that could be decoded for test"):
+        split.main([])
+
+
+def _command(stage: str) -> list[str]:
+    return [sys.executable, "-m", f"stages.{stage}"]
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def test_a_run_that_is_killed_leaves_nothing_partial_and_the_next_one_is_right(project: Path, songs: Path) -> None:
+    expected = _fresh(project)
+    began = time.monotonic()
+    for stage in ("split", "extract"):
+        subprocess.run(_command(stage), cwd=project, env=_environment(), check=True, stdout=subprocess.DEVNULL)
+    full_s = time.monotonic() - began
+    draw = random.Random(0)
+    for _ in range(N_KILLS):
+        for folder in ("chunks", "features", ".cache"):
+            shutil.rmtree(project / folder, ignore_errors=True)
+        script = " && ".join(" ".join(_command(stage)) for stage in ("split", "extract"))
+        process = subprocess.Popen(
+            ["sh", "-c", script],
+            cwd=project,
+            env=_environment(),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(draw.uniform(0.2, 1.0) * full_s)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for name, content in _outs(project).items():
+            if not name.endswith(".tmp") and not name.startswith("features/extraction"):
+                assert content == expected[name], name
+        _run_both()
+        assert _outs(project) == expected
+
+
+def _limit_file_size() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def test_a_disk_that_is_full_is_an_error_and_leaves_nothing_partial(project: Path, songs: Path) -> None:
+    expected = _fresh(project)
+    shutil.rmtree(project / "chunks")
+    shutil.rmtree(project / ".cache")
+    result = subprocess.run(
+        _command("split"), cwd=project, env=_environment(), preexec_fn=_limit_file_size, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+    assert list((project / "chunks").rglob("*.wav")) == []
+    _run_both()
+    assert _outs(project) == expected
+
+
+@pytest.fixture
+def cluster(project: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Start a Dask scheduler and two workers on loopback from their command lines."""
+    pytest.importorskip("distributed", reason="the package distributed is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    dask = str(Path(sys.executable).with_name("dask"))
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    common = {"cwd": project, "env": _environment()} | quiet
+    scheduler = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show"]
+    worker = ["worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny", "--host", "127.0.0.1"]
+    processes = [
+        subprocess.Popen([dask, *scheduler], **common),  # type: ignore[call-overload]
+        *(subprocess.Popen([dask, *worker], **common) for _ in range(2)),  # type: ignore[call-overload]
+    ]
+    _wait_for_workers(address, 2)
+    yield address, processes[1:]
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def _wait_for_workers(address: str, count: int) -> None:
+    from distributed import Client
+
+    with Client(address, timeout=60, set_as_default=False) as client:
+        client.wait_for_workers(count, timeout=60)
+
+
+def test_a_cluster_gives_the_same_bytes_even_when_a_worker_dies(
+    project: Path, songs: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
+) -> None:
+    address, workers = cluster
+    expected = _fresh(project)
+    for folder in ("chunks", "features", ".cache"):
+        shutil.rmtree(project / folder)
+    write_params(project, parallel__scheduler=address)
+    stage = subprocess.Popen(_command("split"), cwd=project, env=_environment(), stdout=subprocess.DEVNULL)
+    while stage.poll() is None and not list((project / "chunks").rglob("*.wav")):
+        time.sleep(0.01)
+    workers[0].kill()
+    assert stage.wait() == 0
+    assert extract.main([]) == 0
+    assert _outs(project) == expected
+
+
+def test_a_worker_without_the_engine_is_named(
+    project: Path, songs: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, _ = cluster
+    assert split.main([]) == 0
+    write_params(project, parallel__scheduler=address, extract__engine="sonic-annotator")
+    monkeypatch.setattr("stages.features.sonic_annotator.SonicAnnotator.unusable", lambda _: None)
+    monkeypatch.setattr("stages.features.sonic_annotator.SonicAnnotator.versions", lambda _: {})
+    if shutil.which("sonic-annotator"):
+        pytest.skip("the workers have the engine here")
+    with pytest.raises(ClusterError, match=r"on the Dask worker tcp://127\.0\.0\.1.*sonic-annotator is not on PATH"):
+        extract.main([])
+
+
+def test_a_scheduler_that_does_not_answer_is_named(project: Path, songs: Path) -> None:
+    pytest.importorskip("distributed", reason="the package distributed is not installed")
+    write_params(project, parallel__scheduler="tcp://127.0.0.1:1")
+    with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:1 \(parallel\.scheduler\) does not answer"):
+        split.main([])
+
+
+def test_the_index_is_written_and_read_back_with_any_name(tmp_path: Path) -> None:
+    rows = [index.Row('train/a/x"y,-000.wav', 'x"y,', "a\nb", "train", 0.0, 3.0, "dataset/t/a\nb/\udcff.mp3", "0" * 64)]
+    index.write(tmp_path, rows)
+    assert index.read(tmp_path) == rows
