@@ -15,7 +15,7 @@ import numpy as np
 
 from stages.audio.synth import Note, Recording, Score, Track, draw_voice
 
-FORMATS: Final = ("wav", "flac", "flac", "mp3", "mp3", "mp3", "ogg", "ogg", "m4a", "opus")  # of ten songs
+FORMATS: Final = ("wav", "flac", "flac", "mp3", "mp3", "mp3", "ogg", "m4a", "opus", "opus")  # of ten songs
 
 
 @dataclass(frozen=True, slots=True)

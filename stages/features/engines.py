@@ -26,7 +26,7 @@ class Job:
 Failures = dict[Path, GenreError]  # by audio file
 
 
-NAMES = ("sonic-annotator", "numpy")  # in the order in which `auto` prefers them
+NAMES = ("sonic-annotator", "vamp", "numpy")  # in the order in which `auto` prefers them
 
 
 class Engine(Protocol):
@@ -63,6 +63,10 @@ def get(name: str) -> Engine:
             from stages.features.sonic_annotator import SonicAnnotator
 
             return SonicAnnotator()
+        case "vamp":
+            from stages.features.vamp_host import VampHost
+
+            return VampHost()
         case "numpy":
             from stages.features.builtin import Builtin
 

@@ -55,9 +55,7 @@ def by_song(
             raise VectorError(f"the chunks of {song} have different labels")
         outcome = vote(probabilities[positions])
         means = probabilities[positions].mean(axis=0, dtype=np.float64)
-        predictions.append(
-            SongPrediction(song, actual.pop(), outcome.genre, outcome.confidence, len(positions), means)
-        )
+        predictions.append(SongPrediction(song, actual.pop(), outcome.genre, outcome.confidence, len(positions), means))
     return predictions
 
 
@@ -116,10 +114,10 @@ def confusion(predictions: Sequence[SongPrediction], n_genres: int) -> npt.NDArr
     return matrix
 
 
-def bootstrap_interval(correct: npt.NDArray[np.bool_], seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of the mean of `correct`, resampled over its entries."""
+def bootstrap_interval(values: npt.NDArray[np.bool_] | npt.NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the mean of `values`, resampled over its entries."""
     rng = np.random.default_rng(seed)
-    means = correct[rng.integers(0, len(correct), size=(N_BOOTSTRAP, len(correct)))].mean(axis=1)
+    means = values[rng.integers(0, len(values), size=(N_BOOTSTRAP, len(values)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 

@@ -1,0 +1,147 @@
+"""A fair comparison of models: identical folds by song, intervals over songs, paired tests. Computes only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.errors import VectorError
+from stages.models import evaluation
+from stages.models.evaluation import N_BOOTSTRAP
+
+Rows = npt.NDArray[np.int64]
+Probabilities = npt.NDArray[np.float32]
+
+CALIBRATION_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Which chunks train and which test; no song is on both sides."""
+
+    repeat: int
+    number: int
+    train: Rows
+    test: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one model did on one fold."""
+
+    probabilities: Probabilities  # shape (test chunks, genres)
+    train_seconds: float
+    predict_seconds: float
+    size_bytes: int  # of what predicts
+
+
+def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, seed: int) -> list[Fold]:
+    """Divide chunks into folds by song, stratified by genre; every chunk is tested once in each repeat.
+
+    Raises
+    ------
+    VectorError
+        If a genre has fewer songs than there are folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    fewest = min(len({songs[row] for row in np.flatnonzero(labels == genre)}) for genre in np.unique(labels))
+    if fewest < n_folds:
+        raise VectorError(f"a genre has {fewest} songs only: too few for {n_folds} folds (compare.folds)")
+    made = []
+    for repeat in range(n_repeats):
+        divide = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed + repeat)
+        for number, (train, test) in enumerate(divide.split(labels, labels, list(songs))):
+            made.append(Fold(repeat, number, np.asarray(train, np.int64), np.asarray(test, np.int64)))
+    return made
+
+
+def summarise(
+    outcomes: Sequence[Outcome], tested: Sequence[Fold], labels: Rows, songs: Sequence[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the scores of a model over all folds and repeats, and for each song how often it was right.
+
+    Scores are computed per repeat, over all songs tested in it, and averaged over the repeats. The interval is the
+    95 % bootstrap over songs of the mean accuracy. `ece` is the expected calibration error of the songs' confidence
+    over ten equal bins (Guo et al. 2017).
+    """
+    from sklearn import metrics
+
+    per_repeat: list[dict[str, float]] = []
+    right: dict[str, list[bool]] = {}
+    for repeat in sorted({fold.repeat for fold in tested}):
+        parts = [(fold, outcome) for fold, outcome in zip(tested, outcomes, strict=True) if fold.repeat == repeat]
+        rows = np.concatenate([fold.test for fold, _ in parts])
+        probabilities = np.concatenate([outcome.probabilities for _, outcome in parts])
+        names = [songs[row] for row in rows]
+        predictions = evaluation.by_song(probabilities, labels[rows], names)
+        scored = evaluation.scores(probabilities, labels[rows], names)
+        actual = np.array([p.actual for p in predictions])
+        means = np.stack([p.probabilities for p in predictions])
+        precisions = [metrics.average_precision_score(actual == genre, means[:, genre]) for genre in np.unique(actual)]
+        confidences = np.array([p.confidence for p in predictions])
+        correct = np.array([p.actual == p.predicted for p in predictions])
+        per_repeat.append(
+            {
+                "song_accuracy": scored["song_accuracy"],
+                "chunk_accuracy": scored["chunk_accuracy"],
+                "macro_average_precision": float(np.mean(precisions)),
+                "roc_auc": scored["roc_auc"],
+                "log_loss": scored["log_loss"],
+                "ece": calibration_error(confidences, correct),
+            }
+        )
+        for prediction in predictions:
+            right.setdefault(prediction.song, []).append(prediction.actual == prediction.predicted)
+    rates = {song: float(np.mean(hits)) for song, hits in right.items()}
+    low, high = evaluation.bootstrap_interval(np.array(list(rates.values())))
+    n_songs = sum(len({songs[row] for row in fold.test}) for fold in tested)
+    averaged = {key: float(np.mean([scored[key] for scored in per_repeat])) for key in per_repeat[0]}
+    return averaged | {
+        "song_accuracy_low": low,
+        "song_accuracy_high": high,
+        "song_accuracy_sd": float(np.std([scored["song_accuracy"] for scored in per_repeat])),
+        "train_seconds": float(np.mean([outcome.train_seconds for outcome in outcomes])),
+        "predict_seconds_per_song": sum(outcome.predict_seconds for outcome in outcomes) / n_songs,
+        "size_mb": float(np.mean([outcome.size_bytes for outcome in outcomes])) / 1e6,
+        "n_songs": len(rates),
+        "n_repeats": len(per_repeat),
+    }, rates
+
+
+def calibration_error(confidences: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_]) -> float:
+    """Return the expected calibration error: mean distance of confidence and accuracy over ten equal bins."""
+    bins = np.minimum((confidences * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return float(
+        sum(
+            abs(confidences[bins == b].mean() - correct[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)
+        )
+    )
+
+
+def paired_p_value(rates: Mapping[str, float], best: Mapping[str, float], seed: int = 0) -> float:
+    """Return the two-sided p-value of a paired bootstrap over songs: of no difference in accuracy."""
+    differences = np.array([best[song] - rates[song] for song in sorted(best)])
+    observed = differences.mean()
+    if not differences.any():
+        return 1.0
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(0, len(differences), size=(N_BOOTSTRAP, len(differences)))
+    centred = differences[draws].mean(axis=1) - observed
+    return float((1 + np.count_nonzero(np.abs(centred) >= abs(observed) - 1e-12)) / (1 + N_BOOTSTRAP))
+
+
+def average(outcomes: Sequence[Sequence[Outcome]]) -> list[Outcome]:
+    """Return the outcomes, fold by fold, of the plain average of several models' probabilities."""
+    return [
+        Outcome(
+            np.mean([outcome.probabilities for outcome in of_fold], axis=0, dtype=np.float32),
+            sum(outcome.train_seconds for outcome in of_fold),
+            sum(outcome.predict_seconds for outcome in of_fold),
+            sum(outcome.size_bytes for outcome in of_fold),
+        )
+        for of_fold in zip(*outcomes, strict=True)
+    ]
