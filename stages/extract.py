@@ -38,8 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio files; none: the stage of the DAG")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the CSV files of FILE... go (default: here)")
     parser.add_argument("--engine", choices=["auto", *engines.NAMES], help="default: extract.engine of params.yaml")
+    parser.add_argument(
+        "--engines", action="store_true", help="list the engines, and what one that cannot be used lacks"
+    )
     add_shard_option(parser)
     arguments = parser.parse_args(argv)
+    if arguments.engines:
+        return _list_engines()
     if arguments.files:
         return _extract_files(arguments.files, arguments.out or Path(), arguments.engine or "auto")
     if arguments.out or arguments.engine:
@@ -65,6 +70,16 @@ def _extract_chunks(settings: params.Params, shard: Shard | None) -> int:
     files.write_json(RECORD, {"engine": engine.name, "versions": engine.versions()})
     cache.trim()
     print(f"extract: {len(jobs)} chunks, {len(TRANSFORMS)} features, engine {engine.name}")
+    return 0
+
+
+def _list_engines() -> int:
+    """Print every engine in the order in which `auto` prefers them, with its versions or what it lacks."""
+    for name in engines.NAMES:
+        engine = engines.get(name)
+        reason = engine.unusable()
+        versions = "" if reason else ", ".join(f"{part} {version}" for part, version in engine.versions().items())
+        print(f"{name:<16} {'no: ' + reason if reason else 'yes: ' + versions}")
     return 0
 
 

@@ -217,7 +217,10 @@ def compose(song: Song, rng: np.random.Generator) -> Score:
             0.45,
             _lead_part(_pick(style.melody, rng), [key + tone for tone in _SCALES[scale]], harmony, meter, rng),
         ),
-        *((drum, 0.5, part) for drum, part in _drum_parts(_pick(style.drums, rng), bars, meter).items()),
+        *(
+            (drum, 0.5, _drum_part(hits, _DRUM_PITCHES[drum], bars, meter))
+            for drum, hits in _DRUMS[_pick(style.drums, rng)].items()
+        ),
     ]
     width = rng.uniform(0, 0.9)
     tracks = []
@@ -313,11 +316,10 @@ def _melody_bar(pattern: str, meter: int, rng: np.random.Generator) -> list[tupl
     return notes
 
 
-def _drum_parts(pattern: str, bars: int, meter: int) -> dict[str, Iterator[_Event]]:
-    return {
-        drum: ((bar, beat, 0.4, _DRUM_PITCHES[drum], 1.0) for bar in range(bars) for beat in hits if beat < meter)
-        for drum, hits in _DRUMS[pattern].items()
-    }
+def _drum_part(hits: Sequence[float], pitch: int, bars: int, meter: int) -> Iterator[_Event]:
+    for bar, beat in itertools.product(range(bars), hits):
+        if beat < meter:
+            yield bar, beat, 0.4, pitch, 1.0
 
 
 def _rests(bars: int, drums: bool, rng: np.random.Generator) -> set[int]:
