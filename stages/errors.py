@@ -34,6 +34,10 @@ class EngineError(FeatureError):
     of_machine = True
 
 
+class WorkerError(GenreError):
+    """A worker process of this machine died."""
+
+
 class ClusterError(GenreError):
     """The Dask cluster cannot be reached, or one of its workers cannot work."""
 

@@ -9,12 +9,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from stages.errors import ClusterError, GenreError
+from stages.errors import ClusterError, GenreError, WorkerError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -102,6 +103,11 @@ def _on_cores(call: Callable[[Item], Any], items: Sequence[Item], count: int) ->
     with futures.ProcessPoolExecutor(count, mp_context=context, initializer=_one_thread_each) as pool:
         try:
             yield from pool.map(call, items, chunksize=max(1, min(8, len(items) // (4 * count))))
+        except BrokenProcessPool:
+            raise WorkerError(
+                "a worker process died (out of memory, or killed); what was finished is kept: run it again,"
+                " with a smaller parallel.workers if memory was short"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from stages.errors import AudioError
+from stages.errors import AudioError, WorkerError
 from stages.parallel import run
 
 
@@ -30,3 +32,14 @@ def test_a_defect_is_not_swallowed(workers: int) -> None:
 
 def test_no_items_is_no_work() -> None:
     assert list(run(_double, [], description="")) == []
+
+
+def _die(number: int) -> int:
+    if number == 2:
+        os._exit(9)
+    return number
+
+
+def test_a_worker_that_dies_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(WorkerError, match=r"parallel\.workers"):
+        list(run(_die, range(4), description="", workers=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,14 @@ class Engine(Protocol):
         EngineError
             If the engine itself cannot work (no file is to blame).
         """
+
+
+def vamp_folders() -> list[Path]:
+    """Return where Vamp plugins are looked for: the folders of VAMP_PATH, or the Vamp SDK's defaults for Unix."""
+    if told := os.environ.get("VAMP_PATH"):
+        return [Path(folder) for folder in told.split(os.pathsep) if folder]
+    home = Path(os.environ.get("HOME", "/"))
+    return [home / "vamp", home / ".vamp", Path("/usr/local/lib/vamp"), Path("/usr/lib/vamp")]
 
 
 def get(name: str) -> Engine:

@@ -17,7 +17,7 @@ import numpy as np
 from stages import files
 from stages.audio.ffmpeg import stream_native
 from stages.errors import EngineError, FeatureError, GenreError
-from stages.features.engines import Failures, Job
+from stages.features.engines import Failures, Job, vamp_folders
 from stages.features.transforms import TRANSFORMS
 
 PROGRAM = "sonic-annotator"
@@ -121,19 +121,12 @@ def _reason(result: subprocess.CompletedProcess[str], audio: Path) -> str:
 
 
 def _run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run the tool with its log and configuration files in a folder that is thrown away."""
+    """Run the tool with its log and configuration files in a HOME that is thrown away."""
     with tempfile.TemporaryDirectory(prefix="sonic-annotator-home-") as home:
-        environment = {**os.environ, "HOME": home, "VAMP_PATH": _vamp_path()}
+        environment = {**os.environ, "HOME": home, "VAMP_PATH": os.pathsep.join(map(str, vamp_folders()))}
         try:
             return subprocess.run(
                 [PROGRAM, *arguments], capture_output=True, text=True, errors="replace", env=environment, check=False
             )
         except OSError as error:
             raise EngineError(f"{PROGRAM} cannot be run: {error}") from error
-
-
-def _vamp_path() -> str:
-    """Return VAMP_PATH, or the tool's default spelled out, since HOME is another one for the tool."""
-    home = Path.home()
-    default = [home / "vamp", home / ".vamp", Path("/usr/local/lib/vamp"), Path("/usr/lib/vamp")]
-    return os.environ.get("VAMP_PATH") or os.pathsep.join(map(str, default))

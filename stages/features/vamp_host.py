@@ -7,7 +7,6 @@ and its FFT (that of the Vamp SDK 2.6, as in PluginInputDomainAdapter) is less e
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
 import importlib.util
@@ -17,23 +16,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stages import files
-from stages.audio import chunks
-from stages.audio.ffmpeg import stream_native
-from stages.errors import AudioError, EngineError, FeatureError, GenreError
-from stages.features import csv
-from stages.features.engines import Failures, Job
+from stages.errors import EngineError, FeatureError
+from stages.features import extraction
+from stages.features.engines import Failures, Job, vamp_folders
 from stages.features.numpy_engine import Features, Samples
 from stages.features.transforms import HOST_CHUNK, TRANSFORMS, Transform
 
 PART_CHUNKS = 64  # host chunks given to the plugins together: 3 s at 22,050 Hz
-MAX_WHOLE_BYTES = 1 << 26  # of a wav file that is read at once
 PROBE_SECONDS = 60.0
 
 INSTALL_PACKAGE = "`pip install vamp` (it is compiled: a C++ compiler is needed)"
@@ -67,17 +61,7 @@ class VampHost:
 
     def extract(self, jobs: Sequence[Job]) -> Failures:
         """Write the CSV files of all jobs, each file in bounded memory. See `Engine.extract`."""
-        failures: Failures = {}
-        for job in jobs:
-            try:
-                _extract_file(job)
-            except EngineError:
-                raise
-            except FeatureError as error:
-                failures[job.audio] = FeatureError(f"{job.audio}: {error}")
-            except GenreError as error:
-                failures[job.audio] = error
-        return failures
+        return extraction.extract(jobs, compute_blocks)
 
 
 def compute_blocks(
@@ -218,34 +202,6 @@ def _parts(blocks: Iterable[Samples]) -> Iterator[npt.NDArray[np.float32]]:
         yield part[:whole]
 
 
-def _extract_file(job: Job) -> None:
-    sample_rate, blocks = _open(job.audio)
-    with contextlib.ExitStack() as stack:
-        streams = {
-            t: stack.enter_context(stack.enter_context(files.atomic_path(job.target(t))).open("wb"))
-            for t in TRANSFORMS.values()
-        }
-        n_rows = dict.fromkeys(streams, 0)
-        for part in compute_blocks(blocks, sample_rate, transforms=tuple(TRANSFORMS.values())):
-            for transform, stream in streams.items():
-                values = part[transform.feature]
-                stream.write(csv.format_rows(values, sample_rate, transform.step, n_rows[transform]))
-                n_rows[transform] += len(values)
-        if not all(n_rows.values()):
-            raise FeatureError("holds no audio")
-
-
-def _open(path: Path) -> tuple[int, Iterable[Samples]]:
-    """Return sample rate and samples: of a mono PCM wav at once and without ffmpeg, of anything else in blocks."""
-    try:
-        if path.stat().st_size <= MAX_WHOLE_BYTES:
-            samples, sample_rate = chunks.read(path)
-            return sample_rate, (samples,)
-    except (AudioError, OSError):
-        pass  # ffmpeg reads it, or tells why not
-    return stream_native(path)
-
-
 # The plugins are native code of others: what is here is found out in a process of its own, which may crash.
 
 
@@ -254,6 +210,8 @@ def _probe(vamp_path: str | None, home: str | None) -> tuple[dict[str, str], str
     """Return the versions, and None or the reason why the engine cannot be used. The arguments key the cache."""
     if importlib.util.find_spec("vamp") is None:
         return {}, f"the package vamp is not installed; {INSTALL_PACKAGE}"
+    if missing := [key for key in _PLUGIN_KEYS if not _has_library(key.split(":")[0])]:
+        return {}, f"these Vamp plugins are not found: {', '.join(missing)}; {INSTALL_PLUGINS}"
     command = [sys.executable, "-c", f"from {__name__} import tell_versions; tell_versions()"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
@@ -270,6 +228,11 @@ def _probe(vamp_path: str | None, home: str | None) -> tuple[dict[str, str], str
         found = f"these Vamp plugins are not found: {', '.join(missing)}" + "".join(f" ({hint})" for hint in hints)
         return {}, f"{found}; {INSTALL_PLUGINS}"
     return told, None
+
+
+def _has_library(name: str) -> bool:
+    """Return whether a folder of VAMP_PATH has the library that a plugin's key begins with (under any extension)."""
+    return any(path.is_file() for folder in vamp_folders() for path in folder.glob(f"{name}.*"))
 
 
 def tell_versions() -> None:

@@ -7,6 +7,7 @@ refused, and so is one whose files do not belong together.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class Card:
     @property
     def feature_settings(self) -> Settings:
         """The settings that a song must be cut with."""
-        return Settings(*(self.settings[key] for key in ("sample_rate", "chunk_seconds", "min_seconds")))
+        return settings_of(self.settings)
 
 
 def model_files(model: str, root: Path = Path()) -> ModelFiles:
@@ -89,7 +90,7 @@ def read(model: str, root: Path = Path()) -> Card:
         raise ModelError(f"there is no model {model} (there are: {known}); `dvc repro` trains it") from None
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{paths.card} is damaged: {error}") from error
-    _check_settings(card, paths.card)
+    check_settings(card.settings, paths.card)
     if not paths.onnx.is_file():
         raise ModelError(f"{paths.onnx} is not there: `dvc repro` makes it, `dvc pull` fetches it")
     if files.sha256(paths.onnx) != card.onnx_sha256:
@@ -97,14 +98,26 @@ def read(model: str, root: Path = Path()) -> Card:
     return card
 
 
-def _check_settings(card: Card, path: Path) -> None:
+def settings_of(described: Mapping[str, Any]) -> Settings:
+    """Return the settings that `Settings.as_dict` described."""
+    return Settings(*(described[key] for key in ("sample_rate", "chunk_seconds", "min_seconds")))
+
+
+def check_settings(described: Mapping[str, Any], path: Path) -> None:
+    """Compare the settings of the card at `path` with what this version computes.
+
+    Raises
+    ------
+    ModelError
+        If they differ, or one is missing.
+    """
     try:
-        ours = card.feature_settings.as_dict()
+        ours = settings_of(described).as_dict()
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path} is damaged: no setting {error}") from error
     for key, value in ours.items():
-        if card.settings.get(key) != value:
+        if described.get(key) != value:
             raise ModelError(
-                f"{path}: the model was made with {key} {card.settings.get(key)}, this version computes {value};"
+                f"{path}: the model was made with {key} {described.get(key)}, this version computes {value};"
                 " train it again with `dvc repro`"
             )

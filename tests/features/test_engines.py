@@ -62,8 +62,9 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leave no sonic-annotator on PATH."""
+    """Leave no sonic-annotator on PATH, and no Vamp plugins."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("VAMP_PATH", str(tmp_path))
 
 
 def _jobs(*audio: Path, out: Path) -> list[Job]:
