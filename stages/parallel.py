@@ -171,5 +171,11 @@ def _caught(function: Callable[[Item], Result], item: Item) -> Result | GenreErr
 
 def _one_thread_each() -> None:
     """Keep the numeric libraries of a worker to one thread: the processes already fill the cores."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "TF_NUM_INTRAOP_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+    ):
         os.environ[name] = "1"

@@ -88,6 +88,22 @@ class CacheParams(_Section):
     max_bytes: Annotated[int, Field(ge=0)]
 
 
+class CompareParams(_Section):
+    """What stages.compare does."""
+
+    models: Annotated[list[str], Field(min_length=1)]
+    split: Literal["folds", "fixed"]
+    folds: Annotated[int, Field(ge=2)]
+    repeats: Count
+    seed: Seed
+
+
+class EnsembleParams(_Section):
+    """The average of models."""
+
+    models: Annotated[list[str], Field(min_length=1)]
+
+
 class Params(_Section):
     """All sections of params.yaml."""
 
@@ -97,6 +113,8 @@ class Params(_Section):
     train: TrainParams
     parallel: ParallelParams
     cache: CacheParams
+    compare: CompareParams
+    ensemble: EnsembleParams
 
 
 def load(path: Path = PARAMS_FILE) -> Params:

@@ -205,7 +205,7 @@ def compose(song: Song, rng: np.random.Generator) -> Score:
     seconds = rng.uniform(60, 100)
     meter = int(_pick(style.meter, rng))
     beats = _Clock(60 / _log_uniform(*style.tempo, rng), rng.uniform(*style.swing))
-    scale, chords = _read_changes(style.changes[rng.integers(len(style.changes))])
+    scale, chords = read_changes(style.changes[rng.integers(len(style.changes))])
     key = int(rng.integers(-5, 7))
     bars = int(seconds / (beats.beat_s * meter)) + 1
     harmony = [tuple(key + tone for tone in chords[bar % len(chords)]) for bar in range(bars)]
@@ -229,6 +229,19 @@ def compose(song: Song, rng: np.random.Generator) -> Score:
         voice = draw_voice(instrument.replace("-", " "), rng)
         tracks.append(Track(voice, gain * 10 ** rng.uniform(-0.15, 0.15), rng.uniform(-width, width), notes))
     return Score(seconds, tracks, _draw_recording(style, rng))
+
+
+def read_changes(changes: str) -> tuple[str, list[tuple[int, ...]]]:
+    """Return the scale and the chords, as semitones above the key note: "minor: i V7" -> (0, 3, 7), (7, 11, 14, 17)."""
+    scale, numerals = changes.split(": ")
+    chords = []
+    for numeral in numerals.split():
+        name = numeral.lstrip("b").rstrip("7")
+        root = _DEGREES[name.lower()] - numeral.startswith("b")
+        third = 4 if name.isupper() else 3
+        seventh = (root + 10,) if numeral.endswith("7") else ()
+        chords.append((root, root + third, root + 7, *seventh))
+    return scale, chords
 
 
 _Event = tuple[int, float, float, int, float]  # bar, beat, beats, pitch, level
@@ -295,14 +308,11 @@ def _lead_part(
             place = int(np.clip(place + step, 0, len(ladder) - 1))
             pitch = ladder[place]
             if beat == 0:
-                tones = [pitch + delta for delta in range(-4, 5) if (pitch + delta - chord[0]) % 12 in _above(chord)]
-                pitch = min(tones, key=lambda tone: abs(tone - pitch))
+                pitch = min((abs((pitch - tone + 6) % 12 - 6), pitch - (pitch - tone + 6) % 12 + 6) for tone in chord)[
+                    1
+                ]
             yield bar, beat, length * 0.92, pitch, 1.0
         place = round(0.7 * place + 0.3 * len(ladder) / 2)
-
-
-def _above(chord: Sequence[int]) -> set[int]:
-    return {(tone - chord[0]) % 12 for tone in chord}
 
 
 def _melody_bar(pattern: str, meter: int, rng: np.random.Generator) -> list[tuple[float, float, int]]:
@@ -324,7 +334,7 @@ def _drum_part(hits: Sequence[float], pitch: int, bars: int, meter: int) -> Iter
 
 def _rests(bars: int, drums: bool, rng: np.random.Generator) -> set[int]:
     """Return the bars in which a part is silent: it may enter late and rest for four bars."""
-    resting = {bar for bar in range(bars) if bar < 4 * rng.integers(0, 2)} if drums else set()
+    resting = set(range(4)) if drums and rng.random() < 0.5 else set()
     for section in range(4, bars, 4):
         if rng.random() < 0.15:
             resting |= set(range(section, section + 4))
@@ -360,19 +370,6 @@ def _draw_recording(style: Style, rng: np.random.Generator) -> Recording:
         hum_db=rng.uniform(-90, -40),
         crackles_per_s=float(rng.choice([0, 0, 0, 0, 1, 8])),
     )
-
-
-def _read_changes(changes: str) -> tuple[str, list[tuple[int, ...]]]:
-    """Return the scale and the chords, as semitones above the key note: "minor: i V7" -> (0, 3, 7), (7, 11, 14, 17)."""
-    scale, numerals = changes.split(": ")
-    chords = []
-    for numeral in numerals.split():
-        name = numeral.lstrip("b").rstrip("7")
-        root = _DEGREES[name.lower()] - numeral.startswith("b")
-        third = 4 if name.isupper() else 3
-        seventh = (root + 10,) if numeral.endswith("7") else ()
-        chords.append((root, root + third, root + 7, *seventh))
-    return scale, chords
 
 
 def _titles(seed: int) -> list[str]:

@@ -34,6 +34,11 @@ CLIP = 5.0  # standard deviations; a value further out says no more than one at 
 MIN_VARIANCE = 1e-4  # of a standardised column over time, so that the square root has a finite slope
 MIN_PROBABILITY = 1e-7  # below the logarithm
 
+LAGS = (1, 3, 10)  # frames; changes over 46, 139 and 464 ms
+SECOND = 20  # frames; 0.93 s
+EDGES = (-1.5, -0.5, 0.5, 1.5)  # standard deviations
+STEEPNESS = 4.0  # of a histogram's edge, per standard deviation
+
 
 def build(
     model: str,
@@ -83,11 +88,11 @@ def build(
     fused = architecture == "conv1d"
     raw = {feature: keras.Input(shape, name=feature) for feature, shape in shapes.items()}
     prepared = _frontend(shapes, fused=fused)(raw)
-    columns = {name: int(tensor.shape[-1]) for name, tensor in prepared.items()}
+    parts = {name: (tensor.shape[1], tensor.shape[2]) for name, tensor in prepared.items()}
     networks = [
-        _conv1d(columns, n_genres, filters=filters, dropout=dropout, name=f"member_{i}")
+        _conv1d(parts, n_genres, filters=filters, dropout=dropout, name=f"member_{i}")
         if fused
-        else _lstm2016(columns, n_genres, name=f"member_{i}")
+        else _lstm2016(parts, n_genres, name=f"member_{i}")
         for i in range(members)
     ]
     votes = [network(prepared) for network in networks]
@@ -187,14 +192,19 @@ def _side_by_side(parts: Mapping[str, Any]) -> Any:
     )
 
 
-def _conv1d(columns: Mapping[str, int], n_genres: int, *, filters: int, dropout: float, name: str) -> keras.Model:
-    """Two convolutions; means and deviations over time of the input, its change and both; one dense layer."""
+def _conv1d(
+    shapes: Mapping[str, tuple[int, int]], n_genres: int, *, filters: int, dropout: float, name: str
+) -> keras.Model:
+    """Two convolutions; statistics over time of what goes in and of both; one dense layer.
+
+    The statistics are what makes few songs enough: a linear model on those of the input is already a good one.
+    """
     import keras
     from keras import layers
 
-    inputs = {part: keras.Input((None, n), name=part) for part, n in columns.items()}
+    inputs = {part: keras.Input((None, columns), name=part) for part, (_, columns) in shapes.items()}
     hidden = inputs["fused"]
-    pooled = [*_statistics(hidden), _statistics(hidden[:, 1:] - hidden[:, :-1])[1]]
+    pooled = _input_statistics(hidden, shapes["fused"][0])
     for width in (5, 3):
         hidden = layers.Conv1D(filters, width, padding="same", use_bias=False)(hidden)
         hidden = layers.Activation("relu")(layers.BatchNormalization(momentum=0.9)(hidden))
@@ -202,6 +212,18 @@ def _conv1d(columns: Mapping[str, int], n_genres: int, *, filters: int, dropout:
     summary = layers.BatchNormalization(momentum=0.9)(layers.Concatenate()(pooled))
     output = layers.Dense(n_genres, activation="softmax")(layers.Dropout(dropout)(summary))
     return keras.Model(inputs, output, name=name)
+
+
+def _input_statistics(frames: Any, n_frames: int) -> list[Any]:
+    """Mean, deviation, deviation of changes and of second-long averages, and a soft histogram of each column."""
+    import keras
+    from keras import ops
+
+    lags = [lag for lag in LAGS if lag <= n_frames // 4]  # shorter than any piece that training cuts out
+    changes = [_statistics(frames[:, lag:] - frames[:, :-lag])[1] for lag in lags]
+    slow = _statistics(keras.layers.AveragePooling1D(SECOND, padding="same")(frames))[1]
+    histogram = [ops.mean(ops.sigmoid(STEEPNESS * (frames - edge)), axis=1) for edge in EDGES]
+    return [*_statistics(frames), *changes, slow, *histogram]
 
 
 def _statistics(frames: Any) -> list[Any]:
@@ -212,12 +234,12 @@ def _statistics(frames: Any) -> list[Any]:
     return [ops.mean(frames, axis=1), ops.sqrt(variance + MIN_VARIANCE)]
 
 
-def _lstm2016(columns: Mapping[str, int], n_genres: int, *, name: str) -> keras.Model:
+def _lstm2016(shapes: Mapping[str, tuple[int, int]], n_genres: int, *, name: str) -> keras.Model:
     """The networks of 2016: convolution, pooling and LSTM per feature, sigmoid throughout."""
     import keras
     from keras import layers
 
-    inputs = {part: keras.Input((None, n), name=part) for part, n in columns.items()}
+    inputs = {part: keras.Input((None, columns), name=part) for part, (_, columns) in shapes.items()}
     branches = []
     if "mfcc" in inputs:
         hidden = layers.Conv1D(100, 4, activation="sigmoid")(inputs["mfcc"])

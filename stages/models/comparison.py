@@ -48,7 +48,9 @@ def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, s
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    fewest = min(len({songs[row] for row in np.flatnonzero(labels == genre)}) for genre in np.unique(labels))
+    fewest = min(
+        len({song for song, label in zip(songs, labels, strict=True) if label == genre}) for genre in np.unique(labels)
+    )
     if fewest < n_folds:
         raise VectorError(f"a genre has {fewest} songs only: too few for {n_folds} folds (compare.folds)")
     made = []

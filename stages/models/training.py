@@ -61,6 +61,7 @@ def fit(
     filters: int = 64,
     crop: float = 0.5,
     level_shift: float = 0.3,
+    column_shift: float = 0.3,
     mixup: float = 0.4,
     label_smoothing: float = 0.1,
     validation_fraction: float = 0.1,
@@ -92,6 +93,9 @@ def fit(
         Share of a chunk that a batch sees of it.
     level_shift
         Standard deviation of the random change of a chunk's level, in powers of ten of the amplitude.
+    column_shift
+        Standard deviation of the random change of each column, constant over a piece, as of another room or
+        recording, in standard deviations of the column.
     mixup
         Parameter of the beta distribution that pairs are mixed by; 0 switches it off.
     label_smoothing
@@ -130,7 +134,7 @@ def fit(
     architectures.standardise(complete, seen)
     frontend = complete.get_layer("frontend")
     prepared = frontend.predict(seen, verbose=0)
-    augmentation = _Augmentation(batch_size, crop, level_shift, mixup, _level_direction(frontend, seen))
+    augmentation = _Augmentation(batch_size, crop, level_shift, column_shift, mixup, _level_direction(frontend, seen))
     targets = np.eye(n_genres, dtype=np.float32)[genres]
     held_out = _validation_rows(genres, songs, validation_fraction, members, np.random.default_rng(seed))
     progress = _Progress(callbacks, complete)
@@ -175,6 +179,7 @@ class _Augmentation:
     batch_size: int
     crop: float
     level_shift: float
+    column_shift: float
     mixup: float
     level: Mapping[str, npt.NDArray[np.float32]]  # what ten times the amplitude adds to a part's columns
 
@@ -267,8 +272,9 @@ def _batches(
         share, partner = _pairs(len(rows), augmentation.mixup, rng)
         batch = {}
         for part, frames in prepared.items():
-            crops = _crops(frames, rows, starts, augmentation.crop) + shift * augmentation.level[part]
-            batch[part] = _mixed(crops, share, partner)
+            crops = _crops(frames, rows, starts, augmentation.crop)
+            colour = rng.normal(0, augmentation.column_shift, (len(rows), 1, frames.shape[2])).astype(np.float32)
+            batch[part] = _mixed(crops + shift * augmentation.level[part] + colour, share, partner)
         yield batch, _mixed(targets[rows], share, partner)
 
 

@@ -1,0 +1,331 @@
+"""Compare models on identical folds by song: accuracy with intervals, calibration, paired tests, time and size.
+
+    python -m stages.compare
+    python -m stages.compare --models merged stats_svm --repeats 1
+
+Reads pickled_vectors/ and chunks/ of the data set, trains every model on every fold, writes comparison/. What is
+finished is kept in .cache/compare/ and not done again: a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import io
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stages import files, params
+from stages.audio import chunks, index
+from stages.commands import run_command
+from stages.errors import GenreError, ModelError
+from stages.features import vectors
+from stages.features.vectors import VectorSet
+from stages.models import architectures, baselines, comparison, embeddings
+from stages.models.comparison import Fold, Outcome
+from stages.parallel import run
+
+CHUNKS = Path("chunks")
+VECTORS = Path("pickled_vectors")
+COMPARISON = Path("comparison")
+CACHE = Path(".cache") / "compare"
+LSTM = "lstm2016_"  # before the name of a model: the same features in the networks of 2016
+ENSEMBLE = "ensemble"
+SOURCES = ("architectures", "training", "baselines", "classifiers", "embeddings", "musicnn")  # change results
+COLUMNS = {
+    "song_accuracy": "songs",
+    "chunk_accuracy": "chunks",
+    "macro_average_precision": "mAP",
+    "roc_auc": "ROC-AUC",
+    "log_loss": "log loss",
+    "ece": "ECE",
+    "train_seconds": "training s",
+    "predict_seconds_per_song": "s per song",
+    "size_mb": "MB",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the comparison and write comparison/."""
+    settings = params.load()
+    arguments = _parser(settings.compare).parse_args(argv)
+    data = _data()
+    ensemble = settings.ensemble.models if ENSEMBLE in arguments.models else []
+    names = list(dict.fromkeys([name for name in arguments.models if name != ENSEMBLE] + ensemble))
+    for name in names:
+        _check_name(name)
+    tested = _folds(data, settings.compare, arguments)
+    work = [_Work(name, fold, settings.compare.seed, settings.train) for name in names for fold in tested]
+    _embed_all(names)
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
+    results = run(_run, work, description="compare", unit="fold", workers=settings.parallel.workers, known=_finished)
+    for item, result in zip(work, results, strict=True):
+        if isinstance(result, GenreError):
+            raise result
+        outcomes[item.model].append(result)
+    if ensemble:
+        outcomes[ENSEMBLE] = comparison.average([outcomes[name] for name in ensemble])
+    _write(data, tested, {name: outcomes[name] for name in [*names, ENSEMBLE] if name in outcomes}, settings)
+    return 0
+
+
+def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.compare", description="Compare models on identical folds by song."
+    )
+    parser.add_argument("--models", nargs="+", default=defaults.models, metavar="MODEL", help="default: compare.models")
+    parser.add_argument("--folds", type=int, default=defaults.folds, help="default: compare.folds (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=defaults.repeats, help="default: compare.repeats (%(default)s)")
+    return parser
+
+
+def _check_name(name: str) -> None:
+    known = [*architectures.MODELS, *(LSTM + model for model in architectures.MODELS), *baselines.BASELINES]
+    if name not in known:
+        raise ModelError(f"there is no model {name} to compare: choose from {', '.join([*known, ENSEMBLE])}")
+
+
+@functools.cache
+def _data() -> VectorSet:
+    """Return all chunks of the data set: those of train, then those of test."""
+    train, test = vectors.read(VECTORS, "train"), vectors.read(VECTORS, "test")
+    return VectorSet(
+        {feature: np.concatenate([train.inputs[feature], test.inputs[feature]]) for feature in train.inputs},
+        np.concatenate([train.labels, test.labels]),
+        train.songs + test.songs,
+        train.genres,
+    )
+
+
+def _folds(data: VectorSet, settings: params.CompareParams, arguments: argparse.Namespace) -> list[Fold]:
+    if settings.split == "folds":
+        made = comparison.folds(
+            data.labels, data.songs, n_folds=arguments.folds, n_repeats=arguments.repeats, seed=settings.seed
+        )
+    else:
+        n_train = len(vectors.read(VECTORS, "train").songs)
+        rows = np.arange(len(data.songs))
+        made = [Fold(repeat, 0, rows[:n_train], rows[n_train:]) for repeat in range(arguments.repeats)]
+    for fold in made:
+        if both := {data.songs[row] for row in fold.train} & {data.songs[row] for row in fold.test}:
+            raise ModelError(f"{min(both)} would be in training and in test: this must not happen")
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One model on one fold."""
+
+    model: str
+    fold: Fold
+    seed: int
+    train: params.TrainParams
+
+    @property
+    def path(self) -> Path:
+        """Where the outcome is kept: named by everything that it depends on."""
+        key = files.cache_key(
+            self.model,
+            self.fold.repeat,
+            self.fold.train.tolist(),
+            self.fold.test.tolist(),
+            self.seed,
+            self.train.model_dump() if self.model not in baselines.BASELINES else None,
+            _digest_of_data(),
+            _digest_of_sources(),
+        )
+        return CACHE / f"{key}.npz"
+
+
+def _run(work: _Work) -> Outcome:
+    """Train one model on the training songs of one fold and predict the test songs; keep the outcome."""
+    runner = _run_baseline if work.model in baselines.BASELINES else _run_keras
+    outcome = runner(work, _data())
+    stream = io.BytesIO()
+    figures = [outcome.train_seconds, outcome.predict_seconds, outcome.size_bytes]
+    np.savez(stream, probabilities=outcome.probabilities, figures=np.array(figures))
+    files.write_bytes(work.path, stream.getvalue())
+    return outcome
+
+
+def _finished(work: _Work) -> Outcome | None:
+    try:
+        with np.load(work.path, allow_pickle=False) as found:
+            train_seconds, predict_seconds, size_bytes = found["figures"].tolist()
+            return Outcome(found["probabilities"], train_seconds, predict_seconds, int(size_bytes))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError):  # damaged: it is done again
+        return None
+
+
+def _run_keras(work: _Work, data: VectorSet) -> Outcome:
+    from stages.models import backend
+
+    backend.prepare()
+    import keras
+
+    from stages.models.training import fit
+
+    keras.backend.clear_session()
+    lstm = work.model.startswith(LSTM)
+    model = work.model.removeprefix(LSTM)
+    options: dict[str, Any] = work.train.model_dump() | ({"architecture": "lstm2016", "members": 1} if lstm else {})
+    options["seed"] = work.seed + work.fold.repeat
+    train, test = work.fold.train, work.fold.test
+    began = time.perf_counter()
+    trained = fit(
+        {feature: array[train] for feature, array in data.inputs.items()},
+        data.labels[train],
+        [data.songs[row] for row in train],
+        model=model,
+        n_genres=len(data.genres),
+        **options,
+    )
+    trained_after = time.perf_counter()
+    inputs = {feature: data.inputs[feature][test] for feature in architectures.MODELS[model]}
+    probabilities = np.asarray(trained.model.predict(inputs, batch_size=32, verbose=0), np.float32)
+    done = time.perf_counter()
+    size = 4 * int(trained.model.count_params())
+    return Outcome(probabilities, trained_after - began, done - trained_after, size)
+
+
+def _run_baseline(work: _Work, data: VectorSet) -> Outcome:
+    name = baselines.get(work.model).embedding
+    embedded, seconds_per_chunk = _embedded(name)
+    train, test = work.fold.train, work.fold.test
+    began = time.perf_counter()
+    fitted = baselines.fit(
+        work.model,
+        embedded[train],
+        data.labels[train],
+        [data.songs[row] for row in train],
+        n_genres=len(data.genres),
+        seed=work.seed + work.fold.repeat,
+    )
+    trained_after = time.perf_counter()
+    probabilities = fitted.predict(embedded[test])
+    seconds = time.perf_counter() - trained_after + seconds_per_chunk * len(test)
+    return Outcome(probabilities, trained_after - began, seconds, len(fitted.classifier.to_bytes()))
+
+
+def _embed_all(names: Sequence[str]) -> None:
+    """Make the embeddings that the baselines need, each once for all folds."""
+    for name in dict.fromkeys(baselines.get(n).embedding for n in names if n in baselines.BASELINES):
+        _embedded(name)
+
+
+@functools.cache
+def _embedded(name: str) -> tuple[npt.NDArray[np.float32], float]:
+    """Return the vectors of all chunks, and the seconds that one takes, from .cache/ or made now."""
+    path = CACHE / f"{files.cache_key(embeddings.describe(name), _digest_of_data(), _digest_of_sources())}.npz"
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as found:
+            return found["vectors"], float(found["seconds"])
+    print(f"compare: embedding {name}", file=sys.stderr)
+    data = _data()
+    rows = sorted(index.read(CHUNKS), key=lambda row: row.split != "train")  # in the order of the vectors
+    began = time.perf_counter()
+    made = embeddings.embed(
+        name,
+        features=embeddings.each_chunk(data.inputs),
+        audio=(chunks.read(CHUNKS / row.chunk) for row in rows),
+    )
+    seconds = (time.perf_counter() - began) / len(made)
+    stream = io.BytesIO()
+    np.savez(stream, vectors=made, seconds=np.array(seconds))
+    files.write_bytes(path, stream.getvalue())
+    return made, seconds
+
+
+@functools.cache
+def _digest_of_data() -> str:
+    names = [path for path in sorted(VECTORS.iterdir()) if path.suffix in (".json", ".pickle")]
+    return hashlib.sha256("".join(files.sha256(path) for path in names).encode()).hexdigest()
+
+
+@functools.cache
+def _digest_of_sources() -> str:
+    folder = Path(architectures.__file__).parent
+    return hashlib.sha256("".join(files.sha256(folder / f"{name}.py") for name in SOURCES).encode()).hexdigest()
+
+
+def _write(
+    data: VectorSet, tested: Sequence[Fold], outcomes: Mapping[str, Sequence[Outcome]], settings: params.Params
+) -> None:
+    """Write the figures as CSV, JSON, a Markdown table and a picture; print the table."""
+    scored: dict[str, dict[str, float]] = {}
+    rates: dict[str, dict[str, float]] = {}
+    for name, found in outcomes.items():
+        scored[name], rates[name] = comparison.summarise(found, tested, data.labels, data.songs)
+    ranked = sorted(scored, key=lambda name: -scored[name]["song_accuracy"])
+    for name in ranked:
+        scored[name]["p_against_best"] = comparison.paired_p_value(rates[name], rates[ranked[0]])
+    keys = list(scored[ranked[0]])
+    files.write_table(
+        COMPARISON / "results.csv",
+        ["model", *keys],
+        ([name, *(f"{scored[name][key]:.6g}" for key in keys)] for name in ranked),
+    )
+    described = {
+        "dataset": settings.dataset.name,
+        "split": settings.compare.model_dump(exclude={"models"}),
+        "songs": len(set(data.songs)),
+        "chunks": len(data.songs),
+        "genres": data.genres,
+        "ensemble": list(settings.ensemble.models),
+        "models": {name: scored[name] for name in ranked},
+    }
+    files.write_json(COMPARISON / "results.json", described)
+    table = _table(scored, ranked)
+    files.write_text(COMPARISON / "table.md", table)
+    _draw(COMPARISON / "song_accuracy.png", scored, ranked)
+    print(table, end="")
+
+
+def _table(scored: Mapping[str, Mapping[str, float]], ranked: Sequence[str]) -> str:
+    lines = [f"| model | {' | '.join(COLUMNS.values())} | p |", "|" + "---|" * (len(COLUMNS) + 2)]
+    for name in ranked:
+        row = scored[name]
+        cells = []
+        for key in COLUMNS:
+            if key == "song_accuracy":
+                cells.append(f"{row[key]:.1%} ({row['song_accuracy_low']:.1%}-{row['song_accuracy_high']:.1%})")
+            elif key == "chunk_accuracy":
+                cells.append(f"{row[key]:.1%}")
+            else:
+                cells.append(f"{row[key]:.3g}")
+        p = "" if name == ranked[0] else f"{row['p_against_best']:.3f}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {p} |")
+    return "\n".join(lines) + "\n"
+
+
+def _draw(path: Path, scored: Mapping[str, Mapping[str, float]], ranked: Sequence[str]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 1.2 + 0.4 * len(ranked)), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for position, name in enumerate(reversed(ranked)):
+        row = scored[name]
+        value, low, high = (row[key] for key in ("song_accuracy", "song_accuracy_low", "song_accuracy_high"))
+        axes.plot([low, high], [position, position], color="tab:blue", linewidth=2)
+        axes.plot(value, position, "o", color="tab:blue")
+        axes.annotate(f"{value:.1%}", (value, position), xytext=(0, 6), textcoords="offset points", ha="center")
+    axes.set_yticks(range(len(ranked)), list(reversed(ranked)))
+    axes.set_ylim(-0.6, len(ranked) - 0.2)
+    axes.set_xlabel("accuracy per song, 95 % bootstrap interval over songs")
+    axes.grid(axis="x", alpha=0.3)
+    with files.atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    run_command(main)
