@@ -6,21 +6,26 @@ python -m stages.evaluate
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from stages import files
+from stages.audio import chunks, index
 from stages.commands import run_command
 from stages.errors import ModelError
 from stages.features import vectors
 from stages.features.vectors import VectorSet
-from stages.models import card, evaluation
+from stages.models import evaluation
 from stages.models.evaluation import SongPrediction
-from stages.models.predict import Predictor
+from stages.models.predict import available, load
 
+CHUNKS = Path("chunks")
 VECTORS = Path("pickled_vectors")
 EVALUATION = Path("evaluation")
 
@@ -29,23 +34,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: pickled_vectors/ and the models -> evaluation/."""
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__.splitlines()[0])
     parser.parse_args(argv)
-    models = card.available()
+    models = available()
     if not models:
         raise ModelError("there is no model to evaluate: run `dvc repro`")
     test = vectors.read(VECTORS, "test")
     fingerprint = vectors.read_settings(VECTORS)["fingerprint"]
     metrics = {}
-    for model in models:
-        predictor = Predictor(model)
+    samples = _Samples(test)
+    for model in tqdm(models, desc="evaluate", unit="model", disable=not sys.stderr.isatty()):
+        predictor = load(model)
         if predictor.card.settings["fingerprint"] != fingerprint or predictor.card.genres != test.genres:
             raise ModelError(f"the model {model} was made from other vectors than {VECTORS}/: run `dvc repro`")
-        probabilities = predictor.predict(test.inputs)
+        probabilities = predictor.predict(test.inputs, samples if predictor.needs_samples else ())
         metrics[model] = evaluation.scores(probabilities, test.labels, test.songs)
         predictions = evaluation.by_song(probabilities, test.labels, test.songs)
         _write_model(EVALUATION / model, predictions, test, probabilities)
         print(_line(model, metrics[model]))
     files.write_json(EVALUATION / "metrics.json", metrics)
     return 0
+
+
+class _Samples(Sequence[npt.NDArray[np.int16]]):
+    """The samples of the test chunks, read when they are needed."""
+
+    def __init__(self, test: VectorSet) -> None:
+        self._rows = [row for row in index.read(CHUNKS) if row.split == "test"]
+        if [row.song_id for row in self._rows] != test.songs:
+            raise ModelError(f"{VECTORS}/ was not made from {CHUNKS}/{index.INDEX_NAME}: run `dvc repro vectorize`")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, position: Any) -> Any:
+        return chunks.read(CHUNKS / self._rows[position].chunk)[0]
 
 
 def _write_model(

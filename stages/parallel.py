@@ -78,6 +78,7 @@ def run(
                 bar.set_postfix_str(f"{heard / (time.monotonic() - began):.0f} x real time", refresh=False)
             bar.update()
             yield result
+        next(worked, None)  # let the processes end in peace
 
 
 def available_cores() -> int:

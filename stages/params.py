@@ -88,6 +88,14 @@ class CacheParams(_Section):
     max_bytes: Annotated[int, Field(ge=0)]
 
 
+class BaselinesParams(_Section):
+    """The peers that are trained beside the networks."""
+
+    models: list[str]
+    musicnn: Annotated[str, Field(pattern=r"^(MTT|MSD)_musicnn_(max_pool|penultimate|both)$")]
+    seed: Seed
+
+
 class CompareParams(_Section):
     """What stages.compare does."""
 
@@ -113,6 +121,7 @@ class Params(_Section):
     train: TrainParams
     parallel: ParallelParams
     cache: CacheParams
+    baselines: BaselinesParams
     compare: CompareParams
     ensemble: EnsembleParams
 

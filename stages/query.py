@@ -23,10 +23,10 @@ FORMATS = ("text", "json", "jsonl", "csv")
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer about the songs that are named; return 1 if any could not be answered."""
     arguments = _parser().parse_args(argv)
-    from stages.models.predict import Predictor
+    from stages.models.predict import load
 
     songs, failed = _songs(arguments.songs)
-    predictor = Predictor(arguments.model)
+    predictor = load(arguments.model)
     answers = _answers(songs, predictor, arguments, failed)
     one = len(arguments.songs) == 1 and not Path(arguments.songs[0]).is_dir()
     _PRINTERS[arguments.format](answers, predictor.card.genres, one)
@@ -38,7 +38,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m stages.query", description="Tell the genre of songs: one answer per chunk, and the vote."
     )
     parser.add_argument("songs", nargs="+", metavar="SONG", help="an audio file of any format, or a folder of them")
-    parser.add_argument("--model", default="merged", help="mfcc, spectral_contrast or merged (default: %(default)s)")
+    parser.add_argument(
+        "--model",
+        help="mfcc, spectral_contrast, merged, ensemble or a baseline (default: the ensemble's choice)",
+    )
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: %(default)s")
     parser.add_argument("--start", type=_seconds, default=0.0, metavar="S", help="begin at this second of the song")
     parser.add_argument("--duration", type=_seconds, metavar="S", help="take this many seconds (default: to the end)")

@@ -10,7 +10,7 @@ import contextlib
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from stages import files, params
 from stages.commands import run_command
 from stages.features import vectors
-from stages.models import architectures, backend, card
+from stages.models import architectures, backend, card, ensemble
 from stages.models.card import Card
 
 if TYPE_CHECKING:
@@ -41,22 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = params.load()
     training = vectors.read(VECTORS, "train", architectures.MODELS[model])
     backend.prepare()
-    from dvclive import Live
-    from dvclive.keras import DVCLiveCallback
-
     from stages.models.training import fit
 
-    with Live(str(LIVE / model), save_dvc_exp=False, dvcyaml=None) as live, _progress(model, settings.train) as bar:
+    with _progress(model, settings.train) as bar:
         trained = fit(
             training.inputs,
             training.labels,
             training.songs,
             model=model,
             n_genres=len(training.genres),
-            callbacks=[DVCLiveCallback(live=live), bar],
+            callbacks=[bar],
             **settings.train.model_dump(),
         )
+    _log_curves(LIVE / model, trained.history)
     _write(model, trained, training, settings)
+    ensemble.write_validation(LIVE / model / "validation.csv", trained.validation, training.genres)
     right = f"{trained.validation_accuracy:.1%} of the validation chunks right"
     print(f"train: {model}: {len(training.labels)} chunks of {len(set(training.songs))} songs, {right}")
     return 0
@@ -70,6 +69,25 @@ def _progress(model: str, settings: params.TrainParams) -> Iterator[keras.callba
     total = settings.epochs * settings.members
     with tqdm(total=total, desc=f"train {model}", unit="epoch", disable=not sys.stderr.isatty()) as bar:
         yield keras.callbacks.LambdaCallback(on_epoch_end=lambda _epoch, _logs: bar.update())
+
+
+def _log_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write the learning curves for `dvc plots show`: of each epoch, the mean over the members."""
+    from dvclive import Live
+
+    names = {
+        "loss": "train/loss",
+        "accuracy": "train/accuracy",
+        "val_loss": "eval/loss",
+        "val_accuracy": "eval/accuracy",
+    }
+    with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
+        for epoch in sorted({row["epoch"] for row in history}):
+            rows = [row for row in history if row["epoch"] == epoch]
+            for key, name in names.items():
+                if values := [row[key] for row in rows if key in row]:
+                    live.log_metric(name, sum(values) / len(values))
+            live.next_step()
 
 
 def _write(model: str, trained: Trained, training: VectorSet, settings: params.Params) -> None:

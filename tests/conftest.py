@@ -52,6 +52,8 @@ def write_params(folder: Path, **changes: object) -> None:
         "train__epochs": 2,
         "train__members": 1,
         "train__filters": 8,
+        "baselines__models": ["stats_svm"],
+        "ensemble__models": ["merged", "stats_svm"],
     }
     for key, value in (small | changes).items():
         section, name = key.split("__")

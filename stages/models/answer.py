@@ -14,7 +14,7 @@ from stages.audio.chunks import Chunk
 from stages.features.numpy_engine import compute
 from stages.features.transforms import TRANSFORMS
 from stages.features.vectors import Settings
-from stages.models.predict import Predictor
+from stages.models.predict import Answers
 from stages.models.vote import vote
 
 
@@ -47,7 +47,7 @@ def features_of(
 
 def answer(
     path: Path,
-    predictor: Predictor,
+    predictor: Answers,
     *,
     start: float = 0.0,
     duration: float | None = None,
@@ -63,7 +63,7 @@ def answer(
     genres = predictor.card.genres
     cut = list(features_of(path, predictor.card.feature_settings, start=start, duration=duration))
     inputs = {feature: np.stack([features[feature] for _, features in cut]) for feature in TRANSFORMS}
-    probabilities = predictor.predict(inputs)
+    probabilities = predictor.predict(inputs, [chunk.samples for chunk, _ in cut])
     outcome = vote(probabilities)
     known = outcome.confidence >= min_confidence
     return {

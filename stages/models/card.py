@@ -63,9 +63,10 @@ def model_files(model: str, root: Path = Path()) -> ModelFiles:
 
 
 def available(root: Path = Path()) -> list[str]:
-    """Return the names of the models that have a card."""
+    """Return the names of the networks that have a card."""
     suffix = "_model_card.json"
-    return sorted(path.name.removesuffix(suffix) for path in (root / ARCHITECTURE_FOLDER).glob("*" + suffix))
+    found = {path.name.removesuffix(suffix) for path in (root / ARCHITECTURE_FOLDER).glob("*" + suffix)}
+    return sorted(found - {"ensemble"})
 
 
 def write(card: Card, root: Path = Path()) -> None:

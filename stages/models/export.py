@@ -35,6 +35,7 @@ def to_onnx(model: keras.Model) -> bytes:
         node.output[:] = [OUTPUT if name == graph.output[0].name else name for name in node.output]
         node.input[:] = [OUTPUT if name == graph.output[0].name else name for name in node.input]
     graph.output[0].name = OUTPUT
+    graph.doc_string = ""  # holds another counter
     del graph.value_info[:]
     onnx.checker.check_model(exported)
     return bytes(exported.SerializeToString(deterministic=True))

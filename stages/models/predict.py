@@ -2,21 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from stages.errors import ModelError
+from stages.features.vectors import Settings
 from stages.models import card as cards
 
 BATCH = 32  # chunks at once
 
 
+class Card(Protocol):
+    """What everything that answers tells of itself."""
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+
+    @property
+    def genres(self) -> list[str]:
+        """In the order of its outputs."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What changes a feature, with its fingerprint."""
+
+    @property
+    def feature_settings(self) -> Settings:
+        """The settings that a song must be cut with."""
+
+
+class Answers(Protocol):
+    """What answers: a network, a baseline or the ensemble."""
+
+    @property
+    def card(self) -> Card:
+        """What it tells of itself."""
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether it takes the samples of chunks, not only their features."""
+
+    def predict(
+        self, inputs: Mapping[str, npt.NDArray[np.float32]], samples: Sequence[npt.NDArray[np.int16]] = ()
+    ) -> npt.NDArray[np.float32]:
+        """Return genre probabilities [shape=(chunks, genres)]. See `Predictor.predict`."""
+
+
+def load(model: str | None, root: Path = Path()) -> Answers:
+    """Load what answers, by name; None is the default, which the ensemble's card chooses.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it is damaged or made with other settings than this version's.
+    """
+    from stages.models import baselines, ensemble
+
+    model = model or ensemble.default_model(root)
+    if model == ensemble.NAME:
+        return Ensemble(root)
+    return baselines.load(model, root) if model in baselines.BASELINES else Predictor(model, root)
+
+
+def available(root: Path = Path()) -> list[str]:
+    """Return the names of all that can be loaded: networks, baselines, the ensemble."""
+    from stages.models import baselines, ensemble
+
+    names = [*cards.available(root), *baselines.available(root)]
+    return [*names, ensemble.NAME] if ensemble.card_path(root).is_file() else names
+
+
+class Ensemble:
+    """The calibrated average of several models."""
+
+    def __init__(self, root: Path = Path()) -> None:
+        """Load the models that the ensemble's card names.
+
+        Raises
+        ------
+        ModelError
+            As `load`, or if the models do not go together.
+        """
+        from stages.models import ensemble
+
+        self.card = ensemble.read(root)
+        self._members = [load(name, root) for name in self.card.models]
+        for member in self._members:
+            if member.card.genres != self.card.genres:
+                raise ModelError(f"the model {member.card.model} knows other genres than the ensemble: run `dvc repro`")
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether any of the models takes the samples of chunks."""
+        return any(member.needs_samples for member in self._members)
+
+    def predict(
+        self, inputs: Mapping[str, npt.NDArray[np.float32]], samples: Sequence[npt.NDArray[np.int16]] = ()
+    ) -> npt.NDArray[np.float32]:
+        """Return genre probabilities [shape=(chunks, genres)]. See `Predictor.predict`."""
+        from stages.models.ensemble import combine
+
+        return combine([member.predict(inputs, samples) for member in self._members], self.card.temperature)
+
+
 class Predictor:
-    """A model ready to answer."""
+    """A network ready to answer."""
+
+    needs_samples = False
 
     def __init__(self, model: str, root: Path = Path()) -> None:
         """Load a model by name.
@@ -35,13 +132,19 @@ class Predictor:
         except Exception as error:  # onnxruntime raises many kinds
             raise ModelError(f"{path} cannot be loaded: {error}") from error
 
-    def predict(self, inputs: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    def predict(
+        self,
+        inputs: Mapping[str, npt.NDArray[np.float32]],
+        samples: Sequence[npt.NDArray[np.int16]] = (),  # noqa: ARG002 (others need them)
+    ) -> npt.NDArray[np.float32]:
         """Return genre probabilities.
 
         Parameters
         ----------
         inputs : mapping of npt.NDArray[np.float32] [shape=(chunks, frames, columns)]
             By feature; features the model does not take are ignored.
+        samples : sequence of npt.NDArray[np.int16] [shape=(n,)]
+            The same chunks at the card's sample rate; only what `needs_samples` looks at them.
 
         Returns
         -------

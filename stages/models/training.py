@@ -20,6 +20,7 @@ import numpy.typing as npt
 from stages.errors import VectorError
 from stages.features.transforms import MFCC
 from stages.models import architectures
+from stages.models.ensemble import Validation
 
 if TYPE_CHECKING:
     import keras
@@ -37,6 +38,7 @@ class Trained:
 
     model: keras.Model  # raw features of whole chunks to probabilities
     validation_songs: tuple[frozenset[str], ...]  # of each member; no other member leaves them out
+    validation: Validation  # what the members say of the chunks that they left out, calibrated
     validation_accuracy: float  # of the members on their own validation chunks; nan without validation songs
     temperature: float  # 1 without validation songs
     history: tuple[dict[str, float], ...]  # one row per epoch and member
@@ -165,8 +167,11 @@ def fit(
     probabilities, truth = np.concatenate(unseen), genres[np.concatenate(held_out)]
     temperature = _temperature(probabilities, truth)
     architectures.set_temperature(complete, temperature)
+    calibrated = probabilities.astype(np.float64) ** (1 / temperature)
+    calibrated /= calibrated.sum(axis=1, keepdims=True)
     return Trained(
         model=complete,
+        validation=Validation(np.concatenate(held_out), calibrated.astype(np.float32)),
         validation_songs=tuple(frozenset(songs[row] for row in rows) for rows in held_out),
         validation_accuracy=float(np.mean(probabilities.argmax(axis=1) == truth)) if len(truth) else math.nan,
         temperature=temperature,

@@ -1,0 +1,95 @@
+"""Train the peers that the Conv1D models are compared with on the training songs, for `query` to answer with.
+
+python -m stages.baselines
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from stages import files, params
+from stages.audio import chunks, index
+from stages.commands import run_command
+from stages.errors import GenreError, VectorError
+from stages.features import vectors
+from stages.features.vectors import VectorSet
+from stages.models import baselines, embeddings, ensemble
+from stages.parallel import run
+
+CHUNKS = Path("chunks")
+VECTORS = Path("pickled_vectors")
+TRAINING = Path("training") / "baselines"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage: pickled_vectors/ and chunks/ -> model_architecture/baselines/, model_weights/baselines/."""
+    parser = argparse.ArgumentParser(prog="python -m stages.baselines", description=__doc__.splitlines()[0])
+    parser.parse_args(argv)
+    settings = params.load()
+    names = settings.baselines.models
+    for name in names:
+        baselines.get(name)  # before any work is done
+    training = vectors.read(VECTORS, "train")
+    described = vectors.read_settings(VECTORS)
+    dataset = {"name": settings.dataset.name, "songs": len(set(training.songs)), "chunks": len(training.songs)}
+    embedded: dict[str, npt.NDArray[np.float32]] = {}
+    for name in tqdm(names, desc="baselines", unit="model", disable=None):
+        embedding = settings.baselines.musicnn if name.startswith("musicnn") else baselines.get(name).embedding
+        if embedding not in embedded:
+            embedded[embedding] = _embed(embedding, training, settings.parallel.workers)
+        fitted = baselines.fit(
+            name,
+            embedded[embedding],
+            training.labels,
+            training.songs,
+            n_genres=len(training.genres),
+            seed=settings.baselines.seed,
+            embedding=embedding,
+        )
+        if fitted.validation is not None:
+            path = TRAINING / name / "validation.csv"
+            ensemble.write_validation(path, fitted.validation, training.genres)
+        baselines.save(fitted, genres=training.genres, settings=described, dataset=dataset)
+        print(f"baselines: {name}: {dataset['chunks']} chunks of {dataset['songs']} songs, {embedding}")
+    _remove_others(names)
+    return 0
+
+
+def _embed(embedding: str, training: VectorSet, workers: int | None) -> npt.NDArray[np.float32]:
+    """Return the vectors of the training chunks, in the order of the training set."""
+    if embeddings.get(embedding).of_features is not None:
+        return embeddings.embed(embedding, features=embeddings.each_chunk(training.inputs))
+    rows = [row for row in index.read(CHUNKS) if row.split == "train"]
+    if [row.song_id for row in rows] != training.songs:
+        raise VectorError(f"{VECTORS}/ was not made from {CHUNKS}/{index.INDEX_NAME}: run `dvc repro vectorize`")
+    paths = [CHUNKS / row.chunk for row in rows]
+    found = [_embed_file(embedding, paths[0])]  # what it takes is made once, here, and not by every worker
+    function = functools.partial(_embed_file, embedding)
+    for result in run(function, paths[1:], description=embedding, unit="chunk", workers=workers):
+        if isinstance(result, GenreError):
+            raise result
+        found.append(result)
+    return np.stack(found)
+
+
+def _embed_file(embedding: str, path: Path) -> npt.NDArray[np.float32]:
+    vector: npt.NDArray[np.float32] = embeddings.embed(embedding, audio=[chunks.read(path)])[0]
+    return vector
+
+
+def _remove_others(names: Sequence[str]) -> None:
+    """Remove the baselines of an earlier run that are not asked for any more."""
+    files.remove_others(baselines.ARCHITECTURE_FOLDER, {baselines.card_path(name) for name in names})
+    files.remove_others(TRAINING, {TRAINING / name / "validation.csv" for name in names})
+    files.remove_others(baselines.WEIGHTS_FOLDER, {baselines.classifier_path(name) for name in names})
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,55 @@
+"""Average the trained models into one, and choose on validation songs what query answers with.
+
+python -m stages.ensemble
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages import params
+from stages.commands import run_command
+from stages.errors import ModelError
+from stages.features import vectors
+from stages.models import architectures, baselines, ensemble
+
+VECTORS = Path("pickled_vectors")
+TRAINING = Path("training")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage: training/*/validation.csv -> model_architecture/ensemble_model_card.json."""
+    parser = argparse.ArgumentParser(prog="python -m stages.ensemble", description=__doc__.splitlines()[0])
+    parser.parse_args(argv)
+    names = params.load().ensemble.models
+    training = vectors.read(VECTORS, "train")
+    made = ensemble.fit(
+        {name: ensemble.read_validation(_validation_path(name)) for name in names},
+        training.labels,
+        training.songs,
+        genres=training.genres,
+        settings=vectors.read_settings(VECTORS),
+    )
+    ensemble.write(made)
+    for name, scored in made.scores.items():
+        print(
+            f"ensemble: {name}: {scored['song_accuracy']:.1%} of {scored['n_songs']:.0f} validation songs right,"
+            f" log loss {scored['log_loss']:.3f}"
+        )
+    print(f"ensemble: query answers with {made.default}")
+    return 0
+
+
+def _validation_path(name: str) -> Path:
+    if name in architectures.MODELS:
+        return TRAINING / name / "validation.csv"
+    if name in baselines.BASELINES:
+        return TRAINING / "baselines" / name / "validation.csv"
+    known = ", ".join([*architectures.MODELS, *baselines.BASELINES])
+    raise ModelError(f"ensemble.models names {name}, which there is not: choose from {known}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,254 @@
+"""MusiCNN: what a network trained to tag music hears in a chunk, as one vector.
+
+The network and its weights are those of the PyPI package `musicnn` 0.1.0 (ISC licence; J. Pons and X. Serra, "musicnn:
+pre-trained convolutional neural networks for music audio tagging", ISMIR 2019 late-breaking). The package is read,
+never run: its weights become an ONNX file under .cache/ once, and from then on ONNX Runtime is all that is needed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stages import files
+from stages.errors import ModelError
+
+if TYPE_CHECKING:
+    import keras
+
+SAMPLE_RATE = 16_000  # Hz
+FFT = 512  # samples
+HOP = 256  # samples
+N_MELS = 96
+PATCH_FRAMES = 187  # 3 s: what the network was trained on
+CHECKPOINTS = {  # SHA-256 of the weights, the same in every copy of the package
+    "MTT_musicnn": "041f3935e981a65cea739842d30c188d3a7d2adf4410955c8668eb3de4a5acab",  # MagnaTagATune
+    "MSD_musicnn": "8579734ee6388f799ed0def4bbd0d1fdcbeaf213ef2a9dc860917bd76a303de6",  # Million Song Dataset
+}
+VECTORS = {"max_pool": slice(0, 753), "penultimate": slice(753, 953), "both": slice(0, 953)}
+CACHE = Path(".cache") / "musicnn"
+VERSION = 1  # raised with every change of the numbers
+BATCH = 16  # patches at once
+
+PASS_BAND = 0.913  # share of the band that resampling leaves alone
+STOP_BAND_DB = 100.0
+
+N_TEMPORAL, N_TIMBRAL, N_DENSE = 51, 204, 200  # filters and units
+TIMBRAL_BANDS = (38, 67)  # mel bands that a filter spans
+TEMPORAL_FRAMES = (128, 64, 32)  # frames that a filter spans
+
+
+class MusiCNN:
+    """One checkpoint, ready to embed."""
+
+    def __init__(self, checkpoint: str, cache: Path = CACHE) -> None:
+        """Load a checkpoint by name (a key of `CHECKPOINTS`), converted before if it never was.
+
+        Raises
+        ------
+        ModelError
+            If the package is needed and not installed, or holds other weights, or the ONNX file is damaged.
+        """
+        import onnxruntime
+
+        path = converted(checkpoint, cache)
+        options = onnxruntime.SessionOptions()
+        # ONNX Runtime does not look at it by itself, and a worker process must not take all cores. 0: one per core.
+        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises many kinds
+            raise ModelError(f"{path} cannot be loaded, delete it to have it made again: {error}") from error
+
+    def embed(self, samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:
+        """Return the vector of a chunk: the mean over its patches of 3 s.
+
+        Parameters
+        ----------
+        samples : npt.NDArray[np.int16] [shape=(n,)]
+            Mono.
+        sample_rate : int
+            Hz.
+
+        Returns
+        -------
+        npt.NDArray[np.float32] [shape=(953,)]
+            `VECTORS` tells which part is what.
+        """
+        found = patches(samples, sample_rate)
+        parts = [self._session.run(None, {"patches": found[i : i + BATCH]})[0] for i in range(0, len(found), BATCH)]
+        vector: npt.NDArray[np.float32] = np.concatenate(parts).mean(axis=0, dtype=np.float64).astype(np.float32)
+        return vector
+
+
+def patches(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:
+    """Return what the network sees of a chunk: its logarithmic mel spectrogram in patches of 3 s, side by side.
+
+    The package's own front end rounds to float16 before the logarithm, which overflows on loud music; this one does
+    not. A last patch that is not full is left out; a chunk shorter than one patch is repeated.
+
+    Returns
+    -------
+    npt.NDArray[np.float32] [shape=(patches, 187, 96)]
+        log10(10000 power + 1).
+    """
+    frames = _log_mel(_resampled(samples, sample_rate))
+    n_patches = max(1, len(frames) // PATCH_FRAMES)
+    return np.resize(frames, (n_patches, PATCH_FRAMES, N_MELS))  # np.resize cuts, or repeats
+
+
+def mel_filters() -> npt.NDArray[np.float64]:
+    """Return Slaney's mel filter bank, triangles of unit area, as librosa computes it [shape=(257, 96)]."""
+    edges = _slaney_hz(np.linspace(0.0, _slaney_mel(SAMPLE_RATE / 2), N_MELS + 2))
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    frequency = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)[:, np.newaxis]
+    triangles = np.minimum((frequency - low) / (centre - low), (high - frequency) / (high - centre))
+    return np.maximum(triangles, 0.0) * 2 / (high - low)
+
+
+def converted(checkpoint: str, cache: Path = CACHE) -> Path:
+    """Return the ONNX file of a checkpoint; make it from the installed package where it is not there.
+
+    Raises
+    ------
+    ModelError
+        For an unknown checkpoint, or if the package is not installed or holds other weights.
+    """
+    if checkpoint not in CHECKPOINTS:
+        raise ModelError(f"there is no checkpoint {checkpoint} of MusiCNN: use one of {', '.join(CHECKPOINTS)}")
+    path = cache / f"{checkpoint}-{CHECKPOINTS[checkpoint]}-{VERSION}.onnx"
+    if not path.is_file():
+        weights = _weights(checkpoint)
+        from stages.models.export import to_onnx
+
+        files.write_bytes(path, to_onnx(_network(weights)))
+    return path
+
+
+def _resampled(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float64]:
+    """Return the signal at 16 kHz, full scale 1.0."""
+    from scipy.signal import resample_poly
+
+    signal = samples.astype(np.float64) / 32768
+    if sample_rate == SAMPLE_RATE:
+        return signal
+    divisor = math.gcd(SAMPLE_RATE, sample_rate)
+    up, down = SAMPLE_RATE // divisor, sample_rate // divisor
+    return np.asarray(resample_poly(signal, up, down, window=_low_pass(up, down)), np.float64)
+
+
+@lru_cache(maxsize=4)
+def _low_pass(up: int, down: int) -> npt.NDArray[np.float64]:
+    """Return a low-pass as steep as soxr's (which librosa takes): what it leaves near 8 kHz shows in the vectors."""
+    from scipy.signal import firwin, kaiserord
+
+    width = (1 - PASS_BAND) / max(up, down)
+    n_taps, beta = kaiserord(STOP_BAND_DB, width)
+    return np.asarray(firwin(n_taps | 1, (1 + PASS_BAND) / 2 / max(up, down), window=("kaiser", beta)), np.float64)
+
+
+def _log_mel(signal: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Return the spectrogram [shape=(frames, 96)]; frame i is centred on sample i * HOP, as in librosa."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)
+    framed = np.lib.stride_tricks.sliding_window_view(np.pad(signal, FFT // 2), FFT)[::HOP]
+    power = np.abs(np.fft.rfft(framed * window, axis=1)) ** 2
+    return np.log10(10_000 * (power @ _cached_filters()) + 1).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _cached_filters() -> npt.NDArray[np.float64]:
+    return mel_filters()
+
+
+def _slaney_mel(hz: float) -> float:
+    """Mel of a frequency above 1 kHz (M. Slaney, Auditory Toolbox, 1998)."""
+    return 15 + 27 * math.log(hz / 1000, 6.4)
+
+
+def _slaney_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
+
+
+def _weights(checkpoint: str) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the package's variables by name."""
+    spec = importlib.util.find_spec("musicnn")  # without importing it: its code needs TensorFlow 1
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(
+            "the weights of MusiCNN are not installed: run `uv pip install --no-deps musicnn==0.1.0`"
+            " (without its dependencies, which are of another age)"
+        )
+    folder = Path(spec.submodule_search_locations[0], checkpoint)
+    data = folder / ".data-00000-of-00001"
+    if not data.is_file() or files.sha256(data) != CHECKPOINTS[checkpoint]:
+        raise ModelError(f"{data} is not the file of musicnn 0.1.0: run `uv pip install --no-deps musicnn==0.1.0`")
+    from stages.models import backend
+
+    backend.prepare()
+    import tensorflow as tf
+
+    convolutions = [f"conv2d{_suffix(i)}/{part}" for i in range(8) for part in ("kernel", "bias")]
+    statistics = ("gamma", "beta", "moving_mean", "moving_variance")
+    normalisations = [f"batch_normalization{_suffix(i)}/{part}" for i in range(11) for part in statistics]
+    names = [*convolutions, *normalisations, "dense/kernel", "dense/bias"]
+    # The prefix is a folder (the files have no name before their dot), which tf.train.load_checkpoint does not take.
+    values = tf.raw_ops.RestoreV2(
+        prefix=f"{folder}/", tensor_names=names, shape_and_slices=[""] * len(names), dtypes=[tf.float32] * len(names)
+    )
+    return {name: value.numpy() for name, value in zip(names, values, strict=True)}
+
+
+def _suffix(number: int) -> str:
+    return f"_{number}" if number else ""
+
+
+def _network(weights: Mapping[str, npt.NDArray[np.float32]]) -> keras.Model:
+    """Return the network from patches (batch, 187, 96) to `max_pool` and `penultimate` side by side (batch, 953).
+
+    Layers are numbered as in the package's `models.py`.
+    """
+    import keras
+    from keras import layers, ops
+
+    def normalised(tensor: Any, number: int) -> Any:
+        layer = layers.BatchNormalization(epsilon=1e-3)
+        output = layer(tensor)
+        name = f"batch_normalization{_suffix(number)}"
+        layer.set_weights([weights[f"{name}/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")])
+        return output
+
+    def convolved(tensor: Any, number: int, layer: Any) -> Any:
+        output = layer(tensor)
+        kernel = weights[f"conv2d{_suffix(number)}/kernel"]
+        layer.set_weights([kernel.reshape(layer.kernel.shape), weights[f"conv2d{_suffix(number)}/bias"]])
+        return normalised(output, number + 1)
+
+    patch = keras.Input((PATCH_FRAMES, N_MELS), name="patches")
+    image = normalised(ops.expand_dims(patch, -1), 0)
+    padded = layers.ZeroPadding2D((3, 0))(image)
+    timbral = [layers.Conv2D(N_TIMBRAL, (7, bands), activation="relu") for bands in TIMBRAL_BANDS]
+    temporal = [layers.Conv2D(N_TEMPORAL, (n, 1), padding="same", activation="relu") for n in TEMPORAL_FRAMES]
+    front = [convolved(padded, i, layer) for i, layer in enumerate(timbral)]
+    front += [convolved(image, i, layer) for i, layer in enumerate(temporal, len(timbral))]
+    found = [ops.max(tensor, axis=2) for tensor in front]  # over frequency
+    hidden = layers.Concatenate()(found)
+    found = [hidden]
+    for number in (5, 6, 7):
+        # The package convolves an image over its whole height: the same as a one-dimensional convolution.
+        output = convolved(hidden, number, layers.Conv1D(64, 7, padding="same", activation="relu"))
+        hidden = output if number == 5 else layers.Add()([output, hidden])
+        found.append(hidden)
+    sequence = layers.Concatenate()(found)
+    max_pool = ops.max(sequence, axis=1)
+    pooled = layers.Flatten()(ops.stack([max_pool, ops.mean(sequence, axis=1)], axis=-1))
+    dense = layers.Dense(N_DENSE, activation="relu")
+    output = dense(normalised(pooled, 9))
+    dense.set_weights([weights["dense/kernel"], weights["dense/bias"]])
+    return keras.Model({"patches": patch}, layers.Concatenate()([max_pool, normalised(output, 10)]), name="musicnn")
