@@ -69,6 +69,7 @@ class TrainParams(_Section):
     filters: Count
     crop: Annotated[float, Field(gt=0.0, le=1.0)]
     level_shift: NotNegative
+    column_shift: NotNegative
     mixup: NotNegative
     label_smoothing: ShareBelowOne
     validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)]

@@ -14,7 +14,6 @@ from stages.audio.ffmpeg import stream_pcm
 from stages.errors import AudioError
 from stages.files import atomic_path
 
-
 VERSION = 1  # raised with every change of what a chunk holds
 
 
