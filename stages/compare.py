@@ -15,7 +15,7 @@ import hashlib
 import io
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,19 +231,19 @@ def _embedded(name: str) -> tuple[npt.NDArray[np.float32], float]:
         with np.load(path, allow_pickle=False) as found:
             return found["vectors"], float(found["seconds"])
     print(f"compare: embedding {name}", file=sys.stderr)
-    data = _data()
-    rows = sorted(index.read(CHUNKS), key=lambda row: row.split != "train")  # in the order of the vectors
     began = time.perf_counter()
-    made = embeddings.embed(
-        name,
-        features=embeddings.each_chunk(data.inputs),
-        audio=(chunks.read(CHUNKS / row.chunk) for row in rows),
-    )
+    made = embeddings.embed(name, features=embeddings.each_chunk(_data().inputs), audio=_audio())
     seconds = (time.perf_counter() - began) / len(made)
     stream = io.BytesIO()
     np.savez(stream, vectors=made, seconds=np.array(seconds))
     files.write_bytes(path, stream.getvalue())
     return made, seconds
+
+
+def _audio() -> Iterator[tuple[npt.NDArray[np.int16], int]]:
+    """Yield samples and sample rate of all chunks, in the order of the vectors."""
+    for row in sorted(index.read(CHUNKS), key=lambda row: row.split != "train"):
+        yield chunks.read(CHUNKS / row.chunk)
 
 
 @functools.cache
