@@ -6,7 +6,10 @@ python -m stages.evaluate
 from __future__ import annotations
 
 import argparse
+import csv
+import os
 import sys
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,19 +18,30 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from stages import files
+from stages import files, params
 from stages.audio import chunks, index
 from stages.commands import run_command
 from stages.errors import ModelError
 from stages.features import vectors
 from stages.features.vectors import VectorSet
-from stages.models import evaluation
+from stages.models import architectures, card, evaluation, report
 from stages.models.evaluation import SongPrediction
 from stages.models.predict import available, load
+from stages.models.report import ModelResult
 
 CHUNKS = Path("chunks")
 VECTORS = Path("pickled_vectors")
+TRAINING = Path("training")
 EVALUATION = Path("evaluation")
+
+# What is known to be wrong with a data set: it stands beside every figure on it.
+FAULTS = {
+    "demo": "The songs are synthetic: these figures say nothing about real music.",
+    "gtzan-mini": (
+        "GTZAN has replicas, mislabelled clips and artists on both sides of a random split (Sturm 2013):"
+        " these figures are optimistic."
+    ),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     test = vectors.read(VECTORS, "test")
     fingerprint = vectors.read_settings(VECTORS)["fingerprint"]
     metrics = {}
+    results = []
     samples = _Samples(test)
     for model in tqdm(models, desc="evaluate", unit="model", disable=not sys.stderr.isatty()):
         predictor = load(model)
@@ -49,9 +64,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         metrics[model] = evaluation.scores(probabilities, test.labels, test.songs)
         predictions = evaluation.by_song(probabilities, test.labels, test.songs)
         _write_model(EVALUATION / model, predictions, test, probabilities)
+        results.append(ModelResult(model, metrics[model], predictions))
         print(_line(model, metrics[model]))
     files.write_json(EVALUATION / "metrics.json", metrics)
+    files.write_text(EVALUATION / "report.html", _report(results, test))
     return 0
+
+
+def _report(results: Sequence[ModelResult], test: VectorSet) -> str:
+    rows = index.read(CHUNKS)
+    name = params.load().dataset.name
+    counts: list[list[object]] = []
+    for genre in test.genres:
+        counts.append([genre])
+        for side in ("train", "test"):
+            of_side = [row for row in rows if (row.genre, row.split) == (genre, side)]
+            counts[-1] += [len({row.song for row in of_side}), len(of_side)]
+    return report.render(
+        sorted(results, key=lambda result: -result.scores["song_accuracy"]),
+        genres=test.genres,
+        sources={row.song_id: "../" + urllib.parse.quote(os.fsencode(row.source)) for row in rows},
+        dataset_name=name,
+        dataset=counts,
+        curves={model: lines for model in architectures.MODELS if (lines := _curves(model))},
+        parameters=params.PARAMS_FILE.read_text(encoding="utf-8"),
+        versions=card.read("merged").versions,
+        faults=FAULTS.get(name, ""),
+    )
+
+
+def _curves(model: str) -> dict[str, list[float]]:
+    """Return the learning curves that training left."""
+    found = {}
+    for part, label in (("train", "training"), ("eval", "validation")):
+        path = TRAINING / model / "plots" / "metrics" / part / "loss.tsv"
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as stream:
+                found[label] = [float(row["loss"]) for row in csv.DictReader(stream, delimiter="\t")]
+    return found
 
 
 class _Samples(Sequence[npt.NDArray[np.int16]]):
@@ -106,29 +156,8 @@ def _write_model(
         ["actual", *genres],
         ([genre, *row.tolist()] for genre, row in zip(genres, matrix, strict=True)),
     )
-    _draw_confusion(folder / "confusion_matrix.png", matrix, genres)
-
-
-def _draw_confusion(path: Path, matrix: npt.NDArray[np.int64], genres: Sequence[str]) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    size = 2.5 + 0.5 * len(genres)
-    figure = Figure(figsize=(size, size * 0.9), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
-    axes.set_yticks(range(len(genres)), genres, parse_math=False)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("actual")
-    axes.set_title("test songs, by vote")
-    for row, column in np.argwhere(matrix):
-        shade = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, matrix[row, column], ha="center", va="center", color=shade)
-    with files.atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    with files.atomic_path(folder / "confusion_matrix.png") as temporary:
+        report.draw_confusion(matrix, genres).savefig(temporary, format="png", metadata={"Software": None})
 
 
 def _line(model: str, scored: dict[str, float]) -> str:

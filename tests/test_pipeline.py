@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -140,6 +141,14 @@ def test_the_metrics_are_those_of_the_predictions(pipeline: Path) -> None:
     right = np.mean([row["actual"] == row["predicted"] for row in rows])
     assert metrics["merged"]["song_accuracy"] == pytest.approx(right)
     assert (pipeline / "evaluation" / "merged" / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_is_one_file_that_loads_nothing_and_escapes_names(pipeline: Path) -> None:
+    html = (pipeline / "evaluation" / "report.html").read_text()
+    assert html.count("data:image/png;base64,") == 1 + 2 * len(MODELS)
+    assert not re.search(r"(src|href)=\"?(https?:)?//|<script|@import|url\(", html)
+    assert "tiny" in html
+    assert "epochs: 2" in html
 
 
 def test_the_features_of_a_query_are_those_of_the_dag(pipeline: Path) -> None:

@@ -47,7 +47,7 @@ def build(
     inputs: Mapping[str, tuple[int, int]],
     n_genres: int,
     members: int = 1,
-    filters: int = 64,
+    filters: int = 32,
     dropout: float = 0.4,
 ) -> keras.Model:
     """Return an untrained model from raw features to probabilities.

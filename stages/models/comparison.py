@@ -15,8 +15,6 @@ from stages.models.evaluation import N_BOOTSTRAP
 Rows = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float32]
 
-CALIBRATION_BINS = 10
-
 
 @dataclass(frozen=True, slots=True)
 class Fold:
@@ -84,8 +82,6 @@ def summarise(
         actual = np.array([p.actual for p in predictions])
         means = np.stack([p.probabilities for p in predictions])
         precisions = [metrics.average_precision_score(actual == genre, means[:, genre]) for genre in np.unique(actual)]
-        confidences = np.array([p.confidence for p in predictions])
-        correct = np.array([p.actual == p.predicted for p in predictions])
         per_repeat.append(
             {
                 "song_accuracy": scored["song_accuracy"],
@@ -93,7 +89,7 @@ def summarise(
                 "macro_average_precision": float(np.mean(precisions)),
                 "roc_auc": scored["roc_auc"],
                 "log_loss": scored["log_loss"],
-                "ece": calibration_error(confidences, correct),
+                "ece": scored["ece"],
             }
         )
         for prediction in predictions:
@@ -112,16 +108,6 @@ def summarise(
         "n_songs": len(rates),
         "n_repeats": len(per_repeat),
     }, rates
-
-
-def calibration_error(confidences: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_]) -> float:
-    """Return the expected calibration error: mean distance of confidence and accuracy over ten equal bins."""
-    bins = np.minimum((confidences * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    return float(
-        sum(
-            abs(confidences[bins == b].mean() - correct[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)
-        )
-    )
 
 
 def paired_p_value(rates: Mapping[str, float], best: Mapping[str, float], seed: int = 0) -> float:

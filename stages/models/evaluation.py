@@ -12,6 +12,7 @@ from stages.errors import VectorError
 from stages.models.vote import vote
 
 N_BOOTSTRAP = 2000
+CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def scores(
 
     Accuracy per chunk and per song (vote), the latter with its 95 % bootstrap interval over songs; macro averages of
     precision, recall and F1 over songs; macro one-against-rest ROC-AUC and log loss of the songs' mean
-    probabilities. A genre without test songs does not enter ROC-AUC.
+    probabilities; expected calibration error of their confidence. A genre without test songs does not enter ROC-AUC.
     """
     from sklearn import metrics
 
@@ -93,6 +94,7 @@ def scores(
         "macro_f1": float(f1),
         "roc_auc": float(np.mean(aucs)) if aucs else 0.0,
         "log_loss": float(-np.log(np.clip(means[np.arange(len(actual)), actual], 1e-12, 1.0)).mean()),
+        "ece": calibration_error(np.array([p.confidence for p in predictions]), actual == predicted),
         "n_songs": len(predictions),
         "n_chunks": len(labels),
     }
@@ -120,6 +122,16 @@ def bootstrap_interval(values: npt.NDArray[np.bool_] | npt.NDArray[np.float64], 
     means = values[rng.integers(0, len(values), size=(N_BOOTSTRAP, len(values)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def calibration_error(confidences: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_]) -> float:
+    """Return the expected calibration error: mean distance of confidence and accuracy over ten equal bins."""
+    bins = np.minimum((confidences * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return float(
+        sum(
+            abs(confidences[bins == b].mean() - correct[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)
+        )
+    )
 
 
 def _outcomes(predictions: Sequence[SongPrediction]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

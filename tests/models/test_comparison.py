@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.errors import VectorError
-from stages.models import comparison
+from stages.models import comparison, evaluation
 from stages.models.comparison import Fold, Outcome
 
 N_SONGS = 40
@@ -68,8 +68,8 @@ def test_a_perfect_model_has_perfect_scores() -> None:
 def test_the_calibration_error_is_the_distance_of_confidence_and_accuracy() -> None:
     confidences = np.array([0.95] * 10 + [0.65] * 10)
     correct = np.array([True] * 10 + [True] * 5 + [False] * 5)
-    assert comparison.calibration_error(confidences, correct) == pytest.approx((0.05 + 0.15) / 2)
-    assert comparison.calibration_error(np.array([1.0]), np.array([True])) == 0.0
+    assert evaluation.calibration_error(confidences, correct) == pytest.approx((0.05 + 0.15) / 2)
+    assert evaluation.calibration_error(np.array([1.0]), np.array([True])) == 0.0
 
 
 def test_the_paired_test_finds_a_difference_and_finds_none_where_there_is_none() -> None:
