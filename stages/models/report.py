@@ -53,7 +53,8 @@ img { max-width: 100% } .note { color: #555 } pre { background: #f5f5f5; padding
 {% if model.mistakes %}<h3>Most confident mistakes</h3>
 <table><tr><th>song</th><th class="text">is</th><th class="text">taken for</th><th>confidence</th></tr>
 {% for row in model.mistakes %}<tr><td><a href="{{ row.href }}">{{ row.song }}</a></td>
-<td class="text">{{ row.actual }}</td><td class="text">{{ row.predicted }}</td><td>{{ row.confidence }}</td></tr>{% endfor %}
+<td class="text">{{ row.actual }}</td><td class="text">{{ row.predicted }}</td>
+<td>{{ row.confidence }}</td></tr>{% endfor %}
 </table>{% endif %}
 {% endfor %}
 <h2>Data set</h2>
