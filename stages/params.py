@@ -73,6 +73,7 @@ class TrainParams(_Section):
     mixup: NotNegative
     label_smoothing: ShareBelowOne
     validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)]
+    patience: Count | None
     seed: Seed
 
 

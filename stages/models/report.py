@@ -31,7 +31,7 @@ th { border-bottom: 2px solid #888 } td { border-bottom: 1px solid #ddd }
 th:first-child, td:first-child { text-align: left }
 td.text, th.text { text-align: left }
 img { max-width: 100% } .note { color: #555 } pre { background: #f5f5f5; padding: .8rem; overflow-x: auto }
-.row { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start } .row img { max-width: 30rem }
+.row { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start } .row img { width: 48% }
 </style></head><body>
 <h1>{{ title }}</h1>
 <p class="note">{{ subtitle }}</p>

@@ -54,7 +54,7 @@ def fit(
     n_genres: int,
     seed: int = 0,
     members: int = 5,
-    epochs: int = 150,
+    epochs: int = 160,
     max_steps: int = 2000,
     batch_size: int = 16,
     learning_rate: float = 2e-3,
@@ -67,6 +67,7 @@ def fit(
     mixup: float = 0.4,
     label_smoothing: float = 0.1,
     validation_fraction: float = 0.1,
+    patience: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Trained:
     """Train a model; the same arguments on the same machine give the same weights.
@@ -104,6 +105,8 @@ def fit(
         Share of the target that is spread over all genres.
     validation_fraction
         Share of each genre's songs that a member does not train on; 0 for none.
+    patience
+        Epochs without a lower validation loss after which a member stops and goes back to its best weights.
     callbacks
         Told `on_train_begin`, `on_epoch_end` (epochs counted on from member to member), `on_train_end`.
 
@@ -153,12 +156,13 @@ def fit(
             metrics=["accuracy"],
         )
         validation = (_rows(prepared, rows), targets[rows])
+        stop = [keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True)] if patience else []
         member.fit(
             _batches(prepared, targets, training, augmentation, np.random.default_rng((seed, i))),
             steps_per_epoch=steps,
             epochs=n_epochs,
             validation_data=validation if len(rows) else None,
-            callbacks=[progress.of_member(i)],
+            callbacks=[progress.of_member(i), *(stop if len(rows) else [])],
             shuffle=False,
             verbose=0,
         )

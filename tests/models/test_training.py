@@ -137,6 +137,12 @@ def test_max_steps_ends_the_training_before_the_epochs_do() -> None:
     assert [row["epoch"] for row in fit(epochs=50, max_steps=2 * steps).history] == [0, 1]
 
 
+def test_patience_ends_a_training_that_gets_no_better() -> None:
+    inputs, labels, songs = made_up()
+    options = QUICK | {"epochs": 12, "members": 1, "learning_rate": 1.0, "validation_fraction": 0.3, "patience": 1}
+    assert len(training.fit(inputs, labels, songs, model="mfcc", n_genres=N_GENRES, **options).history) < 12
+
+
 def test_a_genre_of_one_song_keeps_it_for_training() -> None:
     labels = np.array([0, 0, 0, 1])
     (rows,) = training._validation_rows(labels, ["a", "b", "c", "d"], 0.25, 1, np.random.default_rng(0))

@@ -1,0 +1,84 @@
+"""Fetching a data set through mirdata, which a stand-in replaces here: nothing is downloaded in tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stages import fetch
+from stages.errors import DatasetError
+
+GENRES = ["blues", "jazz"]
+
+
+class _Collection:
+    """Behaves as a mirdata data set whose download leaves files in data_home."""
+
+    def __init__(self, home: str, fault: str) -> None:
+        self._home, self._fault = Path(home), fault
+        self.asked: list[str] = []
+
+    def download(self, partial_download: list[str], force_overwrite: bool) -> None:
+        if self._fault == "download":
+            raise OSError("md5 checksum differs")
+        self.asked = partial_download
+        for name in self._names():
+            (self._home / f"{name}.wav").write_bytes(name.encode())
+        if self._fault == "missing":
+            (self._home / "jazz.00003.wav").unlink()
+
+    def load_tracks(self) -> dict[str, Any]:
+        return {n: SimpleNamespace(track_id=n, audio_path=str(self._home / f"{n}.wav")) for n in self._names()}
+
+    def validate(self, verbose: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {"tracks": {"blues.00001": ["audio"]}} if self._fault == "checksum" else {}
+
+    def _names(self) -> list[str]:
+        n_songs = 49 if self._fault == "fewer" else 50
+        return [f"{genre}.{n:05d}" for genre in GENRES for n in range(n_songs)]
+
+
+def _stand_in(monkeypatch: pytest.MonkeyPatch, fault: str = "") -> None:
+    def initialize(name: str, data_home: str, version: str) -> _Collection:
+        assert (name, version) == ("gtzan_genre", "mini")
+        return _Collection(data_home, fault)
+
+    monkeypatch.setitem(sys.modules, "mirdata", SimpleNamespace(initialize=initialize))
+
+
+def test_songs_are_laid_out_by_genre(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _stand_in(monkeypatch)
+    assert fetch.main(["gtzan-mini"]) == 0
+    found = sorted(
+        path.relative_to("dataset/gtzan-mini").as_posix() for path in Path("dataset/gtzan-mini").rglob("*.wav")
+    )
+    assert len(found) == 100
+    assert found[0] == "blues/blues.00000.wav"
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("download", "cannot be downloaded: md5 checksum differs"),
+        ("missing", "came without 1 songs: jazz.00003"),
+        ("checksum", "blues.00001 has a wrong checksum"),
+        ("fewer", "has 98 songs, not 100"),
+    ],
+)
+def test_a_download_that_is_not_whole_leaves_no_data_set(
+    project: Path, monkeypatch: pytest.MonkeyPatch, fault: str, message: str
+) -> None:
+    _stand_in(monkeypatch, fault)
+    with pytest.raises(DatasetError, match=message):
+        fetch.main(["gtzan-mini"])
+    assert not Path("dataset/gtzan-mini").exists()
+
+
+def test_without_mirdata_it_is_said_what_to_install(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mirdata", None)
+    with pytest.raises(DatasetError, match="pip install mirdata"):
+        fetch.main(["gtzan-mini"])
