@@ -103,7 +103,7 @@ def _on_cores(call: Callable[[Item], Any], items: Sequence[Item], count: int) ->
     context = multiprocessing.get_context("spawn")
     with futures.ProcessPoolExecutor(count, mp_context=context, initializer=_one_thread_each) as pool:
         try:
-            yield from pool.map(call, items, chunksize=max(1, min(8, len(items) // (4 * count))))
+            yield from pool.map(call, items, chunksize=max(1, min(8, len(items) // (64 * count))))
         except BrokenProcessPool:
             raise WorkerError(
                 "a worker process died (out of memory, or killed); what was finished is kept: run it again,"
