@@ -31,6 +31,7 @@ from stages.features import vectors
 from stages.features.vectors import VectorSet
 from stages.models import architectures, baselines, comparison, embeddings
 from stages.models.comparison import Fold, Outcome
+from stages.models.ensemble import Validation
 from stages.parallel import run
 
 CHUNKS = Path("chunks")
@@ -72,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise result
         outcomes[item.model].append(result)
     if ensemble:
-        outcomes[ENSEMBLE] = comparison.average([outcomes[name] for name in ensemble])
+        members = {name: outcomes[name] for name in ensemble}
+        outcomes[ENSEMBLE] = comparison.ensemble(members, tested, data.labels, data.songs)
     _write(data, tested, {name: outcomes[name] for name in [*names, ENSEMBLE] if name in outcomes}, settings)
     return 0
 
@@ -151,7 +153,10 @@ def _run(work: _Work) -> Outcome:
     outcome = runner(work, _data())
     stream = io.BytesIO()
     figures = [outcome.train_seconds, outcome.predict_seconds, outcome.size_bytes]
-    np.savez(stream, probabilities=outcome.probabilities, figures=np.array(figures))
+    arrays = {"probabilities": outcome.probabilities, "figures": np.array(figures)}
+    if outcome.validation is not None:
+        arrays |= {"validation_rows": outcome.validation.rows, "validation": outcome.validation.probabilities}
+    np.savez(stream, **arrays)  # type: ignore[arg-type]
     files.write_bytes(work.path, stream.getvalue())
     return outcome
 
@@ -160,7 +165,8 @@ def _finished(work: _Work) -> Outcome | None:
     try:
         with np.load(work.path, allow_pickle=False) as found:
             train_seconds, predict_seconds, size_bytes = found["figures"].tolist()
-            return Outcome(found["probabilities"], train_seconds, predict_seconds, int(size_bytes))
+            validation = Validation(found["validation_rows"], found["validation"]) if "validation" in found else None
+            return Outcome(found["probabilities"], train_seconds, predict_seconds, int(size_bytes), validation)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError):  # damaged: it is done again
@@ -182,20 +188,21 @@ def _run_keras(work: _Work, data: VectorSet) -> Outcome:
     options["seed"] = work.seed + work.fold.repeat
     train, test = work.fold.train, work.fold.test
     began = time.perf_counter()
-    trained = fit(
-        {feature: array[train] for feature, array in data.inputs.items()},
-        data.labels[train],
-        [data.songs[row] for row in train],
-        model=model,
-        n_genres=len(data.genres),
-        **options,
-    )
-    trained_after = time.perf_counter()
-    inputs = {feature: data.inputs[feature][test] for feature in architectures.MODELS[model]}
-    probabilities = np.asarray(trained.model.predict(inputs, batch_size=32, verbose=0), np.float32)
+    with backend.quiet():
+        trained = fit(
+            {feature: array[train] for feature, array in data.inputs.items()},
+            data.labels[train],
+            [data.songs[row] for row in train],
+            model=model,
+            n_genres=len(data.genres),
+            **options,
+        )
+        trained_after = time.perf_counter()
+        inputs = {feature: data.inputs[feature][test] for feature in architectures.MODELS[model]}
+        probabilities = np.asarray(trained.model.predict(inputs, batch_size=32, verbose=0), np.float32)
     done = time.perf_counter()
     size = 4 * int(trained.model.count_params())
-    return Outcome(probabilities, trained_after - began, done - trained_after, size)
+    return Outcome(probabilities, trained_after - began, done - trained_after, size, trained.validation)
 
 
 def _run_baseline(work: _Work, data: VectorSet) -> Outcome:
@@ -214,7 +221,8 @@ def _run_baseline(work: _Work, data: VectorSet) -> Outcome:
     trained_after = time.perf_counter()
     probabilities = fitted.predict(embedded[test])
     seconds = time.perf_counter() - trained_after + seconds_per_chunk * len(test)
-    return Outcome(probabilities, trained_after - began, seconds, len(fitted.classifier.to_bytes()))
+    size = len(fitted.classifier.to_bytes())
+    return Outcome(probabilities, trained_after - began, seconds, size, fitted.validation)
 
 
 def _embed_all(names: Sequence[str]) -> None:

@@ -9,10 +9,9 @@ import argparse
 import contextlib
 import importlib.metadata
 import platform
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     backend.prepare()
     from stages.models.training import fit
 
-    with _progress(model, settings.train) as bar:
+    with backend.quiet() as stderr, _progress(model, settings.train, stderr) as bar:
         trained = fit(
             training.inputs,
             training.labels,
@@ -62,12 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _progress(model: str, settings: params.TrainParams) -> Iterator[keras.callbacks.Callback]:
+def _progress(model: str, settings: params.TrainParams, stderr: TextIO) -> Iterator[keras.callbacks.Callback]:
     """Yield a callback that moves a progress bar, one step per epoch and member."""
     import keras
 
     total = settings.epochs * settings.members
-    with tqdm(total=total, desc=f"train {model}", unit="epoch", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=total, desc=f"train {model}", unit="epoch", file=stderr, disable=not stderr.isatty()) as bar:
         yield keras.callbacks.LambdaCallback(on_epoch_end=lambda _epoch, _logs: bar.update())
 
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from typing import TextIO
 
 
 def prepare() -> None:
@@ -17,7 +18,7 @@ def prepare() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
     warnings.filterwarnings("ignore", message=".*np.object.*", category=FutureWarning)
-    with _stderr_held_back():
+    with quiet():
         import tensorflow
 
         tensorflow.constant(0)
@@ -26,14 +27,14 @@ def prepare() -> None:
 
 
 @contextlib.contextmanager
-def _stderr_held_back() -> Iterator[None]:
-    """Keep what native code writes to stderr; show it only if there is an exception."""
+def quiet() -> Iterator[TextIO]:
+    """Hold back what native code writes to stderr, and show it only if there is an exception; yield the real stderr."""
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with tempfile.TemporaryFile() as held, open(kept, "w", closefd=False) as real:
         os.dup2(held.fileno(), 2)
         try:
-            yield
+            yield real
         except BaseException:
             held.seek(0)
             os.write(kept, held.read())

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.errors import VectorError
+from stages.models import ensemble as ensembles
 from stages.models import evaluation
+from stages.models.ensemble import Validation
 from stages.models.evaluation import N_BOOTSTRAP
 
 Rows = npt.NDArray[np.int64]
@@ -34,6 +36,7 @@ class Outcome:
     train_seconds: float
     predict_seconds: float
     size_bytes: int  # of what predicts
+    validation: Validation | None = None  # of training chunks (numbered within the fold) that were left out
 
 
 def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, seed: int) -> list[Fold]:
@@ -122,14 +125,27 @@ def paired_p_value(rates: Mapping[str, float], best: Mapping[str, float], seed: 
     return float((1 + np.count_nonzero(np.abs(centred) >= abs(observed) - 1e-12)) / (1 + N_BOOTSTRAP))
 
 
-def average(outcomes: Sequence[Sequence[Outcome]]) -> list[Outcome]:
-    """Return the outcomes, fold by fold, of the plain average of several models' probabilities."""
-    return [
-        Outcome(
-            np.mean([outcome.probabilities for outcome in of_fold], axis=0, dtype=np.float32),
-            sum(outcome.train_seconds for outcome in of_fold),
-            sum(outcome.predict_seconds for outcome in of_fold),
-            sum(outcome.size_bytes for outcome in of_fold),
+def ensemble(
+    outcomes: Mapping[str, Sequence[Outcome]], tested: Sequence[Fold], labels: Rows, songs: Sequence[str]
+) -> list[Outcome]:
+    """Return the outcomes, fold by fold, of the ensemble of several models.
+
+    Its temperature is fitted in each fold on the training songs that all models have left out in it.
+    """
+    made = []
+    for position, fold in enumerate(tested):
+        of_fold = {name: found[position] for name, found in outcomes.items()}
+        validations = {name: outcome.validation for name, outcome in of_fold.items() if outcome.validation}
+        temperature = 1.0
+        if len(validations) == len(of_fold):
+            in_fold = [songs[row] for row in fold.train]
+            temperature = ensembles.fit(validations, labels[fold.train], in_fold, genres=[], settings={}).temperature
+        made.append(
+            Outcome(
+                ensembles.combine([outcome.probabilities for outcome in of_fold.values()], temperature),
+                sum(outcome.train_seconds for outcome in of_fold.values()),
+                sum(outcome.predict_seconds for outcome in of_fold.values()),
+                sum(outcome.size_bytes for outcome in of_fold.values()),
+            )
         )
-        for of_fold in zip(*outcomes, strict=True)
-    ]
+    return made
