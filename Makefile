@@ -11,6 +11,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
+FIRST_TEST_SONG := 'from pathlib import Path; from stages.audio import index; \
+	print(next(row.source for row in index.read(Path("chunks")) if row.split == "test"))'
+
 setup: $(VENV)/.installed
 
 # The lock pins every package with its hashes. The Vamp host is compiled, so it is installed where that works
@@ -27,7 +30,7 @@ $(VENV)/.installed: requirements.lock requirements-vamp.lock
 run: setup
 	dvc repro
 	@echo
-	python -m stages.query "$$(python -m stages.query --example)"
+	song="$$(python -c $(FIRST_TEST_SONG))" && python -m stages.query "$$song"
 
 test: setup
 	python -m pytest

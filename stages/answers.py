@@ -83,6 +83,9 @@ def _answers(names: Sequence[str], answer: Callable[[Path], Answer], failed: lis
 
     paths: list[Path] = []
     for name in names:
+        if not name:
+            _report(AudioError("a name is empty"), failed)
+            continue
         found = audio_files(Path(name)) if Path(name).is_dir() else [Path(name)]
         if not found:
             _report(AudioError(f"{name}: there is no audio file in this folder"), failed)
