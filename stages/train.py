@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -114,20 +112,10 @@ def _write(model: str, trained: Trained, training: VectorSet, settings: params.P
             },
             training=settings.train.model_dump(),
             scores={"validation_accuracy": trained.validation_accuracy, "temperature": trained.temperature},
-            versions=_versions(),
+            versions=card.installed_versions(PACKAGES),
             onnx_sha256=files.sha256(paths.onnx),
         )
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 if __name__ == "__main__":

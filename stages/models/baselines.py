@@ -5,10 +5,8 @@ A saved baseline is two files under its name: the classifier, in a form that run
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -268,7 +266,7 @@ def save(
         settings=dict(settings),
         dataset=dict(dataset),
         training={"seed": fitted.seed, "temperature": fitted.temperature},
-        versions=_versions(("numpy", *fitted.classifier.packages)),
+        versions=cards.installed_versions(("numpy", *fitted.classifier.packages)),
         sha256=files.sha256(path),
     )
     files.write_json(card_path(fitted.name, root), asdict(described))
@@ -399,13 +397,3 @@ def _read_card(name: str, path: Path, known: Sequence[str]) -> BaselineCard:
             f"{path}: trained on the embedding {card.embedding}, this version makes {ours}; train it again"
         )
     return card
-
-
-def _versions(packages: Sequence[str]) -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -6,8 +6,11 @@ refused, and so is one whose files do not belong together.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import json
-from collections.abc import Mapping
+import platform
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +70,15 @@ def available(root: Path = Path()) -> list[str]:
     suffix = "_model_card.json"
     found = {path.name.removesuffix(suffix) for path in (root / ARCHITECTURE_FOLDER).glob("*" + suffix)}
     return sorted(found - {"ensemble"})
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of Python and of those of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def write(card: Card, root: Path = Path()) -> None:

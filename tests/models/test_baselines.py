@@ -22,8 +22,9 @@ from stages.errors import ModelError, VectorError
 from stages.features import vectors
 from stages.features.numpy_engine import compute
 from stages.features.transforms import TRANSFORMS
-from stages.models import baselines, embeddings
+from stages.models import baselines, embeddings, ensemble
 from stages.models.baselines import BASELINES, Fitted
+from tests.conftest import write_params
 
 GENRES = ["folk", "jazz", "rock"]
 N_SONGS, N_CHUNKS = 6, 2  # songs of a genre, chunks of a song
@@ -273,21 +274,25 @@ def test_the_stage_trains_what_is_named_and_removes_the_rest(project: Path) -> N
     stale = baselines.classifier_path("musicnn_xgboost")
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"")
-    assert stage.main(["stats_svm", "knn"]) == 0
+    write_params(project, baselines__models=["stats_svm", "knn"])
+    assert stage.main([]) == 0
     assert baselines.available() == ["stats_svm", "knn"]
     assert not stale.exists()
     loaded = baselines.load("stats_svm")
     assert loaded.card.genres == ["high", "low"]
     assert loaded.card.dataset == {"name": "tiny", "songs": len(rows), "chunks": len(rows)}
+    assert ensemble.read_validation(Path("training/baselines/stats_svm/validation.csv")).probabilities.shape[1] == 2
+    write_params(project, baselines__models=["svm"])
     with pytest.raises(ModelError, match="no baseline svm"):
-        stage.main(["svm"])
+        stage.main([])
 
 
 def test_the_stage_refuses_vectors_of_other_chunks(project: Path) -> None:
     rows = made_data_set()
     index.write(Path("chunks"), rows[::-1])
+    write_params(project, baselines__models=["librosa_dense"])
     with pytest.raises(VectorError, match="vectorize"):
-        stage.main(["librosa_dense"])
+        stage.main([])
 
 
 def made_data_set() -> list[Row]:
