@@ -114,6 +114,24 @@ class EnsembleParams(_Section):
     models: Annotated[list[str], Field(min_length=1)]
 
 
+class IndexParams(_Section):
+    """How songs are made searchable."""
+
+    uri: Annotated[str, Field(min_length=1)]
+    embedding: Annotated[str, Field(pattern=r"^(statistics|librosa|(MTT|MSD)_musicnn_(max_pool|penultimate|both))$")]
+    index_type: Literal["FLAT", "IVF_FLAT", "HNSW"]
+    build: dict[str, Count]
+    search: dict[str, Count]
+
+
+class SearchParams(_Section):
+    """How identify and similar search."""
+
+    top_k: Count
+    min_score: Annotated[float, Field(ge=0.0, le=1.0)]
+    max_speed_change: Annotated[float, Field(ge=0.0, le=0.1)]
+
+
 class Params(_Section):
     """All sections of params.yaml."""
 
@@ -124,6 +142,8 @@ class Params(_Section):
     parallel: ParallelParams
     cache: CacheParams
     baselines: BaselinesParams
+    index: IndexParams
+    search: SearchParams
     compare: CompareParams
     ensemble: EnsembleParams
 
