@@ -1,0 +1,193 @@
+"""Make the songs searchable: embeddings of every chunk into the vector store, landmarks of every song into a file.
+
+python -m stages.index
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stages import files, params
+from stages.audio import chunks, ffmpeg
+from stages.audio import index as chunk_index
+from stages.commands import run_command
+from stages.errors import GenreError
+from stages.features.transforms import TRANSFORMS
+from stages.features.vectors import Settings
+from stages.models import embeddings
+from stages.parallel import run
+from stages.search import fingerprints, landmarks, manifest, neighbours, projection
+from stages.search.fingerprints import Fingerprint
+from stages.search.manifest import Manifest
+from stages.search.projection import Vectors
+from stages.search.settings import IndexSettings, index_settings, search_settings
+from stages.search.store import VectorStore, Window, check_index
+
+CHUNKS = Path("chunks")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Song:
+    """A song with its chunks, in their order."""
+
+    rows: tuple[chunk_index.Row, ...]
+
+    @property
+    def row(self) -> chunk_index.Row:
+        """The first row: what all rows tell of the song."""
+        return self.rows[0]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage: chunks/ and the songs -> vectors/ and the vector store."""
+    argparse.ArgumentParser(prog="python -m stages.index", description=__doc__.splitlines()[0]).parse_args(argv)
+    everything = params.load()
+    settings = index_settings(everything)
+    check_index(settings)
+    embeddings.get(settings.embedding)
+    songs = _songs(chunk_index.read(CHUNKS))
+    work = _Work(files.Cache(files.CACHE, everything.cache.max_bytes), settings.embedding)
+
+    prints = [Fingerprint.from_bytes(data) for data in _all(work.landmarks, work.known_landmarks, songs, everything)]
+    known = [fingerprints.Song(song.row.source_sha256, song.row.song, song.row.genre) for song in songs]
+    recognisable = fingerprints.Index.empty().with_songs(zip(known, prints, strict=True))
+    recognisable.save(manifest.LANDMARKS)
+
+    embedded = [np.load(io.BytesIO(data)) for data in _all(work.embeddings, work.known_embeddings, songs, everything)]
+    training = [i for i, song in enumerate(songs) if song.row.split == "train"]
+    project = projection.fit(np.concatenate([embedded[i] for i in training]))
+    project.save(manifest.PROJECTION)
+    split = everything.split
+    made_with = manifest.describe(
+        settings.embedding,
+        Settings(split.sample_rate, split.chunk_seconds, split.min_seconds),
+        [songs[i].row.source_sha256 for i in training],
+        project,
+    )
+    vectors = [project(values) for values in embedded]
+    scores = _store(settings, made_with, songs, vectors, search_settings(everything).top_k)
+
+    n_windows = {song.row.source_sha256: len(song.rows) for song in songs}
+    contents = files.cache_key(made_with.fingerprint, recognisable.digest(), [_described(song) for song in songs])
+    manifest.write(made_with, songs=len(songs), windows=sum(n_windows.values()), contents=contents, scores=scores)
+    files.Cache(files.CACHE, everything.cache.max_bytes).trim()
+    hours = recognisable.total_frames * landmarks.FRAME_S / 3600
+    print(f"index: {len(songs)} songs, {hours:.2f} h, {len(recognisable.keys)} landmarks,", end=" ")
+    print(f"{sum(n_windows.values())} vectors of {made_with.dimension}; genre by neighbours {scores['mode']:.1%}")
+    return 0
+
+
+def _songs(rows: Sequence[chunk_index.Row]) -> list[Song]:
+    """Return the songs in order of their names; of songs with the same content the first."""
+    together: dict[str, list[chunk_index.Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.song_id, row.start_s)):
+        of_content = together.setdefault(row.source_sha256, [])
+        if of_content and of_content[0].song_id != row.song_id:
+            log.warning("%s is a copy of %s: it is not indexed", row.source, of_content[0].source)
+            continue
+        of_content.append(row)
+    return [Song(tuple(of_content)) for of_content in together.values()]
+
+
+def _described(song: Song) -> list[object]:
+    return [song.row.source_sha256, song.row.song, song.row.genre, [row.start_s for row in song.rows]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is done with a song, once, wherever it is done."""
+
+    cache: files.Cache
+    embedding: str
+
+    def landmarks(self, song: Song) -> bytes:
+        """Return the song's fingerprint."""
+        made = fingerprints.fingerprint(landmarks.load(Path(song.row.source))).to_bytes()
+        return self._keep(self._landmarks_key(song), made)
+
+    def embeddings(self, song: Song) -> bytes:
+        """Return the embeddings of the song's chunks as an array in NumPy's format."""
+        stream = io.BytesIO()
+        np.save(stream, neighbours.embed_chunks(self.embedding, [chunks.read(CHUNKS / row.chunk) for row in song.rows]))
+        return self._keep(self._embeddings_key(song), stream.getvalue())
+
+    def known_landmarks(self, song: Song) -> bytes | None:
+        """Return the song's fingerprint if it was made before."""
+        return self._recall(self._landmarks_key(song))
+
+    def known_embeddings(self, song: Song) -> bytes | None:
+        """Return the embeddings if they were made before."""
+        return self._recall(self._embeddings_key(song))
+
+    def _landmarks_key(self, song: Song) -> str:
+        return files.cache_key("landmarks", landmarks.SETTINGS, ffmpeg.version(), song.row.source_sha256)
+
+    def _embeddings_key(self, song: Song) -> str:
+        table = [[t.vamp_id, t.block, t.step] for t in TRANSFORMS.values()]
+        digests = [files.sha256(CHUNKS / row.chunk) for row in song.rows]
+        return files.cache_key("embeddings", embeddings.describe(self.embedding), table, digests)
+
+    def _keep(self, key: str, data: bytes) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "0")
+            path.write_bytes(data)
+            self.cache.store(key, [path], True)
+        return data
+
+    def _recall(self, key: str) -> bytes | None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "0")
+            return path.read_bytes() if self.cache.restore(key, lambda _: path) else None
+
+
+def _all(
+    make: Callable[[Song], bytes], known: Callable[[Song], bytes | None], songs: Sequence[Song], settings: params.Params
+) -> list[bytes]:
+    results = run(
+        make,
+        songs,
+        description=make.__name__,
+        workers=settings.parallel.workers,
+        scheduler=settings.parallel.scheduler,
+        known=known,
+    )
+    made = []
+    for result in results:
+        if isinstance(result, GenreError):
+            raise result
+        made.append(result)
+    return made
+
+
+def _store(
+    settings: IndexSettings, made_with: Manifest, songs: Sequence[Song], vectors: Sequence[Vectors], top_k: int
+) -> dict[str, float]:
+    """Bring the vector store to hold these songs and no others; return how well neighbours tell the genre."""
+    of_song = {song.row.source_sha256: array for song, array in zip(songs, vectors, strict=True)}
+    with VectorStore(
+        settings, kind=manifest.KIND, fingerprint=made_with.fingerprint, dimension=made_with.dimension
+    ) as store:
+        store.create()
+        before = store.songs()
+        store.remove_songs(sha for sha, n in before.items() if n > len(of_song.get(sha, ())))
+        store.write(
+            (Window(row.source_sha256, number, row.song, row.genre, row.start_s), vector)
+            for song, array in zip(songs, vectors, strict=True)
+            for number, (row, vector) in enumerate(zip(song.rows, array, strict=True))
+        )
+        genres = {song.row.source_sha256: song.row.genre for song in songs}
+        return neighbours.leave_one_out(store, of_song, genres, top_k)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""Search: which song is this snippet from, and what is this song like."""

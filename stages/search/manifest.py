@@ -1,0 +1,79 @@
+"""vectors/index.json: what the vectors in the store were made with, and a digest of what is indexed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stages import files
+from stages.features.vectors import Settings
+from stages.models import embeddings
+from stages.search import projection
+from stages.search.errors import SearchError
+from stages.search.projection import Projection
+
+FOLDER = Path("vectors")
+MANIFEST = FOLDER / "index.json"
+LANDMARKS = FOLDER / "landmarks.npz"
+PROJECTION = FOLDER / "projection.npz"
+KIND = "chunks"  # first part of the collection's name
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What made the vectors."""
+
+    embedding: str
+    settings: dict[str, Any]  # what changes a feature, with its fingerprint, as vectors.Settings.as_dict
+    dimension: int
+    fingerprint: str  # of everything that changes a vector
+
+    @property
+    def feature_settings(self) -> Settings:
+        """The settings that a song must be cut with."""
+        return Settings(*(self.settings[key] for key in ("sample_rate", "chunk_seconds", "min_seconds")))
+
+
+def describe(embedding: str, settings: Settings, fitted_on: Iterable[str], project: Projection) -> Manifest:
+    """Return what vectors are made with: an embedding of chunks, and a projection fitted on songs of these SHA-256."""
+    described = settings.as_dict()
+    dimension = int(project.axes.shape[1])
+    # the songs that the projection was fitted on stand for its numbers, whose last digits differ between machines
+    made_of = (embeddings.describe(embedding), described["fingerprint"], sorted(fitted_on))
+    fingerprint = files.cache_key(*made_of, [projection.VERSION, projection.LIMIT, dimension])
+    return Manifest(embedding, described, dimension, fingerprint)
+
+
+def write(
+    made_with: Manifest, *, songs: int, windows: int, contents: str, scores: Mapping[str, float], path: Path = MANIFEST
+) -> None:
+    """Write the manifest, with the number of songs and vectors, the digest of the contents, and scores."""
+    counts = {"songs": songs, "vectors": windows, "contents": contents, "leave_one_song_out": dict(scores)}
+    files.write_json(path, {**asdict(made_with), **counts})
+
+
+def read(path: Path = MANIFEST) -> Manifest:
+    """Read and check the manifest.
+
+    Raises
+    ------
+    SearchError
+        If it is missing or damaged, or this version computes features or embeddings otherwise.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        found = Manifest(raw["embedding"], raw["settings"], int(raw["dimension"]), raw["fingerprint"])
+        ours = found.feature_settings.as_dict()
+    except FileNotFoundError:
+        raise SearchError(f"{path} is not there: run `dvc repro index`") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SearchError(f"{path} is damaged ({error}): run `dvc repro --force index`") from error
+    for key, value in ours.items():
+        if found.settings.get(key) != value:
+            raise SearchError(
+                f"{path}: the vectors were made with other {key} than this version's: run `dvc repro index`"
+            )
+    return found

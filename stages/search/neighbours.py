@@ -1,0 +1,183 @@
+"""What is this song like? Its genre by a vote of the nearest windows, and the nearest songs."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages import files
+from stages.audio import chunks
+from stages.features.numpy_engine import compute
+from stages.features.vectors import Settings
+from stages.models import embeddings
+from stages.search.projection import Projection, Vectors
+from stages.search.store import Neighbour, VectorStore
+
+WINDOWS_PER_SONG = 10  # near windows may be of few songs: so many are asked for to name one
+MAX_LEFT_OUT = 2000  # songs that are left out in turn; of more, as many evenly spaced ones
+SHARPNESS = 10.0  # of the weighted vote: a neighbour 0.1 less similar than the nearest counts 1/e
+
+
+@dataclass(frozen=True, slots=True)
+class Song:
+    """A song that was found, with its greatest similarity to each chunk asked for, averaged."""
+
+    song: str
+    genre: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the neighbours say."""
+
+    genre: str  # mode over the chunks of the mode over their neighbours; a tie goes to the more similar
+    weighted_genre: str  # greatest sum over all neighbours, near ones counting more
+    votes: dict[str, int]  # chunks by genre
+    songs: list[Song]  # nearest first
+
+
+def embed_file(
+    path: Path, name: str, settings: Settings, *, start: float = 0.0, duration: float | None = None
+) -> Vectors:
+    """Cut a song as the DAG does and return the embeddings of its chunks [shape=(chunks, values)].
+
+    Raises
+    ------
+    AudioError
+        If the song cannot be decoded.
+    ModelError
+        If there is no such embedding, or what it needs is missing.
+    """
+    cut = chunks.iterate(
+        path,
+        sample_rate=settings.sample_rate,
+        chunk_seconds=settings.chunk_seconds,
+        min_seconds=settings.min_seconds,
+        start=start,
+        duration=duration,
+    )
+    return embed_chunks(name, [(chunk.samples, settings.sample_rate) for chunk in cut])
+
+
+def embed_chunks(name: str, audio: Sequence[tuple[embeddings.Samples, int]]) -> Vectors:
+    """Return the embeddings of chunks, given as samples and their rate in Hz [shape=(chunks, values)]."""
+    return embeddings.embed(name, features=(compute(samples, rate) for samples, rate in audio), audio=audio)
+
+
+def similar(
+    path: Path,
+    *,
+    store: VectorStore,
+    projection: Projection,
+    embedding: str,
+    settings: Settings,
+    top: int = 10,
+    top_k: int = 10,
+    start: float = 0.0,
+    duration: float | None = None,
+) -> dict[str, Any]:
+    """Answer what a song is like, in the form of the similar contract (see docs/search.md).
+
+    A song that is itself in the store does not count, by the SHA-256 of its file.
+
+    Raises
+    ------
+    AudioError
+        If the song cannot be decoded.
+    SearchError
+        As `VectorStore.search`.
+    """
+    vectors = projection(embed_file(path, embedding, settings, start=start, duration=duration))
+    found = store.search(vectors, max(top_k, WINDOWS_PER_SONG * top), without=[files.sha256(path)])
+    outcome = decide(found, top_k)
+    return {
+        "file": str(path),
+        "genre": outcome.genre,
+        "weighted_genre": outcome.weighted_genre,
+        "votes": outcome.votes,
+        "songs": [
+            {"song": song.song, "genre": song.genre, "score": round(song.similarity, 4)} for song in outcome.songs[:top]
+        ],
+    }
+
+
+def decide(found: Sequence[Sequence[Neighbour]], top_k: int) -> Outcome:
+    """Return what the neighbours of a song's chunks say together; the genre counts the `top_k` nearest of each."""
+    near = [hits[:top_k] for hits in found]
+    votes = Counter(_mode(hits) for hits in near if hits)
+    total: defaultdict[str, float] = defaultdict(float)
+    plain: defaultdict[str, float] = defaultdict(float)
+    for hits in near:
+        for hit in hits:
+            plain[hit.window.genre] += hit.similarity
+            total[hit.window.genre] += float(np.exp(SHARPNESS * (hit.similarity - hits[0].similarity)))
+    genre = max(votes, key=lambda g: (votes[g], plain[g]), default="")
+    return Outcome(genre, max(total, key=lambda g: total[g], default=""), dict(votes.most_common()), _songs(found))
+
+
+def leave_one_out(
+    store: VectorStore, vectors: Mapping[str, Vectors], genres: Mapping[str, str], top_k: int
+) -> dict[str, float]:
+    """Return the share of songs whose genre their neighbours tell, each song's own windows left out.
+
+    Parameters
+    ----------
+    store : VectorStore
+        With these songs.
+    vectors : mapping of npt.NDArray[np.float32] [shape=(chunks, dimension)]
+        Of the songs, by SHA-256.
+    genres : mapping of str
+        Of the songs, by SHA-256.
+    top_k : int
+        Neighbours of each chunk.
+
+    Returns
+    -------
+    dict of float
+        "mode" and "weighted": by each of the votes of `Outcome`.
+    """
+    right = Counter({"mode": 0, "weighted": 0})
+    tried = list(vectors)[:: max(1, len(vectors) // MAX_LEFT_OUT)]
+    for sha256 in tried:
+        of_song = vectors[sha256]
+        # a song has at most as many windows of its own before the others; a filter for each song would be slower
+        found = store.search(of_song, top_k + len(of_song))
+        others = [[hit for hit in hits if hit.window.song_sha256 != sha256] for hits in found]
+        outcome = decide(others, top_k)
+        right["mode"] += outcome.genre == genres[sha256]
+        right["weighted"] += outcome.weighted_genre == genres[sha256]
+    return {vote: round(n / max(len(tried), 1), 4) for vote, n in right.items()}
+
+
+def _mode(hits: Sequence[Neighbour]) -> str:
+    counts = Counter(hit.window.genre for hit in hits)
+    similarity: defaultdict[str, float] = defaultdict(float)
+    for hit in hits:
+        similarity[hit.window.genre] += hit.similarity
+    return max(counts, key=lambda genre: (counts[genre], similarity[genre]))
+
+
+def _songs(found: Sequence[Sequence[Neighbour]]) -> list[Song]:
+    """Return the songs of all hits; where a song is not among a chunk's hits, it is as similar as the last of them."""
+    best: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    for i, hits in enumerate(found):
+        for hit in hits:
+            of_song = best[hit.window.genre, hit.window.song]
+            of_song[i] = max(of_song.get(i, -1.0), hit.similarity)
+    last = [hits[-1].similarity for hits in found if hits]
+    chunks_with_hits = [i for i, hits in enumerate(found) if hits]
+    songs = [
+        Song(
+            song,
+            genre,
+            float(np.mean([of_song.get(i, floor) for i, floor in zip(chunks_with_hits, last, strict=True)])),
+        )
+        for (genre, song), of_song in best.items()
+    ]
+    return sorted(songs, key=lambda song: -song.similarity)
