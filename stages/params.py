@@ -27,7 +27,8 @@ EngineName = Literal["auto", "sonic-annotator", "vamp", "numpy"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # defer_build: each schema is built once, with all of Params, not once more on its own
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class DatasetParams(_Section):
