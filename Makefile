@@ -50,5 +50,5 @@ bench: setup
 # Pin the newest versions that fit pyproject.toml (network needed). The files name no package index.
 lock:
 	$(UV) compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
-		--extra baselines --extra cluster --extra data --extra dev -o requirements.lock pyproject.toml
+		--extra baselines --extra cluster --extra data --extra dev --extra page --extra urls -o requirements.lock pyproject.toml
 	echo 'vamp>=1.1' | $(UV) compile --quiet --universal --generate-hashes --no-header --no-annotate --no-deps -o requirements-vamp.lock -
