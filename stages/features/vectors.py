@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
 import pickle
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from stages.errors import VectorError
 from stages.features.transforms import TRANSFORMS, Transform
 
 Side = Literal["train", "test"]
+SLICE_BYTES = 1 << 26  # of the vectors, held in memory at once while they are written
 _VECTOR_NAMES = {"train": "training_vector", "test": "evaluation_training_vector"}
 _LABEL_NAMES = {"train": "label", "test": "evaluation_label"}
 _SIDE_KEYS = {"train": "training", "test": "evaluation"}
@@ -56,7 +59,9 @@ class VectorWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"{transform.feature}_{_VECTOR_NAMES[side]}.pickle"
         self._scratch = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed in __exit__)
+        self._map: mmap.mmap | None = None
         self._vectors: npt.NDArray[np.float32] | None = None
+        self._release_every = 1
         self._n_chunks = n_chunks
         self._n_added = 0
 
@@ -73,21 +78,42 @@ class VectorWriter:
         """
         if self._vectors is None:
             shape = (self._n_chunks, *vector.shape)
-            self._vectors = np.memmap(self._scratch, dtype=np.float32, mode="w+", shape=shape)
+            n_bytes = 4 * math.prod(shape)
+            self._scratch.truncate(n_bytes)
+            self._map = mmap.mmap(self._scratch.fileno(), n_bytes)
+            self._vectors = np.frombuffer(self._map, dtype=np.float32).reshape(shape)
+            self._release_every = max(1, SLICE_BYTES // vector.nbytes)
         if vector.shape != self._vectors.shape[1:]:
             raise VectorError(f"{name} has shape {vector.shape}, the chunks before it {self._vectors.shape[1:]}")
         self._vectors[self._n_added] = vector
         self._n_added += 1
+        if self._map is not None and self._n_added % self._release_every == 0:
+            self._map.madvise(mmap.MADV_DONTNEED)  # the file keeps them
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                if self._vectors is None or self._n_added != self._n_chunks:
+                if self._vectors is None or self._map is None or self._n_added != self._n_chunks:
                     raise VectorError(f"{self._path}: {self._n_added} of {self._n_chunks} chunks were added")
-                _dump(self._path, np.asarray(self._vectors))
+                with files.atomic_path(self._path) as temporary, temporary.open("wb") as stream:
+                    pickle.dump(self._vectors, _Slices(stream, self._map), protocol=5)
         finally:
             self._vectors = None
             self._scratch.close()
+
+
+class _Slices:
+    """A file for the pickler: a large array is written slice by slice, and what is written leaves the memory."""
+
+    def __init__(self, stream: IO[bytes], mapped: mmap.mmap) -> None:
+        self._stream, self._map = stream, mapped
+
+    def write(self, data: bytes | pickle.PickleBuffer) -> int:
+        view = data.raw() if isinstance(data, pickle.PickleBuffer) else memoryview(data)
+        for first in range(0, view.nbytes, SLICE_BYTES):
+            self._stream.write(view[first : first + SLICE_BYTES])
+            self._map.madvise(mmap.MADV_DONTNEED)
+        return view.nbytes
 
 
 def write_labels(folder: Path, transform: Transform, side: Side, labels: Sequence[int], n_genres: int) -> None:
