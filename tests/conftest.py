@@ -22,7 +22,7 @@ MakeSong = Callable[..., Path]
 @pytest.fixture(scope="session")
 def make_song() -> MakeSong:
     """Return a function that writes a made song: a chord with a beat, in the format of the file's extension."""
-    return _make_song
+    return make_song_file
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def write_params(folder: Path, **changes: object) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
-def _make_song(
+def make_song_file(
     path: Path,
     *,
     seconds: float = 4.0,
@@ -72,6 +72,7 @@ def _make_song(
     seed: int = 0,
     muxer: str | None = None,
 ) -> Path:
+    """Write a made song; see the fixture `make_song`."""
     rng = np.random.default_rng(seed)
     t = np.arange(round(seconds * sample_rate)) / sample_rate
     chord = sum(np.sin(2 * np.pi * hz * ratio * t) for ratio in (1.0, 1.25, 1.5)) / 3

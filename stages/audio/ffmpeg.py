@@ -6,10 +6,14 @@ file names), only audio streams are decoded, and arguments are passed as a list.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
+import os
 import re
+import resource
+import select
 import shutil
 import struct
 import subprocess
@@ -34,6 +38,11 @@ DEMUXERS = (
     "nut ogg oma paf pvf qcp rm rso sbc shn sol sox spdif svx swf tak truehd tta voc vqf w64 wav wsaud wv xa xwma"
 ).replace(" ", ",")
 READ_BYTES = 1 << 20
+MAX_SECONDS = 48 * 3600  # of a signal: hours of silence fit into a file of kilobytes
+STALL_S = 60  # without a byte from ffmpeg, after which it is ended
+MAX_ALLOC_BYTES = 1 << 28  # of one allocation by ffmpeg
+MAX_ADDRESS_BYTES = 1 << 32  # of ffmpeg's memory, where the system can limit it
+MAX_MESSAGE_BYTES = 1 << 24  # of its messages
 
 
 @functools.cache
@@ -95,6 +104,8 @@ def stream_pcm(
         whole = len(data) - len(data) % 2
         rest = data[whole:]
         n_bytes += whole
+        if n_bytes >= 2 * sample_rate * MAX_SECONDS:
+            raise AudioError(f"{path}: is longer than {MAX_SECONDS // 3600} hours")
         yield np.frombuffer(data[:whole], dtype="<i2")
     if not n_bytes:
         raise AudioError(f"{path}: holds no audio" + (f" after {start:g} s" if start else ""))
@@ -125,6 +136,17 @@ def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
     return sample_rate, _mono_blocks(path, itertools.chain([head[offset:]], parts), n_channels)
 
 
+def stream_hash(path: Path) -> str:
+    """Return the SHA-256 of the first audio stream's encoded packets: what stays equal when only tags change.
+
+    Raises
+    ------
+    AudioError
+        If ffmpeg cannot read the file to its end.
+    """
+    return b"".join(_run(path, {"format": "hash", "acodec": "copy"})).decode().strip().removeprefix("SHA256=").lower()
+
+
 def _mono_blocks(path: Path, parts: Iterator[bytes], n_channels: int) -> Iterator[npt.NDArray[np.float32]]:
     rest = b""
     empty = True
@@ -150,18 +172,19 @@ def _run(
         f"file:{path}",
         protocol_whitelist="file",
         format_whitelist=DEMUXERS,
-        **({"ss": start} if start else {}),
+        **({"ss": f"{start:.6f}"} if start else {}),
     )
     stream = ffmpeg.output(
-        source["a:0"], "pipe:", vn=None, sn=None, dn=None, **output, **({"t": duration} if duration else {})
-    ).global_args("-hide_banner", "-nostdin", "-loglevel", "error")
+        source["a:0"], "pipe:", vn=None, sn=None, dn=None, **output, **({"t": f"{duration:.6f}"} if duration else {})
+    ).global_args("-hide_banner", "-nostdin", "-loglevel", "error", "-max_alloc", str(MAX_ALLOC_BYTES))
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            stream.compile(cmd=executable()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            stream.compile(cmd=executable()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0
         )
         assert process.stdout is not None
         try:
-            while data := process.stdout.read(READ_BYTES):
+            _limit(process.pid)
+            while data := _read(process.stdout, path):
                 yield data
             status = process.wait()
         finally:
@@ -173,6 +196,23 @@ def _run(
         raise AudioError(f"{path}: cannot be decoded ({reasons[-1] if reasons else f'ffmpeg exit {status}'})")
     if reasons:
         log.warning("%s: decoded, with damaged parts (%s)", path, reasons[0])
+
+
+def _limit(pid: int) -> None:
+    """Limit the memory and the messages of a process, where the system can (Linux)."""
+    if not hasattr(resource, "prlimit"):
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        resource.prlimit(pid, resource.RLIMIT_AS, (MAX_ADDRESS_BYTES, MAX_ADDRESS_BYTES))
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES))
+
+
+def _read(stream: IO[bytes], path: Path) -> bytes:
+    """Return what is there of up to `READ_BYTES`, or nothing at the end."""
+    ready, _, _ = select.select([stream], [], [], STALL_S)
+    if not ready:
+        raise AudioError(f"{path}: cannot be decoded (ffmpeg has been silent for {STALL_S} s)")
+    return os.read(stream.fileno(), READ_BYTES)
 
 
 def _reasons(stream: IO[bytes]) -> list[str]:

@@ -21,7 +21,7 @@ from stages.errors import VectorError
 from stages.features.transforms import TRANSFORMS, Transform
 
 Side = Literal["train", "test"]
-SLICE_BYTES = 1 << 26  # of the vectors, held in memory at once while they are written
+SLICE_BYTES = 1 << 22  # of the vectors, held in memory at once while they are written
 _VECTOR_NAMES = {"train": "training_vector", "test": "evaluation_training_vector"}
 _LABEL_NAMES = {"train": "label", "test": "evaluation_label"}
 _SIDE_KEYS = {"train": "training", "test": "evaluation"}

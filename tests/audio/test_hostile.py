@@ -1,0 +1,236 @@
+"""Files from strangers: nothing but the one file is read, nothing is fetched, time and memory stay bounded."""
+
+from __future__ import annotations
+
+import resource
+import struct
+import subprocess
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import mutagen.id3
+import numpy as np
+import pytest
+
+from stages.audio import chunks, ffmpeg
+from stages.errors import AudioError
+from tests.conftest import MakeSong
+
+RATE = 8000  # Hz
+LIMIT_S = 30  # generous: these machines are busy
+
+
+@pytest.fixture
+def hits() -> Iterator[tuple[str, list[str]]]:
+    """Return the address of a server on this machine, and the list of what was asked of it."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+def _cut(path: Path) -> list[chunks.Chunk]:
+    return list(chunks.iterate(path, sample_rate=RATE, chunk_seconds=3.0, min_seconds=1.0))
+
+
+PLAYLISTS = {
+    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{target}\n#EXT-X-ENDLIST\n",
+    "HLS key": '#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-KEY:METHOD=AES-128,URI="{target}"\n#EXTINF:4,\n{target}\n'
+    "#EXT-X-ENDLIST\n",
+    "HLS map": '#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MAP:URI="{target}"\n#EXTINF:4,\n{target}\n#EXT-X-ENDLIST\n',
+    "HLS master": "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{target}\n",
+    "ffconcat": "ffconcat version 1.0\nfile '{target}'\n",
+    "M3U": "#EXTM3U\n#EXTINF:4,song\n{target}\n",
+    "PLS": "[playlist]\nFile1={target}\nNumberOfEntries=1\n",
+    "ASX": '<asx version="3.0"><entry><ref href="{target}"/></entry></asx>',
+    "SDP": "v=0\no=- 0 0 IN IP4 {host}\ns=x\nc=IN IP4 {host}\nt=0 0\nm=audio {port} RTP/AVP 0\na=control:{target}\n",
+    "DASH": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"'
+    ' mediaPresentationDuration="PT4S"><Period><AdaptationSet mimeType="audio/mp4">'
+    '<Representation id="1" bandwidth="1"><BaseURL>{target}</BaseURL>'
+    "</Representation></AdaptationSet></Period></MPD>",
+    "IMF": '<?xml version="1.0"?><CompositionPlaylist xmlns="http://www.smpte-ra.org/schemas/2067-3/2016">'
+    "<Id>urn:uuid:0</Id><ContentTitle>{target}</ContentTitle></CompositionPlaylist>",
+    "RAM": "{target}\n",
+    "RTSP redirect": "RTSPtextRTSP://{target}\n",
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+@pytest.mark.parametrize("suffix", [".mp3", ".m3u8"])
+def test_a_file_can_name_no_other_file_and_no_host(
+    tmp_path: Path, make_song: MakeSong, hits: tuple[str, list[str]], kind: str, suffix: str
+) -> None:
+    address, asked = hits
+    secret = make_song(tmp_path / "secret.wav", sample_rate=RATE)
+    host, port = address.split(":")
+    targets = [str(secret), f"file:{secret}", secret.name, f"http://{address}/song.wav"]
+    targets += [f"subfile,,start,0,end,0,,:{secret}", f"concat:{secret}|{secret}", f"crypto+http://{address}/song.wav"]
+    for target in targets:
+        path = tmp_path / f"upload{suffix}"
+        path.write_text(PLAYLISTS[kind].format(target=target, host=host, port=port))
+        with pytest.raises(AudioError, match="upload"):
+            _cut(path)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data:audio/wav;base64,UklGRiQAAABXQVZF",
+        "subfile,,start,0,end,0,,:secret.wav",
+        "concat:secret.wav|secret.wav",
+        "http://{address}/song.wav",
+        "tcp://{address}",
+        "pipe:0",
+        "/dev/zero",
+        "/proc/self/environ/x",
+        "-i",
+        "lavfi",
+    ],
+)
+def test_a_name_that_is_no_file_is_never_opened(
+    tmp_path: Path,
+    make_song: MakeSong,
+    monkeypatch: pytest.MonkeyPatch,
+    hits: tuple[str, list[str]],
+    name: str,
+) -> None:
+    address, asked = hits
+    make_song(tmp_path / "secret.wav", sample_rate=RATE)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AudioError, match=r"is not there|is not a file"):
+        _cut(Path(name.format(address=address)))
+    assert asked == []
+
+
+def test_ten_hours_of_silence_in_a_small_file_are_cut_in_bounded_memory(tmp_path: Path) -> None:
+    path = tmp_path / "long.flac"
+    silence = f"anullsrc=r={RATE}:cl=mono"
+    made = [ffmpeg.executable(), "-v", "error", "-f", "lavfi", "-i", silence, "-t", "36000", "-c:a", "flac"]
+    subprocess.run([*made, "-frame_size", "65535", str(path)], check=True)
+    assert path.stat().st_size < 1_000_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    count = sum(1 for _ in chunks.iterate(path, sample_rate=RATE, chunk_seconds=30.0, min_seconds=1.0))
+    assert count == 1200
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+
+
+def test_a_signal_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_song: MakeSong) -> None:
+    monkeypatch.setattr(ffmpeg, "MAX_SECONDS", 2)
+    with pytest.raises(AudioError, match=r"long\.wav: is longer than"):
+        _cut(make_song(tmp_path / "long.wav", sample_rate=RATE))
+
+
+def test_an_ffmpeg_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "ffmpeg"  # a program that never answers: no real file is known to hang ffmpeg
+    fake.write_text("#!/bin/sh\nexec sleep 1000\n")
+    fake.chmod(0o755)
+    (tmp_path / "song.mp3").write_bytes(b"x")
+    monkeypatch.setattr(ffmpeg, "STALL_S", 0.5)
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(fake))
+    started = time.monotonic()
+    with pytest.raises(AudioError, match=r"song\.mp3.*silent"):
+        _cut(tmp_path / "song.mp3")
+    assert time.monotonic() - started < LIMIT_S
+
+
+def _wav(rate: int, n_channels: int, bits: int = 16, align: int | None = None, claimed: int | None = None) -> bytes:
+    data = np.zeros(4000, "<i2").tobytes()
+    align = n_channels * bits // 8 if align is None else align
+    form = struct.pack("<HHIIHH", 1, n_channels % 65536, rate, (rate * align) % 2**32, align % 65536, bits)
+    claimed = len(data) if claimed is None else claimed
+    head = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", claimed)
+    return b"RIFF" + struct.pack("<I", (len(head) + claimed) % 2**32) + head + data
+
+
+HEADERS = {
+    "a rate of 0": _wav(0, 1),
+    "a rate of 1 Hz": _wav(1, 1),
+    "a rate of 4 GHz": _wav(2**32 - 1, 1),
+    "a rate of 2 GHz": _wav(2**31 - 1, 1),
+    "no channel": _wav(8000, 0),
+    "65535 channels": _wav(8000, 65535),
+    "255 channels": _wav(8000, 255),
+    "64 bits": _wav(8000, 1, bits=64),
+    "0 bits": _wav(8000, 1, bits=0),
+    "an alignment of 0": _wav(8000, 1, align=0),
+    "4 GB claimed": _wav(8000, 1, claimed=2**32 - 1),
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_an_absurd_header_is_answered_or_refused_in_bounded_time(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "absurd.wav"
+    path.write_bytes(HEADERS[kind])
+    started = time.monotonic()
+    try:
+        for n_chunks, _ in enumerate(chunks.iterate(path, sample_rate=RATE, chunk_seconds=3.0, min_seconds=1.0)):
+            assert n_chunks < 1400  # 2,000 samples at 1 Hz are 33 minutes
+    except AudioError as error:
+        assert "absurd.wav" in str(error)
+    assert time.monotonic() - started < LIMIT_S
+
+
+@pytest.mark.parametrize("faststart", [False, True])
+def test_the_index_of_an_mp4_may_stand_at_its_end(tmp_path: Path, make_song: MakeSong, faststart: bool) -> None:
+    song = make_song(tmp_path / "song.wav", seconds=6.0, sample_rate=RATE)
+    path = tmp_path / "song.m4a"
+    order = ["-movflags", "+faststart"] if faststart else []
+    subprocess.run([ffmpeg.executable(), "-v", "error", "-i", str(song), *order, str(path)], check=True)
+    data = path.read_bytes()
+    assert (data.index(b"moov") < data.index(b"mdat")) == faststart
+    assert len(_cut(path)) == 2
+
+
+def test_a_huge_cover_costs_neither_time_nor_memory(tmp_path: Path, make_song: MakeSong) -> None:
+    path = make_song(tmp_path / "song.mp3", seconds=6.0, sample_rate=RATE)
+    tags = mutagen.id3.ID3()
+    tags.add(mutagen.id3.APIC(encoding=3, mime="image/png", type=3, desc="", data=_png(10_000)))
+    tags.save(path)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    started = time.monotonic()
+    assert len(_cut(path)) == 2
+    assert time.monotonic() - started < LIMIT_S
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before < 150_000  # kB; decoded it is 300 MB
+
+
+def _png(side: int) -> bytes:
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj()
+    row = bytes(1 + 3 * side)
+    pixels = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", pixels) + part(b"IEND", b"")
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "flac", "m4a", "ogg", "wav", "opus", "aiff", "wma"])
+def test_a_truncated_file_is_answered_or_refused_by_name(tmp_path: Path, make_song: MakeSong, suffix: str) -> None:
+    data = make_song(tmp_path / f"song.{suffix}", seconds=4.0, sample_rate=48_000).read_bytes()
+    path = tmp_path / f"cut.{suffix}"
+    seconds = []
+    for sixteenth in range(16):
+        path.write_bytes(data[: len(data) * sixteenth // 16])
+        try:
+            seconds.append(sum(chunk.seconds for chunk in _cut(path)))
+        except AudioError as error:
+            assert path.name in str(error)
+            assert "\n" not in str(error)
+    assert seconds == sorted(seconds)  # what is there is used: more of the file is never less of the song
+    assert all(found <= 4.2 for found in seconds)

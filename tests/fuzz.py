@@ -1,0 +1,212 @@
+"""Mutated audio files through decoding, features and the query: no crash, no hang, nothing left behind.
+
+    python -m tests.fuzz [--inputs 2000] [--seed 0] [--workers 2]
+
+Every input is a made song in one of eight formats with bits flipped, parts cut out, doubled, moved, zeroed or
+replaced, or numbers overwritten by extreme ones. Each must be answered, or refused by a GenreError that names the
+file, within the time limit. Where the current folder holds trained models, `query`'s answer is part of it.
+Prints a table by format; exits with 1 if anything else happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stages.audio import chunks
+from stages.errors import GenreError
+from stages.features import numpy_engine
+from stages.models.predict import Answers
+from tests.conftest import make_song_file
+
+FORMATS = ("mp3", "flac", "wav", "ogg", "opus", "m4a", "aiff", "wma")
+LIMIT_S = 60.0  # of one input, on a busy machine
+MAX_SECONDS = 3600.0  # of audio from one input of some seconds
+EXTREMES = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00", b"\xff\xff\xff\x7f")
+Random = np.random.Generator
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one input led to."""
+
+    suffix: str
+    kind: str  # answered, refused, or what should not be
+    seconds: float  # wall time
+    detail: str = ""
+
+
+def run(count: int, seed: int, workers: int = 2, answer: Callable[[Path], object] | None = None) -> list[Outcome]:
+    """Try so many inputs, the same for the same seed; `answer` is called with each that can be decoded."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        folder = Path(name)
+        seeds = {suffix: _seed_file(folder / f"seed.{suffix}") for suffix in FORMATS}
+        for path in folder.iterdir():
+            path.unlink()
+
+        def attempt(number: int) -> Outcome:
+            suffix = FORMATS[number % len(FORMATS)]
+            path = folder / f"input-{number}.{suffix}"
+            path.write_bytes(mutate(seeds[suffix], np.random.default_rng([seed, number])))
+            try:
+                return _attempt(path, answer)
+            finally:
+                path.unlink()
+
+        with ThreadPoolExecutor(workers) as pool:
+            outcomes = list(pool.map(attempt, range(count)))
+        left = [path.name for path in folder.iterdir()]
+    if left:
+        outcomes.append(Outcome("all", "left behind", 0.0, ", ".join(left)))
+    return outcomes
+
+
+def mutate(data: bytes, rng: Random) -> bytes:
+    """Return the file with one to eight mutations, more of them near its start, where the headers are."""
+    mutated = bytearray(data)
+    for _ in range(int(rng.integers(1, 9))):
+        if len(mutated) < 16:
+            break
+        MUTATIONS[int(rng.integers(len(MUTATIONS)))](mutated, rng)
+    return bytes(mutated)
+
+
+def _seed_file(path: Path) -> bytes:
+    return make_song_file(path, seconds=2.0, sample_rate=48_000, noise=0.05).read_bytes()
+
+
+def _attempt(path: Path, answer: Callable[[Path], object] | None) -> Outcome:
+    started = time.monotonic()
+    kind, detail = "answered", ""
+    try:
+        seconds = 0.0
+        for chunk in chunks.iterate(path, sample_rate=8000, chunk_seconds=3.0, min_seconds=1.0):
+            values = numpy_engine.compute(chunk.samples, 8000)
+            seconds += chunk.seconds
+            if not all(np.isfinite(found).all() for found in values.values()):
+                kind, detail = "not finite", path.name
+            if seconds > MAX_SECONDS:
+                kind, detail = "too much audio", path.name
+                break
+        if answer:
+            answer(path)
+    except GenreError as error:
+        kind = "refused"
+        if path.name not in str(error) or "\n" in str(error):
+            kind, detail = "unclear refusal", str(error)
+    except Exception:
+        kind, detail = "crash", traceback.format_exc()
+    took = time.monotonic() - started
+    if took > LIMIT_S:
+        kind, detail = "too slow", path.name
+    return Outcome(path.suffix[1:], kind, took, detail)
+
+
+def _place(data: bytearray, rng: Random) -> int:
+    """Return a position: half of the time in the first 256 bytes."""
+    end = min(256, len(data)) if rng.random() < 0.5 else len(data)
+    return int(rng.integers(end))
+
+
+def _flip(data: bytearray, rng: Random) -> None:
+    data[_place(data, rng)] ^= 1 << int(rng.integers(8))
+
+
+def _byte(data: bytearray, rng: Random) -> None:
+    data[_place(data, rng)] = int(rng.integers(256))
+
+
+def _extreme(data: bytearray, rng: Random) -> None:
+    place = _place(data, rng)
+    data[place : place + 4] = EXTREMES[int(rng.integers(len(EXTREMES)))]
+
+
+def _cut(data: bytearray, rng: Random) -> None:
+    place = _place(data, rng)
+    del data[place : place + int(rng.integers(1, max(2, len(data) // 4)))]
+
+
+def _end(data: bytearray, rng: Random) -> None:
+    del data[max(1, _place(data, rng)) :]
+
+
+def _double(data: bytearray, rng: Random) -> None:
+    place = _place(data, rng)
+    data[place:place] = data[place : place + int(rng.integers(1, 4096))]
+
+
+def _zero(data: bytearray, rng: Random) -> None:
+    place = _place(data, rng)
+    data[place : place + 64] = bytes(len(data[place : place + 64]))
+
+
+def _noise(data: bytearray, rng: Random) -> None:
+    place = _place(data, rng)
+    data[place : place + 64] = rng.bytes(len(data[place : place + 64]))
+
+
+def _swap(data: bytearray, rng: Random) -> None:
+    one, other = sorted((_place(data, rng), _place(data, rng)))
+    size = int(rng.integers(1, 512))
+    first, second = data[one : one + size], data[other : other + size]
+    data[other : other + size] = first
+    data[one : one + size] = second
+
+
+MUTATIONS: Sequence[Callable[[bytearray, Random], None]] = (
+    _flip, _byte, _extreme, _cut, _end, _double, _zero, _noise, _swap,
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run and print the table; return 1 if anything happened that should not."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.splitlines()[0])
+    parser.add_argument("--inputs", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 2)
+    options = parser.parse_args(argv)
+    logging.disable()  # thousands of damaged files are meant to be
+    outcomes = run(options.inputs, options.seed, options.workers, _query())
+    for line in _table(outcomes):
+        print(line)
+    bad = [outcome for outcome in outcomes if outcome.kind not in ("answered", "refused")]
+    for outcome in bad[:20]:
+        print(f"{outcome.kind}: {outcome.suffix}: {outcome.detail}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _query() -> Callable[[Path], object] | None:
+    """Return what answers as `query` does, or None where there is no model."""
+    from stages.models.answer import answer
+    from stages.models.predict import available, load
+
+    if "merged" not in available():
+        return None
+    predictor: Answers = load("merged")
+    return lambda path: answer(path, predictor)
+
+
+def _table(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    kinds = sorted({outcome.kind for outcome in outcomes})
+    yield f"{'format':<8}{'inputs':>8}" + "".join(f"{kind:>16}" for kind in kinds) + f"{'longest s':>12}"
+    for suffix in (*FORMATS, "all"):
+        of_format = [outcome for outcome in outcomes if suffix in (outcome.suffix, "all")]
+        counts = Counter(outcome.kind for outcome in of_format)
+        longest = max((outcome.seconds for outcome in of_format), default=0.0)
+        yield f"{suffix:<8}{len(of_format):>8}" + "".join(f"{counts[k]:>16}" for k in kinds) + f"{longest:>12.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
