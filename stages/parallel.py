@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures as futures
+import contextlib
 import functools
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -103,7 +106,9 @@ def _on_cores(call: Callable[[Item], Any], items: Sequence[Item], count: int) ->
     context = multiprocessing.get_context("spawn")
     with futures.ProcessPoolExecutor(count, mp_context=context, initializer=_one_thread_each) as pool:
         try:
-            yield from pool.map(call, items, chunksize=max(1, min(8, len(items) // (64 * count))))
+            with _interrupts_ignored():  # by the workers, for good: Ctrl-C is for this process to answer
+                results = pool.map(call, items, chunksize=max(1, min(8, len(items) // (64 * count))))
+            yield from results
         except BrokenProcessPool:
             raise WorkerError(
                 "a worker process died (out of memory, or killed); what was finished is kept: run it again,"
@@ -112,6 +117,18 @@ def _on_cores(call: Callable[[Item], Any], items: Sequence[Item], count: int) ->
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only that one may say so
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _on_cluster(call: Callable[[Item], Any], items: Iterable[Item], scheduler: str) -> Iterator[Any]:

@@ -88,7 +88,7 @@ def _split_all(
 ) -> list[index.Row]:
     """Split every song; return the rows of the index, and add the songs that failed to `failures`."""
     readable = [song for song in songs if song.path in digests]
-    work = [(song, _key(digests[song.path], settings.split)) for song in readable]
+    work = [(song, digests[song.path]) for song in readable]
     results = run(
         functools.partial(_split_song, settings=settings),
         work,
@@ -113,7 +113,7 @@ def _split_all(
 
 def _split_song(work: tuple[Song, str], settings: params.Params) -> Spans:
     """Write the chunks of one song and keep them in the cache; return start and seconds of each."""
-    song, key = work
+    song, digest = work
     split = settings.split
     spans: Spans = []
     try:
@@ -127,18 +127,21 @@ def _split_song(work: tuple[Song, str], settings: params.Params) -> Spans:
         ):
             spans.append((round(chunk.start_s, 6), round(chunk.seconds, 6)))
             chunks.write(_chunk_path(song, number), chunk.samples, sample_rate=split.sample_rate)
+        if _digest(song.path) != digest:  # what was cut is not what the cache would know it as
+            raise AudioError(f"{song.path}: changed while it was read: run again when it is whole")
     except GenreError:
         for number in range(len(spans)):
             _chunk_path(song, number).unlink(missing_ok=True)
         raise
+    key = _key(digest, split)
     _cache(settings).store(key, [_chunk_path(song, number) for number in range(len(spans))], spans)
     return spans
 
 
 def _restore(work: tuple[Song, str], settings: params.Params) -> Spans | None:
     """Take the chunks of one song out of the cache, if they are there."""
-    song, key = work
-    spans = _cache(settings).restore(key, functools.partial(_chunk_path, song))
+    song, digest = work
+    spans = _cache(settings).restore(_key(digest, settings.split), functools.partial(_chunk_path, song))
     return None if spans is None else [(float(start_s), float(seconds)) for start_s, seconds in spans]
 
 

@@ -242,6 +242,67 @@ def test_a_disk_that_is_full_is_an_error_and_leaves_nothing_partial(project: Pat
     assert _outs(project) == expected
 
 
+def test_an_interrupted_run_says_so_and_the_next_one_is_right(project: Path, songs: Path) -> None:
+    expected = _fresh(project)
+    for folder in ("chunks", "features", ".cache"):
+        shutil.rmtree(project / folder)
+    process = subprocess.Popen(
+        _command("split"), cwd=project, env=_environment(), start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not list((project / "chunks").rglob("*.wav")):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C sends: to the workers too
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (0, 128 + signal.SIGINT)  # 0: it was done before
+    assert "Traceback" not in said
+    _run_both()
+    assert _outs(project) == expected
+
+
+def test_a_song_that_changes_while_it_is_read_is_refused_and_never_kept(
+    project: Path, songs: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_params(project, parallel__workers=1)
+    path, iterate = songs / "high" / "song 0.flac", chunks.iterate
+    before, after = path.read_bytes(), make_song(project / "other.flac", seconds=5.0, hz=330.0).read_bytes()
+
+    def growing(name: Path, **options: object) -> object:
+        if name.samefile(path):
+            path.write_bytes(after)  # after it was hashed, before it is decoded: a download, a tag editor
+        return iterate(name, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.audio.chunks.iterate", growing)
+        assert split.main([]) == 0
+    assert "song 0.flac: changed while it was read" in capsys.readouterr().err
+    assert not list((project / "chunks").rglob("high/song 0-*.wav"))
+    path.write_bytes(before)  # the cache must not answer for it with what was cut of the other
+    _run_both()
+    outs = _outs(project)
+    assert outs == _fresh(project)
+
+
+def test_an_out_that_cannot_be_written_is_named(project: Path, songs: Path) -> None:
+    (project / "chunks").write_text("a file where a folder belongs")
+    result = subprocess.run(_command("split"), cwd=project, env=_environment(), capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "chunks" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_a_cache_from_the_future_is_used_and_trimmed(project: Path, songs: Path, work: list[str]) -> None:
+    _run_both()
+    ahead = time.time() + 10 * 365 * 24 * 3600
+    for path in (project / ".cache").rglob("*"):
+        os.utime(path, (ahead, ahead))
+    work.clear()
+    _run_both()
+    assert work == []
+    write_params(project, parallel__workers=1, cache__max_bytes=0)
+    _run_both()
+    assert not list((project / ".cache" / "songs").glob("*/*"))
+
+
 @pytest.fixture
 def cluster(project: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """Start a Dask scheduler and two workers on loopback from their command lines."""

@@ -209,8 +209,9 @@ def _limit(pid: int) -> None:
 
 def _read(stream: IO[bytes], path: Path) -> bytes:
     """Return what is there of up to `READ_BYTES`, or nothing at the end."""
-    ready, _, _ = select.select([stream], [], [], STALL_S)
-    if not ready:
+    poller = select.poll()
+    poller.register(stream, select.POLLIN | select.POLLHUP)
+    if not poller.poll(1000 * STALL_S):
         raise AudioError(f"{path}: cannot be decoded (ffmpeg has been silent for {STALL_S} s)")
     return os.read(stream.fileno(), READ_BYTES)
 
