@@ -1,0 +1,242 @@
+"""A song may come from standard input or from a URL; nothing of it is left behind."""
+
+from __future__ import annotations
+
+import http.server
+import importlib.util
+import io
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages.audio import sources
+from stages.audio.chunks import read
+from stages.audio.ffmpeg import stream_pcm
+from stages.audio.sources import local_file
+from stages.errors import AudioError
+from tests.conftest import MakeSong
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give each test a folder for temporary files with spaces and a '%', and see that it is empty afterwards."""
+    folder = tmp_path / "temporary 100%(ext)s files"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert not list(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
+    return make_song(tmp_path_factory.mktemp("song") / "song.wav", seconds=2.0)
+
+
+@pytest.fixture(scope="module")
+def server(song: Path) -> Iterator[str]:
+    """Return the address of a server on loopback that has a song, and much that is none."""
+    pytest.importorskip("yt_dlp", reason="the extra 'urls' is not installed")
+
+    class Handler(_Handler):
+        song_bytes = song.read_bytes()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.daemon_threads = True
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("no_proxy", "127.0.0.1")
+            yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    song_bytes: bytes
+
+    def do_GET(self) -> None:
+        playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
+        feed = "<rss version='2.0'><channel><item><title>a</title><link>/song.wav</link></item></channel></rss>"
+        pages = {
+            "/song.wav": ("audio/x-wav", self.song_bytes),
+            "/text.txt": ("text/plain", b"no audio\n" * 50),
+            "/page.html": ("text/html", b"<html><title>t</title><body>no song here</body></html>"),
+            "/feed.xml": ("application/rss+xml", feed.encode()),
+            "/list.m3u8": ("application/vnd.apple.mpegurl", playlist.encode()),
+        }
+        moved = {"/redirect": "/song.wav", "/to-a-file": "file:///etc/passwd"}
+        if self.path in pages:
+            kind, body = pages[self.path]
+            self._head(200, {"Content-Type": kind, "Content-Length": str(len(body))})
+            self.wfile.write(body)
+        elif self.path in moved:
+            self._head(302, {"Location": moved[self.path], "Content-Length": "0"})
+        elif self.path == "/said-to-be-large":
+            self._head(200, {"Content-Type": "audio/mpeg", "Content-Length": str(10**12)})
+        elif self.path in ("/endless", "/dripping"):
+            self._head(200, {"Content-Type": "audio/mpeg"})
+            self._go_on(b"\0" * 65_536, 0.005) if self.path == "/endless" else self._go_on(b"x", 0.3)
+        else:
+            self._head(404, {"Content-Length": "0"})
+
+    def _head(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _go_on(self, block: bytes, pause_s: float) -> None:
+        end = time.monotonic() + 30
+        try:
+            while time.monotonic() < end:
+                self.wfile.write(block)
+                time.sleep(pause_s)
+        except OSError:
+            pass  # the client has gone, as it should
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_song_is_fetched_as_it_is_through_a_redirect(server: str, song: Path, temporary_files: Path) -> None:
+    with local_file(f"{server}/redirect") as path:
+        assert path.read_bytes() == song.read_bytes()
+        assert temporary_files in path.parents
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        ("none.mp3", "HTTP Error 404: Not Found"),
+        ("page.html", "Unsupported URL"),
+        ("feed.xml", "is a playlist; name one song of it"),
+        ("list.m3u8", "file:// URLs are disabled"),
+        ("to-a-file", "cannot be fetched"),
+        ("said-to-be-large", "larger than max-filesize"),
+        ("endless", "is larger than 5 MB"),
+    ],
+)
+def test_what_cannot_be_fetched_is_one_sentence_that_names_the_url(server: str, page: str, reason: str) -> None:
+    with pytest.raises(AudioError) as caught, local_file(f"{server}/{page}", max_bytes=5_000_000, max_seconds=60):
+        pass
+    said = str(caught.value)
+    assert said.startswith(f"{server}/{page}: ")
+    assert reason in said
+    assert said.count(server) == 1
+    assert "\n" not in said and "\x1b" not in said and "Traceback" not in said and "report" not in said
+
+
+def test_a_page_of_text_is_no_song_and_the_error_names_the_url(server: str) -> None:
+    url = f"{server}/text.txt"
+    with pytest.raises(AudioError, match=f"^{url}: cannot be decoded"), local_file(url) as path:
+        list(stream_pcm(path, sample_rate=22_050))
+
+
+def test_a_server_that_drips_is_given_up_in_time(server: str) -> None:
+    started = time.monotonic()
+    url = f"{server}/dripping"
+    with pytest.raises(AudioError, match=rf"^{url}: was not fetched within 2 s"), local_file(url, max_seconds=2.0):
+        pass
+    assert time.monotonic() - started < 10
+
+
+def test_a_refused_connection_is_said_to_be_one(server: str) -> None:
+    url = "http://127.0.0.1:9/a.mp3"
+    with pytest.raises(AudioError, match=rf"^{url}: .*Connection refused\)$"), local_file(url):
+        pass
+
+
+def test_nothing_of_the_users_own_yt_dlp_is_read(
+    server: str, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness = tmp_path / "witness"
+    config = tmp_path / "home" / ".config" / "yt-dlp"
+    plugin = config / "plugins" / "mine" / "yt_dlp_plugins" / "extractor" / "mine.py"
+    module = tmp_path / "here" / "yt_dlp" / "__init__.py"
+    for path in (plugin, module):
+        path.parent.mkdir(parents=True)
+        path.write_text(f"open({str(witness)!r}, 'w').close()\n")
+    (config / "config").write_text(f"--exec 'touch {witness}'\n--proxy http://127.0.0.1:9\n")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(config.parent))
+    monkeypatch.chdir(tmp_path / "here")
+    with local_file(f"{server}/song.wav") as path:
+        assert path.read_bytes() == song.read_bytes()
+    assert not witness.exists()
+
+
+def test_without_yt_dlp_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    url = "https://example.org/a.mp3"
+    with pytest.raises(AudioError, match=rf"^{url}: needs yt-dlp .*pip install yt-dlp"), local_file(url):
+        pass
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/a.mp3", "ytsearch://x", "FILE://x"])
+def test_other_schemes_are_refused(url: str) -> None:
+    with pytest.raises(AudioError, match=r"only http and https"), local_file(url):
+        pass
+
+
+def test_a_file_is_taken_as_it_is(song: Path) -> None:
+    with local_file(str(song)) as path:
+        assert path == song
+    assert song.exists()
+
+
+@pytest.mark.parametrize("name", ["song.mp3", "http:x.wav", "-y.wav", "./-", "C:\\x.mp3", "a//b", ""])
+def test_what_is_neither_a_url_nor_a_dash_is_a_file_name(name: str) -> None:
+    assert sources.is_file_name(name)
+
+
+def test_standard_input_is_a_song(song: Path, temporary_files: Path) -> None:
+    with song.open("rb") as stream, local_file("-", stdin=stream) as path:
+        assert temporary_files in path.parents
+        assert read(path)[0].tobytes() == read(song)[0].tobytes()
+
+
+def test_standard_input_of_the_process_is_what_a_dash_means(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with song.open("rb") as stream:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        with local_file("-") as path:
+            assert path.read_bytes() == song.read_bytes()
+
+
+@pytest.mark.parametrize(("size", "reason"), [(0, "is empty"), (2001, "is larger than 0.002 MB")])
+def test_standard_input_has_to_hold_something_and_not_too_much(size: int, reason: str) -> None:
+    stream = io.BytesIO(bytes(size))
+    with pytest.raises(AudioError, match=f"^standard input: {reason}"), local_file("-", stdin=stream, max_bytes=2000):
+        pass
+
+
+def test_a_keyboard_is_no_song() -> None:
+    ours, theirs = os.openpty()
+    with (
+        open(ours, "rb", buffering=0),
+        open(theirs, "rb", buffering=0) as stream,
+        pytest.raises(AudioError, match=r"^standard input: is the keyboard"),
+        local_file("-", stdin=stream),
+    ):
+        pass
+
+
+def test_an_error_about_a_temporary_file_names_the_song_instead(temporary_files: Path) -> None:
+    stream = io.BytesIO(b"no audio\n" * 50)
+    with (
+        pytest.raises(AudioError, match=r"^standard input: cannot be") as caught,
+        local_file("-", stdin=stream) as path,
+    ):
+        list(stream_pcm(path, sample_rate=22_050))
+    assert str(temporary_files) not in str(caught.value)
+
+
+def test_the_temporary_file_goes_whatever_happens(song: Path, temporary_files: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), song.open("rb") as stream, local_file("-", stdin=stream):
+        assert list(temporary_files.iterdir())
+        raise KeyboardInterrupt

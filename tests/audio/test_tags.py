@@ -1,0 +1,267 @@
+"""A genre is written into a song's tags, and nothing else of the song changes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mutagen
+import numpy as np
+import pytest
+from mutagen.id3 import APIC, COMM, ID3, TCON, TIT2, TXXX, TYER
+
+from stages.audio import tags
+from stages.audio.ffmpeg import stream_hash, stream_pcm
+from stages.audio.tags import write_genre
+from stages.errors import AudioError
+from tests.conftest import MakeSong
+
+FORMATS = ["mp3", "flac", "ogg", "opus", "oga", "m4a", "wav", "aiff"]
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
+    """Return a song of each format."""
+    return make_song(tmp_path_factory.mktemp("made") / f"song.{request.param}", seconds=2.0, sample_rate=48_000)
+
+
+@pytest.fixture
+def song(made: Path, tmp_path: Path) -> Path:
+    """Return a copy of it to write to."""
+    return Path(shutil.copy(made, tmp_path / made.name))
+
+
+@pytest.fixture
+def mp3(tmp_path: Path, make_song: MakeSong) -> Path:
+    return make_song(tmp_path / "song.mp3", seconds=2.0)
+
+
+def _tags(path: Path) -> tuple[list[str], list[str], str]:
+    """Return the genres, the genre kept, and the title, as mutagen alone reads them."""
+    found: Any = mutagen.File(path).tags
+    if isinstance(found, ID3):
+        kept = found.getall("COMM:original genre")
+        return (
+            [genre for frame in found.getall("TCON") for genre in frame.genres],
+            [text for comment in kept for text in comment.text],
+            str(found.get("TIT2", "")),
+        )
+    if path.suffix == ".m4a":
+        kept_bytes = found.get("----:com.apple.iTunes:ORIGINAL_GENRE", [])
+        return found["\xa9gen"], [bytes(value).decode() for value in kept_bytes], found.get("\xa9nam", [""])[0]
+    return found["GENRE"], found.get("ORIGINAL_GENRE", []), found.get("TITLE", [""])[0]
+
+
+def _give(path: Path, genre: str, title: str) -> None:
+    """Tag a file as another program would."""
+    audio: Any = mutagen.File(path)
+    if audio.tags is None:
+        audio.add_tags()
+    if isinstance(audio.tags, ID3):
+        audio.tags.add(TCON(encoding=3, text=[genre]))
+        audio.tags.add(TIT2(encoding=3, text=[title]))
+    elif path.suffix == ".m4a":
+        audio.tags["\xa9gen"], audio.tags["\xa9nam"] = [genre], [title]
+    else:
+        audio.tags["GENRE"], audio.tags["TITLE"] = [genre], [title]
+    audio.save()
+
+
+def _decoded(path: Path) -> bytes:
+    return np.concatenate(list(stream_pcm(path, sample_rate=48_000))).tobytes()
+
+
+def test_the_genre_is_written_and_the_one_it_came_with_is_kept(song: Path) -> None:
+    _give(song, "Chamber Pop", "Ein Lied für ☃")
+    audio = _decoded(song)
+    change = write_genre(song, "hip-hop ♥ 音楽")
+    assert change == tags.Change(song, "Chamber Pop", "hip-hop ♥ 音楽", changed=True)
+    assert _tags(song) == (["hip-hop ♥ 音楽"], ["Chamber Pop"], "Ein Lied für ☃")
+    assert write_genre(song, "jazz").old == "hip-hop ♥ 音楽"
+    assert _tags(song) == (["jazz"], ["Chamber Pop"], "Ein Lied für ☃")
+    assert _decoded(song) == audio
+    assert list(song.parent.iterdir()) == [song]
+
+
+def test_a_song_that_came_without_a_genre_is_known_to_have_had_none(song: Path) -> None:
+    assert write_genre(song, "jazz") == tags.Change(song, None, "jazz", changed=True)
+    write_genre(song, "rock")
+    assert _tags(song)[:2] == (["rock"], ["(none)"])
+
+
+def test_a_song_with_this_genre_already_is_left_alone(song: Path) -> None:
+    write_genre(song, "jazz")
+    before = (song.read_bytes(), song.stat().st_ino)
+    assert write_genre(song, "jazz") == tags.Change(song, "jazz", "jazz", changed=False)
+    assert (song.read_bytes(), song.stat().st_ino) == before
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(song: Path) -> None:
+    _give(song, "Folk", "x")
+    before = (song.read_bytes(), song.stat())
+    assert write_genre(song, "jazz", dry_run=True) == tags.Change(song, "Folk", "jazz", changed=True)
+    after = (song.read_bytes(), song.stat())
+    assert after[0] == before[0]
+    assert (after[1].st_ino, after[1].st_mtime_ns) == (before[1].st_ino, before[1].st_mtime_ns)
+
+
+def test_a_file_whose_audio_would_change_stays_as_it_was(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = tags._write
+
+    def damaging(audio: Any, path: Path, genre: str, original: str) -> None:
+        write(audio, path, genre, original)
+        data = bytearray(path.read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + 400] = bytes(byte ^ 0x15 for byte in data[middle : middle + 400])
+        path.write_bytes(data)
+
+    monkeypatch.setattr(tags, "_write", damaging)
+    before = song.read_bytes()
+    with pytest.raises(AudioError, match=rf"{song.name}: its audio would have changed"):
+        write_genre(song, "jazz")
+    assert song.read_bytes() == before
+    assert list(song.parent.iterdir()) == [song]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError, OSError(28, "No space left on device")])
+def test_an_end_half_way_leaves_the_song_whole(
+    mp3: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException] | BaseException
+) -> None:
+    def stopped(audio: Any, path: Path, genre: str, original: str) -> None:
+        path.write_bytes(b"half")
+        raise stop
+
+    monkeypatch.setattr(tags, "_write", stopped)
+    before = mp3.read_bytes()
+    with pytest.raises((AudioError, KeyboardInterrupt, MemoryError)) as caught:
+        write_genre(mp3, "jazz")
+    assert caught.type is not AudioError or "song.mp3: its tags cannot be changed (No space left" in str(caught.value)
+    assert mp3.read_bytes() == before
+    assert list(mp3.parent.iterdir()) == [mp3]
+
+
+def test_permissions_stay_and_the_time_of_change_is_now(song: Path) -> None:
+    song.chmod(0o640)
+    os.utime(song, (1_000_000_000, 1_000_000_000))
+    write_genre(song, "jazz")
+    assert song.stat().st_mode & 0o777 == 0o640
+    assert song.stat().st_mtime > 1_000_000_000  # backups and players must see that it changed
+
+
+def test_of_a_link_the_file_that_it_points_to_is_changed(mp3: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link.mp3"
+    link.symlink_to(Path("..") / mp3.name)
+    assert write_genre(link, "jazz").path == link
+    assert link.is_symlink()
+    assert _tags(mp3)[0] == ["jazz"]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_read_only_song_is_refused_by_name(mp3: Path, dry_run: bool) -> None:
+    mp3.chmod(0o444)
+    before = mp3.read_bytes()
+    with pytest.raises(AudioError, match=r"song\.mp3: is read-only"):
+        write_genre(mp3, "jazz", dry_run=dry_run)
+    assert mp3.read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_an_id3_tag_keeps_its_version_and_every_other_frame(mp3: Path, version: int) -> None:
+    before = ID3(mp3)
+    before.clear()
+    frames = [
+        TCON(encoding=0, text=["(17)"]),
+        TYER(encoding=0, text=["1999"]),  # of ID3v2.3; must not become a frame of 2.4
+        TXXX(encoding=1, desc="mood", text=["a", "b"]),
+        COMM(encoding=3, lang="eng", desc="", text=["my own comment"]),
+        APIC(encoding=0, mime="image/png", type=3, desc="cover", data=bytes(range(256)) * 300),
+    ]
+    for frame in frames:
+        before.add(frame)
+    before.save(mp3, v2_version=version, v23_sep=None)
+    assert write_genre(mp3, "jazz").old == "Rock"  # what (17) means
+    after = ID3(mp3, translate=False)
+    assert after.version[1] == version
+    for frame in frames[1:]:
+        assert after[frame.HashKey] == frame, frame
+    assert _tags(mp3)[:2] == (["jazz"], ["Rock"])
+
+
+def test_an_old_id3v1_tag_is_kept(mp3: Path) -> None:
+    ID3().save(mp3)
+    ID3().delete(mp3)
+    name, artist = b"Old Name".ljust(30, b"\0"), b"Somebody".ljust(30, b"\0")
+    mp3.write_bytes(mp3.read_bytes() + b"TAG" + name + artist + bytes(30) + b"1987" + bytes(30) + b"\x08")
+    audio = stream_hash(mp3)
+    assert write_genre(mp3, "Techno").old == "Jazz"
+    after = ID3(mp3)
+    assert (str(after["TIT2"]), str(after["TPE1"]), str(after["TDRC"])) == ("Old Name", "Somebody", "1987")
+    assert _tags(mp3)[:2] == (["Techno"], ["Jazz"])
+    assert stream_hash(mp3) == audio
+
+
+def test_several_genres_are_all_kept(tmp_path: Path, make_song: MakeSong) -> None:
+    path = make_song(tmp_path / "a.flac", seconds=1.0)
+    audio: Any = mutagen.File(path)
+    audio["genre"] = ["Soul", "Funk"]
+    audio["comment"] = ["untouched"]
+    audio.save()
+    assert write_genre(path, "blues").old == "Soul; Funk"
+    assert _tags(path)[:2] == (["blues"], ["Soul; Funk"])
+    assert mutagen.File(path)["comment"] == ["untouched"]
+
+
+@pytest.mark.parametrize("name", ["a.mka", "a.wma", "a.au", "a.txt"])
+def test_a_format_without_tags_known_here_is_refused_by_name(tmp_path: Path, make_song: MakeSong, name: str) -> None:
+    path = tmp_path / name
+    if name == "a.txt":
+        path.write_text("no audio\n" * 50)
+    else:
+        make_song(path, seconds=1.0)
+    with pytest.raises(AudioError, match=rf"{name}: tags can be written to MP3, FLAC"):
+        write_genre(path, "jazz")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 60, 700])
+def test_a_damaged_file_is_refused_by_name_and_stays_as_it_is(song: Path, keep: int) -> None:
+    data = song.read_bytes()[:keep]
+    song.write_bytes(data)
+    try:
+        write_genre(song, "jazz")
+    except AudioError as error:
+        assert song.name in str(error)
+        assert ".tmp" not in str(error)
+        assert song.read_bytes() == data
+    else:  # headers and a little audio are enough for some formats
+        assert _tags(song)[0] == ["jazz"]
+    assert list(song.parent.iterdir()) == [song]
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="is not there"):
+        write_genre(tmp_path / "none.mp3", "jazz")
+    with pytest.raises(AudioError, match="is not a file"):
+        write_genre(tmp_path, "jazz")
+
+
+def test_a_genre_that_no_tag_can_hold_is_an_error_that_names_the_file(mp3: Path) -> None:
+    before = mp3.read_bytes()
+    with pytest.raises(AudioError, match=r"song\.mp3"):
+        write_genre(mp3, "\udcff")
+    assert mp3.read_bytes() == before
+
+
+def test_the_corrupt_files_are_written_or_refused_by_name(shared_data: Path, tmp_path: Path) -> None:
+    for path in sorted((shared_data / "corrupt").iterdir()):
+        copy = Path(shutil.copyfile(path, tmp_path / path.name))
+        before = copy.read_bytes()
+        try:
+            write_genre(copy, "jazz")
+        except AudioError as error:
+            assert copy.name in str(error)
+            assert copy.read_bytes() == before
+        copy.unlink()
+    assert not list(tmp_path.iterdir())
