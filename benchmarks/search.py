@@ -4,8 +4,8 @@
 
 The vectors are windows of 1 s of log-mel spectrogram, projected on their principal axes and normalised: as many real
 ones as the songs of FOLDER give (every 0.25 s), and made ones in the same distribution, each between two real ones and
-off them. Queries are real vectors with noise on them. Every index is built and asked in a process of its own, through the
-store that `index` and `identify` use (Milvus Lite in that process); latency is of one vector a call.
+off them. Queries are real vectors with noise on them. Every index is built and asked in a process of its own, through
+the store that `index` uses (Milvus Lite in that process); latency is of one vector a call.
 """
 
 from __future__ import annotations
