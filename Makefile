@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip
+COMPILE = $(UV) compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -49,6 +50,6 @@ bench: setup
 
 # Pin the newest versions that fit pyproject.toml (network needed). The files name no package index.
 lock:
-	$(UV) compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
-		--extra baselines --extra cluster --extra data --extra dev --extra page --extra urls -o requirements.lock pyproject.toml
-	echo 'vamp>=1.1' | $(UV) compile --quiet --universal --generate-hashes --no-header --no-annotate --no-deps -o requirements-vamp.lock -
+	$(COMPILE) $(addprefix --extra ,baselines cluster data dev page train urls) -o requirements.lock pyproject.toml
+	$(COMPILE) --extra page --extra urls -c requirements.lock -o requirements-serve.lock pyproject.toml
+	echo 'vamp>=1.1' | $(COMPILE) --no-deps -o requirements-vamp.lock -

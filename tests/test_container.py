@@ -1,0 +1,85 @@
+"""Dockerfile and compose.yaml: linted, and naming only what is there. No container engine is needed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+
+def _dockerfile() -> str:
+    return (ROOT / "Dockerfile").read_text()
+
+
+def _services() -> dict[str, Any]:
+    services: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    return services
+
+
+def _targets() -> list[str]:
+    return re.findall(r"^FROM \S+ AS (\w+)$", _dockerfile(), re.MULTILINE)
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = shutil.which("hadolint", path=Path(sys.executable).parent) or shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint is not installed")
+    result = subprocess.run([hadolint, "--no-color", str(ROOT / "Dockerfile")], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_everything_that_is_copied_is_there_and_let_through() -> None:
+    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = [name for names in re.findall(r"^COPY (.+) \S+$", _dockerfile(), re.MULTILINE) for name in names.split()]
+    assert copied
+    for name in copied:
+        assert (ROOT / name).exists(), name
+        assert name in let_through, name
+
+
+def test_both_images_run_without_root() -> None:
+    for stage in re.split(r"^FROM ", _dockerfile(), flags=re.MULTILINE)[2:]:
+        users = re.findall(r"^USER (\S+)$", stage, re.MULTILINE)
+        assert users == ["10001"], stage.splitlines()[0]
+
+
+def test_the_serving_image_holds_no_tensorflow() -> None:
+    packages = {
+        line.split("==")[0] for line in (ROOT / "requirements-serve.lock").read_text().splitlines() if "==" in line
+    }
+    assert {"onnxruntime", "fastapi", "pymilvus"} <= packages
+    assert not {"tensorflow", "tensorflow-cpu", "keras", "dvc"} & packages
+
+
+def test_both_locks_pin_the_same_versions() -> None:
+    pins = [
+        dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements.lock", "requirements-serve.lock")
+    ]
+    assert {name: version for name, version in pins[1].items() if pins[0].get(name) != version} == {}
+
+
+def test_compose_builds_stages_of_the_dockerfile_and_publishes_on_this_machine_only() -> None:
+    for name, service in _services().items():
+        if "build" in service:
+            assert service["build"]["target"] in _targets(), name
+        else:
+            assert re.fullmatch(r"[\w./-]+:v[\d.]+", service["image"]), name  # pinned
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+
+
+def test_compose_waits_for_what_a_service_needs() -> None:
+    services = _services()
+    for name, service in services.items():
+        for other, condition in service.get("depends_on", {}).items():
+            assert other in services, name
+            if condition["condition"] == "service_healthy":
+                assert "healthcheck" in services[other], f"{name} waits for the health of {other}"
