@@ -53,10 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=settings.baselines.seed,
             embedding=embedding,
         )
+        unknown = None
         if fitted.validation is not None:
+            unknown = ensemble.fit_unknown([fitted.validation], training.labels, training.songs)
             path = TRAINING / name / "validation.csv"
             ensemble.write_validation(path, fitted.validation, training.genres)
-        baselines.save(fitted, genres=training.genres, settings=described, dataset=dataset)
+        baselines.save(fitted, genres=training.genres, settings=described, dataset=dataset, unknown=unknown)
         print(f"baselines: {name}: {dataset['chunks']} chunks of {dataset['songs']} songs, {embedding}")
     _remove_others(names)
     return 0

@@ -16,6 +16,8 @@ from stages.errors import GenreError
 
 Item = TypeVar("Item")
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
@@ -39,22 +41,38 @@ def add_shard_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def printable(text: str) -> str:
+    """Return a text with escapes in place of control characters: strangers name files, and a terminal obeys.
+
+    Line ends, tabs and the letters of all scripts stay; signs that turn the direction of writing do not.
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     """Call a command's main() and exit: 0 when all was done, 1 with the error's sentence on stderr otherwise."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for handler in logging.root.handlers:
+        handler.setFormatter(_Printable("%(message)s"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that temporary files are removed
     for stream in (sys.stdout, sys.stderr):  # file names may hold bytes that are not UTF-8
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     try:
         status = main(None)
         sys.stdout.flush()
     except GenreError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         status = 1
     except OSError as error:  # a full disk, a folder that cannot be written
         if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        print(f"error: {printable(str(error.filename or 'a file'))}: {error.strerror or error}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -29,9 +29,11 @@ from stages.commands import run_command
 from stages.errors import GenreError, ModelError
 from stages.features import vectors
 from stages.features.vectors import VectorSet
-from stages.models import architectures, baselines, comparison, embeddings
+from stages.models import architectures, baselines, card, comparison, dataset, drawings, embeddings, report
 from stages.models.comparison import Fold, Outcome
 from stages.models.ensemble import Validation
+from stages.models.evaluation import SongPrediction
+from stages.models.report import ModelResult
 from stages.parallel import run
 
 CHUNKS = Path("chunks")
@@ -40,7 +42,17 @@ COMPARISON = Path("comparison")
 CACHE = Path(".cache") / "compare"
 LSTM = "lstm2016_"  # before the name of a model: the same features in the networks of 2016
 ENSEMBLE = "ensemble"
-SOURCES = ("architectures", "training", "baselines", "classifiers", "embeddings", "musicnn")  # change results
+# What changes results when it changes, below stages/
+SOURCES = (
+    "features/mel.py",
+    *(
+        f"models/{name}.py"
+        for name in ("architectures", "training", "baselines", "classifiers", "embeddings", "musicnn")
+    ),
+)
+SHOWN = ("dataset", "split", "extract", "train", "compare", "ensemble")  # what the models are made with
+METRICS = ("song_accuracy", "log_loss", "ece")  # few: each is a column of `dvc exp show` for every model
+PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "scikit-learn", "xgboost", "xgboost-cpu", "librosa")
 COLUMNS = {
     "song_accuracy": "songs",
     "chunk_accuracy": "chunks",
@@ -57,13 +69,14 @@ COLUMNS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison and write comparison/."""
     settings = params.load()
-    arguments = _parser(settings.compare).parse_args(argv)
+    asked = settings.compare.model_copy(update=vars(_parser(settings.compare).parse_args(argv)))
+    settings = settings.model_copy(update={"compare": asked})
     data = _data()
-    ensemble = settings.ensemble.models if ENSEMBLE in arguments.models else []
-    names = list(dict.fromkeys([name for name in arguments.models if name != ENSEMBLE] + ensemble))
+    ensemble = settings.ensemble.models if ENSEMBLE in asked.models else []
+    names = list(dict.fromkeys([name for name in asked.models if name != ENSEMBLE] + ensemble))
     for name in names:
         _check_name(name)
-    tested = _folds(data, settings.compare, arguments)
+    tested = _folds(data, asked)
     work = [_Work(name, fold, settings.compare.seed, settings.train) for name in names for fold in tested]
     _embed_all(names)
     outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
@@ -107,15 +120,13 @@ def _data() -> VectorSet:
     )
 
 
-def _folds(data: VectorSet, settings: params.CompareParams, arguments: argparse.Namespace) -> list[Fold]:
-    if settings.split == "folds":
-        made = comparison.folds(
-            data.labels, data.songs, n_folds=arguments.folds, n_repeats=arguments.repeats, seed=settings.seed
-        )
+def _folds(data: VectorSet, asked: params.CompareParams) -> list[Fold]:
+    if asked.split == "folds":
+        made = comparison.folds(data.labels, data.songs, n_folds=asked.folds, n_repeats=asked.repeats, seed=asked.seed)
     else:
         n_train = len(vectors.read(VECTORS, "train").songs)
         rows = np.arange(len(data.songs))
-        made = [Fold(repeat, 0, rows[:n_train], rows[n_train:]) for repeat in range(arguments.repeats)]
+        made = [Fold(repeat, 0, rows[:n_train], rows[n_train:]) for repeat in range(asked.repeats)]
     for fold in made:
         if both := {data.songs[row] for row in fold.train} & {data.songs[row] for row in fold.test}:
             raise ModelError(f"{min(both)} would be in training and in test: this must not happen")
@@ -256,20 +267,19 @@ def _audio() -> Iterator[tuple[npt.NDArray[np.int16], int]]:
 
 @functools.cache
 def _digest_of_data() -> str:
-    names = [path for path in sorted(VECTORS.iterdir()) if path.suffix in (".json", ".pickle")]
-    return hashlib.sha256("".join(files.sha256(path) for path in names).encode()).hexdigest()
+    return dataset.digest(VECTORS)
 
 
 @functools.cache
 def _digest_of_sources() -> str:
-    folder = Path(architectures.__file__).parent
-    return hashlib.sha256("".join(files.sha256(folder / f"{name}.py") for name in SOURCES).encode()).hexdigest()
+    folder = Path(__file__).parent
+    return hashlib.sha256("".join(files.sha256(folder / name) for name in SOURCES).encode()).hexdigest()
 
 
 def _write(
     data: VectorSet, tested: Sequence[Fold], outcomes: Mapping[str, Sequence[Outcome]], settings: params.Params
 ) -> None:
-    """Write the figures as CSV, JSON, a Markdown table and a picture; print the table."""
+    """Write the figures as CSV, JSON, a Markdown table, a picture and a report; print the table."""
     scored: dict[str, dict[str, float]] = {}
     rates: dict[str, dict[str, float]] = {}
     for name, found in outcomes.items():
@@ -285,6 +295,7 @@ def _write(
     )
     described = {
         "dataset": settings.dataset.name,
+        "vectors": _digest_of_data(),
         "split": settings.compare.model_dump(exclude={"models"}),
         "songs": len(set(data.songs)),
         "chunks": len(data.songs),
@@ -293,10 +304,58 @@ def _write(
         "models": {name: scored[name] for name in ranked},
     }
     files.write_json(COMPARISON / "results.json", described)
+    metrics = {name: {key: scored[name][key] for key in METRICS} for name in ranked}
+    files.write_json(COMPARISON / "metrics.json", metrics)
     table = _table(scored, ranked)
     files.write_text(COMPARISON / "table.md", table)
-    _draw(COMPARISON / "song_accuracy.png", scored, ranked)
+    drawings.write(COMPARISON / "song_accuracy.png", drawings.intervals({name: scored[name] for name in ranked}))
+    said = {name: comparison.predictions(outcomes[name], tested, data.labels, data.songs) for name in ranked}
+    _write_predictions(said, data.genres)
+    results = [ModelResult(name, scored[name], [p for repeat in said[name] for p in repeat]) for name in ranked]
+    files.write_text(COMPARISON / "report.html", _report(results, data, settings))
     print(table, end="")
+
+
+def _write_predictions(said: Mapping[str, Sequence[Sequence[SongPrediction]]], genres: Sequence[str]) -> None:
+    """Write what each model said of each song in each repeat."""
+    for name, repeats in said.items():
+        files.write_table(
+            COMPARISON / "predictions" / f"{name}.csv",
+            ["repeat", "song", "actual", "predicted", "confidence", "chunks", *genres],
+            (
+                [repeat, p.song, genres[p.actual], genres[p.predicted], f"{p.confidence:.6f}", p.n_chunks]
+                + [f"{value:.6f}" for value in p.probabilities]
+                for repeat, predictions in enumerate(repeats)
+                for p in predictions
+            ),
+        )
+    files.remove_others(COMPARISON / "predictions", {COMPARISON / "predictions" / f"{name}.csv" for name in said})
+
+
+def _report(results: Sequence[ModelResult], data: VectorSet, settings: params.Params) -> str:
+    of_folds, n_repeats = settings.compare.split == "folds", settings.compare.repeats
+    explained = f"{settings.compare.folds} folds by song" if of_folds else "Training songs against test songs"
+    if n_repeats > 1:
+        explained += f", {n_repeats} times with other {'folds and seeds' if of_folds else 'seeds'}"
+    with_ensemble = any(result.name == ENSEMBLE for result in results)
+    return report.render_comparison(
+        results,
+        report.Made(
+            dataset.describe(
+                settings.dataset.name,
+                CHUNKS,
+                genres=data.genres,
+                chunk_seconds=settings.split.chunk_seconds,
+                divided=not of_folds,
+            ),
+            params.as_yaml(settings, *SHOWN),
+            card.installed_versions(PACKAGES) | {"vectors (SHA-256)": _digest_of_data()},
+            data.genres,
+        ),
+        explained=explained + ".",
+        n_repeats=n_repeats,
+        ensemble=settings.ensemble.models if with_ensemble else [],
+    )
 
 
 def _table(scored: Mapping[str, Mapping[str, float]], ranked: Sequence[str]) -> str:
@@ -314,25 +373,6 @@ def _table(scored: Mapping[str, Mapping[str, float]], ranked: Sequence[str]) -> 
         p = "" if name == ranked[0] else f"{row['p_against_best']:.3f}"
         lines.append(f"| {name} | {' | '.join(cells)} | {p} |")
     return "\n".join(lines) + "\n"
-
-
-def _draw(path: Path, scored: Mapping[str, Mapping[str, float]], ranked: Sequence[str]) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 1.2 + 0.4 * len(ranked)), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    for position, name in enumerate(reversed(ranked)):
-        row = scored[name]
-        value, low, high = (row[key] for key in ("song_accuracy", "song_accuracy_low", "song_accuracy_high"))
-        axes.plot([low, high], [position, position], color="tab:blue", linewidth=2)
-        axes.plot(value, position, "o", color="tab:blue")
-        axes.annotate(f"{value:.1%}", (value, position), xytext=(0, 6), textcoords="offset points", ha="center")
-    axes.set_yticks(range(len(ranked)), list(reversed(ranked)))
-    axes.set_ylim(-0.6, len(ranked) - 0.2)
-    axes.set_xlabel("accuracy per song, 95 % bootstrap interval over songs")
-    axes.grid(axis="x", alpha=0.3)
-    with files.atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 if __name__ == "__main__":

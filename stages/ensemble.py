@@ -13,7 +13,7 @@ from stages import params
 from stages.commands import run_command
 from stages.errors import ModelError
 from stages.features import vectors
-from stages.models import architectures, baselines, ensemble
+from stages.models import architectures, baselines, ensemble, unknown
 
 VECTORS = Path("pickled_vectors")
 TRAINING = Path("training")
@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: training/*/validation.csv -> model_architecture/ensemble_model_card.json."""
     parser = argparse.ArgumentParser(prog="python -m stages.ensemble", description=__doc__.splitlines()[0])
     parser.parse_args(argv)
-    names = params.load().ensemble.models
+    asked = params.load()
+    names = asked.ensemble.models
     training = vectors.read(VECTORS, "train")
     made = ensemble.fit(
         {name: ensemble.read_validation(_validation_path(name)) for name in names},
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         training.songs,
         genres=training.genres,
         settings=vectors.read_settings(VECTORS),
+        unknown_far=asked.query.unknown_far,
     )
     ensemble.write(made)
     for name, scored in made.scores.items():
@@ -39,6 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             f" log loss {scored['log_loss']:.3f}"
         )
     print(f"ensemble: query answers with {made.default}")
+    if made.unknown_far is not None:
+        least = unknown.threshold(made.unknown, made.unknown_far)
+        print(
+            "ensemble: too few genres or validation songs to say unknown"
+            if least is None
+            else f"ensemble: its answer is unknown below a confidence of {least:.1%}"
+        )
     return 0
 
 

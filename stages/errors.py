@@ -48,3 +48,11 @@ class VectorError(GenreError):
 
 class ModelError(GenreError):
     """A model is missing, damaged, or was made with other settings than those asked for."""
+
+
+class SearchError(GenreError):
+    """The vector store, the landmark index or the fingerprint network cannot be used as it is."""
+
+
+class StoreUnreachableError(SearchError):
+    """The vector store is locked by another process, or its server does not answer."""

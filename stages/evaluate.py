@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
-import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from stages.commands import run_command
 from stages.errors import ModelError
 from stages.features import vectors
 from stages.features.vectors import VectorSet
-from stages.models import architectures, card, evaluation, report
+from stages.models import architectures, card, dataset, drawings, evaluation, report
 from stages.models.evaluation import SongPrediction
 from stages.models.predict import available, load
 from stages.models.report import ModelResult
@@ -33,15 +31,7 @@ CHUNKS = Path("chunks")
 VECTORS = Path("pickled_vectors")
 TRAINING = Path("training")
 EVALUATION = Path("evaluation")
-
-# What is known to be wrong with a data set: it stands beside every figure on it.
-FAULTS = {
-    "demo": "The songs are synthetic: these figures say nothing about real music.",
-    "gtzan-mini": (
-        "GTZAN has replicas, mislabelled clips and artists on both sides of a random split (Sturm 2013):"
-        " these figures are optimistic."
-    ),
-}
+SHOWN = ("dataset", "split", "extract", "train", "baselines", "ensemble", "query")  # what the models were made with
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metrics[model] = evaluation.scores(probabilities, test.labels, test.songs)
         predictions = evaluation.by_song(probabilities, test.labels, test.songs)
         _write_model(EVALUATION / model, predictions, test, probabilities)
-        results.append(ModelResult(model, metrics[model], predictions))
+        results.append(ModelResult(model, metrics[model], predictions, predictor.card.unknown))
         print(_line(model, metrics[model]))
     files.write_json(EVALUATION / "metrics.json", metrics)
     files.write_text(EVALUATION / "report.html", _report(results, test))
@@ -72,35 +62,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(results: Sequence[ModelResult], test: VectorSet) -> str:
-    rows = index.read(CHUNKS)
-    name = params.load().dataset.name
-    counts: list[list[object]] = []
-    for genre in test.genres:
-        counts.append([genre])
-        for side in ("train", "test"):
-            of_side = [row for row in rows if (row.genre, row.split) == (genre, side)]
-            counts[-1] += [len({row.song for row in of_side}), len(of_side)]
+    settings = params.load()
+    described = dataset.describe(
+        settings.dataset.name,
+        CHUNKS,
+        genres=test.genres,
+        chunk_seconds=settings.split.chunk_seconds,
+    )
+    versions = card.read("merged").versions | card.installed_versions(("onnxruntime", "scikit-learn"))
     return report.render(
         sorted(results, key=lambda result: -result.scores["song_accuracy"]),
-        genres=test.genres,
-        sources={row.song_id: "../" + urllib.parse.quote(os.fsencode(row.source)) for row in rows},
-        dataset_name=name,
-        dataset=counts,
-        curves={model: lines for model in architectures.MODELS if (lines := _curves(model))},
-        parameters=params.PARAMS_FILE.read_text(encoding="utf-8"),
-        versions=card.read("merged").versions,
-        faults=FAULTS.get(name, ""),
+        report.Made(
+            described,
+            params.as_yaml(settings, *SHOWN),
+            versions | {"vectors (SHA-256)": dataset.digest(VECTORS)},
+            test.genres,
+        ),
+        curves={model: found for model in architectures.MODELS if (found := _curves(model))},
     )
 
 
-def _curves(model: str) -> dict[str, list[float]]:
-    """Return the learning curves that training left."""
-    found = {}
-    for part, label in (("train", "training"), ("eval", "validation")):
-        path = TRAINING / model / "plots" / "metrics" / part / "loss.tsv"
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as stream:
-                found[label] = [float(row["loss"]) for row in csv.DictReader(stream, delimiter="\t")]
+def _curves(model: str) -> dict[str, dict[str, list[float]]]:
+    """Return the learning curves that training left, by measure and side."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for measure in ("loss", "accuracy"):
+        for part, side in (("train", "training"), ("eval", "validation")):
+            path = TRAINING / model / "plots" / "metrics" / part / f"{measure}.tsv"
+            if path.is_file():
+                with path.open(encoding="utf-8", newline="") as stream:
+                    rows = csv.DictReader(stream, delimiter="\t")
+                    found.setdefault(measure, {})[side] = [float(row[measure]) for row in rows]
     return found
 
 
@@ -156,8 +147,7 @@ def _write_model(
         ["actual", *genres],
         ([genre, *row.tolist()] for genre, row in zip(genres, matrix, strict=True)),
     )
-    with files.atomic_path(folder / "confusion_matrix.png") as temporary:
-        report.draw_confusion(matrix, genres).savefig(temporary, format="png", metadata={"Software": None})
+    drawings.write(folder / "confusion_matrix.png", drawings.confusion(matrix, genres))
 
 
 def _line(model: str, scored: dict[str, float]) -> str:

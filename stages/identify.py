@@ -2,6 +2,7 @@
 
 python -m stages.identify snippet.mp3
 python -m stages.identify --format jsonl recordings/
+python -m stages.identify --engine network snippet.mp3
 """
 
 from __future__ import annotations
@@ -11,28 +12,32 @@ import functools
 from collections.abc import Sequence
 
 from stages import params
-from stages.answers import Answer, add_song_options, answer_all
+from stages.answers import Answer, add_song_options, answer_all, share
 from stages.commands import run_command
+from stages.search.settings import ENGINES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Name the song of every snippet; return 1 if any file could not be read."""
     arguments = _parser().parse_args(argv)
-    from stages.search import manifest
-    from stages.search.fingerprints import Index
-    from stages.search.recognition import identify
-    from stages.search.settings import search_settings
+    from stages.search import engines
+    from stages.search.settings import index_settings, search_settings
 
-    settings = search_settings(params.load())
-    answer = functools.partial(
-        identify,
-        index=Index.load(manifest.LANDMARKS),
-        start=arguments.start,
-        duration=arguments.duration,
-        min_score=settings.min_score if arguments.min_score is None else arguments.min_score,
+    everything = params.load()
+    settings = search_settings(everything)
+    with engines.opened(
+        arguments.engine or settings.engine,
+        index_settings(everything),
         max_speed_change=settings.max_speed_change,
-    )
-    return answer_all(arguments.songs, answer, _text, arguments.format)
+    ) as engine:
+        answer = functools.partial(
+            engines.identify,
+            engine=engine,
+            start=arguments.start,
+            duration=arguments.duration,
+            min_score=settings.min_score if arguments.min_score is None else arguments.min_score,
+        )
+        return answer_all(arguments.songs, answer, _text, arguments.format)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,7 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_song_options(parser, "SNIPPET")
     parser.add_argument(
-        "--min-score", type=_share, metavar="P", help="below this no song is named (default: search.min_score)"
+        "--engine", choices=ENGINES, help="what recognises: landmarks, or the network (default: search.engine)"
+    )
+    parser.add_argument(
+        "--min-score", type=share, metavar="P", help="below this no song is named (default: search.min_score)"
     )
     return parser
 
@@ -52,13 +60,6 @@ def _text(answer: Answer) -> str:
         return f"{answer['file']}: no indexed song (score {answer['score']:.2f})"
     place = f"{answer['genre']}/{answer['song']} at {answer['offset']:.2f} s"
     return f"{answer['file']}: {place} (score {answer['score']:.2f})"
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
 
 
 if __name__ == "__main__":

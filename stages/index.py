@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import logging
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,6 @@ from stages import files, params
 from stages.audio import chunks, ffmpeg
 from stages.audio import index as chunk_index
 from stages.commands import run_command
-from stages.errors import GenreError
 from stages.features.transforms import TRANSFORMS
 from stages.features.vectors import Settings
 from stages.models import embeddings
@@ -29,23 +26,10 @@ from stages.search.fingerprints import Fingerprint
 from stages.search.manifest import Manifest
 from stages.search.projection import Vectors
 from stages.search.settings import IndexSettings, index_settings, search_settings
+from stages.search.songs import Song, all_or_error, keep, of_rows, recall
 from stages.search.store import VectorStore, Window, check_index
 
 CHUNKS = Path("chunks")
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Song:
-    """A song with its chunks, in their order."""
-
-    rows: tuple[chunk_index.Row, ...]
-
-    @property
-    def row(self) -> chunk_index.Row:
-        """The first row: what all rows tell of the song."""
-        return self.rows[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = index_settings(everything)
     check_index(settings)
     embeddings.get(settings.embedding)
-    songs = _songs(chunk_index.read(CHUNKS))
+    songs = of_rows(chunk_index.read(CHUNKS))
     work = _Work(files.Cache(files.CACHE, everything.cache.max_bytes), settings.embedding)
 
     prints = [Fingerprint.from_bytes(data) for data in _all(work.landmarks, work.known_landmarks, songs, everything)]
@@ -87,18 +71,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _songs(rows: Sequence[chunk_index.Row]) -> list[Song]:
-    """Return the songs in order of their names; of songs with the same content the first."""
-    together: dict[str, list[chunk_index.Row]] = {}
-    for row in sorted(rows, key=lambda row: (row.song_id, row.start_s)):
-        of_content = together.setdefault(row.source_sha256, [])
-        if of_content and of_content[0].song_id != row.song_id:
-            log.warning("%s is a copy of %s: it is not indexed", row.source, of_content[0].source)
-            continue
-        of_content.append(row)
-    return [Song(tuple(of_content)) for of_content in together.values()]
-
-
 def _described(song: Song) -> list[object]:
     return [song.row.source_sha256, song.row.song, song.row.genre, [row.start_s for row in song.rows]]
 
@@ -113,21 +85,21 @@ class _Work:
     def landmarks(self, song: Song) -> bytes:
         """Return the song's fingerprint."""
         made = fingerprints.fingerprint(landmarks.load(Path(song.row.source))).to_bytes()
-        return self._keep(self._landmarks_key(song), made)
+        return keep(self.cache, self._landmarks_key(song), made)
 
     def embeddings(self, song: Song) -> bytes:
         """Return the embeddings of the song's chunks as an array in NumPy's format."""
         stream = io.BytesIO()
         np.save(stream, neighbours.embed_chunks(self.embedding, [chunks.read(CHUNKS / row.chunk) for row in song.rows]))
-        return self._keep(self._embeddings_key(song), stream.getvalue())
+        return keep(self.cache, self._embeddings_key(song), stream.getvalue())
 
     def known_landmarks(self, song: Song) -> bytes | None:
         """Return the song's fingerprint if it was made before."""
-        return self._recall(self._landmarks_key(song))
+        return recall(self.cache, self._landmarks_key(song))
 
     def known_embeddings(self, song: Song) -> bytes | None:
         """Return the embeddings if they were made before."""
-        return self._recall(self._embeddings_key(song))
+        return recall(self.cache, self._embeddings_key(song))
 
     def _landmarks_key(self, song: Song) -> str:
         return files.cache_key("landmarks", landmarks.SETTINGS, ffmpeg.version(), song.row.source_sha256)
@@ -136,18 +108,6 @@ class _Work:
         table = [[t.vamp_id, t.block, t.step] for t in TRANSFORMS.values()]
         digests = [files.sha256(CHUNKS / row.chunk) for row in song.rows]
         return files.cache_key("embeddings", embeddings.describe(self.embedding), table, digests)
-
-    def _keep(self, key: str, data: bytes) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "0")
-            path.write_bytes(data)
-            self.cache.store(key, [path], True)
-        return data
-
-    def _recall(self, key: str) -> bytes | None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "0")
-            return path.read_bytes() if self.cache.restore(key, lambda _: path) else None
 
 
 def _all(
@@ -161,12 +121,7 @@ def _all(
         scheduler=settings.parallel.scheduler,
         known=known,
     )
-    made = []
-    for result in results:
-        if isinstance(result, GenreError):
-            raise result
-        made.append(result)
-    return made
+    return all_or_error(results)
 
 
 def _store(

@@ -128,9 +128,57 @@ class IndexParams(_Section):
 class SearchParams(_Section):
     """How identify and similar search."""
 
+    engine: Literal["landmarks", "network"]
     top_k: Count
     min_score: Annotated[float, Field(ge=0.0, le=1.0)]
     max_speed_change: Annotated[float, Field(ge=0.0, le=0.1)]
+
+
+class ServeParams(_Section):
+    """What the HTTP service allows itself and its clients."""
+
+    workers: Annotated[int, Field(ge=1, le=256)]
+    queue: Annotated[int, Field(ge=0, le=10_000)]
+    uploads: Annotated[int, Field(ge=1, le=10_000)]
+    connections: Annotated[int, Field(ge=1, le=100_000)]
+    max_upload_bytes: Annotated[int, Field(ge=1_000)]
+    max_parts: Annotated[int, Field(ge=1, le=1_000)]
+    max_audio_s: Annotated[float, Field(ge=1.0, le=36_000.0)]
+    timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)]
+    upload_timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)]
+    header_timeout_s: Annotated[float, Field(gt=0.0, le=600.0)]
+    shutdown_s: Annotated[int, Field(ge=0, le=3_600)]
+    hosts: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+$")]]
+    api_key: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]
+
+
+class QueryParams(_Section):
+    """When query says "unknown"."""
+
+    unknown_far: Annotated[float, Field(ge=0.01, le=0.5)] | None
+
+
+class FingerprintParams(_Section):
+    """How the fingerprint network is trained."""
+
+    dimension: Annotated[int, Field(ge=8, le=512)]
+    window_s: Annotated[float, Field(ge=1.0, le=4.0)]
+    hop_s: Annotated[float, Field(ge=0.0625, le=1.0)]
+    max_songs: Annotated[int, Field(ge=2)]
+    renditions: Count
+    max_steps: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+    temperature: Positive
+    seed: Seed
+
+
+class EvaluateIdentifyParams(_Section):
+    """How identify is measured."""
+
+    snippets: Count
+    seconds: Annotated[list[Annotated[float, Field(ge=2.0, le=30.0)]], Field(min_length=1)]
+    seed: Seed
 
 
 class Params(_Section):
@@ -145,8 +193,12 @@ class Params(_Section):
     baselines: BaselinesParams
     index: IndexParams
     search: SearchParams
+    fingerprint: FingerprintParams
+    evaluate_identify: EvaluateIdentifyParams
     compare: CompareParams
     ensemble: EnsembleParams
+    query: QueryParams
+    serve: ServeParams
 
 
 def load(path: Path = PARAMS_FILE) -> Params:
@@ -167,6 +219,12 @@ def load(path: Path = PARAMS_FILE) -> Params:
         return Params.model_validate(raw)
     except ValidationError as error:
         raise ParamsError(f"{path}: " + "; ".join(_sentence(cast(Any, e)) for e in error.errors())) from None
+
+
+def as_yaml(settings: Params, *sections: str) -> str:
+    """Return sections of the params as YAML, for a report to show."""
+    dumped = settings.model_dump(include=set(sections))
+    return yaml.safe_dump({section: dumped[section] for section in sections}, sort_keys=False, allow_unicode=True)
 
 
 class _Loader(yaml.SafeLoader):

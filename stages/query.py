@@ -1,26 +1,44 @@
 """What genre is this song? An answer per chunk, and the vote.
 
 python -m stages.query song.mp3
+python -m stages.query --middle 7 song.mp3
 python -m stages.query --format jsonl *.flac albums/
+python -m stages.query --plot song.svg song.mp3
+python -m stages.query --write-tags --dry-run albums/
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from stages.answers import FORMATS, Answer, Table, add_song_options, answer_all
-from stages.commands import run_command
+from stages.answers import FORMATS, Answer, Table, add_song_options, answer_all, is_folder, seconds, share
+from stages.commands import printable, run_command
+
+SONGS_AT_ONCE = 2  # the next one is decoded while the last chunks of one are answered
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer about the songs that are named; return 1 if any could not be answered."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.middle is not None and (arguments.start or arguments.duration is not None):
+        parser.error("--middle goes without --start and --duration")
+    if arguments.dry_run and not arguments.write_tags:
+        parser.error("--dry-run goes with --write-tags")
+    afterwards = _afterwards(parser, arguments)
+    from stages.models import ensemble
     from stages.models.answer import answer
-    from stages.models.predict import load
+    from stages.models.predict import load_in_background
 
-    predictor = load(arguments.model)
+    predictor = load_in_background(arguments.model)
+    min_confidence = arguments.min_confidence
+    if min_confidence is None:
+        min_confidence = ensemble.unknown_threshold(predictor.card.unknown) or 0.0
 
     def of_song(path: Path) -> Answer:
         return answer(
@@ -28,11 +46,48 @@ def main(argv: Sequence[str] | None = None) -> int:
             predictor,
             start=arguments.start,
             duration=arguments.duration,
-            min_confidence=arguments.min_confidence,
+            middle=arguments.middle,
+            min_confidence=min_confidence,
         )
 
     header = ["file", "song_genre", "song_confidence", "start", "end", "genre", *predictor.card.genres]
-    return answer_all(arguments.songs, of_song, _text, arguments.format, Table(header, _rows))
+    table = Table(header, _rows)
+    return answer_all(
+        arguments.songs, of_song, _text, arguments.format, table, at_once=SONGS_AT_ONCE, afterwards=afterwards
+    )
+
+
+def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Callable[[Answer], None] | None:
+    """Return what is done with each answer besides printing it."""
+    if arguments.plot and arguments.write_tags:
+        parser.error("--plot and --write-tags do not go together")
+    if arguments.plot:
+        from stages.models import timeline
+
+        timeline.check_path(arguments.plot)
+        if len(arguments.songs) > 1 or is_folder(arguments.songs[0]):
+            parser.error("--plot draws the answer about one song: name one")
+        return lambda answer: timeline.plot(answer, arguments.plot)
+    if arguments.write_tags:
+        from stages.audio.sources import is_file_name
+
+        if other := [name for name in arguments.songs if not is_file_name(name)]:
+            parser.error(f"--write-tags writes into files, and {other[0]} is none")
+        return functools.partial(_write_tags, dry_run=arguments.dry_run)
+    return None
+
+
+def _write_tags(answer: Answer, *, dry_run: bool) -> None:
+    from stages.audio import tags
+    from stages.models.vote import UNKNOWN
+
+    if answer["genre"] == UNKNOWN:
+        said = "unknown, its tags are left alone"
+    else:
+        change = tags.write_genre(Path(answer["file"]), answer["genre"], dry_run=dry_run)
+        said = f"{change.old or 'no genre'} -> {change.new}" if change.changed else f"is {change.new} already"
+        said += " (not written)" if change.changed and dry_run else ""
+    print(printable(f"{answer['file']}: {said}"), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,31 +95,36 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m stages.query", description="Tell the genre of songs: one answer per chunk, and the vote."
     )
     add_song_options(parser, "SONG", (*FORMATS, "csv"))
+    parser.add_argument("--middle", type=_length, metavar="S", help="take this many seconds in the middle of the file")
     parser.add_argument(
         "--model",
         metavar="NAME",
         help="mfcc, spectral_contrast, merged, ensemble or a baseline (default: the ensemble's choice)",
     )
     parser.add_argument(
-        "--min-confidence", type=_probability, default=0.0, metavar="P", help='below this the genre is "unknown"'
+        "--min-confidence",
+        type=share,
+        metavar="P",
+        help='below this the genre is "unknown" (default: the threshold for query.unknown_far, if that is set)',
     )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the answer about one song: a .png or .svg")
+    parser.add_argument(
+        "--write-tags", action="store_true", help="write the genre into the files' tags; the one they came with is kept"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --write-tags: only say what would be written")
     return parser
 
 
 def _text(answer: Answer) -> str:
+    from stages.models.timeline import clock
+    from stages.models.vote import verdict
+
     lines = [answer["file"], f"{'start':>8} {'end':>8}  {'genre':<16} probabilities"]
     for chunk in answer["chunks"]:
         best = sorted(chunk["probabilities"].items(), key=lambda item: -item[1])[:3]
         shown = ", ".join(f"{genre} {100 * p:.0f} %" for genre, p in best)
-        lines.append(f"{_clock(chunk['start']):>8} {_clock(chunk['end']):>8}  {chunk['genre']:<16} {shown}")
-    return "\n".join([*lines, _verdict(answer)])
-
-
-def _verdict(answer: Answer) -> str:
-    n_chunks = len(answer["chunks"])
-    n_votes = answer["votes"].get(answer["genre"], max(answer["votes"].values()))
-    chunks = f"{n_votes} of {n_chunks} chunk" + ("s" if n_chunks > 1 else "")
-    return f"genre: {answer['genre']} ({chunks}, {100 * answer['confidence']:.0f} %)"
+        lines.append(f"{clock(chunk['start']):>8} {clock(chunk['end']):>8}  {chunk['genre']:<16} {shown}")
+    return "\n".join([*lines, f"genre: {verdict(answer)}"])
 
 
 def _rows(answer: Answer) -> Iterator[Sequence[object]]:
@@ -74,17 +134,15 @@ def _rows(answer: Answer) -> Iterator[Sequence[object]]:
         yield [*song, chunk["start"], chunk["end"], chunk["genre"], *chunk["probabilities"].values()]
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
-def _probability(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+def _length(text: str) -> float:
+    value = seconds(text)
+    if not value:
+        raise argparse.ArgumentTypeError("0 seconds are too few")
     return value
 
 
 if __name__ == "__main__":
+    # Chunks are answered side by side: threads within one would only be in the way. NumPy reads it when it is loaded.
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
     run_command(main)

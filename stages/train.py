@@ -114,6 +114,7 @@ def _write(model: str, trained: Trained, training: VectorSet, settings: params.P
             scores={"validation_accuracy": trained.validation_accuracy, "temperature": trained.temperature},
             versions=card.installed_versions(PACKAGES),
             onnx_sha256=files.sha256(paths.onnx),
+            unknown=ensemble.fit_unknown([trained.validation], training.labels, training.songs),
         )
     )
 

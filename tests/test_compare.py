@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from stages import compare
+from stages.audio import index
+from stages.audio.index import Row
 from stages.errors import ModelError
 from stages.features import vectors
 from stages.features.transforms import TRANSFORMS
@@ -37,9 +39,21 @@ def data(project: Path) -> Path:
                     values = rng.gamma(2.0 + label, 1.0, (40, transform.columns)).astype(np.float32)
                     writer.add(values, "made")
             vectors.write_labels(Path("pickled_vectors"), transform, side, labels, 2)
-    names: dict[Side, list[str]] = {side: [f"{side} {n}" for n in range(len(labels))] for side in sides}
+    names: dict[Side, list[str]] = {
+        side: [f"{'xy'[label]}/{side} {n}" for n, label in enumerate(labels)] for side in sides
+    }
     vectors.write_names(Path("pickled_vectors"), ["x", "y"], names, Settings(22_050, 3.0, 1.0))
+    rows = [
+        Row("-", f"{side} {n}", "xy"[label], side, 0.0, 3.0, f"dataset/tiny/{side} {n}", f"{side} {n}")
+        for side in sides
+        for n, label in enumerate(labels)
+    ]
+    index.write(Path("chunks"), rows)
     return project
+
+
+def _written(project: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (project / "comparison").rglob("*.*")}
 
 
 def _forget() -> None:
@@ -53,11 +67,14 @@ def test_the_figures_are_written_and_a_second_run_trains_nothing(
     arguments = ["--models", "stats_svm", "knn", "ensemble"]
     write_params(data, parallel__workers=1, compare__folds=3, compare__repeats=2, ensemble__models=["stats_svm", "knn"])
     assert compare.main(arguments) == 0
-    first = {path.name: path.read_bytes() for path in (data / "comparison").iterdir()}
-    assert set(first) == {"results.csv", "results.json", "table.md", "song_accuracy.png"}
+    first = _written(data)
+    figures = {"results.csv", "results.json", "metrics.json", "table.md", "song_accuracy.png", "report.html"}
+    assert set(first) == figures | {"stats_svm.csv", "knn.csv", "ensemble.csv"}
     found = json.loads(first["results.json"])
     assert set(found["models"]) == {"stats_svm", "knn", "ensemble"}
     assert found["songs"] == 4 * N_SONGS
+    said = list(csv.DictReader(first["ensemble.csv"].decode().splitlines()))
+    assert len(said) == 2 * found["songs"]  # each song once a repeat
     rows = {row["model"]: row for row in csv.DictReader(first["results.csv"].decode().splitlines())}
     assert float(rows["stats_svm"]["song_accuracy"]) > 0.8
     assert capsys.readouterr().out == first["table.md"].decode()
@@ -67,14 +84,14 @@ def test_the_figures_are_written_and_a_second_run_trains_nothing(
 
     monkeypatch.setattr(baselines, "fit", never)
     assert compare.main(arguments) == 0
-    assert {path.name: path.read_bytes() for path in (data / "comparison").iterdir()} == first
+    assert _written(data) == first
 
 
 def test_other_data_are_never_answered_from_the_cache(data: Path) -> None:
     assert compare.main(["--models", "knn"]) == 0
     n_kept = len(list((data / ".cache" / "compare").iterdir()))
     path = data / "pickled_vectors" / "songs.json"
-    path.write_text(path.read_text().replace("train 0", "another"))
+    path.write_text(path.read_text().replace("x/train 0", "x/another"))
     _forget()
     assert compare.main(["--models", "knn"]) == 0
     assert len(list((data / ".cache" / "compare").iterdir())) > n_kept

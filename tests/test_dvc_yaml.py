@@ -15,7 +15,8 @@ from tests.import_graph import ROOT, imported_files
 def _stages() -> dict[str, tuple[str, dict[str, Any]]]:
     """Return, by stage name, the module it runs and its entry."""
     found = {}
-    for path in (ROOT / "dvc.yaml", ROOT / "dataset" / "dvc.yaml"):
+    folders = (ROOT, ROOT / "dataset", ROOT / "compare", ROOT / "identify")
+    for path in (folder / "dvc.yaml" for folder in folders):
         for name, stage in yaml.safe_load(path.read_text())["stages"].items():
             words = stage["cmd"].split()
             assert words[:2] == ["python", "-m"]

@@ -23,6 +23,7 @@ SIDECARS = frozenset(
     ".txt .md .pdf .nfo .log .cue .m3u .m3u8 .pls .lrc .csv .tsv .json .yaml .yml .xml .html .ini .db .dvc .part .tmp "
     ".jpg .jpeg .png .gif .bmp .webp .svg .zip .rar .7z .sfv .md5 .py".split()
 )
+FORMULA_SIGNS = ("=", "+", "-", "@")  # at the start of a cell
 MAX_NAME_BYTES = 120  # leaves room for '-NNN' and the longest CSV suffix within the 255 bytes of a file name
 
 
@@ -45,7 +46,7 @@ def scan(folder: Path) -> list[Song]:
     Raises
     ------
     DatasetError
-        If the folder is missing, has no genre folders, or only one of train/ and test/.
+        If the folder is missing, has no genre folders, only one of train/ and test/, or a genre's name will not do.
     """
     if not folder.is_dir():
         raise DatasetError(
@@ -64,6 +65,8 @@ def scan(folder: Path) -> list[Song]:
     if not songs:
         raise DatasetError(f"{folder}/ has no songs: it needs one folder per genre with audio files in it")
     genres = {song.genre for song in songs}
+    if formulas := sorted(genre for genre in genres if genre.startswith(FORMULA_SIGNS)):
+        raise DatasetError(f"{folder}/: the genre {formulas[0]} would be a formula in a spreadsheet: rename the folder")
     if len(genres) < 2:
         raise DatasetError(f"{folder}/ has one genre only ({genres.pop()}): at least two are needed")
     return _with_unique_names(songs, folder)
@@ -159,10 +162,15 @@ def safe_name(name: str) -> str:
     """Return `name` as a file name that every tool downstream takes: letters, digits and plain punctuation.
 
     Letters of any script stay; control characters, bytes that are not UTF-8, and the signs that sonic-annotator,
-    shells or other file systems treat specially become '_'.
+    shells or other file systems treat specially become '_'. Signs that make an option or a spreadsheet's formula of a
+    name go from its start.
     """
     text = unicodedata.normalize("NFC", name)
-    kept = "".join(c if c.isalnum() or c in " ._-+=,()[]&!'" else "_" for c in text).strip(" .").lstrip("-")
+    kept = (
+        "".join(c if c.isalnum() or c in " ._-+=,()[]&!'" else "_" for c in text)
+        .strip(" .")
+        .lstrip("".join(FORMULA_SIGNS))
+    )
     encoded = kept.encode("utf-8", errors="replace")[:MAX_NAME_BYTES]
     return encoded.decode("utf-8", errors="ignore").strip() or "_"
 

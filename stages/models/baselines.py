@@ -93,6 +93,7 @@ class BaselineCard:
     training: dict[str, Any]  # seed and temperature
     versions: dict[str, str]
     sha256: str  # of the classifier's file
+    unknown: dict[str, Any] | None = None  # at what confidence to answer, as unknown.fit
 
     @property
     def feature_settings(self) -> Settings:
@@ -240,6 +241,7 @@ def save(
     genres: Sequence[str],
     settings: Mapping[str, Any],
     dataset: Mapping[str, Any],
+    unknown: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the two files of a baseline: the same baseline gives the same bytes.
 
@@ -254,6 +256,8 @@ def save(
         What the chunks were made with, as `vectors.Settings.as_dict`.
     dataset : mapping
         Name, songs and chunks trained on.
+    unknown : mapping or None
+        At what confidence to answer, as `unknown.fit`.
     """
     path = classifier_path(fitted.name, root)
     files.write_bytes(path, fitted.classifier.to_bytes())
@@ -268,6 +272,7 @@ def save(
         training={"seed": fitted.seed, "temperature": fitted.temperature},
         versions=cards.installed_versions(("numpy", *fitted.classifier.packages)),
         sha256=files.sha256(path),
+        unknown=None if unknown is None else dict(unknown),
     )
     files.write_json(card_path(fitted.name, root), asdict(described))
 
@@ -281,8 +286,8 @@ def load(name: str, root: Path = Path()) -> Loaded:
         If there is none, it is damaged, its features or its embedding were made otherwise than this version makes
         them, its two files do not belong together, or its classifier holds what a classifier is not made of.
     """
+    card = read_card(name, root)
     path, of_classifier = card_path(name, root), classifier_path(name, root)
-    card = _read_card(name, path, available(root))
     try:
         data = of_classifier.read_bytes()
     except OSError:
@@ -293,6 +298,7 @@ def load(name: str, root: Path = Path()) -> Loaded:
         classifier = CLASSIFIERS[card.classifier].from_bytes(data)
     except ModelError as error:
         raise ModelError(f"{of_classifier} {error}") from error
+    embeddings.prepare(card.embedding["name"])
     return Loaded(
         card,
         Fitted(
@@ -305,6 +311,40 @@ def load(name: str, root: Path = Path()) -> Loaded:
             card.training["seed"],
         ),
     )
+
+
+def read_card(name: str, root: Path = Path()) -> BaselineCard:
+    """Read and check the card of a saved baseline.
+
+    Raises
+    ------
+    ModelError
+        As `load`, but for what is wrong with the classifier.
+    """
+    path = card_path(name, root)
+    try:
+        card = BaselineCard(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ModelError(
+            f"the baseline {name} is not trained (there are: {', '.join(available(root)) or 'none'});"
+            f" `python -m stages.baselines {name}` trains it"
+        ) from None
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
+    cards.check_settings(card.settings, path)
+    try:
+        ours = embeddings.describe(card.embedding["name"])
+        float(card.training["temperature"]), int(card.training["seed"])
+        known_classes = all(0 <= position < len(card.genres) for position in card.classes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
+    if card.model != name or card.classifier != BASELINES[name].classifier or not known_classes:
+        raise ModelError(f"{path} is not the card of {name}: train it again")
+    if card.embedding != ours:
+        raise ModelError(
+            f"{path}: trained on the embedding {card.embedding}, this version makes {ours}; train it again"
+        )
+    return card
 
 
 def _check(
@@ -371,29 +411,3 @@ def _log_softmax(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     shifted = scores - scores.max(axis=1, keepdims=True)
     values: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return values
-
-
-def _read_card(name: str, path: Path, known: Sequence[str]) -> BaselineCard:
-    try:
-        card = BaselineCard(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ModelError(
-            f"the baseline {name} is not trained (there are: {', '.join(known) or 'none'});"
-            f" `python -m stages.baselines {name}` trains it"
-        ) from None
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from error
-    cards.check_settings(card.settings, path)
-    try:
-        ours = embeddings.describe(card.embedding["name"])
-        float(card.training["temperature"]), int(card.training["seed"])
-        known_classes = all(0 <= position < len(card.genres) for position in card.classes)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from error
-    if card.model != name or card.classifier != BASELINES[name].classifier or not known_classes:
-        raise ModelError(f"{path} is not the card of {name}: train it again")
-    if card.embedding != ours:
-        raise ModelError(
-            f"{path}: trained on the embedding {card.embedding}, this version makes {ours}; train it again"
-        )
-    return card

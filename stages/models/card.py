@@ -47,6 +47,7 @@ class Card:
     scores: dict[str, float]  # on validation songs
     versions: dict[str, str]
     onnx_sha256: str
+    unknown: dict[str, Any] | None = None  # at what confidence to answer, as unknown.fit
 
     @property
     def feature_settings(self) -> Settings:
@@ -69,7 +70,7 @@ def available(root: Path = Path()) -> list[str]:
     """Return the names of the networks that have a card."""
     suffix = "_model_card.json"
     found = {path.name.removesuffix(suffix) for path in (root / ARCHITECTURE_FOLDER).glob("*" + suffix)}
-    return sorted(found - {"ensemble"})
+    return sorted(found - {"ensemble", "fingerprint"})
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:

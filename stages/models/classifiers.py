@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import abc
 import io
+import itertools
 import json
 import zipfile
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from stages.errors import ModelError
+from stages.models import runtime
 
 Vectors = npt.NDArray[np.float32]  # shape (chunks, values)
 Labels = npt.NDArray[np.int64]  # shape (chunks,), 0 to the number of classes - 1, each class at least once
+Array = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float64]  # shape (chunks, classes); softmax makes probabilities of them
 
 NEIGHBOURS = 5
@@ -67,43 +71,108 @@ class Classifier(abc.ABC):
         """
 
 
-class _OfScikit(Classifier):
-    """A scikit-learn pipeline, kept as skops."""
+@dataclass(frozen=True, slots=True)
+class Svm(Classifier):
+    """Support vector machine with a Gaussian kernel, C = 1, on standardised values; it answers with NumPy alone.
+
+    One machine for each pair of classes, as LIBSVM has them; its file holds the arrays.
+    """
+
+    suffix = "npz"
+    packages = ("scikit-learn",)
+
+    mean: Array  # shape (values,)
+    scale: Array  # shape (values,)
+    support: Array  # shape (support vectors, values), standardised, those of a class side by side
+    n_support: npt.NDArray[np.int64]  # of each class
+    coefficients: Array  # shape (classes - 1, support vectors), as LIBSVM's sv_coef
+    intercepts: Array  # shape (pairs,)
+    gamma: Array  # shape (): of the kernel exp(-gamma * distance ** 2)
+
+    @classmethod
+    def fit(cls, vectors: Vectors, labels: Labels, *, seed: int) -> Self:  # noqa: ARG003 (nothing is drawn)
+        """See `Classifier.fit`."""
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import SVC
+
+        scaler = StandardScaler().fit(vectors)
+        machine = SVC(C=1.0).fit(scaler.transform(vectors), labels)
+        # scikit-learn turns the signs of its public attributes where there are two classes only.
+        return cls(
+            np.asarray(scaler.mean_, np.float64),
+            np.asarray(scaler.scale_, np.float64),
+            np.asarray(machine.support_vectors_, np.float64),
+            np.asarray(machine.n_support_, np.int64),
+            np.asarray(machine._dual_coef_, np.float64),
+            np.asarray(machine._intercept_, np.float64),
+            np.asarray(machine._gamma, np.float64),
+        )
+
+    def scores(self, vectors: Vectors) -> Scores:
+        """Return one decision value per class: the votes of all pairs of classes, and how sure they are.
+
+        The same as scikit-learn's `SVC.decision_function` of shape "ovr".
+        """
+        values = ((vectors - self.mean).astype(np.float32) / self.scale).astype(np.float32).astype(np.float64)
+        squares = (values**2).sum(axis=1)[:, np.newaxis] + (self.support**2).sum(axis=1)
+        kernel = np.exp(-self.gamma * np.maximum(squares - 2 * values @ self.support.T, 0.0))
+        n_classes = len(self.n_support)
+        ends = np.cumsum(self.n_support)
+        of_class = [slice(end - n, end) for end, n in zip(ends, self.n_support, strict=True)]
+        votes, sureness = np.zeros((2, len(vectors), n_classes))
+        for (i, j), intercept in zip(itertools.combinations(range(n_classes), 2), self.intercepts, strict=True):
+            decision = (  # above 0: class i
+                kernel[:, of_class[i]] @ self.coefficients[j - 1, of_class[i]]
+                + kernel[:, of_class[j]] @ self.coefficients[i, of_class[j]]
+                + intercept
+            )
+            if n_classes == 2:
+                return np.stack([decision, -decision], axis=1)
+            votes[:, i] += decision >= 0
+            votes[:, j] += decision < 0
+            sureness[:, i] += decision
+            sureness[:, j] -= decision
+        scored: Scores = votes + sureness / (3 * (np.abs(sureness) + 1))  # never as much as half a vote
+        return scored
+
+    def to_bytes(self) -> bytes:
+        """See `Classifier.to_bytes`."""
+        stream = io.BytesIO()
+        np.savez(stream, allow_pickle=False, **{part.name: getattr(self, part.name) for part in fields(self)})
+        return stream.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """See `Classifier.from_bytes`."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                found = cls(**arrays)
+        except Exception as error:  # a damaged file can raise nearly anything
+            raise ModelError("holds no support vector machine") from error
+        n_classes, n_support, n_values = len(found.n_support), len(found.support), found.mean.size
+        expected = {
+            "scale": (n_values,),
+            "support": (n_support, n_values),
+            "coefficients": (n_classes - 1, n_support),
+            "intercepts": (n_classes * (n_classes - 1) // 2,),
+            "gamma": (),
+        }
+        if found.n_support.sum() != n_support or any(getattr(found, k).shape != v for k, v in expected.items()):
+            raise ModelError("holds a support vector machine whose arrays do not fit together")
+        return found
+
+
+class Knn(Classifier):
+    """The nearest training chunks by the cosine between standardised values, nearer ones with more weight.
+
+    A scikit-learn pipeline, kept as skops.
+    """
 
     suffix = "skops"
     packages = ("scikit-learn", "skops")
 
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
-
-    def to_bytes(self) -> bytes:
-        return _skops_bytes(self._pipeline)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        return cls(_from_skops(data))
-
-
-class Svm(_OfScikit):
-    """Support vector machine with a Gaussian kernel, C = 1, on standardised values."""
-
-    @classmethod
-    def fit(cls, vectors: Vectors, labels: Labels, *, seed: int) -> Self:  # noqa: ARG003 (nothing is drawn)
-        """See `Classifier.fit`."""
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-        from sklearn.svm import SVC
-
-        return cls(make_pipeline(StandardScaler(), SVC(C=1.0)).fit(vectors, labels))
-
-    def scores(self, vectors: Vectors) -> Scores:
-        """Return one decision value per class: the votes of all pairs of classes, and how sure they are."""
-        values = np.asarray(self._pipeline.decision_function(vectors), np.float64)
-        return values if values.ndim == 2 else np.stack([-values, values], axis=1)
-
-
-class Knn(_OfScikit):
-    """The nearest training chunks by the cosine between standardised values, nearer ones with more weight."""
 
     @classmethod
     def fit(cls, vectors: Vectors, labels: Labels, *, seed: int) -> Self:  # noqa: ARG003 (nothing is drawn)
@@ -122,6 +191,15 @@ class Knn(_OfScikit):
         shares = np.asarray(self._pipeline.predict_proba(vectors), np.float64)
         votes: Scores = NEIGHBOURS * shares + PRIOR_VOTES / shares.shape[1]
         return np.log(votes)
+
+    def to_bytes(self) -> bytes:
+        """See `Classifier.to_bytes`."""
+        return _skops_bytes(self._pipeline)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """See `Classifier.from_bytes`."""
+        return cls(_from_skops(data))
 
 
 class Xgboost(Classifier):
@@ -167,12 +245,10 @@ class Dense(Classifier):
     calibrated = False  # as it was; and it would take as many trainings more as there are folds
 
     def __init__(self, onnx: bytes) -> None:
-        import onnxruntime
-
         self._onnx = onnx
         try:
-            self._session: Any = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises many kinds
+            self._session = runtime.session(onnx)
+        except ModelError as error:
             raise ModelError(f"holds no ONNX model: {error}") from error
 
     @classmethod

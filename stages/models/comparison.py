@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from stages.errors import VectorError
 from stages.models import ensemble as ensembles
 from stages.models import evaluation
 from stages.models.ensemble import Validation
-from stages.models.evaluation import N_BOOTSTRAP
+from stages.models.evaluation import N_BOOTSTRAP, SongPrediction
 
 Rows = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float32]
@@ -62,6 +62,16 @@ def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, s
     return made
 
 
+def predictions(
+    outcomes: Sequence[Outcome], tested: Sequence[Fold], labels: Rows, songs: Sequence[str]
+) -> list[list[SongPrediction]]:
+    """Return what a model says of each song, once for every repeat."""
+    made = []
+    for rows, probabilities in _of_repeats(outcomes, tested):
+        made.append(evaluation.by_song(probabilities, labels[rows], [songs[row] for row in rows]))
+    return made
+
+
 def summarise(
     outcomes: Sequence[Outcome], tested: Sequence[Fold], labels: Rows, songs: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, float]]:
@@ -75,15 +85,12 @@ def summarise(
 
     per_repeat: list[dict[str, float]] = []
     right: dict[str, list[bool]] = {}
-    for repeat in sorted({fold.repeat for fold in tested}):
-        parts = [(fold, outcome) for fold, outcome in zip(tested, outcomes, strict=True) if fold.repeat == repeat]
-        rows = np.concatenate([fold.test for fold, _ in parts])
-        probabilities = np.concatenate([outcome.probabilities for _, outcome in parts])
+    for rows, probabilities in _of_repeats(outcomes, tested):
         names = [songs[row] for row in rows]
-        predictions = evaluation.by_song(probabilities, labels[rows], names)
+        answered = evaluation.by_song(probabilities, labels[rows], names)
         scored = evaluation.scores(probabilities, labels[rows], names)
-        actual = np.array([p.actual for p in predictions])
-        means = np.stack([p.probabilities for p in predictions])
+        actual = np.array([p.actual for p in answered])
+        means = np.stack([p.probabilities for p in answered])
         precisions = [metrics.average_precision_score(actual == genre, means[:, genre]) for genre in np.unique(actual)]
         per_repeat.append(
             {
@@ -95,7 +102,7 @@ def summarise(
                 "ece": scored["ece"],
             }
         )
-        for prediction in predictions:
+        for prediction in answered:
             right.setdefault(prediction.song, []).append(prediction.actual == prediction.predicted)
     rates = {song: float(np.mean(hits)) for song, hits in right.items()}
     low, high = evaluation.bootstrap_interval(np.array(list(rates.values())))
@@ -149,3 +156,11 @@ def ensemble(
             )
         )
     return made
+
+
+def _of_repeats(outcomes: Sequence[Outcome], tested: Sequence[Fold]) -> Iterator[tuple[Rows, Probabilities]]:
+    """Yield for each repeat all chunks tested in it, and what was said of them."""
+    for repeat in sorted({fold.repeat for fold in tested}):
+        parts = [(fold, outcome) for fold, outcome in zip(tested, outcomes, strict=True) if fold.repeat == repeat]
+        rows = np.concatenate([fold.test for fold, _ in parts])
+        yield rows, np.concatenate([outcome.probabilities for _, outcome in parts])

@@ -32,6 +32,7 @@ class Embedding:
     version: int  # raised with every change of the numbers
     of_features: Callable[[Features], Vector] | None = None
     of_samples: Callable[[Samples, int], Vector] | None = None  # takes samples and their rate in Hz
+    prepare: Callable[[], object] | None = None  # loads what it needs, where that takes time
 
 
 def get(name: str) -> Embedding:
@@ -45,6 +46,19 @@ def get(name: str) -> Embedding:
     if name not in EMBEDDINGS:
         raise ModelError(f"there is no embedding {name}: use one of {', '.join(EMBEDDINGS)}")
     return EMBEDDINGS[name]
+
+
+def prepare(name: str) -> None:
+    """Load what an embedding needs, so that its first vector takes no longer, and threads do not load it twice.
+
+    Raises
+    ------
+    ModelError
+        If there is no such embedding, or a package that it needs is not installed.
+    """
+    load = get(name).prepare
+    if load is not None:
+        load()
 
 
 def embed(name: str, *, features: Iterable[Features] = (), audio: Iterable[tuple[Samples, int]] = ()) -> Vectors:
@@ -160,7 +174,10 @@ EMBEDDINGS: dict[str, Embedding] = {
     "librosa": Embedding(498, 1, of_samples=librosa_ranges),
     **{
         f"{checkpoint}_{vector}": Embedding(
-            part.stop - part.start, musicnn.VERSION, of_samples=functools.partial(_musicnn, checkpoint, vector)
+            part.stop - part.start,
+            musicnn.VERSION,
+            of_samples=functools.partial(_musicnn, checkpoint, vector),
+            prepare=functools.partial(_loaded, checkpoint),
         )
         for checkpoint in musicnn.CHECKPOINTS
         for vector, part in musicnn.VECTORS.items()

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from stages.errors import ModelError
 from stages.features.vectors import Settings
 from stages.models import card as cards
 from stages.models import evaluation
+from stages.models import unknown as unknowns
 
 NAME = "ensemble"
 FALLBACK = "merged"  # what query answers with where the ensemble is no better
@@ -48,6 +50,8 @@ class EnsembleCard:
     scores: dict[str, dict[str, float]]  # of every model and the ensemble, on the same validation songs
     genres: list[str]
     settings: dict[str, object]
+    unknown: dict[str, Any] | None = None  # at what confidence to answer, as unknown.fit
+    unknown_far: float | None = None  # the rate of false acceptance that every model's threshold is taken for
 
     @property
     def feature_settings(self) -> Settings:
@@ -70,6 +74,7 @@ def fit(
     *,
     genres: Sequence[str],
     settings: Mapping[str, object],
+    unknown_far: float | None = None,
 ) -> EnsembleCard:
     """Fit the temperature of the ensemble, and choose what query answers with.
 
@@ -79,6 +84,8 @@ def fit(
         Of every model of the ensemble, and of `merged` if it is not one of them.
     labels, songs : of the training chunks
     genres, settings : of the models
+    unknown_far : float or None
+        Rate of false acceptance that the models' thresholds for "unknown" are taken for; None for no threshold.
 
     Raises
     ------
@@ -87,7 +94,7 @@ def fit(
     """
     from scipy.optimize import minimize_scalar
 
-    rows = np.array(sorted(set.intersection(*(set(v.rows.tolist()) for v in validations.values()))), np.int64)
+    rows = _common_rows(list(validations.values()))
     if not len(rows):
         raise ModelError(
             "the models of the ensemble have no validation song in common: raise train.validation_fraction"
@@ -108,7 +115,41 @@ def fit(
     default = NAME
     if FALLBACK in scores and _rank(scores[FALLBACK]) >= _rank(scores[NAME]):
         default = FALLBACK
-    return EnsembleCard(NAME, list(validations), temperature, default, scores, list(genres), dict(settings))
+    return EnsembleCard(
+        model=NAME,
+        models=list(validations),
+        temperature=temperature,
+        default=default,
+        scores=scores,
+        genres=list(genres),
+        settings=dict(settings),
+        unknown=fit_unknown(list(validations.values()), labels, songs, temperature),
+        unknown_far=unknown_far,
+    )
+
+
+def fit_unknown(
+    validations: Sequence[Validation],
+    labels: npt.NDArray[np.int64],
+    songs: Sequence[str],
+    temperature: float = 1.0,
+) -> dict[str, Any] | None:
+    """Return at what confidence to answer, as `unknown.fit`, of a model or of the average of several.
+
+    Parameters
+    ----------
+    validations : sequence of Validation
+    labels, songs : of the training chunks
+    temperature : float
+        Of the average.
+    """
+    rows = _common_rows(validations)
+    if not len(rows):
+        return None
+    actual, names = labels[rows], [songs[row] for row in rows]
+    found = [_at(validation, rows) for validation in validations]
+    struck = [unknowns.strike(probabilities, actual) for probabilities in found]
+    return unknowns.fit(combine(found, temperature), combine(struck, temperature), actual, names)
 
 
 def card_path(root: Path = Path()) -> Path:
@@ -147,6 +188,17 @@ def default_model(root: Path = Path()) -> str:
     return read(root).default if card_path(root).is_file() else FALLBACK
 
 
+def unknown_threshold(fitted: Mapping[str, Any] | None, root: Path = Path()) -> float | None:
+    """Return the confidence below which the answer is "unknown", for the rate that the ensemble's card asks for.
+
+    Parameters
+    ----------
+    fitted : mapping or None
+        The field `unknown` of the card of what answers.
+    """
+    return unknowns.threshold(fitted, read(root).unknown_far) if card_path(root).is_file() else None
+
+
 def write_validation(path: Path, validation: Validation, genres: Sequence[str]) -> None:
     """Write what a model says of its validation chunks, as CSV: row, then a probability per genre."""
     files.write_table(
@@ -174,6 +226,11 @@ def read_validation(path: Path) -> Validation:
     except ValueError as error:
         raise ModelError(f"{path} is damaged: {error}") from error
     return Validation(table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32))
+
+
+def _common_rows(validations: Sequence[Validation]) -> npt.NDArray[np.int64]:
+    """Return the rows that all models have left out."""
+    return np.array(sorted(set.intersection(*(set(v.rows.tolist()) for v in validations))), np.int64)
 
 
 def _at(validation: Validation, rows: npt.NDArray[np.int64]) -> Probabilities:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,8 +13,7 @@ import numpy.typing as npt
 from stages.errors import ModelError
 from stages.features.vectors import Settings
 from stages.models import card as cards
-
-BATCH = 32  # chunks at once
+from stages.models import runtime
 
 
 class Card(Protocol):
@@ -34,6 +34,10 @@ class Card(Protocol):
     @property
     def feature_settings(self) -> Settings:
         """The settings that a song must be cut with."""
+
+    @property
+    def unknown(self) -> Mapping[str, Any] | None:
+        """At what confidence to answer, as `unknown.fit`."""
 
 
 class Answers(Protocol):
@@ -69,12 +73,51 @@ def load(model: str | None, root: Path = Path()) -> Answers:
     return baselines.load(model, root) if model in baselines.BASELINES else Predictor(model, root)
 
 
+def load_in_background(model: str | None, root: Path = Path()) -> Answers:
+    """Load what answers, as `load`, in a thread: its card can be read at once, its first prediction waits for it.
+
+    Raises
+    ------
+    ModelError
+        As `load`. What is found wrong while it loads is raised by `predict`.
+    """
+    return _Background(model, root)
+
+
 def available(root: Path = Path()) -> list[str]:
     """Return the names of all that can be loaded: networks, baselines, the ensemble."""
     from stages.models import baselines, ensemble
 
     names = [*cards.available(root), *baselines.available(root)]
     return [*names, ensemble.NAME] if ensemble.card_path(root).is_file() else names
+
+
+class _Background:
+    """A model that is being loaded."""
+
+    def __init__(self, model: str | None, root: Path) -> None:
+        from stages.models import baselines, ensemble
+
+        model = model or ensemble.default_model(root)
+        self.card: Card
+        if model == ensemble.NAME:
+            self.card = ensemble.read(root)
+        else:
+            self.card = baselines.read_card(model, root) if model in baselines.BASELINES else cards.read(model, root)
+        self._loader = ThreadPoolExecutor(1)
+        self._model = self._loader.submit(load, model, root)
+        self._loader.shutdown(wait=False)
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether it takes the samples of chunks. Waits for the model."""
+        return self._model.result().needs_samples
+
+    def predict(
+        self, inputs: Mapping[str, npt.NDArray[np.float32]], samples: Sequence[npt.NDArray[np.int16]] = ()
+    ) -> npt.NDArray[np.float32]:
+        """Return genre probabilities [shape=(chunks, genres)]. See `Predictor.predict`. Waits for the model."""
+        return self._model.result().predict(inputs, samples)
 
 
 class Ensemble:
@@ -123,13 +166,11 @@ class Predictor:
         ModelError
             As `card.read`, or if ONNX Runtime cannot load the file.
         """
-        import onnxruntime
-
         self.card = cards.read(model, root)
         path = cards.model_files(model, root).onnx
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises many kinds
+            self._session = runtime.session(path)
+        except ModelError as error:
             raise ModelError(f"{path} cannot be loaded: {error}") from error
 
     def predict(
@@ -165,8 +206,9 @@ class Predictor:
                 )
         taken = {feature: inputs[feature] for feature in self.card.inputs}
         n_chunks = len(next(iter(taken.values())))
+        # One at a time: what is said of a chunk depends on no other, to the last bit.
         parts = [
-            self._session.run(None, {feature: values[first : first + BATCH] for feature, values in taken.items()})[0]
-            for first in range(0, n_chunks, BATCH)
+            self._session.run(None, {feature: values[row : row + 1] for feature, values in taken.items()})[0]
+            for row in range(n_chunks)
         ]
         return np.concatenate(parts)

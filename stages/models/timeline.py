@@ -13,6 +13,7 @@ import numpy.typing as npt
 from stages.errors import GenreError
 from stages.files import atomic_path
 from stages.models.palette import PETROFF10, colours, text_on
+from stages.models.vote import verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -185,7 +186,7 @@ def _draw_time(axes: Axes, start: float, end: float) -> None:
 
     step = next((step for step in TICK_STEPS_S if (end - start) / step <= MAX_TICKS), TICK_STEPS_S[-1])
     axes.xaxis.set_major_locator(MultipleLocator(step))
-    axes.xaxis.set_major_formatter(lambda value, _: _clock(value))
+    axes.xaxis.set_major_formatter(lambda value, _: clock(value))
     axes.set_xlabel("time (h:min:s)" if end >= 3600 else "time (min:s)")
 
 
@@ -193,10 +194,7 @@ def _title(answer: dict[str, Any]) -> str:
     name = answer["file"] if "://" in answer["file"] else Path(answer["file"]).name or answer["file"]
     if len(name) > MAX_NAME:
         name = f"{name[: MAX_NAME // 2]}…{name[-MAX_NAME // 2 :]}"
-    n_chunks = len(answer["chunks"])
-    n_votes = answer["votes"].get(answer["genre"], max(answer["votes"].values()))
-    verdict = f"{answer['genre']} ({n_votes} of {n_chunks} chunk{'s' if n_chunks > 1 else ''}"
-    return f"{_drawable(name)}\n{_drawable(verdict)}, {100 * answer['confidence']:.0f} %)"
+    return f"{_drawable(name)}\n{_drawable(verdict(answer))}"
 
 
 def _drawable(text: str) -> str:
@@ -207,7 +205,8 @@ def _drawable(text: str) -> str:
     return "".join(c if ord(c) in known and c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as minutes:seconds, or hours:minutes:seconds from an hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+UNKNOWN = "unknown"  # in place of a genre, where the confidence is too low
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +35,11 @@ def vote(probabilities: npt.NDArray[np.float32]) -> Vote:
     means = probabilities.mean(axis=0, dtype=np.float64)
     genre = int(np.lexsort((means, counts))[-1])
     return Vote(genre, float(means[genre]), vector.tolist(), counts.tolist())
+
+
+def verdict(answer: Mapping[str, Any]) -> str:
+    """Return an answer of the query contract in a few words, such as "jazz (5 of 8 chunks, 62 %)"."""
+    n_chunks = len(answer["chunks"])
+    n_votes = answer["votes"].get(answer["genre"], max(answer["votes"].values()))
+    chunks = f"{n_votes} of {n_chunks} chunk" + ("s" if n_chunks > 1 else "")
+    return f"{answer['genre']} ({chunks}, {100 * answer['confidence']:.0f} %)"

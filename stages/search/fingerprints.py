@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stages import files
+from stages.errors import SearchError
 from stages.search import landmarks
-from stages.search.errors import SearchError
 
 STEPS = 4  # places on the axis for each frame
 MAX_SNIPPET_S = 30.0

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from stages import files
+from stages.errors import SearchError
 from stages.features.vectors import Settings
 from stages.models import embeddings
 from stages.search import projection
-from stages.search.errors import SearchError
 from stages.search.projection import Projection
 
 FOLDER = Path("vectors")

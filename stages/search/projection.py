@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages import files
-from stages.search.errors import SearchError
+from stages.errors import SearchError
 
 VERSION = 1  # raised with every change of the numbers
 N_AXES = 64

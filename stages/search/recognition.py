@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +36,26 @@ _BORDER = 3  # frames around the map of a snippet's peaks
 _N_BINS = landmarks.N_FFT // 2 + 1
 
 
+class Found(Protocol):
+    """A song that a snippet may be from, whatever found it."""
+
+    @property
+    def song(self) -> Song:
+        """The song."""
+
+    @property
+    def offset_s(self) -> float:
+        """Where in the song the snippet starts; negative if it starts before the song does."""
+
+    @property
+    def evidence(self) -> float:
+        """What speaks for it, on a scale of its own."""
+
+    @property
+    def score(self) -> float:
+        """Probability that it is the right one, 0 to 1, if half of all snippets are of indexed songs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """A song and where the snippet lies in it."""
@@ -50,36 +69,6 @@ class Match:
     def score(self) -> float:
         """Probability that the song is the right one, 0 to 1, if half of all snippets are of indexed songs."""
         return float(1 / (1 + np.exp(-np.clip((self.evidence - CENTRE) / SPREAD, -50, 50))))
-
-
-def identify(
-    path: Path,
-    *,
-    index: Index,
-    start: float = 0.0,
-    duration: float | None = None,
-    min_score: float = 0.5,
-    max_speed_change: float = MAX_SPEED_CHANGE,
-) -> dict[str, Any]:
-    """Answer which song a snippet is from, in the form of the identify contract (see docs/search.md).
-
-    Raises
-    ------
-    AudioError
-        If the file cannot be decoded.
-    """
-    seconds = MAX_SNIPPET_S if duration is None else min(duration, MAX_SNIPPET_S)
-    samples = landmarks.load(path, start=start, duration=seconds)
-    best = next(iter(recognise(samples, index, max_speed_change=max_speed_change)), None)
-    score = round(best.score, 4) if best else 0.0
-    known = best is not None and best.score >= min_score
-    return {
-        "file": str(path),
-        "song": best.song.song if best and known else None,
-        "offset": round(best.offset_s, 2) if best and known else None,
-        "score": score,
-        "genre": best.song.genre if best and known else None,
-    }
 
 
 def recognise(

@@ -10,6 +10,7 @@ INDEX_TYPES: dict[str, dict[str, tuple[str, ...]]] = {  # parameters of building
     "IVF_FLAT": {"build": ("nlist",), "search": ("nprobe",)},
     "HNSW": {"build": ("M", "efConstruction"), "search": ("ef",)},
 }
+ENGINES = ("landmarks", "network")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class IndexSettings:
 class SearchSettings:
     """How the commands search: the section `search` of params.yaml."""
 
+    engine: str = "landmarks"  # what identify answers with, one of ENGINES
     top_k: int = 10  # neighbours of each chunk
     min_score: float = 0.5  # below it a snippet is of no indexed song
     max_speed_change: float = 0.03  # a snippet may be this much faster or slower

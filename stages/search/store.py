@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.search.errors import SearchError, StoreUnreachableError
+from stages.errors import SearchError, StoreUnreachableError
 from stages.search.settings import INDEX_TYPES, IndexSettings
 
 TIMEOUT_S = 10.0  # for a server to answer
@@ -75,7 +75,15 @@ def address(uri: str) -> tuple[str, str]:
 class VectorStore:
     """The vectors of one kind, made with one set of settings. A context manager."""
 
-    def __init__(self, settings: IndexSettings, *, kind: str, fingerprint: str, dimension: int) -> None:
+    def __init__(
+        self,
+        settings: IndexSettings,
+        *,
+        kind: str,
+        fingerprint: str,
+        dimension: int,
+        made_by: str = "python -m stages.index",
+    ) -> None:
         """Connect.
 
         Parameters
@@ -88,6 +96,8 @@ class VectorStore:
             Hex digest of every setting that changes a vector.
         dimension : int
             Of the vectors.
+        made_by : str
+            The command that writes them, for messages.
 
         Raises
         ------
@@ -100,7 +110,7 @@ class VectorStore:
         self.uri, token = address(settings.uri)
         self.dimension = dimension
         self.collection = f"{kind}_{fingerprint[:NAME_LENGTH]}"
-        self._kind, self._settings = kind, settings
+        self._kind, self._settings, self._made_by = kind, settings, made_by
         self._client: Any = _connect(self.uri, token)
 
     def __enter__(self) -> VectorStore:
@@ -144,9 +154,9 @@ class VectorStore:
                 if names:
                     raise SearchError(
                         f"the vectors in {self.uri} were made with other settings ({names[0]}) than are asked for"
-                        f" ({self.collection}): run `python -m stages.index`"
+                        f" ({self.collection}): run `{self._made_by}`"
                     )
-                raise SearchError(f"there are no {self._kind} vectors in {self.uri}: run `python -m stages.index`")
+                raise SearchError(f"there are no {self._kind} vectors in {self.uri}: run `{self._made_by}`")
             self._client.load_collection(self.collection)
             fields = self._client.describe_collection(self.collection)["fields"]
         found = next(int(field["params"]["dim"]) for field in fields if field["name"] == "vector")
@@ -226,8 +236,19 @@ class VectorStore:
                 consistency_level="Strong",
             )
         if not without and len(queries) and not any(found):
-            raise SearchError(f"the collection {self.collection} in {self.uri} is empty: run `python -m stages.index`")
+            raise SearchError(f"the collection {self.collection} in {self.uri} is empty: run `{self._made_by}`")
         return [[_neighbour(hit) for hit in hits] for hits in found]
+
+    def vectors(self, windows: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Vectors]:
+        """Return the vectors [shape=(dimension,) each] of windows by SHA-256 and number, where they are there."""
+        wanted = {_key(sha256, number): (sha256, number) for sha256, number in windows if number >= 0}
+        found: dict[tuple[str, int], Vectors] = {}
+        waiting = iter(wanted)
+        with self._errors():
+            while batch := list(itertools.islice(waiting, BATCH)):
+                for row in self._client.get(self.collection, ids=batch, output_fields=["vector"]):
+                    found[wanted[row["id"]]] = np.asarray(row["vector"], np.float32)
+        return found
 
     def _checked(self, vectors: Vectors, n_axes: int) -> Vectors:
         array = np.asarray(vectors, np.float32)

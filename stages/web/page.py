@@ -133,7 +133,7 @@ def _build(listener: Listener, root: Path) -> Any:
 
         clock.tick(look, song, [parts[1], clock], preprocess=False, queue=False, **hidden)
         blocks.load(
-            lambda: page_parts.render("foot", **_model(root, getattr(listener.answerer, "model", None))),
+            lambda: page_parts.render("foot", **_model(root, listener.answerer.model)),
             None,
             foot,
             queue=False,

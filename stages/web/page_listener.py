@@ -33,6 +33,10 @@ class Answerer(Protocol):
         """Whether everything is loaded."""
 
     @property
+    def model(self) -> str | None:
+        """The name of the model that answers; None until it is loaded."""
+
+    @property
     def genres(self) -> Sequence[str]:
         """In the order of the model's outputs."""
 

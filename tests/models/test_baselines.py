@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 import subprocess
@@ -24,6 +25,7 @@ from stages.features.numpy_engine import compute
 from stages.features.transforms import TRANSFORMS
 from stages.models import baselines, embeddings, ensemble
 from stages.models.baselines import BASELINES, Fitted
+from stages.models.classifiers import Svm
 from tests.conftest import write_params
 
 GENRES = ["folk", "jazz", "rock"]
@@ -51,15 +53,23 @@ def saved(name: str, root: Path) -> Fitted:
     return fitted
 
 
-def change_card(root: Path, **changes: Any) -> None:
-    path = baselines.card_path("stats_svm", root)
+def change_card(root: Path, name: str = "stats_svm", **changes: Any) -> None:
+    path = baselines.card_path(name, root)
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def change_classifier(root: Path, data: bytes) -> None:
+def change_classifier(root: Path, name: str, data: bytes) -> None:
     """Put another classifier in its place, as somebody would who knows about the card."""
-    baselines.classifier_path("stats_svm", root).write_bytes(data)
-    change_card(root, sha256=hashlib.sha256(data).hexdigest())
+    baselines.classifier_path(name, root).write_bytes(data)
+    change_card(root, name, sha256=hashlib.sha256(data).hexdigest())
+
+
+def arrays(**changed: npt.NDArray[Any]) -> bytes:
+    """Return the file of a support vector machine in which some arrays are others."""
+    stream = io.BytesIO()
+    with np.load(io.BytesIO(fit("stats_svm").classifier.to_bytes())) as found:
+        np.savez(stream, **{**found, **changed})
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -178,10 +188,46 @@ def test_a_card_of_something_else_is_refused(change: dict[str, Any], message: st
         baselines.load("stats_svm", tmp_path)
 
 
-def test_a_pickle_is_never_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_genres", [2, 3])
+def test_the_support_vector_machine_is_that_of_scikit_learn(n_genres: int) -> None:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    values, labels, _ = made_up(spread=4.0)  # so that some are between the genres
+    values[:, 7] = 3.0  # a column that never changes
+    kept = labels < n_genres
+    asked = values + np.random.default_rng(1).normal(0, 2, values.shape).astype(np.float32)
+    theirs = make_pipeline(StandardScaler(), SVC(C=1.0)).fit(values[kept], labels[kept]).decision_function(asked)
+    expected = np.stack([-theirs, theirs], axis=1) if n_genres == 2 else theirs
+    machine = Svm.from_bytes(Svm.fit(values[kept], labels[kept], seed=0).to_bytes())
+    np.testing.assert_allclose(machine.scores(asked), expected, atol=1e-5)
+    assert len(np.unique(expected.argmax(axis=1))) == n_genres
+
+
+@pytest.mark.parametrize(("name", "message"), [("stats_svm", "no support vector machine"), ("knn", "trusted")])
+def test_a_pickle_is_never_read(name: str, message: str, tmp_path: Path) -> None:
+    saved(name, tmp_path)
+    change_classifier(tmp_path, name, pickle.dumps({"a": 1}))
+    with pytest.raises(ModelError, match=message):
+        baselines.load(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"support": np.array([print], dtype=object)}, "no support vector machine"),
+        ({"code": np.zeros(1)}, "no support vector machine"),
+        ({"support": np.zeros((3, 287))}, "do not fit together"),
+        ({"coefficients": np.zeros((1, 1))}, "do not fit together"),
+    ],
+)
+def test_arrays_of_something_else_are_refused(
+    changed: dict[str, npt.NDArray[Any]], message: str, tmp_path: Path
+) -> None:
     saved("stats_svm", tmp_path)
-    change_classifier(tmp_path, pickle.dumps({"a": 1}))
-    with pytest.raises(ModelError, match="trusted"):
+    change_classifier(tmp_path, "stats_svm", arrays(**changed))
+    with pytest.raises(ModelError, match=message):
         baselines.load("stats_svm", tmp_path)
 
 
@@ -190,20 +236,20 @@ def test_code_in_a_classifier_is_never_run(tmp_path: Path) -> None:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
 
-    saved("stats_svm", tmp_path)
-    change_classifier(tmp_path, skops.io.dumps(make_pipeline(FunctionTransformer(subprocess.run))))
+    saved("knn", tmp_path)
+    change_classifier(tmp_path, "knn", skops.io.dumps(make_pipeline(FunctionTransformer(subprocess.run))))
     with pytest.raises(ModelError, match="trusted"):
-        baselines.load("stats_svm", tmp_path)
+        baselines.load("knn", tmp_path)
 
 
 def test_another_estimator_is_refused(tmp_path: Path) -> None:
     import skops.io
     from sklearn.svm import SVC
 
-    saved("stats_svm", tmp_path)
-    change_classifier(tmp_path, skops.io.dumps(SVC()))
+    saved("knn", tmp_path)
+    change_classifier(tmp_path, "knn", skops.io.dumps(SVC()))
     with pytest.raises(ModelError, match="holds a SVC"):
-        baselines.load("stats_svm", tmp_path)
+        baselines.load("knn", tmp_path)
 
 
 def noise(seconds: float = 3.0) -> npt.NDArray[np.int16]:

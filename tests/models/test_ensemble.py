@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stages.errors import ModelError
 from stages.features.vectors import Settings
-from stages.models import ensemble
+from stages.models import ensemble, unknown
 from stages.models.ensemble import Validation, combine
 
 GENRES = ["a", "b"]
@@ -83,6 +83,33 @@ def test_a_damaged_card_is_refused(tmp_path: Path, change: dict[str, object]) ->
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelError, match="is damaged"):
         ensemble.read(tmp_path)
+
+
+def _many() -> tuple[Validation, np.ndarray, list[str]]:
+    labels = np.arange(100) % 5
+    logits = np.random.default_rng(0).normal(0, 1, (100, 5))
+    logits[np.arange(100), labels] += 3
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return Validation(np.arange(100), probabilities.astype(np.float32)), labels, [str(n) for n in range(100)]
+
+
+def test_every_model_is_unknown_below_the_threshold_of_the_rate_that_was_asked_for(tmp_path: Path) -> None:
+    validation, labels, songs = _many()
+    of_network = ensemble.fit_unknown([validation], labels, songs)
+    assert ensemble.unknown_threshold(of_network, tmp_path) is None  # without an ensemble nobody has asked
+    for far in (None, 0.05, 0.2):
+        found = ensemble.fit({"merged": validation}, labels, songs, genres=[], settings=SETTINGS, unknown_far=far)
+        ensemble.write(found, tmp_path)
+        least = ensemble.unknown_threshold(of_network, tmp_path)
+        assert (least is None) == (far is None)
+        if far is not None:
+            assert least == pytest.approx(unknown.threshold(of_network, far))
+            assert ensemble.unknown_threshold(ensemble.read(tmp_path).unknown, tmp_path) is not None
+
+
+def test_a_model_without_validation_songs_has_no_threshold() -> None:
+    nothing = Validation(np.empty(0, np.int64), np.empty((0, 5), np.float32))
+    assert ensemble.fit_unknown([nothing], np.arange(5), list("abcde")) is None
 
 
 def test_validation_predictions_are_read_back(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ float32 (its models.py in TensorFlow 1 graph mode, TensorFlow 2.21 with tf_keras
 from __future__ import annotations
 
 import importlib.util
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,6 +61,19 @@ def test_the_sample_rate_changes_little(sample_rate: int) -> None:
     got = musicnn.patches(tone(6, sample_rate), sample_rate)[:, 10:-10]
     assert np.abs(got - expected).max() < 0.05
     assert expected.max() > 3
+
+
+@pytest.mark.parametrize(("sample_rate", "n_samples"), [(22_050, 66_150), (44_100, 10_001), (8_000, 999), (48_000, 7)])
+def test_resampling_is_that_of_scipy(sample_rate: int, n_samples: int) -> None:
+    from scipy.signal import firwin, kaiserord, resample_poly
+
+    samples = np.random.default_rng(0).integers(-32768, 32767, n_samples).astype(np.int16)
+    divisor = math.gcd(musicnn.SAMPLE_RATE, sample_rate)
+    up, down = musicnn.SAMPLE_RATE // divisor, sample_rate // divisor
+    n_taps, beta = kaiserord(100, 0.087 / max(up, down))
+    low_pass = firwin(n_taps | 1, 0.9565 / max(up, down), window=("kaiser", beta))
+    expected = resample_poly(samples / 32768, up, down, window=low_pass)
+    np.testing.assert_allclose(musicnn._resampled(samples, sample_rate), expected, rtol=0, atol=1e-12)
 
 
 def test_what_is_above_8_khz_does_not_fold_back() -> None:

@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from stages import fingerprint, index_network, split
+from stages.audio import chunks
 from stages.search.landmarks import SAMPLE_RATE
+from tests.conftest import write_params
 
 Signal = npt.NDArray[np.float32]
 Music = Callable[..., Signal]
+
+
+N_SONGS = 8
+SONG_S = 14.0
+
+
+@pytest.fixture(scope="session")
+def network_made(music: Music, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project folder with a fingerprint network, trained on half of the songs, and the vectors of all."""
+    folder = tmp_path_factory.mktemp("network")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MILVUS_URI", raising=False)
+        write_params(
+            folder,
+            parallel__workers=1,
+            split__test_fraction=0.5,
+            fingerprint__renditions=6,
+            fingerprint__max_steps=60,
+            fingerprint__batch_size=24,
+            evaluate_identify__snippets=3,
+            evaluate_identify__seconds=[4.0],
+        )
+        for seed in range(N_SONGS):
+            path = folder / "dataset" / "tiny" / ("rock", "jazz")[seed % 2] / f"{seed}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            samples = np.rint(music(seed, SONG_S, 22_050) * 32767).astype(np.int16)
+            chunks.write(path, samples, sample_rate=22_050)
+        assert split.main([]) == 0
+        assert fingerprint.main([]) == 0
+        assert index_network.main([]) == 0
+    return folder
+
+
+@pytest.fixture
+def network_project(network_made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of it, as the working directory."""
+    shutil.copytree(network_made, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.delenv("MILVUS_URI", raising=False)
+    return tmp_path / "copy"
 
 
 @pytest.fixture(scope="session")

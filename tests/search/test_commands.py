@@ -12,7 +12,7 @@ import pytest
 
 from stages import identify, index, similar, split
 from stages.audio import chunks
-from stages.search.errors import SearchError
+from stages.errors import SearchError
 from stages.search.settings import IndexSettings
 from tests.conftest import write_params
 from tests.search.conftest import Music

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from stages.errors import SearchError
 from stages.search import landmarks
-from stages.search.errors import SearchError
 from stages.search.fingerprints import Fingerprint, Index, Song, fingerprint
 from tests.search.conftest import Music
 

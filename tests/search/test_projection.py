@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.errors import SearchError
 from stages.search import projection
-from stages.search.errors import SearchError
 from stages.search.projection import Projection
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages.search.errors import SearchError, StoreUnreachableError
+from stages.errors import SearchError, StoreUnreachableError
 from stages.search.settings import IndexSettings
 from stages.search.store import VectorStore, Window
 from tests.conftest import ROOT

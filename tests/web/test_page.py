@@ -294,6 +294,7 @@ class _WithoutIndex:
     """Answers about the genre only."""
 
     genres = ("rock", "jazz")
+    model = "merged"
 
     def __init__(self, ready: bool) -> None:
         self.ready = ready

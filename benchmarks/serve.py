@@ -1,0 +1,161 @@
+"""How fast the service answers, how long its clients wait, and whether its memory stays what it was.
+
+    python -m benchmarks.serve [--clients 1 4 16 64] [--requests 128] [--soak 2000] [--model NAME] [--clip FILE]
+
+Run it in a project's folder. It starts the service as a process of its own on loopback and sends clips of 30 s to
+/v1/query. The peer, measured before in this process, is the same model asked directly, one clip after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from stages.audio import chunks
+from stages.web.answerer import Answerer
+
+SAMPLE_RATE = 22_050  # Hz
+CLIP_S = 30.0
+START_S = 180.0  # that the service may take until it is ready
+REQUEST_S = 120.0  # that an answer may take
+N_PEER = 8  # clips that the model is asked about directly
+SOAK_CLIENTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a number of requests."""
+
+    seconds: float  # all together
+    latencies: list[float]  # of those that were answered, in seconds
+    statuses: Counter[int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    arguments = _parser().parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        clip = arguments.clip or _write_clip(Path(folder, "clip.wav"))
+        peer = _peer(clip, arguments.model)
+        print(f"peer: {peer:.2f} clips/s, asked directly, one after the other")
+        with _service(arguments.model) as url:
+            body = clip.read_bytes()
+            _load(url, body, 4, 8)
+            print(f"{'clients':>8} {'requests':>9} {'clips/s':>8} {'ratio':>6} {'p50 s':>7} {'p95 s':>7} {'p99 s':>7}")
+            for clients in arguments.clients:
+                outcome = _load(url, body, clients, max(arguments.requests, clients))
+                _print(clients, outcome, peer)
+            before = _resident_mb(url)
+            outcome = _load(url, body, SOAK_CLIENTS, arguments.soak)
+            after = _resident_mb(url)
+            print(f"memory: {before:.0f} MB, {after:.0f} MB after {arguments.soak} more requests")
+            print(f"statuses of those: {dict(outcome.statuses)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__.splitlines()[0])
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64], help="at the same time")
+    parser.add_argument("--requests", type=int, default=128, help="for each number of clients (default: %(default)s)")
+    parser.add_argument("--soak", type=int, default=2000, help="requests between the two looks at the memory")
+    parser.add_argument("--model", help="as of stages.query")
+    parser.add_argument("--clip", type=Path, help="a file to send (default: made music of 30 s)")
+    return parser
+
+
+def _write_clip(path: Path) -> Path:
+    """Write random notes over a little noise."""
+    rng = np.random.default_rng(0)
+    n_samples = round(CLIP_S * SAMPLE_RATE)
+    song = 0.003 * rng.standard_normal(n_samples)
+    for _ in range(round(6 * CLIP_S)):
+        begin = int(rng.integers(0, n_samples))
+        t = np.arange(min(SAMPLE_RATE // 2, n_samples - begin)) / SAMPLE_RATE
+        song[begin : begin + len(t)] += np.sin(2 * np.pi * 440 * 2 ** (rng.integers(-24, 24) / 12) * t) * np.exp(-4 * t)
+    chunks.write(path, np.rint(16_000 * song / np.abs(song).max()).astype(np.int16), sample_rate=SAMPLE_RATE)
+    return path
+
+
+def _peer(clip: Path, model: str | None) -> float:
+    """Return clips a second of the model without the service."""
+    answerer = Answerer(model=model)
+    answerer.load()
+    try:
+        began = time.perf_counter()
+        for _ in range(N_PEER):
+            answerer.query(clip)
+        return N_PEER / (time.perf_counter() - began)
+    finally:
+        answerer.close()
+
+
+@contextmanager
+def _service(model: str | None) -> Iterator[str]:
+    """Start the service; yield its address."""
+    command = [sys.executable, "-m", "stages.serve", "--no-page", "--port", "0", *(["--model", model] if model else [])]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            url = next((line.strip() for line in process.stderr if line.startswith("http://")), "")
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            end = time.monotonic() + START_S
+            while httpx.get(f"{url}/readyz").status_code != 200:
+                if time.monotonic() > end:
+                    raise TimeoutError("the service does not become ready")
+                time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
+
+
+def _load(url: str, body: bytes, clients: int, n_requests: int) -> Outcome:
+    """Send requests from a number of clients, each one after the other."""
+    numbers = itertools.count()
+    latencies: list[float] = []
+    statuses: Counter[int] = Counter()
+
+    def work(_: int) -> None:
+        with httpx.Client(timeout=REQUEST_S) as client:
+            while next(numbers) < n_requests:
+                began = time.perf_counter()
+                status = client.post(f"{url}/v1/query", files={"audio": ("clip.wav", body)}).status_code
+                statuses[status] += 1
+                if status == 200:
+                    latencies.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(work, range(clients)))
+    return Outcome(time.perf_counter() - began, latencies, statuses)
+
+
+def _print(clients: int, outcome: Outcome, peer: float) -> None:
+    rate = len(outcome.latencies) / outcome.seconds
+    p50, p95, p99 = np.percentile(outcome.latencies, [50, 95, 99])
+    n = sum(outcome.statuses.values())
+    refused = f"  {dict(outcome.statuses)}" if set(outcome.statuses) != {200} else ""
+    print(f"{clients:>8} {n:>9} {rate:>8.2f} {rate / peer:>6.2f} {p50:>7.2f} {p95:>7.2f} {p99:>7.2f}{refused}")
+
+
+def _resident_mb(url: str) -> float:
+    found = re.search(r"^process_resident_memory_bytes (\S+)$", httpx.get(f"{url}/metrics").text, re.MULTILINE)
+    return float(found[1]) / 1e6 if found else float("nan")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

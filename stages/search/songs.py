@@ -1,0 +1,68 @@
+"""The songs that are indexed, and what was made of each: kept by content, so that it is made once."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from stages import files
+from stages.audio import index
+from stages.errors import GenreError
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Song:
+    """A song with its chunks, in their order."""
+
+    rows: tuple[index.Row, ...]
+
+    @property
+    def row(self) -> index.Row:
+        """The first row: what all rows tell of the song."""
+        return self.rows[0]
+
+
+def of_rows(rows: Sequence[index.Row]) -> list[Song]:
+    """Return the songs in order of their names; of songs with the same content the first."""
+    together: dict[str, list[index.Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.song_id, row.start_s)):
+        of_content = together.setdefault(row.source_sha256, [])
+        if of_content and of_content[0].song_id != row.song_id:
+            log.warning("%s is a copy of %s: it is not indexed", row.source, of_content[0].source)
+            continue
+        of_content.append(row)
+    return [Song(tuple(of_content)) for of_content in together.values()]
+
+
+def keep(cache: files.Cache, key: str, data: bytes) -> bytes:
+    """Put what was made of a song into the cache; return it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "0")
+        path.write_bytes(data)
+        cache.store(key, [path], True)
+    return data
+
+
+def recall(cache: files.Cache, key: str) -> bytes | None:
+    """Return what was made of a song, if it is in the cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "0")
+        return path.read_bytes() if cache.restore(key, lambda _: path) else None
+
+
+def all_or_error(results: Iterable[Result | GenreError]) -> list[Result]:
+    """Return the results of `parallel.run`; raise the first error among them."""
+    made = []
+    for result in results:
+        if isinstance(result, GenreError):
+            raise result
+        made.append(result)
+    return made

@@ -1,0 +1,187 @@
+"""A small project with a model and an index, and the service as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from stages import baselines, extract, index, split, vectorize
+from stages.audio import chunks
+from stages.audio.ffmpeg import executable
+from tests.conftest import ROOT, write_params
+
+MODEL = "stats_svm"  # trained in a second, without TensorFlow
+SAMPLE_RATE = 22_050
+SONG_S = 8.0
+START_S = 60.0  # that a process may take until it is ready, on a busy machine
+
+UNSET = ("MILVUS_URI", "GENRE_API_KEY", "PYTHONDONTWRITEBYTECODE")
+
+StartServer = Callable[..., "Server"]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The service in its own process."""
+
+    process: subprocess.Popen[str]
+    url: str
+    folder: Path  # its working directory, a project
+    temporary: Path  # its folder for temporary files
+    log: Path  # its standard error
+    hold: Path  # while this file is there, songs wait before they are decoded
+
+    def metric(self, name: str, headers: Mapping[bytes, bytes] | None = None) -> float:
+        """Return the sum of a metric over its labels."""
+        text = httpx.get(f"{self.url}/metrics", headers=headers).text
+        return sum(float(found) for found in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+    def wait_for(self, name: str, value: float, headers: Mapping[bytes, bytes] | None = None) -> None:
+        """Wait until a metric has a value."""
+        wait_until(lambda: self.metric(name, headers) == value, f"{name} is not {value}")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep songs from being decoded for a while."""
+        self.hold.touch()
+        try:
+            yield
+        finally:
+            self.hold.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project folder with six songs of two genres, a model of them and an index."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MILVUS_URI", raising=False)
+        write_params(folder, parallel__workers=1, baselines__models=[MODEL], index__embedding="statistics")
+        for seed in range(6):
+            _write_song(folder, seed)
+        for stage in (split, extract, vectorize, baselines, index):
+            assert stage.main([]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def songs(trained: Path) -> list[Path]:
+    """Return the songs of the project, genre by genre."""
+    return sorted(trained.glob("dataset/tiny/*/*.wav"))
+
+
+@pytest.fixture(scope="module")
+def start_server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Return a function that starts a service on a copy of the project; changes of params.yaml as of write_params."""
+    started: list[Server] = []
+
+    def start(
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        without: str | None = None,
+        held: bool = False,
+        **changes: object,
+    ) -> Server:
+        server = _start(
+            trained, tmp_path_factory.mktemp("server"), arguments, environment or {}, without, held, changes
+        )
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.hold.unlink(missing_ok=True)
+        server.process.terminate()
+    for server in started:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.process.wait(30)
+        server.process.kill()
+        server.process.wait()
+
+
+def wait_until(condition: Callable[[], bool], otherwise: str, seconds: float = START_S) -> None:
+    """Wait until something is so, or fail."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, otherwise
+        time.sleep(0.02)
+
+
+def _start(
+    trained: Path,
+    base: Path,
+    arguments: tuple[str, ...],
+    environment: Mapping[str, str],
+    without: str | None,
+    held: bool,
+    changes: Mapping[str, object],
+) -> Server:
+    folder, temporary, programs, hold = base / "project", base / "tmp", base / "bin", base / "hold"
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("pycache", without or ""))
+    write_params(folder, parallel__workers=1, index__embedding="statistics", **changes)
+    temporary.mkdir()
+    programs.mkdir()
+    script = programs / "ffmpeg"
+    script.write_text(f'#!/bin/sh\nwhile [ -e "{hold}" ]; do sleep 0.02; done\nexec "{executable()}" "$@"\n')
+    script.chmod(0o755)
+    if held:
+        hold.touch()
+    log = base / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stages.serve", "--no-page", "--port", "0", "--model", MODEL, *arguments],
+            cwd=folder,
+            env={
+                **{name: value for name, value in os.environ.items() if name not in UNSET},
+                "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+                "PYTHONPATH": str(ROOT),
+                "TMPDIR": str(temporary),
+                "PYTHONPYCACHEPREFIX": str(trained / "pycache"),  # what is compiled for one is there for the next
+                "OMP_NUM_THREADS": "1",
+                **environment,
+            },
+            stderr=stream,
+            text=True,
+        )
+    wait_until(lambda: "http://" in log.read_text() or process.poll() is not None, "the service does not start")
+    found = re.search(r"^http://\S+$", log.read_text(), re.MULTILINE)
+    server = Server(process, found[0] if found else "", folder, temporary, log, hold)
+    if found and not held:
+        wait_until(lambda: _is_ready(server) or process.poll() is not None, "the service is not ready")
+    return server
+
+
+def _is_ready(server: Server) -> bool:
+    try:
+        return httpx.get(f"{server.url}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _write_song(folder: Path, seed: int) -> None:
+    """Write a song of random notes, low ones or high ones."""
+    rng = np.random.default_rng(seed)
+    genre = ("high", "low")[seed % 2]
+    n_samples = round(SONG_S * SAMPLE_RATE)
+    song = 0.003 * rng.standard_normal(n_samples)
+    for _ in range(round(6 * SONG_S)):
+        begin = int(rng.integers(0, n_samples))
+        t = np.arange(min(round(rng.uniform(0.2, 0.8) * SAMPLE_RATE), n_samples - begin)) / SAMPLE_RATE
+        hz = (880.0 if genre == "high" else 160.0) * 2 ** (rng.integers(-6, 12) / 12)
+        song[begin : begin + len(t)] += rng.uniform(0.1, 0.4) * np.sin(2 * np.pi * hz * t) * np.exp(-4 * t)
+    path = folder / "dataset" / "tiny" / genre / f"song {seed}.wav"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chunks.write(path, np.rint(16_000 * song / np.abs(song).max()).astype(np.int16), sample_rate=SAMPLE_RATE)
