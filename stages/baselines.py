@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from stages.commands import run_command
 from stages.errors import GenreError, VectorError
 from stages.features import vectors
 from stages.features.vectors import VectorSet
-from stages.models import baselines, embeddings, ensemble
+from stages.models import baselines, embeddings, ensemble, musicnn
 from stages.parallel import run
 
 CHUNKS = Path("chunks")
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ensemble.write_validation(path, fitted.validation, training.genres)
         baselines.save(fitted, genres=training.genres, settings=described, dataset=dataset, unknown=unknown)
         print(f"baselines: {name}: {dataset['chunks']} chunks of {dataset['songs']} songs, {embedding}")
-    _remove_others(names)
+    _remove_others(names, _ship(embedded))
     return 0
 
 
@@ -86,11 +86,22 @@ def _embed_file(embedding: str, path: Path) -> npt.NDArray[np.float32]:
     return vector
 
 
-def _remove_others(names: Sequence[str]) -> None:
+def _ship(used: Iterable[str]) -> set[Path]:
+    """Put the networks of embeddings beside the models that need them; return their files."""
+    shipped = set()
+    for checkpoint in musicnn.CHECKPOINTS:
+        if any(embedding.startswith(checkpoint) for embedding in used):
+            source = musicnn.converted(checkpoint)
+            shipped.add(musicnn.SHIPPED / source.name)
+            files.write_bytes(musicnn.SHIPPED / source.name, source.read_bytes())
+    return shipped
+
+
+def _remove_others(names: Sequence[str], shipped: set[Path]) -> None:
     """Remove the baselines of an earlier run that are not asked for any more."""
     files.remove_others(baselines.ARCHITECTURE_FOLDER, {baselines.card_path(name) for name in names})
     files.remove_others(TRAINING, {TRAINING / name / "validation.csv" for name in names})
-    files.remove_others(baselines.WEIGHTS_FOLDER, {baselines.classifier_path(name) for name in names})
+    files.remove_others(baselines.WEIGHTS_FOLDER, shipped | {baselines.classifier_path(name) for name in names})
 
 
 if __name__ == "__main__":

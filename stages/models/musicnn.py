@@ -2,7 +2,8 @@
 
 The network and its weights are those of the PyPI package `musicnn` 0.1.0 (ISC licence; J. Pons and X. Serra, "musicnn:
 pre-trained convolutional neural networks for music audio tagging", ISMIR 2019 late-breaking). The package is read,
-never run: its weights become an ONNX file under .cache/ once, and from then on ONNX Runtime is all that is needed.
+never run: its weights become an ONNX file under .cache/ once, which goes with the models that need it, and from then on
+ONNX Runtime is all that is needed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ CHECKPOINTS = {  # SHA-256 of the weights, the same in every copy of the package
 }
 VECTORS = {"max_pool": slice(0, 753), "penultimate": slice(753, 953), "both": slice(0, 953)}
 CACHE = Path(".cache") / "musicnn"
+SHIPPED = Path("model_weights") / "baselines"  # beside the models that need it: a machine that only answers has no more
 VERSION = 1  # raised with every change of the numbers
 GROUP_ROWS, GROUP_PHASES = 24, 40  # of a product while resampling: too small for BLAS to start threads
 
@@ -107,7 +109,7 @@ def mel_filters() -> npt.NDArray[np.float64]:
 
 
 def converted(checkpoint: str, cache: Path = CACHE) -> Path:
-    """Return the ONNX file of a checkpoint; make it from the installed package where it is not there.
+    """Return the ONNX file of a checkpoint, out of `cache` or `SHIPPED`; made from the installed package at first.
 
     Raises
     ------
@@ -116,8 +118,11 @@ def converted(checkpoint: str, cache: Path = CACHE) -> Path:
     """
     if checkpoint not in CHECKPOINTS:
         raise ModelError(f"there is no checkpoint {checkpoint} of MusiCNN: use one of {', '.join(CHECKPOINTS)}")
-    path = cache / f"{checkpoint}-{CHECKPOINTS[checkpoint]}-{VERSION}.onnx"
+    name = f"{checkpoint}-{CHECKPOINTS[checkpoint]}-{VERSION}.onnx"
+    path = cache / name
     if not path.is_file():
+        if (SHIPPED / name).is_file():
+            return SHIPPED / name
         weights = _weights(checkpoint)
         from stages.models.export import to_onnx
 
