@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from stages.commands import one_thread_each
 from stages.errors import ClusterError, GenreError, WorkerError
 
 Item = TypeVar("Item")
@@ -104,7 +105,7 @@ def _work(
 def _on_cores(call: Callable[[Item], Any], items: Sequence[Item], count: int) -> Iterator[Any]:
     # spawn: a forked child of a process that has threads (TensorFlow, BLAS) can deadlock
     context = multiprocessing.get_context("spawn")
-    with futures.ProcessPoolExecutor(count, mp_context=context, initializer=_one_thread_each) as pool:
+    with futures.ProcessPoolExecutor(count, mp_context=context, initializer=one_thread_each) as pool:
         try:
             with _interrupts_ignored():  # by the workers, for good: Ctrl-C is for this process to answer
                 results = pool.map(call, items, chunksize=max(1, min(8, len(items) // (64 * count))))
@@ -185,15 +186,3 @@ def _caught(function: Callable[[Item], Result], item: Item) -> Result | GenreErr
         return function(item)
     except GenreError as error:
         return error
-
-
-def _one_thread_each() -> None:
-    """Keep the numeric libraries of a worker to one thread: the processes already fill the cores."""
-    for name in (
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "TF_NUM_INTRAOP_THREADS",
-        "TF_NUM_INTEROP_THREADS",
-    ):
-        os.environ[name] = "1"

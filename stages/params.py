@@ -7,6 +7,7 @@ its comment; the classes here hold types and bounds only.
 from __future__ import annotations
 
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from stages.errors import ParamsError
 
 PARAMS_FILE = Path("params.yaml")
+MAX_NODES = 10_000  # values in the file, with aliases written out
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 ShareBelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -34,7 +36,7 @@ class _Section(BaseModel):
 class DatasetParams(_Section):
     """Which data set is used."""
 
-    name: Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]
+    name: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]*[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", max_length=255)]
 
 
 class SplitParams(_Section):
@@ -213,7 +215,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError:
         raise ParamsError(f"{path} is not here: run the command in the project's root folder") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ParamsError(f"{path} cannot be read: {error}") from error
     try:
         return Params.model_validate(raw)
@@ -228,7 +230,46 @@ def as_yaml(settings: Params, *sections: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2 floats: DVC writes 1e-05, which YAML 1.1 takes for a string."""
+    """SafeLoader with YAML 1.2 floats: DVC writes 1e-05, which YAML 1.1 takes for a string.
+
+    A key that stands twice is an error, as for DVC; and so are aliases of aliases, by which a small file grows large.
+    """
+
+    def compose_document(self) -> yaml.Node | None:
+        document = super().compose_document()
+        if document is not None:
+            _count_nodes(document, {})
+        return document
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:  # a month 99, a number of 5,000 digits, !!bool maybe: PyYAML raises nearly anything
+            reason = f"{reprlib.repr(node.value)} is no value ({error})"
+            raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from error
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _count_nodes(node: yaml.Node, counted: dict[int, int]) -> int:
+    """Return how many nodes there are when every alias is written out."""
+    if id(node) not in counted:
+        counted[id(node)] = MAX_NODES  # until it is known: what holds itself is endless
+        pairs = node.value if isinstance(node, yaml.MappingNode) else [node.value]
+        parts = [] if isinstance(node, yaml.ScalarNode) else [part for pair in pairs for part in pair]
+        counted[id(node)] = 1 + sum(_count_nodes(part, counted) for part in parts)
+    if counted[id(node)] > MAX_NODES:
+        raise yaml.constructor.ConstructorError(None, None, "too much in it", node.start_mark)
+    return counted[id(node)]
 
 
 _Loader.add_implicit_resolver(
@@ -246,4 +287,11 @@ def _sentence(error: dict[str, Any]) -> str:
         case "missing":
             return f"the key {key} is missing"
         case _:
-            return f"{key} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+            return f"{key} is {_shown(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return "a very large number"

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from stages.answers import FORMATS, Answer, Table, add_song_options, answer_all, is_folder, seconds, share
-from stages.commands import printable, run_command
+from stages.commands import one_thread_each, printable, run_command
 
 SONGS_AT_ONCE = 2  # the next one is decoded while the last chunks of one are answered
 
@@ -142,7 +141,5 @@ def _length(text: str) -> float:
 
 
 if __name__ == "__main__":
-    # Chunks are answered side by side: threads within one would only be in the way. NumPy reads it when it is loaded.
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
+    one_thread_each()  # chunks are answered side by side
     run_command(main)

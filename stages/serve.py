@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stages.commands import run_command
+from stages.commands import one_thread_each, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,4 +69,5 @@ def _port(text: str) -> int:
 
 
 if __name__ == "__main__":
+    one_thread_each()  # songs are answered side by side
     run_command(main)

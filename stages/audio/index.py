@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from stages.errors import DatasetError
 from stages.files import write_table
 
 INDEX_NAME = "index.csv"
 FAILURES_NAME = "failures.csv"
+DATASETS = "dataset"  # the folder that all data sets are in
+SIDES = ("train", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +48,24 @@ def read(folder: Path) -> list[Row]:
     Raises
     ------
     DatasetError
-        If it is missing or not such a file.
+        If it is missing or not such a file, or a path in it leads out of the chunks or of the data sets.
     """
     path = folder / INDEX_NAME
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            return [
-                Row(**{**line, "start_s": float(line["start_s"]), "seconds": float(line["seconds"])})  # type: ignore[arg-type]
-                for line in csv.DictReader(stream)
-            ]
+            return [_row(line) for line in csv.DictReader(stream)]
     except FileNotFoundError:
         raise DatasetError(f"{path} is not there: run `dvc repro split`") from None
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise DatasetError(f"{path} is damaged ({error}): run `dvc repro --force split`") from error
+
+
+def _row(line: dict[str, Any]) -> Row:
+    row = Row(**{**line, "start_s": float(line["start_s"]), "seconds": float(line["seconds"])})
+    for name, found, folders in (("chunk", row.chunk, SIDES), ("source", row.source, (DATASETS,))):
+        parts = found.split("/")  # of a path that others write to, read and serve
+        if parts[0] not in folders or {"", ".", ".."} & set(parts) or "\0" in found:
+            raise ValueError(f"the {name} {found!r} is not below {' or '.join(folders)}/")
+    if row.split not in SIDES or "/" in row.genre or not (row.start_s >= 0 and 0 < row.seconds < math.inf):
+        raise ValueError(f"{row.chunk!r}")
+    return row

@@ -275,7 +275,7 @@ def _parse(data: bytes, columns: int) -> npt.NDArray[np.float32] | None:
     if numbers.size % (columns + 2):
         return None
     table = numbers.reshape(-1, columns + 2)
-    if not (table[:, -1] == _LINE_END).all():
+    if len(table) != data.count(b"\n") or not (table[:, -1] == _LINE_END).all():  # a line may hold that number too
         return None
     with np.errstate(over="ignore"):
         values = table[:, 1:-1].astype(np.float32)

@@ -6,7 +6,9 @@ import hashlib
 import json
 import math
 import mmap
+import os
 import pickle
+import struct
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -169,6 +171,8 @@ def read_pickle(path: Path) -> npt.NDArray[np.float32]:
     try:
         with path.open("rb") as stream:
             value = _ArrayUnpickler(stream).load()
+        if isinstance(value, _Reconstructed):
+            value = value.array
     except FileNotFoundError:
         raise VectorError(f"{path} is not there: run `dvc repro vectorize`") from None
     except Exception as error:  # a damaged pickle can raise nearly anything
@@ -178,22 +182,92 @@ def read_pickle(path: Path) -> npt.NDArray[np.float32]:
     return value
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    _ALLOWED = frozenset(
-        {
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("numpy._core.numeric", "_frombuffer"),
-            ("numpy.core.numeric", "_frombuffer"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy.core.multiarray", "_reconstruct"),
-        }
-    )
+_PythonUnpickler: Any = pickle._Unpickler  # the one in C fills gigabytes for a memo that a file of ten bytes claims
+
+
+class _ArrayUnpickler(_PythonUnpickler):  # type: ignore[misc]
+    """Reads what pickle writes of a float32 array, without calling what the file names.
+
+    NumPy's own functions would take an array of object pointers from a file's bytes, and crash or worse. The names
+    stand for the functions below instead, only the opcodes that an array is made of are known, and no more is
+    allocated than the file holds.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__(stream)
+        self._n_bytes = os.fstat(stream.fileno()).st_size
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
-        return super().find_class(module, name)
+        match module, name:
+            case "numpy", "dtype":
+                return _Float32
+            case "numpy._core.numeric" | "numpy.core.numeric", "_frombuffer":
+                return _frombuffer
+            case "numpy._core.multiarray" | "numpy.core.multiarray", "_reconstruct":
+                return _Reconstructed
+            case "numpy", "ndarray":
+                return "numpy.ndarray"
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], _Float32 | _Reconstructed):
+            raise pickle.UnpicklingError("it sets the state of something that is no array")
+        self.stack[-1].__setstate__(state)
+
+    def load_bytearray8(self) -> None:
+        (size,) = struct.unpack("<Q", self.read(8))
+        if size > self._n_bytes:
+            raise pickle.UnpicklingError(f"it claims {size} bytes of {self._n_bytes}")
+        data = bytearray(size)
+        self.readinto(data)
+        self.append(data)
+
+    dispatch = {
+        opcode[0]: _PythonUnpickler.dispatch[opcode[0]]
+        for opcode in (
+            *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.REDUCE),
+            *(pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.BINPUT, pickle.BINGET, pickle.MEMOIZE),
+            *(pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.BININT, pickle.BININT1, pickle.BININT2),
+            *(pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.LONG1),
+            *(pickle.BINUNICODE, pickle.SHORT_BINUNICODE, pickle.SHORT_BINBYTES, pickle.BINBYTES, pickle.BINBYTES8),
+        )
+    } | {pickle.BUILD[0]: load_build, pickle.BYTEARRAY8[0]: load_bytearray8}
+
+
+class _Float32:
+    """Stands for numpy.dtype: there is one."""
+
+    def __init__(self, kind: str, *_: object) -> None:
+        if kind != "f4":
+            raise pickle.UnpicklingError(f"its values are {kind!r}, not float32")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state != (3, "<", None, None, None, -1, -1, 0):
+            raise pickle.UnpicklingError("its values are not plain float32")
+
+
+class _Reconstructed:
+    """Stands for the array that numpy's _reconstruct makes and __setstate__ fills."""
+
+    array: npt.NDArray[np.float32] | None = None
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, is_fortran, data = state
+        self.array = _frombuffer(bytearray(data), kind, shape, "F" if is_fortran else "C")
+
+
+def _frombuffer(
+    data: bytearray, kind: _Float32, shape: tuple[int, ...], order: Literal["C", "F"]
+) -> npt.NDArray[np.float32]:
+    if not isinstance(kind, _Float32) or not isinstance(data, bytearray):
+        raise pickle.UnpicklingError("its values are not float32")
+    if any(n < 0 for n in shape):
+        raise pickle.UnpicklingError(f"its shape is {shape}")
+    return np.frombuffer(data, np.float32).reshape(shape, order=order)
 
 
 def _dump(path: Path, array: npt.NDArray[np.float32]) -> None:

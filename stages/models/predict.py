@@ -172,6 +172,16 @@ class Predictor:
             self._session = runtime.session(path)
         except ModelError as error:
             raise ModelError(f"{path} cannot be loaded: {error}") from error
+        self._check(path)
+
+    def _check(self, path: Path) -> None:
+        """Check that the network takes and gives what its card says."""
+        inputs = {node.name: node.shape for node in self._session.get_inputs()}
+        if set(inputs) != set(self.card.inputs):
+            raise ModelError(f"{path} takes {', '.join(sorted(inputs))}, not what its card says: run `dvc repro`")
+        outputs = self._session.get_outputs()
+        if len(outputs) != 1 or outputs[0].shape[1:] != [len(self.card.genres)]:
+            raise ModelError(f"{path} does not give a probability for each genre of its card: run `dvc repro`")
 
     def predict(
         self,
@@ -207,8 +217,14 @@ class Predictor:
         taken = {feature: inputs[feature] for feature in self.card.inputs}
         n_chunks = len(next(iter(taken.values())))
         # One at a time: what is said of a chunk depends on no other, to the last bit.
-        parts = [
-            self._session.run(None, {feature: values[row : row + 1] for feature, values in taken.items()})[0]
-            for row in range(n_chunks)
-        ]
-        return np.concatenate(parts)
+        try:
+            parts = [
+                self._session.run(None, {feature: values[row : row + 1] for feature, values in taken.items()})[0]
+                for row in range(n_chunks)
+            ]
+            probabilities: npt.NDArray[np.float32] = np.concatenate(parts)
+        except Exception as error:  # onnxruntime raises many kinds
+            raise ModelError(f"the model {self.card.model} cannot answer: {error}") from error
+        if probabilities.shape != (n_chunks, len(self.card.genres)) or not np.isfinite(probabilities).all():
+            raise ModelError(f"the model {self.card.model} answers something that is no probability: run `dvc repro`")
+        return probabilities

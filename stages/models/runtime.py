@@ -8,6 +8,8 @@ from typing import Any
 
 from stages.errors import ModelError
 
+EXTERNAL = b"location"  # the key in an ONNX file that another file's path follows; no model here has it for a name
+
 
 def session(model: Path | bytes) -> Any:
     """Return an `onnxruntime.InferenceSession` of an ONNX file or of its bytes; several threads may use it at once.
@@ -21,9 +23,15 @@ def session(model: Path | bytes) -> Any:
 
     options = onnxruntime.SessionOptions()
     # ONNX Runtime does not look at it by itself, and a worker process must not take all cores. 0: one per core.
+    options.log_severity_level = 4  # what it says of a file it raises too; a terminal would obey the names in it
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
     try:
-        source = model if isinstance(model, bytes) else str(model)
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        data = model if isinstance(model, bytes) else model.read_bytes()
+    except OSError as error:
+        raise ModelError(f"it cannot be read ({error.strerror})") from error
+    if EXTERNAL in data:  # what is not in the file is not what its SHA-256 was taken of
+        raise ModelError("it has its weights in another file")
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many kinds
         raise ModelError(str(error)) from error

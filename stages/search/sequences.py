@@ -31,8 +31,9 @@ SPEED_STEP = 0.01  # of the comparison
 LEAST_SHARE = 0.5  # of the snippet's windows that must lie in the song
 FULL_SHARE = 0.7  # that give a song the full mean; of fewer, the others count as not similar at all
 
-# From evidence to score: where right answers and false ones are equally frequent, and how fast that changes.
-CENTRE, SPREAD = 0.66, 0.05
+# From evidence to score: where right answers and false ones are equally frequent, and how fast that changes, as
+# `python -m benchmarks.identify --engine network --fit` shows.
+CENTRE, SPREAD = 0.70, 0.07
 
 Vectors = npt.NDArray[np.float32]
 
