@@ -1,6 +1,6 @@
 # make run    set up, run the pipeline on the demo data set, query one of its songs
 # make test   set up and run the tests
-.PHONY: setup run test lint format bench lock
+.PHONY: setup run test lint format bench fuzz audit lock
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -47,6 +47,13 @@ format: setup
 
 bench: setup
 	python -m benchmarks.extract
+
+fuzz: setup
+	python -m tests.fuzz
+
+# Whether a fault is known for a pinned version (network needed).
+audit: setup
+	pip-audit --disable-pip --require-hashes -r requirements.lock
 
 # Pin the newest versions that fit pyproject.toml (network needed). The files name no package index.
 lock:

@@ -37,7 +37,7 @@ def add_song_options(parser: argparse.ArgumentParser, metavar: str, formats: Seq
     )
     parser.add_argument("--format", choices=formats, default="text", help="default: %(default)s")
     parser.add_argument("--start", type=seconds, default=0.0, metavar="S", help="begin at this second of the file")
-    parser.add_argument("--duration", type=seconds, metavar="S", help="take this many seconds (default: to the end)")
+    parser.add_argument("--duration", type=length, metavar="S", help="take this many seconds (default: to the end)")
 
 
 def answer_all(
@@ -79,14 +79,16 @@ def answer_all(
             print(json.dumps(found[0] if one else found, indent=2, ensure_ascii=False))
     elif form == "csv" and table is not None:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(table.header)
+        writer.writerow(map(_cell, table.header))
         for found_one in answers:
             writer.writerows([_cell(value) for value in row] for row in table.rows(found_one))
             sys.stdout.flush()
     else:
         for found_one in answers:
-            text = json.dumps(found_one, ensure_ascii=False) if form == "jsonl" else printable(show(found_one))
-            print(text, flush=True)
+            if form == "jsonl":
+                print(json.dumps(found_one, ensure_ascii=False), flush=True)
+            else:  # a line break in a name must not look like an answer
+                print(printable(show(found_one | {"file": found_one["file"].replace("\n", "\\n")})), flush=True)
     return 1 if failed else 0
 
 
@@ -94,7 +96,10 @@ def is_folder(name: str) -> bool:
     """Return whether a SONG argument is a folder."""
     from stages.audio.sources import is_file_name
 
-    return is_file_name(name) and Path(name).is_dir()
+    try:
+        return is_file_name(name) and Path(name).is_dir()
+    except OSError:  # a name that is too long, a folder that may not be looked into
+        return False
 
 
 def _answers(
@@ -112,6 +117,8 @@ def _answers(
                 return answer(path) | {"file": name}
         except AudioError as error:  # of this song; any other error ends the command
             return error
+        except OSError as error:
+            return AudioError(f"{name}: {error.strerror or error}")
 
     songs = _songs(names, failed)
     found: Iterable[Answer | AudioError]
@@ -172,6 +179,14 @@ def seconds(text: str) -> float:
     value = float(text)
     if not 0.0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+def length(text: str) -> float:
+    """Return a number of seconds, more than none, that stands in an option."""
+    value = seconds(text)
+    if not value:
+        raise argparse.ArgumentTypeError("0 seconds are too few")
     return value
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,48 @@ def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[objec
     write_text(path, text.getvalue())
 
 
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_npz(source: Path | bytes) -> dict[str, Any]:
+    """Return the arrays of a file, or of its bytes, in NumPy's npz format, as `np.savez` writes it.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is anything else: damaged, with objects instead of numbers, or compressed. Then it could claim far more
+        memory than its size.
+    """
+    import numpy as np
+
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("it is compressed")
+            if sum(member.file_size for member in archive.infolist()) > len(data):
+                raise ValueError("its parts overlap")
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # zipfile, zlib, tokenize, MemoryError: a damaged file can raise nearly anything
+        raise ValueError(f"no arrays: {error}") from error
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hex digits."""
     with path.open("rb") as stream:
@@ -99,7 +142,7 @@ class Cache:
         """
         entry = self._entry(key)
         try:
-            manifest = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
+            manifest = read_json(entry / _MANIFEST)
             for number, digest in enumerate(manifest["sha256"]):
                 data = (entry / str(number)).read_bytes()
                 if hashlib.sha256(data).hexdigest() != digest:

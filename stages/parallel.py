@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -105,11 +106,14 @@ def _work(
 def _on_cores(call: Callable[[Item], Any], items: Sequence[Item], count: int) -> Iterator[Any]:
     # spawn: a forked child of a process that has threads (TensorFlow, BLAS) can deadlock
     context = multiprocessing.get_context("spawn")
-    with futures.ProcessPoolExecutor(count, mp_context=context, initializer=one_thread_each) as pool:
+    with futures.ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker) as pool:
         try:
             with _interrupts_ignored():  # by the workers, for good: Ctrl-C is for this process to answer
-                results = pool.map(call, items, chunksize=max(1, min(8, len(items) // (64 * count))))
-            yield from results
+                # not pool.map: it cancels what waits, and a worker that is ended at the same time makes a traceback
+                size = max(1, min(8, len(items) // (64 * count)))
+                waiting = deque(pool.submit(_call_each, call, items[i : i + size]) for i in range(0, len(items), size))
+            while waiting:
+                yield from waiting.popleft().result()
         except BrokenProcessPool:
             raise WorkerError(
                 "a worker process died (out of memory, or killed); what was finished is kept: run it again,"
@@ -179,6 +183,18 @@ def _at(folder: str, call: Callable[[Item], Any], item: Item) -> Any:
     if isinstance(result, GenreError) and result.of_machine:
         return ClusterError(f"on the Dask worker {worker}: {result}")
     return result
+
+
+def _start_worker() -> None:
+    one_thread_each()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that temporary files are removed
+
+
+def _call_each(call: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    try:
+        return [call(item) for item in items]
+    except SystemExit as end:  # the pool would take it for the result, and the worker for the next items
+        os._exit(end.code if isinstance(end.code, int) else 1)
 
 
 def _caught(function: Callable[[Item], Result], item: Item) -> Result | GenreError:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from stages.answers import FORMATS, Answer, Table, add_song_options, answer_all, is_folder, seconds, share
+from stages.answers import FORMATS, Answer, Table, add_song_options, answer_all, is_folder, length, share
 from stages.commands import one_thread_each, printable, run_command
 
 SONGS_AT_ONCE = 2  # the next one is decoded while the last chunks of one are answered
@@ -78,7 +78,7 @@ def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
 
 def _write_tags(answer: Answer, *, dry_run: bool) -> None:
     from stages.audio import tags
-    from stages.models.vote import UNKNOWN
+    from stages.audio.collection import UNKNOWN
 
     if answer["genre"] == UNKNOWN:
         said = "unknown, its tags are left alone"
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m stages.query", description="Tell the genre of songs: one answer per chunk, and the vote."
     )
     add_song_options(parser, "SONG", (*FORMATS, "csv"))
-    parser.add_argument("--middle", type=_length, metavar="S", help="take this many seconds in the middle of the file")
+    parser.add_argument("--middle", type=length, metavar="S", help="take this many seconds in the middle of the file")
     parser.add_argument(
         "--model",
         metavar="NAME",
@@ -131,13 +131,6 @@ def _rows(answer: Answer) -> Iterator[Sequence[object]]:
     for chunk in answer["chunks"]:
         song = [answer["file"], answer["genre"], answer["confidence"]]
         yield [*song, chunk["start"], chunk["end"], chunk["genre"], *chunk["probabilities"].values()]
-
-
-def _length(text: str) -> float:
-    value = seconds(text)
-    if not value:
-        raise argparse.ArgumentTypeError("0 seconds are too few")
-    return value
 
 
 if __name__ == "__main__":

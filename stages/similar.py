@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 from stages import params
 from stages.answers import Answer, add_song_options, answer_all
@@ -18,28 +19,17 @@ from stages.commands import run_command
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer about the songs that are named; return 1 if any could not be read."""
     arguments = _parser().parse_args(argv)
-    from stages.search import manifest
-    from stages.search.neighbours import similar
-    from stages.search.projection import Projection
+    from stages.search import neighbours
     from stages.search.settings import index_settings, search_settings
-    from stages.search.store import VectorStore
 
     everything = params.load()
-    made_with = manifest.read()
-    project = Projection.load(manifest.PROJECTION)
-    with VectorStore(
-        index_settings(everything),
-        kind=manifest.KIND,
-        fingerprint=made_with.fingerprint,
-        dimension=made_with.dimension,
-    ) as store:
-        store.open()
+    with neighbours.opened(Path(), index_settings(everything)) as found:
         answer = functools.partial(
-            similar,
-            store=store,
-            projection=project,
-            embedding=made_with.embedding,
-            settings=made_with.feature_settings,
+            neighbours.similar,
+            store=found.store,
+            projection=found.projection,
+            embedding=found.made_with.embedding,
+            settings=found.made_with.feature_settings,
             top=arguments.top,
             top_k=search_settings(everything).top_k,
             start=arguments.start,

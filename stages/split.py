@@ -170,7 +170,7 @@ def _summary(songs: Sequence[Song], rows: Sequence[index.Row], failures: dict[Pa
     for genre in sorted({song.genre for song in songs}):
         of_genre = [song for song in songs if song.genre == genre]
         n_failed = sum(song.path in failures for song in of_genre)
-        sides = (f"{side} {sum(s.side == side for s in of_genre)}" for side in collection.SIDES)
+        sides = (f"{side} {sum(s.side == side for s in of_genre)}" for side in index.SIDES)
         counts = f"{n_chunks[genre, 'train']} + {n_chunks[genre, 'test']}"
         lines.append(f"  {genre}: {len(of_genre)} songs ({', '.join(sides)}), {counts} chunks, {n_failed} failures")
     return "\n".join([*lines, f"split: {len(songs)} songs, {len(rows)} chunks, {len(failures)} failures"])
@@ -180,7 +180,7 @@ def _check_sides(rows: Sequence[index.Row]) -> None:
     genres = {row.genre for row in rows}
     if not genres:
         raise DatasetError("no song of the data set could be decoded")
-    for side in collection.SIDES:
+    for side in index.SIDES:
         if missing := genres - {row.genre for row in rows if row.split == side}:
             raise DatasetError(f"the genre {min(missing)} has no song that could be decoded for {side}")
 

@@ -44,7 +44,7 @@ def data(project: Path) -> Path:
     }
     vectors.write_names(Path("pickled_vectors"), ["x", "y"], names, Settings(22_050, 3.0, 1.0))
     rows = [
-        Row("-", f"{side} {n}", "xy"[label], side, 0.0, 3.0, f"dataset/tiny/{side} {n}", f"{side} {n}")
+        Row(f"{side}/x.wav", f"{side} {n}", "xy"[label], side, 0.0, 3.0, f"dataset/tiny/{side} {n}", f"{side} {n}")
         for side in sides
         for n, label in enumerate(labels)
     ]

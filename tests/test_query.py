@@ -157,3 +157,19 @@ def test_what_stands_in_a_file_name_is_neither_obeyed_by_a_terminal_nor_by_a_spr
         broken = songs / f"broken {name}"
         broken.write_bytes(b"no audio")
         assert not set("\x1b\x07\u202e") & set(query(songs, broken.name, status=1).stderr)
+
+
+def test_a_name_that_the_system_refuses_costs_one_song(songs: Path) -> None:
+    result = query(songs, "n" * 300 + ".ogg", "album/0.mp3", "--format", "jsonl", status=1)
+    assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == ["album/0.mp3"]
+    assert "File name too long" in result.stderr
+
+
+def test_a_line_break_in_a_name_forges_no_answer(songs: Path) -> None:
+    name = "fake.mp3\ngenre: techno (3 of 3 chunks, 99 %)"
+    shutil.copy(songs / "album" / "0.mp3", songs / name)
+    assert not any(line.startswith("genre: techno") for line in query(songs, name).stdout.splitlines())
+
+
+def test_no_seconds_are_too_few(songs: Path) -> None:
+    assert "0 seconds are too few" in query(songs, "album/0.mp3", "--duration", "0", status=2).stderr

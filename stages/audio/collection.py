@@ -12,17 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.audio.index import SIDES
 from stages.errors import DatasetError
 
 log = logging.getLogger(__name__)
 
-SIDES = ("train", "test")
 
 # Files that people keep beside their songs. Anything else is tried: ffmpeg decides what is audio.
 SIDECARS = frozenset(
     ".txt .md .pdf .nfo .log .cue .m3u .m3u8 .pls .lrc .csv .tsv .json .yaml .yml .xml .html .ini .db .dvc .part .tmp "
     ".jpg .jpeg .png .gif .bmp .webp .svg .zip .rar .7z .sfv .md5 .py".split()
 )
+UNKNOWN = "unknown"  # in place of a genre, where an answer is not sure enough
 FORMULA_SIGNS = ("=", "+", "-", "@")  # at the start of a cell
 MAX_NAME_BYTES = 120  # leaves room for '-NNN' and the longest CSV suffix within the 255 bytes of a file name
 
@@ -54,6 +55,9 @@ def scan(folder: Path) -> list[Song]:
             " with dataset.name in params.yaml"
         )
     names = {child.name for child in _folders(folder)}
+    for genre in [*_folders(folder), *(path for side in SIDES if side in names for path in _folders(folder / side))]:
+        if folder.resolve().is_relative_to(genre.resolve()):
+            raise DatasetError(f"{genre} is a link to the folder that it is in: remove it")
     sides = [side for side in SIDES if side in names]
     if len(sides) == 1:
         missing = SIDES[1 - SIDES.index(sides[0])]
@@ -61,10 +65,17 @@ def scan(folder: Path) -> list[Song]:
     if sides and names - set(sides):
         extra = sorted(names - set(sides))[0]
         raise DatasetError(f"{folder}/ has {extra}/ beside train/ and test/: move it into one of them")
+    outside = [p for p in [folder, *(folder / side for side in sides)] for p in _audio_directly_in(p)]
+    if outside:
+        log.warning("%s: lies in no genre's folder and is left out (%d such files)", outside[0], len(outside))
     songs = [song for side in sides or [""] for genre in _folders(folder / side) for song in _songs_of(genre, side)]
     if not songs:
         raise DatasetError(f"{folder}/ has no songs: it needs one folder per genre with audio files in it")
     genres = {song.genre for song in songs}
+    if UNKNOWN in {genre.casefold() for genre in genres}:
+        raise DatasetError(
+            f"{folder}/ has a genre {UNKNOWN}/: that is what `query` says where it knows none; rename it"
+        )
     if formulas := sorted(genre for genre in genres if genre.startswith(FORMULA_SIGNS)):
         raise DatasetError(f"{folder}/: the genre {formulas[0]} would be a formula in a spreadsheet: rename the folder")
     if len(genres) < 2:
@@ -74,13 +85,10 @@ def scan(folder: Path) -> list[Song]:
 
 def audio_files(folder: Path) -> list[Path]:
     """List what may be audio below a folder, in a stable order; hidden files and known sidecars are passed over."""
-    found = []
-    for parent, folders, names in os.walk(folder):
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_warn_of_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(parent, name)
-            if not name.startswith(".") and path.suffix.lower() not in SIDECARS and path.is_file():
-                found.append(path)
+        found += (path for name in names if _may_be_audio(path := Path(parent, name)))
     return sorted(found, key=os.fsencode)
 
 
@@ -96,7 +104,9 @@ def divide(songs: Sequence[Song], digests: Mapping[Path, str], *, test_fraction:
     """
     owner: dict[str, Song] = {}
     for song in songs:
-        owner.setdefault(digests[song.path], song)
+        first = owner.setdefault(digests[song.path], song)
+        if first.genre != song.genre:
+            log.warning("%s and %s are the same file in two genres", first.path, song.path)
     divided: dict[Path, str] = {}
     for genre in sorted({song.genre for song in songs}):
         groups = sorted(d for d, first in owner.items() if first.genre == genre)
@@ -175,6 +185,18 @@ def safe_name(name: str) -> str:
     return encoded.decode("utf-8", errors="ignore").strip() or "_"
 
 
+def _may_be_audio(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() not in SIDECARS and path.is_file()
+
+
+def _audio_directly_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix and _may_be_audio(path))
+
+
+def _warn_of_folder(error: OSError) -> None:
+    log.warning("%s: cannot be looked into (%s)", error.filename, error.strerror)
+
+
 def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
@@ -211,8 +233,10 @@ def _read_list(folder: Path, name: str | None, songs: Sequence[Song]) -> set[Pat
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise DatasetError(f"the list {name} must lie in {folder}/, so that DVC sees when it changes")
     try:
+        if not path.resolve().is_relative_to(folder.resolve()):  # a warning would tell what is in it
+            raise DatasetError(f"the list {path} is a link that leads out of {folder}/: put the file there")
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DatasetError(f"the list {path} cannot be read: {error}") from error
     known: dict[str, Path] = {}
     for song in songs:

@@ -18,11 +18,10 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-import ffmpeg
 import numpy as np
 import numpy.typing as npt
 
@@ -96,7 +95,9 @@ def stream_pcm(
     AudioError
         If the file is not there, ffmpeg cannot decode it to its end, or it holds no audio.
     """
-    output = {"format": "s16le", "acodec": "pcm_s16le", "ac": 1, "ar": sample_rate}
+    if start and (whole_s := seconds_of(path)) is not None and start >= whole_s:
+        raise AudioError(f"{path}: holds no audio after {start:g} s, it lasts {whole_s:.1f} s")  # Ogg: seeks to the end
+    output = ("-f", "s16le", "-acodec", "pcm_s16le", "-ac", "1", "-ar", str(sample_rate))
     n_bytes = 0
     rest = b""
     for data in _run(path, output, start=start, duration=duration):
@@ -126,7 +127,7 @@ def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
     AudioError
         As `stream_pcm`; also while the blocks are read.
     """
-    parts = _run(path, {"format": "wav", "acodec": "pcm_f32le", "bitexact": None})
+    parts = _run(path, ("-f", "wav", "-acodec", "pcm_f32le", "-bitexact"))
     head = b""
     while (layout := _parse_wav_header(head)) is None:
         if not (part := next(parts, b"")):
@@ -134,6 +135,28 @@ def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
         head += part
     n_channels, sample_rate, offset = layout
     return sample_rate, _mono_blocks(path, itertools.chain([head[offset:]], parts), n_channels)
+
+
+def seconds_of(path: Path) -> float | None:
+    """Return the seconds that a file lasts, or None if ffmpeg cannot tell (it is not there, or not audio).
+
+    Most headers say it, and the time that this takes does not depend on the file's length. Where ffmpeg would only
+    estimate it from the bit rate (a raw AAC stream, an MP3 without a Xing header), it is counted: the whole file is
+    read, but nothing is decoded.
+
+    Raises
+    ------
+    AudioError
+        If ffmpeg does not come to an end.
+    """
+    told = _told(path)[1]
+    found = re.search(r"^  Duration: (\d+):(\d\d):(\d\d\.\d+), ", told, re.MULTILINE)
+    if found and "Estimating duration" not in told:
+        hours, minutes, seconds = found.groups()
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    counted = _told(path, "-map", "0:a:0", "-c", "copy", "-f", "null", "-progress", "pipe:1", "-")[0]
+    times = re.findall(r"^out_time_us=(\d+)$", counted, re.MULTILINE)
+    return int(times[-1]) / 1e6 if times else None
 
 
 def stream_hash(path: Path) -> str:
@@ -144,7 +167,7 @@ def stream_hash(path: Path) -> str:
     AudioError
         If ffmpeg cannot read the file to its end.
     """
-    return b"".join(_run(path, {"format": "hash", "acodec": "copy"})).decode().strip().removeprefix("SHA256=").lower()
+    return b"".join(_run(path, ("-f", "hash", "-acodec", "copy"))).decode().strip().removeprefix("SHA256=").lower()
 
 
 def _mono_blocks(path: Path, parts: Iterator[bytes], n_channels: int) -> Iterator[npt.NDArray[np.float32]]:
@@ -161,26 +184,15 @@ def _mono_blocks(path: Path, parts: Iterator[bytes], n_channels: int) -> Iterato
         raise AudioError(f"{path}: holds no audio")
 
 
-def _run(
-    path: Path, output: dict[str, object], *, start: float = 0.0, duration: float | None = None
-) -> Iterator[bytes]:
-    """Yield what ffmpeg writes to its standard output for one input file."""
+def _run(path: Path, output: Sequence[str], *, start: float = 0.0, duration: float | None = None) -> Iterator[bytes]:
+    """Yield what ffmpeg writes to its standard output for one input file, with the options of the output."""
     if not path.is_file():
         raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
-    # 'file:' keeps names with ':' or a leading '-' from being taken for a protocol or an option.
-    source = ffmpeg.input(
-        f"file:{path}",
-        protocol_whitelist="file",
-        format_whitelist=DEMUXERS,
-        **({"ss": f"{start:.6f}"} if start else {}),
-    )
-    stream = ffmpeg.output(
-        source["a:0"], "pipe:", vn=None, sn=None, dn=None, **output, **({"t": f"{duration:.6f}"} if duration else {})
-    ).global_args("-hide_banner", "-nostdin", "-loglevel", "error", "-max_alloc", str(MAX_ALLOC_BYTES))
+    seek = ["-ss", f"{start:.6f}"] if start else []
+    length = ["-t", f"{duration:.6f}"] if duration else []
+    command = [*_reading(path, seek), "-map", "0:a:0", "-vn", "-sn", "-dn", *output, *length, "pipe:"]
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            stream.compile(cmd=executable()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0)
         assert process.stdout is not None
         try:
             _limit(process.pid)
@@ -196,6 +208,46 @@ def _run(
         raise AudioError(f"{path}: cannot be decoded ({reasons[-1] if reasons else f'ffmpeg exit {status}'})")
     if reasons:
         log.warning("%s: decoded, with damaged parts (%s)", path, reasons[0])
+
+
+def _reading(path: Path, seek: Sequence[str] = (), level: str = "error") -> list[str]:
+    """Return the start of a command line that reads one file, and nothing that the file names."""
+    # 'file:' keeps names with ':' or a leading '-' from being taken for a protocol or an option.
+    safe = ["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-max_alloc", str(MAX_ALLOC_BYTES)]
+    return [
+        executable(),
+        "-hide_banner",
+        "-nostdin",
+        "-nostats",
+        "-loglevel",
+        level,
+        *safe,
+        *seek,
+        "-i",
+        f"file:{path}",
+    ]
+
+
+def _told(path: Path, *output: str) -> tuple[str, str]:
+    """Return what ffmpeg says of a file on its two outputs."""
+    command = [*_reading(path, level="info"), *output]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        try:
+            _limit(process.pid)
+            return process.communicate(timeout=STALL_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AudioError(f"{path}: cannot be decoded (ffmpeg took more than {STALL_S} s to read it)") from None
+        except BaseException:
+            process.kill()
+            raise
 
 
 def _limit(pid: int) -> None:

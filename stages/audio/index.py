@@ -66,6 +66,6 @@ def _row(line: dict[str, Any]) -> Row:
         parts = found.split("/")  # of a path that others write to, read and serve
         if parts[0] not in folders or {"", ".", ".."} & set(parts) or "\0" in found:
             raise ValueError(f"the {name} {found!r} is not below {' or '.join(folders)}/")
-    if row.split not in SIDES or "/" in row.genre or not (row.start_s >= 0 and 0 < row.seconds < math.inf):
+    if row.split not in SIDES or "/" in row.genre or not (0 <= row.start_s < math.inf and 0 < row.seconds < math.inf):
         raise ValueError(f"{row.chunk!r}")
     return row

@@ -10,7 +10,7 @@ import os
 import pickle
 import struct
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -42,6 +42,20 @@ class Settings:
         described = {**asdict(self), "transforms": [asdict(t) for t in TRANSFORMS.values()]}
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
         return {**described, "fingerprint": digest}
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> Settings:
+        """Return the settings that `as_dict` described.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If there is none, or it is one that params.yaml would not take: it says how much is decoded at once.
+        """
+        found = cls(*(described[key] for key in ("sample_rate", "chunk_seconds", "min_seconds")))
+        if not (8_000 <= found.sample_rate <= 192_000 and 1 <= found.chunk_seconds <= 600 and found.min_seconds > 0):
+            raise ValueError(f"sample_rate {found.sample_rate}, chunk_seconds {found.chunk_seconds}")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +291,7 @@ def _dump(path: Path, array: npt.NDArray[np.float32]) -> None:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path)
     except FileNotFoundError:
         raise VectorError(f"{path} is not there: run `dvc repro vectorize`") from None
     except (OSError, ValueError) as error:

@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from stages.audio import chunks, probe
+from stages.audio import chunks, ffmpeg
 from stages.audio.chunks import Chunk
+from stages.audio.collection import UNKNOWN
 from stages.features.numpy_engine import compute
 from stages.features.vectors import Settings
 from stages.models.predict import Answers
-from stages.models.vote import UNKNOWN, vote
+from stages.models.vote import vote
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -59,7 +60,7 @@ def answer(
         If the song cannot be decoded.
     """
     if middle is not None:
-        start, duration = max(0.0, ((probe.duration(path) or 0.0) - middle) / 2), middle
+        start, duration = max(0.0, ((ffmpeg.seconds_of(path) or 0.0) - middle) / 2), middle
     settings, genres = predictor.card.feature_settings, predictor.card.genres
 
     def of_chunk(chunk: Chunk) -> tuple[float, float, npt.NDArray[np.float32]]:

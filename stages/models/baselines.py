@@ -5,7 +5,6 @@ A saved baseline is two files under its name: the classifier, in a form that run
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -75,6 +74,10 @@ class Fitted:
         probabilities = np.zeros((len(vectors), self.n_genres), np.float32)
         if len(vectors):
             scores = self.classifier.scores(np.asarray(vectors, np.float32)) / self.temperature
+            if scores.shape != (len(vectors), len(self.classes)) or not np.isfinite(scores).all():
+                raise ModelError(
+                    f"{self.name} gives no score for each of its genres: run `dvc checkout` or `dvc repro`"
+                )
             probabilities[:, self.classes] = np.exp(_log_softmax(scores))
         return probabilities
 
@@ -323,13 +326,14 @@ def read_card(name: str, root: Path = Path()) -> BaselineCard:
     """
     path = card_path(name, root)
     try:
-        card = BaselineCard(**json.loads(path.read_text(encoding="utf-8")))
+        card = BaselineCard(**files.read_json(path))
+        cards.check_answers(card.genres, card.unknown)
     except FileNotFoundError:
         raise ModelError(
             f"the baseline {name} is not trained (there are: {', '.join(available(root)) or 'none'});"
             f" `python -m stages.baselines {name}` trains it"
         ) from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path} is damaged: {error}") from error
     cards.check_settings(card.settings, path)
     try:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,7 +56,15 @@ class Card:
 
 
 def model_files(model: str, root: Path = Path()) -> ModelFiles:
-    """Return where the files of a model are."""
+    """Return where the files of a model are.
+
+    Raises
+    ------
+    ModelError
+        If the name would lead out of the folders of models.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", model):
+        raise ModelError(f"{model!r} is no name of a model: it takes letters, digits, _, - and .")
     architecture, weights = root / ARCHITECTURE_FOLDER, root / WEIGHTS_FOLDER
     return ModelFiles(
         architecture / f"{model}_model_architecture.json",
@@ -98,11 +106,15 @@ def read(model: str, root: Path = Path()) -> Card:
     """
     paths = model_files(model, root)
     try:
-        card = Card(**json.loads(paths.card.read_text(encoding="utf-8")))
+        card = Card(**files.read_json(paths.card))
+        check_answers(card.genres, card.unknown)
+        shapes = [shape for _, shape in sorted(card.inputs.items())]
+        if card.model != model or not shapes or any([type(n) for n in shape] != [int, int] for shape in shapes):
+            raise ValueError("model or inputs")
     except FileNotFoundError:
         known = ", ".join(available(root)) or "none"
         raise ModelError(f"there is no model {model} (there are: {known}); `dvc repro` trains it") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{paths.card} is damaged: {error}") from error
     check_settings(card.settings, paths.card)
     if not paths.onnx.is_file():
@@ -113,8 +125,29 @@ def read(model: str, root: Path = Path()) -> Card:
 
 
 def settings_of(described: Mapping[str, Any]) -> Settings:
-    """Return the settings that `Settings.as_dict` described."""
-    return Settings(*(described[key] for key in ("sample_rate", "chunk_seconds", "min_seconds")))
+    """Return the settings that `Settings.as_dict` described. Raises as `Settings.of`."""
+    return Settings.of(described)
+
+
+def check_answers(genres: object, unknown: object) -> None:
+    """Check what a card says of its answers: the names of the genres, and the confidences to answer at.
+
+    Raises
+    ------
+    ValueError
+        Naming the field.
+    TypeError, KeyError
+        If it is of another form altogether.
+    """
+    if not isinstance(genres, list) or not all(isinstance(genre, str) and genre for genre in genres):
+        raise ValueError("genres")
+    if len(set(genres)) != len(genres) or not genres:
+        raise ValueError("genres")
+    if unknown is not None and not isinstance(unknown, dict):
+        raise TypeError("unknown")
+    for rate in unknown["rates"] if unknown else []:
+        if not (0 <= rate["far"] <= 1 and 0 <= rate["threshold"] <= 1):
+            raise ValueError("unknown")
 
 
 def check_settings(described: Mapping[str, Any], path: Path) -> None:
@@ -127,7 +160,7 @@ def check_settings(described: Mapping[str, Any], path: Path) -> None:
     """
     try:
         ours = settings_of(described).as_dict()
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is damaged: no setting {error}") from error
     for key, value in ours.items():
         if described.get(key) != value:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from stages import files
 from stages.errors import ModelError
 from stages.models import runtime
 
@@ -145,8 +146,7 @@ class Svm(Classifier):
     def from_bytes(cls, data: bytes) -> Self:
         """See `Classifier.from_bytes`."""
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                found = cls(**arrays)
+            found = cls(**files.read_npz(data))
         except Exception as error:  # a damaged file can raise nearly anything
             raise ModelError("holds no support vector machine") from error
         n_classes, n_support, n_values = len(found.n_support), len(found.support), found.mean.size
@@ -280,7 +280,7 @@ class Dense(Classifier):
 
     def scores(self, vectors: Vectors) -> Scores:
         """Return the logarithms of the network's probabilities."""
-        probabilities = np.asarray(self._session.run(None, {"vector": vectors})[0], np.float64)
+        probabilities = runtime.run(self._session, {"vector": vectors}).astype(np.float64)
         return np.log(np.maximum(probabilities, MIN_PROBABILITY))
 
     def to_bytes(self) -> bytes:

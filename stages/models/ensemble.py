@@ -6,7 +6,6 @@ classifiers that had not seen it. The test songs have no say.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -172,12 +171,16 @@ def read(root: Path = Path()) -> EnsembleCard:
     """
     path = card_path(root)
     try:
-        card = EnsembleCard(**json.loads(path.read_text(encoding="utf-8")))
+        card = EnsembleCard(**files.read_json(path))
+        cards.check_answers(card.genres, card.unknown)
+        names = [card.default, *card.models]
+        if not all(isinstance(name, str) for name in names) or not isinstance(card.unknown_far, float | None):
+            raise TypeError("models, default or unknown_far")
         if not (card.models and 0 < float(card.temperature) < np.inf and NAME not in card.models):
             raise ValueError("models or temperature")
     except FileNotFoundError:
         raise ModelError(f"{path} is not there: `dvc repro ensemble` makes it") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path} is damaged: {error}") from error
     cards.check_settings(card.settings, path)
     return card

@@ -82,7 +82,12 @@ class MusiCNN:
             `VECTORS` tells which part is what.
         """
         # One at a time: the activations of several patches do not fit into the processor's cache (twice as slow).
-        parts = [self._session.run(None, {"patches": patch[np.newaxis]})[0] for patch in patches(samples, sample_rate)]
+        try:
+            parts = [runtime.run(self._session, {"patches": p[np.newaxis]}) for p in patches(samples, sample_rate)]
+        except ModelError as error:
+            raise ModelError(f"MusiCNN's network {error}: delete it to have it made again") from error
+        if any(part.shape != (1, VECTORS["both"].stop) for part in parts):
+            raise ModelError("MusiCNN's network gives another number of values: delete it to have it made again")
         vector: npt.NDArray[np.float32] = np.concatenate(parts).mean(axis=0, dtype=np.float64).astype(np.float32)
         return vector
 

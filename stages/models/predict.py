@@ -219,12 +219,11 @@ class Predictor:
         # One at a time: what is said of a chunk depends on no other, to the last bit.
         try:
             parts = [
-                self._session.run(None, {feature: values[row : row + 1] for feature, values in taken.items()})[0]
+                runtime.run(self._session, {feature: values[row : row + 1] for feature, values in taken.items()})
                 for row in range(n_chunks)
             ]
-            probabilities: npt.NDArray[np.float32] = np.concatenate(parts)
-        except Exception as error:  # onnxruntime raises many kinds
-            raise ModelError(f"the model {self.card.model} cannot answer: {error}") from error
-        if probabilities.shape != (n_chunks, len(self.card.genres)) or not np.isfinite(probabilities).all():
-            raise ModelError(f"the model {self.card.model} answers something that is no probability: run `dvc repro`")
-        return probabilities
+        except ModelError as error:
+            raise ModelError(f"the model {self.card.model} {error}: run `dvc checkout` or `dvc repro`") from error
+        if any(part.shape != (1, len(self.card.genres)) for part in parts):
+            raise ModelError(f"the model {self.card.model} gives no probability for each genre: run `dvc repro`")
+        return np.concatenate(parts)

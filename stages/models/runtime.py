@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from stages.errors import ModelError
 
@@ -35,3 +39,20 @@ def session(model: Path | bytes) -> Any:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many kinds
         raise ModelError(str(error)) from error
+
+
+def run(session: Any, inputs: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Return the first output of a session for inputs by name.
+
+    Raises
+    ------
+    ModelError
+        If the network does not take them, or gives values that are not finite. The message does not say which file.
+    """
+    try:
+        output: npt.NDArray[np.float32] = np.asarray(session.run(None, dict(inputs))[0], np.float32)
+    except Exception as error:  # onnxruntime raises many kinds
+        raise ModelError(f"cannot answer: {error}") from error
+    if not np.isfinite(output).all():
+        raise ModelError("gives values that are no numbers")
+    return output

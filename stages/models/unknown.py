@@ -90,7 +90,7 @@ def threshold(fitted: Mapping[str, Any] | None, far: float | None) -> float | No
     float or None
         None if there is no threshold: none is asked for, or there were too few songs or genres for that rate.
     """
-    if fitted is None or far is None:
+    if not fitted or far is None:
         return None
     held = [rate for rate in fitted["rates"] if rate["far"] <= far + 1e-9]
     return float(held[-1]["threshold"]) if held else None

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-UNKNOWN = "unknown"  # in place of a genre, where the confidence is too low
-
 
 @dataclass(frozen=True, slots=True)
 class Vote:

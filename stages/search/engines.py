@@ -78,8 +78,8 @@ def opened(
         yield Landmarks(Index.load(root / manifest.LANDMARKS), max_speed_change)
     elif name == "network":
         its_network = Network.load(root)
-        with sequences.open_store(settings, its_network) as store:
-            store.open()
+        with sequences.open_store(settings.under(root), its_network) as store:
+            store.open(sequences.n_vectors(root))
             yield Windows(its_network, store, max_speed_change)
     else:
         raise SearchError(f"search.engine {name} is not known: use one of {', '.join(ENGINES)}")

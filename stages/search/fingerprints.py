@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,9 +57,9 @@ class Fingerprint:
     @classmethod
     def from_bytes(cls, data: bytes) -> Fingerprint:
         """Read back what `to_bytes` wrote."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            keys, anchors, peak_times, peak_bins = (arrays[name] for name in _SONG_ARRAYS)
-            return cls(keys, anchors, peak_times, peak_bins, int(arrays["n_frames"]))
+        arrays = files.read_npz(data)
+        keys, anchors, peak_times, peak_bins = (arrays[name] for name in _SONG_ARRAYS)
+        return cls(keys, anchors, peak_times, peak_bins, int(arrays["n_frames"]))
 
 
 def fingerprint(samples: npt.NDArray[np.float32]) -> Fingerprint:
@@ -186,18 +185,23 @@ class Index:
             If the file is missing or damaged, or its landmarks were made with other settings than this version's.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                head = json.loads(arrays["head"].tobytes())
-                keys, places, peak_places, peak_bins = (arrays[name] for name in _ARRAYS)
-            settings = head["settings"]
+            arrays = files.read_npz(path)
+            head = json.loads(arrays["head"].tobytes())
+            if any(arrays[name].dtype != kind or arrays[name].ndim != 1 for name, kind in _ARRAYS.items()):
+                raise ValueError("its arrays are of another kind")
+            keys, places, peak_places, peak_bins = (arrays[name] for name in _ARRAYS)
+            settings = dict(head["settings"])
             songs = [Song(s["sha256"], s["song"], s["genre"]) for s in head["songs"]]
             n_frames = [int(s["n_frames"]) for s in head["songs"]]
             if len(keys) != len(places) or len(peak_places) != len(peak_bins):
                 raise ValueError("its arrays are of different lengths")
+            end = _begins([*n_frames, 0])[-1]
+            if min(n_frames, default=0) < 0 or max(places.max(initial=0), peak_places.max(initial=0)) > end:
+                raise ValueError("its landmarks lie outside of its songs")
             index = cls(songs, n_frames, keys, places, peak_places, peak_bins)
         except FileNotFoundError:
             raise SearchError(f"{path} is not there: `dvc repro index` makes it") from None
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise SearchError(f"{path} is damaged ({error}): run `dvc repro --force index`") from error
         for key, value in landmarks.SETTINGS.items():
             if settings.get(key) != value:

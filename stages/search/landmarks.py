@@ -9,13 +9,13 @@ snippet that was played faster or slower follow from its peaks by arithmetic.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.audio.ffmpeg import stream_pcm
+from stages.search import songs
 
 VERSION = 1  # raised with every change of what a landmark is
 SAMPLE_RATE = 11_025  # Hz
@@ -45,6 +45,8 @@ SETTINGS = {
 
 Floats = npt.NDArray[np.float32]
 
+load = functools.partial(songs.load, sample_rate=SAMPLE_RATE)
+
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
@@ -56,18 +58,6 @@ class Peaks:
 
     def __len__(self) -> int:
         return len(self.times)
-
-
-def load(path: Path, *, start: float = 0.0, duration: float | None = None) -> Floats:
-    """Decode an audio file, or a part of it in seconds, to mono at `SAMPLE_RATE`; full scale is 1.0.
-
-    Raises
-    ------
-    AudioError
-        If the file cannot be decoded.
-    """
-    blocks = list(stream_pcm(path, sample_rate=SAMPLE_RATE, start=start, duration=duration))
-    return np.concatenate(blocks).astype(np.float32) / np.float32(32768)
 
 
 def find_peaks(samples: Floats, reach: tuple[int, int]) -> Peaks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,11 +29,12 @@ class Manifest:
     settings: dict[str, Any]  # what changes a feature, with its fingerprint, as vectors.Settings.as_dict
     dimension: int
     fingerprint: str  # of everything that changes a vector
+    vectors: int = 0  # that are in the store
 
     @property
     def feature_settings(self) -> Settings:
         """The settings that a song must be cut with."""
-        return Settings(*(self.settings[key] for key in ("sample_rate", "chunk_seconds", "min_seconds")))
+        return Settings.of(self.settings)
 
 
 def describe(embedding: str, settings: Settings, fitted_on: Iterable[str], project: Projection) -> Manifest:
@@ -64,8 +64,8 @@ def read(path: Path = MANIFEST) -> Manifest:
         If it is missing or damaged, or this version computes features or embeddings otherwise.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        found = Manifest(raw["embedding"], raw["settings"], int(raw["dimension"]), raw["fingerprint"])
+        raw = files.read_json(path)
+        found = Manifest(raw["embedding"], raw["settings"], int(raw["dimension"]), raw["fingerprint"], int(raw["vectors"]))
         ours = found.feature_settings.as_dict()
     except FileNotFoundError:
         raise SearchError(f"{path} is not there: run `dvc repro index`") from None

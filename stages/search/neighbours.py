@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,14 @@ import numpy as np
 
 from stages import files
 from stages.audio import chunks
+from stages.errors import SearchError
 from stages.features.numpy_engine import compute
 from stages.features.vectors import Settings
 from stages.models import embeddings
+from stages.search import manifest
+from stages.search.manifest import Manifest
 from stages.search.projection import Projection, Vectors
+from stages.search.settings import IndexSettings
 from stages.search.store import Neighbour, VectorStore
 
 WINDOWS_PER_SONG = 10  # near windows may be of few songs: so many are asked for to name one
@@ -40,6 +45,37 @@ class Outcome:
     weighted_genre: str  # greatest sum over all neighbours, near ones counting more
     votes: dict[str, int]  # chunks by genre
     songs: list[Song]  # nearest first
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What `similar` needs, ready to be asked."""
+
+    made_with: Manifest
+    projection: Projection
+    store: VectorStore
+
+
+@contextlib.contextmanager
+def opened(root: Path, settings: IndexSettings) -> Iterator[Neighbours]:
+    """Yield what the stage `index` has made in a project's folder.
+
+    Raises
+    ------
+    SearchError
+        If something is missing or damaged, was made otherwise, or does not belong together.
+    """
+    made_with = manifest.read(root / manifest.MANIFEST)
+    project = Projection.load(root / manifest.PROJECTION)
+    if project.axes.shape[1] != made_with.dimension:
+        raise SearchError(
+            f"{root / manifest.PROJECTION} does not belong to {root / manifest.MANIFEST}: run `dvc repro index`"
+        )
+    with VectorStore(
+        settings.under(root), kind=manifest.KIND, fingerprint=made_with.fingerprint, dimension=made_with.dimension
+    ) as store:
+        store.open(made_with.vectors)
+        yield Neighbours(made_with, project, store)
 
 
 def embed_file(

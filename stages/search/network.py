@@ -7,9 +7,8 @@ logarithmic mel spectrogram of the band that a telephone passes.
 
 from __future__ import annotations
 
-import json
+import functools
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stages import files
-from stages.audio.ffmpeg import stream_pcm
 from stages.errors import ModelError, SearchError
 from stages.features import mel
 from stages.models import card, runtime
+from stages.search import songs
 
 VERSION = 1  # raised with every change of the front end
 SAMPLE_RATE = 8000  # Hz
@@ -48,6 +47,8 @@ MAKE = "`dvc repro identify/dvc.yaml:fingerprint`"
 
 Floats = npt.NDArray[np.float32]
 
+load = functools.partial(songs.load, sample_rate=SAMPLE_RATE)
+
 
 @dataclass(frozen=True, slots=True)
 class Card:
@@ -67,18 +68,6 @@ class Card:
     def fingerprint(self) -> str:
         """Return a digest of everything that changes a vector or where it lies."""
         return files.cache_key(self.front_end, self.window_frames, self.hop_frames, self.onnx_sha256)
-
-
-def load(path: Path, *, start: float = 0.0, duration: float | None = None) -> Floats:
-    """Decode an audio file, or a part of it in seconds, to mono at `SAMPLE_RATE`; full scale is 1.0.
-
-    Raises
-    ------
-    AudioError
-        If the file cannot be decoded.
-    """
-    blocks = list(stream_pcm(path, sample_rate=SAMPLE_RATE, start=start, duration=duration))
-    return np.concatenate(blocks).astype(np.float32) / np.float32(32768)
 
 
 def columns(samples: Floats) -> Floats:
@@ -137,7 +126,12 @@ class Network:
         """
         paths = card.model_files(MODEL, root)
         try:
-            its_card = Card(**json.loads(paths.card.read_text(encoding="utf-8")))
+            its_card = Card(**files.read_json(paths.card))
+            sizes = (its_card.window_frames, its_card.hop_frames, its_card.dimension)
+            if not isinstance(its_card.front_end, dict) or not all(type(n) is int and 0 < n < 10_000 for n in sizes):
+                raise ValueError("front_end, window_frames, hop_frames or dimension")
+            if not isinstance(its_card.background, float):
+                raise TypeError("background")
             onnx = paths.onnx.read_bytes()
             digest = files.sha256(paths.onnx)
         except FileNotFoundError as error:
@@ -182,7 +176,7 @@ def write(onnx: bytes, its_card: Card, root: Path = Path()) -> None:
     files.write_json(paths.card, asdict(its_card))
 
 
-@lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=1)
 def _analysis() -> tuple[Floats, Floats]:
     """Return the window and the mel filters."""
     window = np.hanning(N_FFT + 1)[:-1].astype(np.float32)

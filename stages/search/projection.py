@@ -8,7 +8,6 @@ more often than the embeddings themselves, in a tenth of the space (docs/search.
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +57,16 @@ class Projection:
             If the file is missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(*(arrays[name] for name in _ARRAYS))
+            arrays = files.read_npz(path)
+            mean, scale, axes = (arrays[name] for name in _ARRAYS)
+            if any(array.dtype != np.float32 for array in (mean, scale, axes)):
+                raise ValueError("its arrays are not float32")
+            if not mean.shape == scale.shape == axes.shape[:1] or axes.ndim != 2:
+                raise ValueError("its arrays do not fit together")
+            return cls(mean, scale, axes)
         except FileNotFoundError:
             raise SearchError(f"{path} is not there: `dvc repro index` makes it, `dvc pull` fetches it") from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise SearchError(f"{path} is damaged ({error}): run `dvc checkout` or `python -m stages.index`") from error
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stages import files
+from stages.errors import SearchError
 from stages.search import network, recognition
 from stages.search.fingerprints import MAX_SNIPPET_S, Song
 from stages.search.network import Network
@@ -62,6 +64,23 @@ def open_store(settings: IndexSettings, its_network: Network) -> VectorStore:
         dimension=its_network.card.dimension,
         made_by=MADE_BY,
     )
+
+
+def n_vectors(root: Path = Path()) -> int:
+    """Return how many vectors `index_network` has put into the store.
+
+    Raises
+    ------
+    SearchError
+        If the file that says so is missing or damaged.
+    """
+    path = root / MANIFEST
+    try:
+        return int(files.read_json(path)["vectors"])
+    except FileNotFoundError:
+        raise SearchError(f"{path} is not there: run `{MADE_BY}`") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SearchError(f"{path} is damaged ({error}): run `{MADE_BY}`") from error
 
 
 def recognise(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 INDEX_TYPES: dict[str, dict[str, tuple[str, ...]]] = {  # parameters of building and of searching
@@ -22,6 +23,11 @@ class IndexSettings:
     index_type: str = "FLAT"
     build: dict[str, int] = field(default_factory=dict)  # of the index type: nlist; M, efConstruction
     search: dict[str, int] = field(default_factory=dict)  # nprobe; ef
+    data_set: str = ""  # its name: vectors of different data sets lie in different collections
+
+    def under(self, root: Path) -> IndexSettings:
+        """Return the settings with the path of the store, if it is one, below the project's folder."""
+        return self if "://" in self.uri else replace(self, uri=str(root / self.uri))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +41,8 @@ class SearchSettings:
 
 
 def index_settings(params: Any) -> IndexSettings:
-    """Return the section `index` of validated parameters, or the defaults where they have none."""
-    section = getattr(params, "index", None)
-    return IndexSettings(**section.model_dump()) if section is not None else IndexSettings()
+    """Return the section `index` of validated parameters, with the name of the data set."""
+    return IndexSettings(**params.index.model_dump(), data_set=params.dataset.name)
 
 
 def search_settings(params: Any) -> SearchSettings:

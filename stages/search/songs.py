@@ -1,4 +1,4 @@
-"""The songs that are indexed, and what was made of each: kept by content, so that it is made once."""
+"""The songs that are indexed or asked for, and what was made of each: kept by content, so that it is made once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from stages import files
-from stages.audio import index
+from stages.audio import ffmpeg, index
 from stages.errors import GenreError
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+
+def load(
+    path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None
+) -> npt.NDArray[np.float32]:
+    """Decode an audio file, or a part of it in seconds, to mono at `sample_rate` in Hz; full scale is 1.0 [shape=(n,)].
+
+    Raises
+    ------
+    AudioError
+        If the file cannot be decoded.
+    """
+    blocks = list(ffmpeg.stream_pcm(path, sample_rate=sample_rate, start=start, duration=duration))
+    return np.concatenate(blocks).astype(np.float32) / np.float32(32768)
 
 
 @dataclass(frozen=True, slots=True)

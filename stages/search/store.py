@@ -1,13 +1,14 @@
 """The vector store: embeddings of windows of songs in Milvus, from an embedded file to a cluster with the same code.
 
-A collection's name ends in the fingerprint of the settings that made its vectors, so vectors made otherwise are never
-mixed with them or searched by them. Each vector's key is its song's SHA-256 and the number of its window: writing a
+A collection's name has a digest of the data set's name, and ends in the fingerprint of the settings that made its
+vectors: vectors made otherwise are never mixed with them or searched by them. Each vector's key is its song's SHA-256 and the number of its window: writing a
 song again replaces its vectors and no others.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import logging
 import os
@@ -28,11 +29,14 @@ from stages.search.settings import INDEX_TYPES, IndexSettings
 TIMEOUT_S = 10.0  # for a server to answer
 BATCH = 1000  # vectors written or read at once
 NAME_LENGTH = 16  # hex digits of the fingerprint in a collection's name
+DATA_SET_LENGTH = 8  # and of the data set's digest before it
 
 _FIELDS = ("song_sha256", "song", "genre", "start_s")
 _TEXT_BYTES = 1024
 _open_files: Counter[str] = Counter()  # stores of this process by the Milvus Lite file they share
 _lock = threading.Lock()
+
+log = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 
@@ -89,7 +93,7 @@ class VectorStore:
         Parameters
         ----------
         settings : IndexSettings
-            Address of the store, type and parameters of its index.
+            Address of the store, type and parameters of its index, name of the data set.
         kind : str
             What the vectors are of: the first part of the collection's name.
         fingerprint : str
@@ -109,7 +113,9 @@ class VectorStore:
         check_index(settings)
         self.uri, token = address(settings.uri)
         self.dimension = dimension
-        self.collection = f"{kind}_{fingerprint[:NAME_LENGTH]}"
+        data_set = hashlib.sha256(settings.data_set.encode()).hexdigest()[:DATA_SET_LENGTH]
+        self._prefix = f"{kind}_{data_set}_"
+        self.collection = f"{self._prefix}{fingerprint[:NAME_LENGTH]}"
         self._kind, self._settings, self._made_by = kind, settings, made_by
         self._client: Any = _connect(self.uri, token)
 
@@ -126,11 +132,19 @@ class VectorStore:
             _release(self.uri)
 
     def create(self) -> None:
-        """Make the collection if it is not there, and drop those of the same kind that other settings made."""
+        """Make the collection if it is not there.
+
+        In a file, which belongs to one project, those that other settings made of this data set are dropped. On a server they
+        stay: they may be another project's.
+        """
         with self._errors():
             for other in self._collections():
-                if other != self.collection:
+                if other == self.collection:
+                    continue
+                if _is_file(self.uri):
                     self._client.drop_collection(other)
+                else:
+                    log.info("%s has vectors of other settings in %s, which nobody here drops", self.uri, other)
             if self.collection not in self._collections():
                 self._client.create_collection(
                     self.collection,
@@ -140,13 +154,18 @@ class VectorStore:
                 )
         self.open()
 
-    def open(self) -> None:
+    def open(self, n_vectors: int | None = None) -> None:
         """Make the collection ready to be searched.
+
+        Parameters
+        ----------
+        n_vectors : int or None
+            That must be there; None: any number.
 
         Raises
         ------
         SearchError
-            If there is none, it was made with other settings, or it has vectors of another dimension.
+            If there is none, it was made with other settings, or it has vectors of another dimension or number.
         """
         with self._errors():
             names = self._collections()
@@ -162,6 +181,10 @@ class VectorStore:
         found = next(int(field["params"]["dim"]) for field in fields if field["name"] == "vector")
         if found != self.dimension:
             raise SearchError(f"the vectors in {self.uri} have {found} dimensions, not {self.dimension}")
+        if n_vectors is not None and (there := self._count()) != n_vectors:
+            raise SearchError(
+                f"the collection {self.collection} in {self.uri} has {there} of {n_vectors} vectors: run `{self._made_by}`"
+            )
 
     def write(self, items: Iterable[tuple[Window, Vectors]]) -> int:
         """Write windows with their vectors [shape=(dimension,)], replacing those of the same keys; return how many.
@@ -178,6 +201,8 @@ class VectorStore:
             with self._errors():
                 self._client.upsert(self.collection, rows)
             n_written += len(rows)
+        with self._errors():
+            self._client.flush(self.collection)  # what is not sealed has no index: a search compares it one by one
         return n_written
 
     def replace_song(self, sha256: str, items: Sequence[tuple[Window, Vectors]]) -> None:
@@ -211,7 +236,7 @@ class VectorStore:
         ----------
         vectors : npt.NDArray[np.float32] [shape=(n, dimension)]
         top_k : int
-            Windows for each.
+            Windows for each; fewer are found where there are no more.
         without : collection of str
             SHA-256 of songs that do not count.
 
@@ -235,7 +260,7 @@ class VectorStore:
                 search_params={"metric_type": "COSINE", "params": parameters},
                 consistency_level="Strong",
             )
-        if not without and len(queries) and not any(found):
+        if len(queries) and not any(found) and not self._count():
             raise SearchError(f"the collection {self.collection} in {self.uri} is empty: run `{self._made_by}`")
         return [[_neighbour(hit) for hit in hits] for hits in found]
 
@@ -250,6 +275,13 @@ class VectorStore:
                     found[wanted[row["id"]]] = np.asarray(row["vector"], np.float32)
         return found
 
+    def _count(self) -> int:
+        with self._errors():
+            (row,) = self._client.query(
+                self.collection, filter="", output_fields=["count(*)"], consistency_level="Strong"
+            )
+        return int(row["count(*)"])
+
     def _checked(self, vectors: Vectors, n_axes: int) -> Vectors:
         array = np.asarray(vectors, np.float32)
         if array.ndim != n_axes or array.shape[-1] != self.dimension:
@@ -261,7 +293,7 @@ class VectorStore:
         return array
 
     def _collections(self) -> list[str]:
-        pattern = rf"{re.escape(self._kind)}_[0-9a-f]{{{NAME_LENGTH}}}"
+        pattern = rf"{re.escape(self._prefix)}[0-9a-f]{{{NAME_LENGTH}}}"
         return sorted(name for name in self._client.list_collections() if re.fullmatch(pattern, name))
 
     def _schema(self) -> Any:

@@ -1,14 +1,20 @@
 """What a browser needs of the page goes through; everything else that Gradio offers over HTTP does not.
 
 Gradio would fetch addresses that a client names (`/file=http...`, `/proxy=`), run functions by name and record
-histories. None of it is needed here, and nothing may leave the machine.
+histories. None of it is needed here, and nothing may leave the machine. What goes through is bounded: uploads in number
+and in bytes, streams of events in number and in time.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from stages.web.gate import failure
+from stages.web.uploads import Kept, Uploads
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -16,12 +22,21 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+log = logging.getLogger(__name__)
+
 OPEN = re.compile(
     r"/?|/config|/theme\.css|/favicon\.ico|/(assets|static|svelte|songs)/.*"
-    r"|/gradio_api/(info|startup-events|app_id|upload|upload_progress|run/predict|reset|cancel|queue/join|queue/data|heartbeat/\w+)/?"
+    r"|/gradio_api/(info|startup-events|app_id|upload|run/predict|reset|cancel|queue/join|queue/data)/?"
     r"|/gradio_api/file=/(?!/).*",
     re.DOTALL,
 )
+UPLOAD, STREAM = "/gradio_api/upload", "/gradio_api/queue/data"
+MAX_STREAMS = 64  # open at the same time: connections must be left for others
+STREAM_S = 1800.0  # that one may last, which is as long as an upload is kept
+RETRY_S = 5  # after which a client that was sent away should ask again
+# Gradio makes the addresses on the page of these. A proxy hands the Host through, and uvicorn takes the scheme from
+# X-Forwarded-Proto of those that it trusts before this is reached.
+NOT_BELIEVED = frozenset({b"x-forwarded-host", b"x-forwarded-proto", b"forwarded", b"x-gradio-server"})
 # Scripts and styles of Gradio are inline and use eval; the rest holds everything back that is not from this server.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
@@ -33,9 +48,23 @@ POLICY = (
 class Guard:
     """ASGI middleware for everything below one path."""
 
-    def __init__(self, app: App, path: str) -> None:
-        """Guard what lies below `path`, with what answers."""
+    def __init__(self, app: App, path: str, *, uploads: Uploads, kept: Kept, max_upload_bytes: int) -> None:
+        """Guard what lies below `path`, with what answers.
+
+        Parameters
+        ----------
+        app : ASGI application
+        path : str
+        uploads : Uploads
+            Those of the page are counted there.
+        kept : Kept
+            Where the page keeps them.
+        max_upload_bytes : int
+            What an upload may be that does not declare its length.
+        """
         self._app, self._path = app, path
+        self._uploads, self._kept, self._max_bytes = uploads, kept, max_upload_bytes
+        self._n_streams = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 404 for what is not open, and add the content security policy to the rest."""
@@ -43,15 +72,101 @@ class Guard:
         if scope["type"] != "http" or not (inside + "/").startswith(self._path + "/"):
             await self._app(scope, receive, send)
             return
-        if not OPEN.fullmatch(inside.removeprefix(self._path)):
-            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"there is nothing here\n"})
+        answer = _Answer(send)
+        name = inside.removeprefix(self._path)
+        if not OPEN.fullmatch(name):
+            await answer.fail(404, "there is nothing here")
             return
+        believed = [header for header in scope["headers"] if header[0] not in NOT_BELIEVED]
+        scope = {**scope, "headers": believed}
+        match scope["method"], name.rstrip("/"):
+            case "POST", name if name == UPLOAD:
+                await self._upload(scope, receive, answer)
+            case "GET", name if name == STREAM:
+                await self._stream(scope, receive, answer)
+            case _:
+                await self._app(scope, receive, answer)
 
-        async def with_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                ours = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
-                message["headers"] = [*message.get("headers", []), *ours]
-            await send(message)
+    async def _upload(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        """Let an upload through if there is a place for it, after room was made for it."""
+        if self._uploads.full:
+            await answer.fail(429, "as many uploads are under way as may: try again in a moment")
+            return
+        declared = next((int(value) for name, value in scope["headers"] if name == b"content-length"), self._max_bytes)
+        with self._uploads.one():
+            await asyncio.to_thread(self._kept.make_room, declared)
+            try:
+                # Without its query Gradio does not record the progress, which nobody can ask for.
+                await self._app({**scope, "query_string": b""}, receive, answer)
+            except Exception as error:
+                log.warning("an upload to the page failed: %s", _named(error))
+                if isinstance(error, OSError):
+                    await answer.fail(507, "the upload cannot be kept: the service's log says why")
+                else:
+                    await answer.fail(400, "the form is not well-formed, or has not come to its end")
 
-        await self._app(scope, receive, with_policy)
+    async def _stream(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        """Let a stream of events through, for a while."""
+        if self._n_streams >= MAX_STREAMS:
+            await answer.fail(429, "as many listen for their songs as may: try again in a moment")
+            return
+        self._n_streams += 1
+        try:
+            async with asyncio.timeout(STREAM_S):
+                await self._app(scope, receive, answer)
+        except TimeoutError:
+            await answer.end()
+        except Exception as error:  # Gradio has told the page before it raises, as that a session is not known
+            log.info("a stream of the page ended: %s", _named(error))
+            await answer.end()
+        finally:
+            self._n_streams -= 1
+
+
+class _Answer:
+    """Where an answer goes: with the policy, and without what Gradio says of its own faults."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._begun = self._ended = self._faulty = False
+
+    async def __call__(self, message: Message) -> None:
+        """Send a message of the application."""
+        if message["type"] == "http.response.start":
+            self._faulty = message["status"] == 500
+            if self._faulty:  # an exception follows, and its handler answers
+                return
+            ours = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
+            message = {**message, "headers": [*message.get("headers", []), *ours]}
+            self._begun = True
+        elif self._faulty or self._ended:
+            return
+        else:
+            self._ended = not message.get("more_body", False)
+        await self._send(message)
+
+    async def fail(self, status: int, sentence: str) -> None:
+        """Answer with a sentence, if nothing was answered yet."""
+        if self._begun:
+            await self.end()
+            return
+        self._faulty = False
+        headers = [(b"content-type", b"application/json")]
+        if status == 429:
+            headers.append((b"retry-after", str(RETRY_S).encode()))
+        await self({"type": "http.response.start", "status": status, "headers": headers})
+        await self({"type": "http.response.body", "body": failure(sentence)})
+
+    async def end(self) -> None:
+        """End an answer that was begun."""
+        if not self._begun:
+            await self.fail(404, "there is nothing here")
+        elif not self._ended:
+            await self({"type": "http.response.body", "body": b""})
+
+
+def _named(error: BaseException) -> str:
+    """Return kind and words of an error, in a line; of a group, those of its first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}".replace("\n", " ")

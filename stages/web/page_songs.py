@@ -36,12 +36,18 @@ class Song:
     side: str  # train or test
     source: Path
     first_chunk: Path
+    data_set: Path  # the folder, which may be a link itself
 
     @property
     def audio(self) -> Path | None:
         """The file to listen to; None if there is none here that a browser plays."""
         found = (self.source, self.first_chunk)
-        return next((path for path in found if path.suffix.lower() in MEDIA_TYPES and path.is_file()), None)
+        return next((path for path in found if path.suffix.lower() in MEDIA_TYPES and self._is_own(path)), None)
+
+    def _is_own(self, path: Path) -> bool:
+        """Return whether it is a file that no link below its data set leads out of: there, anything may be."""
+        home = self.data_set if path == self.source else self.first_chunk.parents[2]
+        return path.is_file() and path.resolve().is_relative_to(home.resolve())
 
 
 class Library:
@@ -83,7 +89,8 @@ class Library:
         for row in chunk_index.read(self._root / CHUNKS):
             source, chunk = Path(row.source), CHUNKS / row.chunk
             if _below(source, DATASETS) and _below(chunk, CHUNKS):
-                made = (row.song, row.genre, row.split, self._root / source, self._root / chunk)
+                data_set = self._root.joinpath(*source.parts[:2])
+                made = (row.song, row.genre, row.split, self._root / source, self._root / chunk, data_set)
                 found.setdefault(row.source_sha256, Song(row.source_sha256, *made))
         return found
 

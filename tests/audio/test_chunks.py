@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,23 @@ def test_what_is_no_audio_is_refused_by_name(tmp_path: Path, content: bytes) -> 
     path.write_bytes(content)
     with pytest.raises(AudioError, match=r"broken\.mp3"):
         _cut(path)
+
+
+def test_a_name_that_is_not_utf8_is_read(tmp_path: Path, make_song: MakeSong) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.wav"))
+    try:
+        make_song(tmp_path / "plain.wav").rename(path)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    assert len(_cut(path)) == 2
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.ogg", "a.opus", "a.flac", "a.m4a"])
+def test_behind_the_end_there_is_no_audio(tmp_path: Path, make_song: MakeSong, name: str) -> None:
+    path = make_song(tmp_path / name, sample_rate=48_000)  # of 4 s
+    for start in (5.0, 1000.0):
+        with pytest.raises(AudioError, match=rf"{name}: holds no audio after {start:g} s"):
+            _cut(path, start=start)
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:

@@ -39,6 +39,25 @@ def test_covers_playlists_and_hidden_files_are_no_songs(tmp_path: Path) -> None:
     assert names == ["jazz/a.mp3", "rock/album/b.flac", "rock/x"]
 
 
+def test_what_is_left_out_or_ambiguous_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _two_genres(tmp_path)
+    _touch(tmp_path, "stray.mp3", "notes.txt")
+    (tmp_path / "rock" / "0.mp3").write_bytes((tmp_path / "jazz" / "0.mp3").read_bytes())
+    _divided(tmp_path)
+    stray, copy = caplog.messages
+    assert "stray.mp3: lies in no genre's folder" in stray
+    assert "jazz/0.mp3" in copy
+    assert "rock/0.mp3 are the same file in two genres" in copy
+
+
+@pytest.mark.parametrize("name", ["unknown", "Unknown", "=cmd", "+1", "-x", "@a"])
+def test_a_genre_that_could_be_misread_is_refused(tmp_path: Path, name: str) -> None:
+    _two_genres(tmp_path)
+    _touch(tmp_path, f"{name}/a.mp3")
+    with pytest.raises(DatasetError, match="rename"):
+        collection.scan(tmp_path)
+
+
 def test_train_and_test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
     _touch(tmp_path, "train/jazz/a.mp3", "train/rock/b.mp3", "test/jazz/c.mp3", "test/rock/d.mp3")
     assert {song.name: song.side for song in collection.scan(tmp_path)} == dict(

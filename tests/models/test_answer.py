@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.audio import probe
+from stages.audio import ffmpeg
 from stages.audio.ffmpeg import executable
 from stages.errors import AudioError, ModelError
 from stages.models import baselines, predict
@@ -84,12 +84,12 @@ def test_the_middle_is_in_the_middle(root: Path, song: Path) -> None:
     ],
 )
 def test_the_duration_is_the_true_one_whatever_the_header_says(song: Path, name: str, options: list[str]) -> None:
-    assert probe.duration(recoded(song, name, *options)) == pytest.approx(SECONDS, abs=0.12)  # codecs pad
+    assert ffmpeg.seconds_of(recoded(song, name, *options)) == pytest.approx(SECONDS, abs=0.12)  # codecs pad
 
 
 def test_what_is_no_audio_has_no_duration(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("  Duration: 00:00:01.00, x")
-    assert probe.duration(tmp_path / "notes.txt") is None
+    assert ffmpeg.seconds_of(tmp_path / "notes.txt") is None
 
 
 def test_results_come_in_order_and_few_items_wait() -> None:

@@ -344,7 +344,11 @@ def test_the_stage_refuses_vectors_of_other_chunks(project: Path) -> None:
 def made_data_set() -> list[Row]:
     """Write chunks/ and pickled_vectors/ of six songs, of noise that is loud or quiet."""
     folder, rng, found = Path("pickled_vectors"), np.random.default_rng(2), []
-    rows = [Row(f"train/{g}/{i}-000.wav", f"{i}", g, "train", 0.0, 3.0, "", "") for g in ("high", "low") for i in "abc"]
+    rows = [
+        Row(f"train/{g}/{i}-000.wav", f"{i}", g, "train", 0.0, 3.0, "dataset/t/x", "")
+        for g in ("high", "low")
+        for i in "abc"
+    ]
     for row in rows:
         level = 9000 if row.genre == "high" else 90
         samples = rng.normal(0, level, 66150).astype(np.int16)

@@ -98,7 +98,7 @@ def test_every_model_is_unknown_below_the_threshold_of_the_rate_that_was_asked_f
     of_network = ensemble.fit_unknown([validation], labels, songs)
     assert ensemble.unknown_threshold(of_network, tmp_path) is None  # without an ensemble nobody has asked
     for far in (None, 0.05, 0.2):
-        found = ensemble.fit({"merged": validation}, labels, songs, genres=[], settings=SETTINGS, unknown_far=far)
+        found = ensemble.fit({"merged": validation}, labels, songs, genres=GENRES, settings=SETTINGS, unknown_far=far)
         ensemble.write(found, tmp_path)
         least = ensemble.unknown_threshold(of_network, tmp_path)
         assert (least is None) == (far is None)
