@@ -58,8 +58,10 @@ def _parser() -> argparse.ArgumentParser:
 def _text(answer: Answer) -> str:
     if answer["song"] is None:
         return f"{answer['file']}: no indexed song (score {answer['score']:.2f})"
-    place = f"{answer['genre']}/{answer['song']} at {answer['offset']:.2f} s"
-    return f"{answer['file']}: {place} (score {answer['score']:.2f})"
+    song = f"{answer['genre']}/{answer['song']}"
+    offset = answer["offset"]
+    place = f"at {offset:.2f} s" if offset >= 0 else f"starts {-offset:.2f} s before the song"
+    return f"{answer['file']}: {song} {place} (score {answer['score']:.2f})"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = params.load().serve
     # MusiCNN is converted with TensorFlow on its first use. A service is not the place for that: it says what to do.
     sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
-    for name in ("uvicorn", "stages.web"):
+    for name in ("uvicorn.access", "stages.web"):  # uvicorn's "startup complete" comes before the models are loaded
         logging.getLogger(name).setLevel(logging.INFO)
     from stages.web import server
 

@@ -48,9 +48,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _text(answer: Answer) -> str:
-    lines = [f"{answer['file']}"]
-    lines += [f"  {song['score']:.3f}  {song['genre']}/{song['song']}" for song in answer["songs"]]
-    return "\n".join([*lines, f"genre: {answer['genre']} (weighted: {answer['weighted_genre']})"])
+    alike = [song for song in answer["songs"] if song["score"] > 0]  # those below point the other way
+    lines = [answer["file"], *(f"  {song['score']:.3f}  {song['genre']}/{song['song']}" for song in alike)]
+    if not answer["votes"]:
+        return "\n".join([*lines, "genre: unknown (no other song is indexed)"])
+    n_chunks = sum(answer["votes"].values())
+    chunks = f"{answer['votes'][answer['genre']]} of {n_chunks} chunk" + ("s" if n_chunks > 1 else "")
+    return "\n".join([*lines, f"genre: {answer['genre']} ({chunks}; weighted: {answer['weighted_genre']})"])
 
 
 def _count(text: str) -> int:

@@ -36,7 +36,7 @@ from stages.search.fingerprints import Fingerprint, Index
 from stages.search.projection import Projection
 from tests.conftest import ROOT, write_params
 
-SMALL = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SMALL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHARES = st.floats(0, 1, width=32)
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SETTINGS = Settings(22_050, 3.0, 1.0).as_dict()
@@ -442,7 +442,10 @@ def test_arrays_of_any_shape_and_kind_are_read_or_refused_by_name(
 
 def _npz_bombs() -> dict[str, bytes]:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("mean.npy", "w") as member:
+    with (
+        zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("mean.npy", "w") as member,
+    ):
         member.write(_npy("(250000000,)"))
         for _ in range(1_000):
             member.write(b"\0" * 1_000_000)

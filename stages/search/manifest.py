@@ -65,7 +65,9 @@ def read(path: Path = MANIFEST) -> Manifest:
     """
     try:
         raw = files.read_json(path)
-        found = Manifest(raw["embedding"], raw["settings"], int(raw["dimension"]), raw["fingerprint"], int(raw["vectors"]))
+        found = Manifest(
+            raw["embedding"], raw["settings"], int(raw["dimension"]), raw["fingerprint"], int(raw["vectors"])
+        )
         ours = found.feature_settings.as_dict()
     except FileNotFoundError:
         raise SearchError(f"{path} is not there: run `dvc repro index`") from None

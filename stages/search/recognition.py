@@ -2,8 +2,8 @@
 
 Every landmark that snippet and song share votes for the place in the song where the snippet would begin; true ones
 agree. At the places with most votes the peaks themselves are compared: how many of the song's peaks the snippet has,
-against how many it would have by chance (the binomial log likelihood ratio). All this is done at several
-playing speeds.
+against how many it would have by chance (the binomial log likelihood ratio). Only the part of the snippet that lies in
+the song counts, for both. All this is done at several playing speeds.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ MAX_PEAKS = 400  # 13 s: music agrees with other music in whole bars, so more pe
 CERTAIN = 60.0  # evidence that ends the search without trying other speeds
 
 # From evidence to score: where right answers and false ones are equally frequent, and how fast that changes, as
-# `python -m benchmarks.identify --fit` shows. 1 in 200 snippets of songs that are not indexed gets 0.5 or more.
-CENTRE, SPREAD = 16.0, 3.0
+# `python -m benchmarks.identify --fit` shows. 1 in 900 snippets of songs that are not indexed got 0.5 or more.
+CENTRE, SPREAD = 4.0, 1.2
+
+MAX_CHANCE = 0.9  # that a peak agrees by chance
 
 _BORDER = 3  # frames around the map of a snippet's peaks
 _N_BINS = landmarks.N_FFT // 2 + 1
@@ -177,7 +179,8 @@ def _most_voted(snippet: _Snippet, speed: float, index: Index) -> npt.NDArray[np
 def _evidence(peaks: Peaks, speed: float, places: npt.NDArray[np.int64], index: Index) -> npt.NDArray[np.float64]:
     """Return how much better than chance the songs' peaks agree with the snippet's, if it begins at these places."""
     nearby = _map(peaks, speed)
-    span = STEPS * (len(nearby) - 2 * _BORDER)
+    n_frames = len(nearby) - 2 * _BORDER
+    span = STEPS * n_frames
     owners, found = landmarks.ranges(
         np.searchsorted(index.peak_places, places), np.searchsorted(index.peak_places, places + span)
     )
@@ -185,9 +188,45 @@ def _evidence(peaks: Peaks, speed: float, places: npt.NDArray[np.int64], index: 
     bins = np.rint(index.peak_bins[found]).astype(np.int64)
     n_peaks = np.bincount(owners, minlength=len(places))
     hits = np.bincount(owners, nearby[frames, bins], minlength=len(places))
-    by_chance = np.bincount(owners, nearby.mean(axis=0)[bins], minlength=len(places))
+    chances = _chances(nearby, frames, bins, owners, _overlap(places, n_frames, index))
+    by_chance = np.bincount(owners, chances, minlength=len(places))
     shares = np.minimum(1, MAX_PEAKS / np.maximum(n_peaks, 1))
     return shares * _likelihood_ratio(hits, by_chance, n_peaks) - float(np.log(max(index.total_frames, 1)))
+
+
+def _chances(
+    nearby: npt.NDArray[np.bool_],
+    frames: npt.NDArray[np.int64],
+    bins: npt.NDArray[np.int64],
+    owners: npt.NDArray[np.int64],
+    overlap: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+) -> npt.NDArray[np.float64]:
+    """Return the probability that each peak agrees by chance: how full its bin and its frame are, if independent.
+
+    A drum fills its frames: whatever song has a beat at the same time agrees with it.
+    """
+    firsts, ends = overlap
+    inside = nearby[_BORDER:-_BORDER]
+    before = np.zeros((len(inside) + 1, _N_BINS), np.uint16)  # of each frame, how many of a bin are True
+    np.cumsum(inside, axis=0, dtype=np.uint16, out=before[1:])
+    n_frames = (ends - firsts)[owners]
+    of_bin = (before[ends[owners], bins] - before[firsts[owners], bins]) / n_frames
+    full = nearby.sum(axis=1)
+    total = np.concatenate([[0], np.cumsum(full[_BORDER:-_BORDER])])
+    mean = (total[ends] - total[firsts])[owners] / n_frames
+    chances: npt.NDArray[np.float64] = np.minimum(of_bin * full[frames] / np.maximum(mean, 1e-6), MAX_CHANCE)
+    return chances
+
+
+def _overlap(
+    places: npt.NDArray[np.int64], n_frames: int, index: Index
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the first frame of a snippet of `n_frames` that lies in the song, and the one after the last."""
+    songs = index.song_at(places)
+    begins = index.begins[songs] - places
+    ends = begins + STEPS * np.array(index.n_frames, np.int64)[songs]
+    firsts = np.clip(begins // STEPS, 0, n_frames - 1)
+    return firsts, np.clip(-(-ends // STEPS), firsts + 1, n_frames)
 
 
 def _map(peaks: Peaks, speed: float) -> npt.NDArray[np.bool_]:
@@ -209,7 +248,7 @@ def _likelihood_ratio(
     """Return the log likelihood ratio of `hits` of `n` at the rate seen and at the rate by chance; 0 if it is lower."""
     n = np.maximum(n, 1)
     seen = np.clip(hits / n, 1e-6, 1 - 1e-6)
-    chance = np.clip(by_chance / n, 1e-3, 0.9)
+    chance = np.clip(by_chance / n, 1e-3, MAX_CHANCE)
     ratio = n * (seen * np.log(seen / chance) + (1 - seen) * np.log((1 - seen) / (1 - chance)))
     better: npt.NDArray[np.float64] = np.where(seen > chance, ratio, 0.0)
     return better

@@ -21,9 +21,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-def load(
-    path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None
-) -> npt.NDArray[np.float32]:
+def load(path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None) -> npt.NDArray[np.float32]:
     """Decode an audio file, or a part of it in seconds, to mono at `sample_rate` in Hz; full scale is 1.0 [shape=(n,)].
 
     Raises

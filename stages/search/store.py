@@ -1,8 +1,8 @@
 """The vector store: embeddings of windows of songs in Milvus, from an embedded file to a cluster with the same code.
 
 A collection's name has a digest of the data set's name, and ends in the fingerprint of the settings that made its
-vectors: vectors made otherwise are never mixed with them or searched by them. Each vector's key is its song's SHA-256 and the number of its window: writing a
-song again replaces its vectors and no others.
+vectors: vectors made otherwise are never mixed with them or searched by them. Each vector's key is its song's SHA-256
+and the number of its window: writing a song again replaces its vectors and no others.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ class VectorStore:
     def create(self) -> None:
         """Make the collection if it is not there.
 
-        In a file, which belongs to one project, those that other settings made of this data set are dropped. On a server they
-        stay: they may be another project's.
+        In a file, which belongs to one project, those that other settings made of this data set are dropped. On a
+        server they stay: they may be another project's.
         """
         with self._errors():
             for other in self._collections():
@@ -183,7 +183,8 @@ class VectorStore:
             raise SearchError(f"the vectors in {self.uri} have {found} dimensions, not {self.dimension}")
         if n_vectors is not None and (there := self._count()) != n_vectors:
             raise SearchError(
-                f"the collection {self.collection} in {self.uri} has {there} of {n_vectors} vectors: run `{self._made_by}`"
+                f"the collection {self.collection} in {self.uri} has {there} of {n_vectors} vectors:"
+                f" run `{self._made_by}`"
             )
 
     def write(self, items: Iterable[tuple[Window, Vectors]]) -> int:

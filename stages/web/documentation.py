@@ -51,7 +51,7 @@ Errors answer <code>{"status": "error", "message": "a sentence"}</code>.</p>
 <h2><span class="method">{{ method|upper }}</span> <code>{{ path }}</code></h2>
 <p>{{ operation.summary }}.</p>
 {% if operation.requestBody %}
-<pre>curl -F 'audio=@song.mp3' http://localhost:5000{{ path }}</pre>
+<pre>curl -F 'audio=@song.mp3' {{ base }}{{ path }}</pre>
 <form action="{{ path[1:] or './' }}" method="post" enctype="multipart/form-data">
 <input type="file" name="audio" aria-label="song for {{ path }}" required> <button>Try it</button>
 </form>
@@ -78,14 +78,14 @@ Errors answer <code>{"status": "error", "message": "a sentence"}</code>.</p>
 """
 
 
-def page(description: dict[str, Any]) -> str:
-    """Return the page for an OpenAPI description."""
+def page(description: dict[str, Any], base: str) -> str:
+    """Return the page for an OpenAPI description of a service at an address, as `http://localhost:5000`."""
     schemas = description["components"]["schemas"]
 
     def example(response: dict[str, Any]) -> str:
         return json.dumps(_shape(response["content"]["application/json"]["schema"], schemas), indent=2)
 
-    return str(_template().render(**description, style=STYLE, example=example))
+    return str(_template().render(**description, base=base, style=STYLE, example=example))
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hmac
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+
+log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # need no key: orchestrators ask them
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -102,6 +105,11 @@ class Gate:
                 await exchange.refuse(refusal)
             else:
                 await exchange.run(self._app)
+        except Exception:
+            if exchange.status:  # the server logs it, and closes the connection if the answer has no end
+                raise
+            log.exception("a request failed")
+            await exchange.refuse(Refusal(500, "the service failed: its log says why"))
         finally:
             self._metrics.observe(exchange.path, exchange.status or VANISHED, exchange.seconds)
 
@@ -110,11 +118,15 @@ class Gate:
         if exchange.head_bytes > MAX_HEAD_BYTES:  # the server looks only at heads that do not arrive at once
             message = f"the head of the request is longer than {MAX_HEAD_BYTES:,} bytes"
             return Refusal(431, message, ((b"connection", b"close"),))
+        if exchange.header(b"content-length") and exchange.header(b"transfer-encoding"):
+            # Who stands before this service may believe the other one, and see another request begin (RFC 9112, 6.1).
+            message = "the request has both Content-Length and Transfer-Encoding"
+            return Refusal(400, message, ((b"connection", b"close"),))
         host = exchange.header(b"host")
         if self._hosts and _without_port(host) not in self._hosts:
             return Refusal(421, "this service does not answer under that name (serve.hosts in params.yaml lists more)")
         origin = exchange.header(b"origin")
-        if origin and urlsplit(origin).netloc.lower() != host.lower():
+        if origin and _host_of(origin) != host.lower():
             return Refusal(403, "pages of other sites may not ask this service")
         if self._key and exchange.path not in OPEN_PATHS and not _knows(self._key, exchange):
             message = "a key is needed: send it as X-API-Key, as a bearer token, or as the password of basic access"
@@ -228,6 +240,14 @@ class _Exchange:
 def failure(message: str) -> bytes:
     """Return the body of every answer that is an error."""
     return json.dumps({"status": "error", "message": message}, separators=(",", ":")).encode()
+
+
+def _host_of(origin: str) -> str:
+    """Return host and port of an origin; nothing if it has none or is malformed."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _without_port(host: str) -> str:

@@ -5,6 +5,7 @@ Gradio draws the upload, page_parts.py the rest. Nothing is fetched from other m
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -19,17 +20,17 @@ from fastapi.responses import RedirectResponse
 
 from stages.errors import GenreError
 from stages.web import page_parts
+from stages.web.contract import Asked, Limits
 from stages.web.page_guard import Guard
-from stages.web.page_listener import Answerer, Listener
+from stages.web.page_listener import Listener
 from stages.web.page_songs import Library, Song, serve_songs
+from stages.web.service import PAGE as PATH
+from stages.web.uploads import Kept
 
 if not importlib.util.find_spec("gradio"):  # it is imported later, when it has been told where to keep uploads
     raise ModuleNotFoundError("the page needs the package gradio", name="gradio")
 
-PATH = "/ui"
 TITLE = "What genre is this song?"
-MAX_BYTES = 1 << 26  # of an upload
-MAX_SECONDS = 1800.0  # of a song are heard
 N_EXAMPLES = 5  # songs to try
 AT_ONCE = 1  # songs that are worked on: the HTTP interface must not starve
 WAITING = 16  # songs that wait for their turn
@@ -38,29 +39,22 @@ ICON = """<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='http://www.w3.
 %3Cpath d='M2 6v4M6 2v12M10 4v8M14 7v2' stroke='%234f46e5' stroke-width='2.4' stroke-linecap='round'/%3E%3C/svg%3E">"""
 
 
-def mount(
-    app: FastAPI,
-    answerer: Answerer,
-    root: Path = Path(),
-    *,
-    max_bytes: int = MAX_BYTES,
-    max_seconds: float = MAX_SECONDS,
-) -> FastAPI:
+def mount(app: FastAPI, answerer: Asked, limits: Limits, root: Path = Path()) -> FastAPI:
     """Add the page to a service, at `PATH`.
 
-    Uploads are kept in a folder of their own for half an hour, and removed with it when the service ends.
+    Uploads are kept in a folder of their own for half an hour, and removed with it when the service ends. As many bytes
+    are kept as may be received at once; the oldest go first.
 
     Parameters
     ----------
     app : FastAPI
-    answerer : Answerer
+        Of `service.create_app`: it counts the uploads that are under way.
+    answerer : Asked
         It need not be ready yet; until it is, the page says so.
+    limits : Limits
+        The section `serve` of params.yaml.
     root : Path
         The project's folder, with the songs to listen to.
-    max_bytes : int
-        Larger uploads are refused.
-    max_seconds : float
-        So much of a song is heard, from its beginning.
     """
     uploads = tempfile.TemporaryDirectory(prefix="genre-page-", ignore_cleanup_errors=True)
     os.environ.update(GRADIO_TEMP_DIR=uploads.name, GRADIO_ANALYTICS_ENABLED="False")
@@ -77,12 +71,12 @@ def mount(
         warnings.simplefilter("ignore", UserWarning)
         gr.mount_gradio_app(
             app,
-            _build(Listener(answerer, library, Path(uploads.name), max_seconds), root),
+            _build(Listener(answerer, library, Path(uploads.name), limits.max_audio_s), root),
             path=PATH,
             theme=_theme(),
             head=f"{ICON}<style>{_asset('page.css')}</style>",  # Gradio drops the newer rules of a css argument
             js=_asset("page.js"),
-            max_file_size=max_bytes,
+            max_file_size=limits.max_upload_bytes,
             footer_links=[],
             run_history=False,
             show_error=False,
@@ -91,8 +85,10 @@ def mount(
             pwa=False,
             enable_monitoring=False,
         )
-    app.add_middleware(Guard, path=PATH)
-    _remove_at_end(app, uploads)
+    # Gradio forgets what it did not receive to the end, or was told to remove by nobody: that goes a little later.
+    kept = Kept(Path(uploads.name), limits.uploads * limits.max_upload_bytes, KEEP_S + 2 * CHECK_S)
+    app.add_middleware(Guard, path=PATH, uploads=app.state.uploads, kept=kept, max_upload_bytes=limits.max_upload_bytes)
+    _remove_in_time(app, uploads, kept)
     return app
 
 
@@ -204,15 +200,22 @@ def _model(root: Path, name: str | None) -> dict[str, Any]:
     return told
 
 
-def _remove_at_end(app: FastAPI, uploads: tempfile.TemporaryDirectory[str]) -> None:
-    """Remove the uploads when the service ends."""
+def _remove_in_time(app: FastAPI, uploads: tempfile.TemporaryDirectory[str], kept: Kept) -> None:
+    """Remove the uploads when they are old, and all of them when the service ends."""
     before = app.router.lifespan_context
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            await asyncio.to_thread(kept.make_room)
 
     @contextlib.asynccontextmanager
     async def lifespan(of: FastAPI) -> AsyncIterator[Any]:
         with uploads:
+            sweeping = asyncio.create_task(sweep())
             async with before(of) as state:
                 yield state
+            sweeping.cancel()
 
     app.router.lifespan_context = lifespan
 

@@ -79,13 +79,12 @@ class Guard:
             return
         believed = [header for header in scope["headers"] if header[0] not in NOT_BELIEVED]
         scope = {**scope, "headers": believed}
-        match scope["method"], name.rstrip("/"):
-            case "POST", name if name == UPLOAD:
-                await self._upload(scope, receive, answer)
-            case "GET", name if name == STREAM:
-                await self._stream(scope, receive, answer)
-            case _:
-                await self._app(scope, receive, answer)
+        if name.rstrip("/") == UPLOAD:
+            await self._upload(scope, receive, answer)
+        elif name.rstrip("/") == STREAM:
+            await self._stream(scope, receive, answer)
+        else:
+            await self._app(scope, receive, answer)
 
     async def _upload(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         """Let an upload through if there is a place for it, after room was made for it."""
@@ -95,6 +94,7 @@ class Guard:
         declared = next((int(value) for name, value in scope["headers"] if name == b"content-length"), self._max_bytes)
         with self._uploads.one():
             await asyncio.to_thread(self._kept.make_room, declared)
+            answer.hides_faults = True
             try:
                 # Without its query Gradio does not record the progress, which nobody can ask for.
                 await self._app({**scope, "query_string": b""}, receive, answer)
@@ -103,7 +103,7 @@ class Guard:
                 if isinstance(error, OSError):
                     await answer.fail(507, "the upload cannot be kept: the service's log says why")
                 else:
-                    await answer.fail(400, "the form is not well-formed, or has not come to its end")
+                    await answer.fail(400, "the form is not well-formed")
 
     async def _stream(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         """Let a stream of events through, for a while."""
@@ -124,22 +124,23 @@ class Guard:
 
 
 class _Answer:
-    """Where an answer goes: with the policy, and without what Gradio says of its own faults."""
+    """Where an answer goes: with the policy, and if asked without what Gradio says of its own faults."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._begun = self._ended = self._faulty = False
+        self.hides_faults = False  # of status 500: what follows tells more
+        self._begun = self._ended = self._hidden = False
 
     async def __call__(self, message: Message) -> None:
         """Send a message of the application."""
         if message["type"] == "http.response.start":
-            self._faulty = message["status"] == 500
-            if self._faulty:  # an exception follows, and its handler answers
+            self._hidden = self.hides_faults and message["status"] == 500
+            if self._hidden:
                 return
             ours = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
             message = {**message, "headers": [*message.get("headers", []), *ours]}
             self._begun = True
-        elif self._faulty or self._ended:
+        elif self._hidden or self._ended:
             return
         else:
             self._ended = not message.get("more_body", False)
@@ -150,7 +151,6 @@ class _Answer:
         if self._begun:
             await self.end()
             return
-        self._faulty = False
         headers = [(b"content-type", b"application/json")]
         if status == 429:
             headers.append((b"retry-after", str(RETRY_S).encode()))

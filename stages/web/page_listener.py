@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from stages.errors import AudioError, GenreError
 from stages.models import palette
 from stages.web import page_parts
+from stages.web.contract import Asked
 from stages.web.page_songs import Library
 
 N_NEAR = 8  # songs like it
@@ -25,37 +26,10 @@ Upload = dict[str, Any]  # what the browser tells of the file that it has sent
 Parts = tuple[str, str, str, str]  # HTML of status, answer, the song it is, songs like it
 
 
-class Answerer(Protocol):
-    """What the page asks, as in answerer.py."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether everything is loaded."""
-
-    @property
-    def model(self) -> str | None:
-        """The name of the model that answers; None until it is loaded."""
-
-    @property
-    def genres(self) -> Sequence[str]:
-        """In the order of the model's outputs."""
-
-    def query(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> dict[str, Any]:
-        """Return the genre of a song."""
-
-    def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> dict[str, Any]:
-        """Return which indexed song it is."""
-
-    def similar(
-        self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None
-    ) -> dict[str, Any]:
-        """Return the songs most like it."""
-
-
 class Listener:
     """What happens with a song that was dropped."""
 
-    def __init__(self, answerer: Answerer, library: Library, uploads: Path, max_seconds: float) -> None:
+    def __init__(self, answerer: Asked, library: Library, uploads: Path, max_seconds: float) -> None:
         self.answerer, self.library = answerer, library
         self.uploads, self._max_seconds = uploads.resolve(), max_seconds
         self._pace = 0.05  # seconds of work for a second of music, until there was a song
@@ -83,7 +57,7 @@ class Listener:
                 yield _waiting("The models are being loaded …"), "", "", ""
                 time.sleep(1)
             else:
-                raise GenreError("the models are still being loaded: drop the song again later")
+                raise GenreError("The models are still being loaded: drop the song again later")
             yield _waiting("Decoding the song …"), "", "", ""
             wave = page_parts.waveform(path, duration=self._max_seconds)
             with ThreadPoolExecutor(1) as pool:
@@ -135,7 +109,7 @@ class Listener:
     def _received(self, upload: Upload) -> tuple[Path, str]:
         path = str(upload.get("path"))
         if not self.is_upload(path):
-            raise GenreError("the song is not here any more: drop it again")
+            raise GenreError("The song is not here any more: drop it again")
         return Path(path), str(upload.get("orig_name") or Path(path).name)
 
 
@@ -145,8 +119,8 @@ def _waiting(text: str, share: float | None = None) -> str:
 
 def _failure(title: str, error: GenreError, upload: Upload | None = None) -> str:
     """Return an error in words, with the name that the user gave the file in place of its path."""
-    text = str(error)
-    text = text[:1].upper() + text[1:] + ("" if text[-1:] in ".!" else ".")
+    text = str(error)  # it may begin with the name of a file
+    text += "" if text[-1:] in ".!" else "."
     if upload:
         text = text.replace(str(upload.get("path")), str(upload.get("orig_name") or "the file"))
     return page_parts.render("error", title=title, text=text, hint=FORMATS if isinstance(error, AudioError) else "")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stages.errors import GenreError
@@ -21,7 +22,7 @@ from stages.params import ServeParams
 from stages.web.answerer import Answerer
 from stages.web.gate import LOOPBACK_NAMES, MAX_HEAD_BYTES, Gate, failure
 from stages.web.metrics import Metrics
-from stages.web.service import create_app
+from stages.web.service import PAGE, create_app, has_page
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def run(settings: ServeParams, *, host: str, port: int, model: str | None = None
     model : str or None
         What answers; None: the ensemble's choice.
     mount : callable or None
-        Called with the application, the answerer and the limits of an upload, to add the page.
+        Called with the application, the answerer and the settings, to add the page.
 
     Raises
     ------
@@ -57,9 +58,13 @@ def run(settings: ServeParams, *, host: str, port: int, model: str | None = None
         failures.append(error)
         server.should_exit = True
 
-    app = create_app(answerer, settings, metrics, key_needed=api_key is not None, failed=failed)
+    def loaded(app: FastAPI) -> None:
+        page = f"page at {PAGE}, " if has_page(app) else ""
+        log.info("ready: %s (%sinterface at /docs)", _url(listener), page)
+
+    app = create_app(answerer, settings, metrics, key_needed=api_key is not None, loaded=loaded, failed=failed)
     if mount is not None:
-        mount(app, answerer, max_bytes=settings.max_upload_bytes, max_seconds=settings.max_audio_s)
+        mount(app, answerer, settings)
     gate = Gate(
         app,
         metrics=metrics,
@@ -82,6 +87,7 @@ def run(settings: ServeParams, *, host: str, port: int, model: str | None = None
     )
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn sends it once more when all has ended: the exit code is 0
     with _listen(host, port) as listener:
+        log.info("%s", _url(listener))  # alone on its line, for programs that have to find the port
         server.run(sockets=[listener])
     if failures:
         raise failures[0]
@@ -101,8 +107,12 @@ def _listen(host: str, port: int) -> socket.socket:
         raise GenreError(
             f"{host} port {port} cannot be listened on ({error.strerror}): choose others with --host, --port"
         ) from None
-    log.info("http://%s:%d", f"[{host}]" if family == socket.AF_INET6 else host, listener.getsockname()[1])
     return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
 def _leave(answerer: Answerer) -> None:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -29,70 +29,20 @@ from starlette.requests import ClientDisconnect
 
 from stages.errors import AudioError, GenreError
 from stages.web import documentation
+from stages.web.contract import Answering, Limits
 from stages.web.gate import VANISHED
 from stages.web.metrics import CONTENT_TYPE, Metrics
+from stages.web.uploads import Uploads
 from stages.web.work import AbandonedError, QueueFullError, TooSlowError, Workers
 
 log = logging.getLogger(__name__)
 
 FIELD = "audio"  # of the form
+PAGE = "/ui"  # where the page is
 MAX_FIELD_BYTES = 1 << 16  # of a field that is not the file
 MAX_TOP = 100  # songs that similar names
 NAME_LENGTH = 200  # characters of an upload's name that are kept
 LOADING_RETRY_S = 2
-
-
-class Limits(Protocol):
-    """What is taken from the section `serve` of params.yaml."""
-
-    @property
-    def workers(self) -> int:
-        """Threads that answer."""
-
-    @property
-    def queue(self) -> int:
-        """Songs that wait for them."""
-
-    @property
-    def uploads(self) -> int:
-        """Uploads at the same time."""
-
-    @property
-    def max_parts(self) -> int:
-        """Fields of a form beside the file."""
-
-    @property
-    def max_audio_s(self) -> float:
-        """Seconds of a song that are heard."""
-
-    @property
-    def timeout_s(self) -> float:
-        """Seconds from the end of the upload to the answer."""
-
-
-class Answering(Protocol):
-    """What gives the answers: an `answerer.Answerer`."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether everything is loaded."""
-
-    def load(self) -> None:
-        """Load it."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-    def query(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> dict[str, Any]:
-        """Return the genre of a song."""
-
-    def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> dict[str, Any]:
-        """Return which song a snippet is from."""
-
-    def similar(
-        self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None
-    ) -> dict[str, Any]:
-        """Return what a song is like."""
 
 
 class Verdict(BaseModel):
@@ -180,7 +130,7 @@ _REASONS = {
     413: "The upload is too large",
     415: "The request is not a multipart/form-data form",
     421: "The service does not answer under this name",
-    422: "The form has no file `audio`, or a parameter has a bad value",
+    422: "The form has no file `audio`, or a parameter has a bad value or is unknown",
     429: "Too many songs wait, or too many uploads are under way; see Retry-After",
     503: "The models are not loaded yet, or there is no index",
     504: "The answer took too long",
@@ -205,6 +155,7 @@ def create_app(
     metrics: Metrics,
     *,
     key_needed: bool = False,
+    loaded: Callable[[FastAPI], None] | None = None,
     failed: Callable[[BaseException], None] | None = None,
 ) -> FastAPI:
     """Return the application, which loads the models when it starts; `gate.Gate` belongs in front of it.
@@ -217,14 +168,17 @@ def create_app(
     metrics : Metrics
     key_needed : bool
         Whether the gate asks for a key: the documentation then says so.
+    loaded : callable or None
+        Called with the application when the models are loaded.
     failed : callable or None
         Called with the exception when the models cannot be loaded.
     """
-    service = _Service(answerer, limits, metrics)
+    uploads = Uploads(limits.uploads)
+    service = _Service(answerer, limits, metrics, uploads)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(service.load(failed))
+    async def lifespan(of: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(service.load(loaded and functools.partial(loaded, of), failed))
         yield
         loading.cancel()
         service.workers.close()
@@ -238,6 +192,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.state.uploads = uploads
     key = [Depends(APIKeyHeader(name="X-API-Key", auto_error=False))] if key_needed else []
     asks: dict[str, Any] = {
         "responses": {status: {"model": Failure, "description": reason} for status, reason in _REASONS.items()},
@@ -245,6 +200,7 @@ def create_app(
         "response_description": "The answer",
         "dependencies": key,
     }
+    strict = {**asks, "dependencies": [*key, Depends(_check_parameters)]}  # the first version took any parameter
 
     @app.post("/", summary="The genre of a song, in a word", **asks)
     async def verdict(request: Request) -> Verdict:
@@ -253,24 +209,26 @@ def create_app(
         metrics.heard(answer["duration"])
         return Verdict(duration=round(time.perf_counter() - began, 3), message=answer["genre"], status="success")
 
-    @app.post("/v1/query", summary="The genre of a song, and of each part of it", response_model=Queried, **asks)
+    @app.post("/v1/query", summary="The genre of a song, and of each part of it", response_model=Queried, **strict)
     async def query(request: Request, start: Start = 0.0, duration: Duration = None) -> dict[str, Any]:
         answer = await service.answer(request, answerer.query, start, duration)
         metrics.heard(answer["duration"])
         return answer
 
-    @app.post("/v1/identify", summary="Which indexed song a snippet is from", response_model=Identified, **asks)
+    @app.post("/v1/identify", summary="Which indexed song a snippet is from", response_model=Identified, **strict)
     async def identify(request: Request, start: Start = 0.0, duration: Duration = None) -> dict[str, Any]:
         return await service.answer(request, answerer.identify, start, duration)
 
-    @app.post("/v1/similar", summary="The indexed songs most like a song", response_model=Alike, **asks)
+    @app.post("/v1/similar", summary="The indexed songs most like a song", response_model=Alike, **strict)
     async def similar(request: Request, top: Top = 10, start: Start = 0.0, duration: Duration = None) -> dict[str, Any]:
         return await service.answer(request, functools.partial(answerer.similar, top=top), start, duration)
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", summary="Whether the process lives", response_description="It does")
     async def healthz() -> State:
         return State(status="alive")
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get(
         "/readyz",
         summary="Whether the models are loaded",
@@ -286,40 +244,48 @@ def create_app(
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(documentation.page(app.openapi()), headers=documentation.HEADERS)
+    async def docs(request: Request) -> HTMLResponse:
+        base = str(request.base_url).rstrip("/")
+        return HTMLResponse(documentation.page(app.openapi(), base), headers=documentation.HEADERS)
 
     @app.get("/", include_in_schema=False)
     async def home() -> RedirectResponse:
-        page = any(getattr(route, "path", "") == "/ui" for route in app.routes)
-        return RedirectResponse("ui" if page else "docs")
+        return RedirectResponse("ui" if has_page(app) else "docs")
 
     _answer_failures(app)
     metrics.paths |= {"/", "/openapi.json", "/docs", "/metrics", "/healthz", "/readyz"}
     metrics.paths |= {"/v1/query", "/v1/identify", "/v1/similar"}
-    metrics.prefixes.add("/ui")
+    metrics.prefixes.add(PAGE)
     return app
 
 
+def has_page(app: FastAPI) -> bool:
+    """Return whether the page was added to the application."""
+    return any(getattr(route, "path", "") == PAGE for route in app.routes)
+
+
 class _Service:
-    def __init__(self, answerer: Answering, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, answerer: Answering, limits: Limits, metrics: Metrics, uploads: Uploads) -> None:
         self.workers = Workers(limits.workers, limits.queue)
         self._answerer, self._limits = answerer, limits
-        self._n_uploads = 0
+        self._uploads = uploads
         metrics.watch(
             waiting=lambda: self.workers.waiting,
             running=lambda: self.workers.running,
-            uploading=lambda: self._n_uploads,
+            uploading=lambda: uploads.count,
             ready=lambda: float(answerer.ready),
         )
 
-    async def load(self, failed: Callable[[BaseException], None] | None) -> None:
+    async def load(self, loaded: Callable[[], None] | None, failed: Callable[[BaseException], None] | None) -> None:
         try:
             await asyncio.to_thread(self._answerer.load)
         except Exception as error:
             if failed is None:
                 raise
             failed(error)
+        else:
+            if loaded is not None:
+                loaded()
 
     def check_ready(self) -> None:
         if not self._answerer.ready:
@@ -355,14 +321,11 @@ class _Service:
     async def _upload(self, request: Request) -> AsyncIterator[tuple[Path, str]]:
         """Yield a temporary file with what was uploaded, and the name that the client gave it."""
         _check_type(request)
-        if self.workers.full or self._n_uploads >= self._limits.uploads:
+        if self.workers.full or self._uploads.full:
             raise self._busy()
         with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
-            self._n_uploads += 1
-            try:
+            with self._uploads.one():
                 path, name = await self._receive(request, Path(folder))
-            finally:
-                self._n_uploads -= 1
             yield path, name
 
     async def _receive(self, request: Request, folder: Path) -> tuple[Path, str]:
@@ -396,7 +359,9 @@ def _answer_failures(app: FastAPI) -> None:
         assert isinstance(error, StarletteHTTPException)
         sentences = {404: "there is nothing here: /docs tells what there is", 405: "this path takes another method"}
         sentence = sentences.get(error.status_code, str(error.detail))
-        return failure(error.status_code, sentence[:1].lower() + sentence[1:], error.headers)
+        if not isinstance(error, HTTPException):  # Starlette's own phrases; ours may begin with the name of a file
+            sentence = sentence[:1].lower() + sentence[1:]
+        return failure(error.status_code, sentence, error.headers)
 
     async def of_validation(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -424,6 +389,14 @@ def _check_type(request: Request) -> None:
         raise HTTPException(422, f"the form field {FIELD} is missing: send the song as a file in it")
     if media_type != "multipart/form-data":
         raise HTTPException(415, f"send the song as the file {FIELD} of a multipart/form-data form")
+
+
+def _check_parameters(request: Request) -> None:
+    """Check that a request names no parameter that the path does not have, as one that is misspelt."""
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise HTTPException(422, f"{name[:NAME_LENGTH]}: there is no such parameter, but {', '.join(known)}")
 
 
 async def _disconnected(request: Request) -> None:

@@ -59,23 +59,21 @@ class Kept:
             if excess <= 0 and changed_s > oldest_s:
                 break
             with contextlib.suppress(OSError):  # somebody else has removed it
-                os.unlink(path)
+                path.unlink()
             excess -= size
         self._remove_empty_folders(oldest_s)
 
-    def _files(self) -> Iterator[tuple[float, int, str]]:
+    def _files(self) -> Iterator[tuple[float, int, Path]]:
         """Yield when a file was last written or moved, the bytes that it counts as, and its path."""
         for folder, _, names in os.walk(self._folder):
             for name in names:
-                path = os.path.join(folder, name)
+                path = Path(folder, name)
                 with contextlib.suppress(OSError):
-                    status = os.lstat(path)
+                    status = path.lstat()
                     yield status.st_ctime, max(status.st_size, LEAST_BYTES), path
 
     def _remove_empty_folders(self, oldest_s: float) -> None:
-        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
-            for entry in entries:
-                # A younger one may be waiting for its file. One that is not empty cannot be removed.
-                if entry.is_dir(follow_symlinks=False) and entry.stat().st_mtime < oldest_s:
-                    with contextlib.suppress(OSError):
-                        os.rmdir(entry.path)
+        for folder in self._folder.glob("*"):
+            with contextlib.suppress(OSError):  # it is a file, or not empty
+                if folder.stat().st_mtime < oldest_s:  # a younger one may be waiting for its file
+                    folder.rmdir()

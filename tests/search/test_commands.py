@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import identify, index, similar, split
+from stages import files, identify, index, similar, split
 from stages.audio import chunks
 from stages.errors import SearchError
+from stages.search import neighbours
 from stages.search.settings import IndexSettings
 from tests.conftest import write_params
 from tests.search.conftest import Music
@@ -153,6 +155,59 @@ def test_without_the_database_similar_says_what_makes_it(project: Path) -> None:
     shutil.rmtree("vectors/songs.db")
     with pytest.raises(SearchError, match=r"python -m stages\.index"):
         similar.main(["dataset/tiny/rock/0.wav"])
+
+
+def test_a_damaged_database_is_told_and_made_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (damaged,) = Path("vectors/songs.db/collections").glob("chunks_*/manifest.json")
+    damaged.write_text("{")
+    with pytest.raises(SearchError, match=r"0 of \d+ vectors: run `python -m stages\.index`"):
+        similar.main(["dataset/tiny/rock/0.wav"])
+    assert index.main([]) == 0
+    capsys.readouterr()
+    assert similar.main(["dataset/tiny/rock/0.wav", "--top", "1", "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["songs"]) == 1
+
+
+def test_a_projection_of_another_index_is_refused(project: Path) -> None:
+    manifest = _manifest()
+    Path("vectors/index.json").write_text(json.dumps({**manifest, "dimension": 3}))
+    with pytest.raises(SearchError, match=r"projection\.npz does not belong to"):
+        similar.main(["dataset/tiny/rock/0.wav"])
+
+
+def test_similar_tells_how_many_chunks_voted_and_no_song_that_is_unlike(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song = "dataset/tiny/rock/0.wav"
+    assert similar.main([song, "--top", "1000", "--format", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert min(found["score"] for found in answer["songs"]) < 0
+    assert similar.main([song, "--top", "1000"]) == 0
+    printed = capsys.readouterr().out
+    assert f"({answer['votes'][answer['genre']]} of {sum(answer['votes'].values())} chunks; weighted: " in printed
+    assert "  -0." not in printed
+    assert len(printed.splitlines()) == 2 + sum(found["score"] > 0 for found in answer["songs"])
+
+
+def test_with_no_other_song_indexed_similar_says_so(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    only = Path("dataset/tiny/rock/0.wav")
+    with neighbours.opened(Path(), IndexSettings()) as found:
+        others = set(found.store.songs()) - {files.sha256(only)}
+        found.store.remove_songs(others)
+        left = sum(found.store.songs().values())
+    Path("vectors/index.json").write_text(json.dumps(_manifest() | {"vectors": left}))
+    assert similar.main([str(only)]) == 0
+    assert "no other song is indexed" in capsys.readouterr().out
+
+
+def test_a_snippet_that_starts_before_its_song_is_told_in_words(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples, rate = chunks.read(Path("dataset/tiny/rock/0.wav"))
+    early = np.concatenate([np.zeros(2 * rate, np.int16), samples])
+    chunks.write(Path("early.wav"), early, sample_rate=rate)
+    assert identify.main(["early.wav"]) == 0
+    assert re.search(r"rock/0 starts (1\.9\d|2\.0\d) s before the song", capsys.readouterr().out)
 
 
 def test_vectors_that_another_version_made_are_refused(project: Path) -> None:

@@ -66,6 +66,16 @@ def test_the_engine_of_params_yaml_answers_unless_another_is_asked_for(
         identify.main([song, "--engine", "landmarks"])
 
 
+def test_vectors_of_the_network_that_are_gone_are_told(network_project: Path) -> None:
+    (damaged,) = Path("vectors/songs.db/collections").glob("fingerprints_*/manifest.json")
+    damaged.write_text("{")
+    with pytest.raises(SearchError, match=r"vectors: run `python -m stages\.index_network`"):
+        identify.main([str(_paths()[0]), "--engine", "network"])
+    sequences.MANIFEST.unlink()
+    with pytest.raises(SearchError, match=r"fingerprints\.json is not there: run"):
+        identify.main([str(_paths()[0]), "--engine", "network"])
+
+
 def test_the_network_answers_without_tensorflow(network_project: Path) -> None:
     code = (
         "import sys\nfrom stages import identify\n"

@@ -82,6 +82,31 @@ def test_a_snippet_may_begin_before_its_song_and_end_after_it(songs: list[Signal
     assert late.offset_s == pytest.approx(16.0, abs=0.05)
 
 
+def test_silence_around_other_music_does_not_make_it_a_song(music: Music, index: Index) -> None:
+    """Where only the end of a snippet lies in a song, chance is what agrees with that end by chance."""
+    silence = np.zeros(18 * SAMPLE_RATE, np.float32)
+    for seed in range(100, 110):
+        found = recognise(np.concatenate([silence, music(seed, 5.0)]), index)
+        assert not found or found[0].score < THRESHOLD
+
+
+def test_songs_with_the_same_drums_are_not_taken_for_each_other(music: Music) -> None:
+    def drummed(seed: int) -> Signal:
+        rng, hit = np.random.default_rng(seed), SAMPLE_RATE // 4
+        beat = [rng.standard_normal(hit) * np.exp(-40 * np.arange(hit) / SAMPLE_RATE) for _ in range(80)]
+        notes = music(seed)
+        return (0.3 * notes + 0.5 * np.resize(np.concatenate(beat), len(notes))).astype(np.float32)
+
+    items = [(Song(f"{i:064x}", f"song{i}", "made"), fingerprint(drummed(i))) for i in range(4)]
+    index = Index.empty().with_songs(items)
+    for seed in range(100, 104):
+        found = recognise(_cut(drummed(seed), 0.0, 10.0), index)
+        assert not found or found[0].score < THRESHOLD
+    best = recognise(_cut(drummed(2), 7.0), index)[0]
+    assert (best.song.song, best.score > 0.99) == ("song2", True)
+    assert best.offset_s == pytest.approx(7.0, abs=0.03)
+
+
 def test_of_a_long_recording_the_beginning_counts(songs: list[Signal], index: Index) -> None:
     best = recognise(np.concatenate([songs[0], songs[1], songs[2]]), index)
     assert best[0].song.song == "song0"

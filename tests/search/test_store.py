@@ -134,6 +134,41 @@ def test_vectors_of_other_settings_are_refused_and_replaced_on_the_next_build(ur
         store.open()
 
 
+def test_data_sets_share_a_file_and_keep_each_to_its_own(uri: str) -> None:
+    with _store(uri, data_set="jazz") as store:
+        store.create()
+        store.write(_items(1))
+    with _store(uri, data_set="rock", fingerprint="f" * 64) as store:
+        with pytest.raises(SearchError, match="there are no chunks vectors"):
+            store.open()
+        store.create()
+        store.write(_items(2))
+    with _store(uri, data_set="jazz") as store:
+        store.open(3)
+        assert store.songs() == {SHA[1]: 3}
+
+
+def test_a_collection_with_fewer_vectors_than_were_written_is_refused(uri: str) -> None:
+    with _store(uri) as store:
+        store.create()
+        store.write(_items(1))
+        store.write(_items(1))  # again: no more than before
+        store.open(3)
+        store.remove_songs([SHA[1]])
+        with pytest.raises(SearchError, match=r"has 0 of 3 vectors: run `python -m stages\.index`"):
+            store.open(3)
+
+
+def test_an_empty_collection_says_so_whatever_does_not_count(uri: str) -> None:
+    query = np.ones((1, DIMENSION), np.float32)
+    with _store(uri) as store:
+        store.create()
+        with pytest.raises(SearchError, match="empty"):
+            store.search(query, 3, without=[SHA[2]])
+        store.write(_items(1))
+        assert store.search(query, 3, without=[SHA[1]]) == [[]]
+
+
 def test_an_index_that_was_never_built_says_what_builds_it(uri: str) -> None:
     with _store(uri) as store, pytest.raises(SearchError, match="python -m"):
         store.open()
@@ -258,6 +293,10 @@ def test_two_processes_share_a_server_and_are_told_when_it_goes(tmp_path: Path) 
         with _store(uri) as store:
             store.create()
             store.write(_items(1))
+            with _store(uri, fingerprint="f" * 64) as other:  # another project of the same name
+                other.create()
+                other.write(_items(3))
+            store.open(3)
             result = _in_other_process(uri, "store.write(_items(2)); print(len(store.songs()))")
             assert (result.returncode, result.stdout.strip()) == (0, "2"), result.stderr
             assert store.songs() == {SHA[1]: 3, SHA[2]: 3}

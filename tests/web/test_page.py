@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ def site(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     finally:
         process.terminate()
         process.wait(30)
+    assert f"ready: {found[0]} (page at /ui, interface at /docs)" in log.read_text()
     assert not list((base / "tmp").iterdir()), "uploads are left behind"
     assert "Traceback" not in log.read_text()
 
@@ -210,6 +212,33 @@ def test_a_client_cannot_name_a_file_of_the_server(site: str, path: str) -> None
     assert "data" not in answer["output"]
 
 
+def test_a_header_cannot_tell_where_the_page_is(site: str) -> None:
+    evil = {
+        "x-forwarded-host": "evil.example",
+        "forwarded": "host=evil.example",
+        "x-gradio-server": "http://evil.example/",
+    }
+    assert "evil.example" not in httpx.get(f"{site}/ui/", headers=evil).text
+    assert httpx.get(f"{site}/ui/config", headers=evil).json()["root"] == f"{site}/ui"
+    proxied = httpx.get(f"{site}/ui/config", headers={"host": "localhost", "x-forwarded-proto": "https"})
+    assert proxied.json()["root"] == "https://localhost/ui", "behind TLS the page's addresses are wrong"
+
+
+def test_what_the_page_does_not_know_is_no_fault(site: str) -> None:
+    """The site's log is looked at for tracebacks when all is done."""
+    told = httpx.get(f"{site}/ui/gradio_api/queue/data?session_hash=zzz")
+    assert '"session_not_found":true' in told.text
+    for form in ({"files": "no file"}, {"other": "x"}):
+        answer = httpx.post(f"{site}/ui/gradio_api/upload", files={"a": b""}, data=form)
+        assert answer.status_code in (200, 400), answer.text
+    host, port = site.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:  # and goes away in its upload
+        head = f"POST /ui/gradio_api/upload HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 1000\r\n"
+        connection.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n".encode())
+        wait_until(lambda: "\ngenre_uploads 1.0\n" in httpx.get(f"{site}/metrics").text, "the upload is not counted")
+    wait_until(lambda: "\ngenre_uploads 0.0\n" in httpx.get(f"{site}/metrics").text, "its place stays taken")
+
+
 @pytest.mark.parametrize("ready", [True, False])
 def test_what_is_not_there_yet_is_told_in_words(
     ready: bool, make_song: MakeSong, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -222,7 +251,7 @@ def test_what_is_not_there_yet_is_told_in_words(
     assert status == ""
     if ready:
         assert "my song.wav" in answer
-        assert "run `dvc repro index`" in known
+        assert "vectors/landmarks.npz is not there: run `dvc repro index`" in known, "the name is changed"
         assert "run `dvc repro index`" in near
     else:
         assert "The models are still being loaded" in answer
@@ -231,7 +260,15 @@ def test_what_is_not_there_yet_is_told_in_words(
 
 def test_only_what_the_page_needs_is_open() -> None:
     assert all(OPEN.fullmatch(path) for path in ("", "/", "/assets/index.js", "/gradio_api/queue/join", "/theme.css"))
-    for path in ("/gradio_api/call/listen", "/gradio_api/vibe-edit", "/monitoring", "/gradio_api/run/listen", "/login"):
+    for path in (
+        "/gradio_api/heartbeat/s1",
+        "/gradio_api/upload_progress",
+        "/gradio_api/call/listen",
+        "/gradio_api/vibe-edit",
+        "/monitoring",
+        "/gradio_api/run/listen",
+        "/login",
+    ):
         assert not OPEN.fullmatch(path), path
 
 

@@ -115,6 +115,18 @@ def test_a_bad_parameter_is_named(client: httpx.Client, songs: list[Path], query
     assert message.startswith(query.partition("=")[0])
 
 
+def test_a_parameter_that_there_is_not_is_named(client: httpx.Client, songs: list[Path]) -> None:
+    message = _failed(client.post("/v1/query?strat=5", files=_form(songs[0])), 422)
+    assert message == "strat: there is no such parameter, but start, duration"
+    _failed(client.post("/v1/identify?top=5", files=_form(songs[0])), 422)
+    assert client.post("/?anything=1", files=_form(songs[0])).status_code == 200, "the first version took it"
+
+
+@pytest.mark.parametrize("name", ["README.md", "Übung.wav"])
+def test_an_error_leaves_the_name_of_a_file_as_it_is(client: httpx.Client, name: str) -> None:
+    assert _failed(client.post("/v1/query", files={"audio": (name, b"no song")}), 400).startswith(f"{name}: ")
+
+
 def test_a_start_behind_the_end_is_a_400(client: httpx.Client, songs: list[Path]) -> None:
     assert "no audio" in _failed(client.post("/v1/query?start=1000", files=_form(songs[0])), 400)
 
@@ -221,6 +233,21 @@ def test_the_documentation_loads_nothing_from_anywhere(client: httpx.Client) -> 
     assert client.get("/").headers["location"] == "docs"
 
 
+def test_the_documentation_asks_where_it_was_asked_for(client: httpx.Client, server: Server) -> None:
+    assert f"curl -F &#39;audio=@song.mp3&#39; {server.url}/v1/query" in client.get("/docs").text.replace("'", "&#39;")
+
+
+def test_a_probe_may_ask_for_the_head_only(client: httpx.Client) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_the_log_says_when_it_is_ready_and_where(server: Server) -> None:
+    assert f"ready: {server.url} (interface at /docs)" in server.log.read_text()
+    assert "startup complete" not in server.log.read_text()
+
+
 def test_every_answer_has_the_security_headers_and_none_opens_it_to_other_sites(client: httpx.Client) -> None:
     for answer in (client.get("/docs"), client.get("/nowhere"), client.post("/"), client.get("/metrics")):
         assert answer.headers["x-content-type-options"] == "nosniff"
@@ -233,7 +260,8 @@ def test_every_answer_has_the_security_headers_and_none_opens_it_to_other_sites(
 def test_other_sites_and_other_names_are_refused(client: httpx.Client, server: Server) -> None:
     _failed(client.get("/healthz", headers={"host": "rebound.example"}), 421)
     _failed(client.post("/", headers={"origin": "https://evil.example"}), 403)
-    _failed(client.post("/", headers={"origin": "null"}), 403)
+    for origin in ("null", "http://[", "http://[::1", "//", "http://a]b"):
+        _failed(client.post("/", headers={"origin": origin}), 403)
     port = server.url.rpartition(":")[2]
     assert client.get("/healthz", headers={"host": f"localhost:{port}"}).status_code == 200
     _failed(client.post("/", headers={"origin": server.url}), 422)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -17,6 +18,11 @@ from typing import Any
 import httpx
 import pytest
 
+from stages.web import page_guard
+from stages.web.gate import Gate
+from stages.web.metrics import Metrics
+from stages.web.page_guard import STREAM, UPLOAD
+from stages.web.uploads import LEAST_BYTES, Kept, Uploads
 from tests.conftest import ROOT
 from tests.web.conftest import Server, StartServer, wait_until
 
@@ -308,6 +314,101 @@ def test_what_is_not_http_or_too_long_is_refused_in_json(strict: Server, sent: b
     assert answer["status"] == "error"
 
 
+def test_a_body_of_two_lengths_is_refused_and_the_connection_closed(strict: Server) -> None:
+    with _connect(strict) as connection:
+        smuggled = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        connection.sendall(_head(strict, _keyed(), "Content-Length: 5", "Transfer-Encoding: chunked") + smuggled)
+        status, answer = _answer(connection)  # and nothing but it
+    assert (status, answer["status"]) == (400, "error")
+    assert "Transfer-Encoding" in answer["message"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_fault_that_nobody_has_foreseen_is_answered_in_json(begun: bool) -> None:
+    """The gate is asked without a server, since no request is known that makes the application fail like this."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def broken(_: Any, __: Any, send: Any) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200})
+        raise RuntimeError("secret")
+
+    gate = Gate(broken, metrics=Metrics(), max_upload_bytes=1, upload_timeout_s=1.0)
+    scope = {"type": "http", "path": "/", "query_string": b"", "method": "GET", "headers": []}
+    if begun:  # the server closes the connection
+        with pytest.raises(RuntimeError):
+            asyncio.run(gate(scope, _nothing, send))
+        assert len(sent) == 1
+    else:
+        asyncio.run(gate(scope, _nothing, send))
+        assert sent[0]["status"] == 500
+        assert json.loads(sent[1]["body"]) == {"status": "error", "message": "the service failed: its log says why"}
+
+
+def test_the_page_keeps_no_more_uploads_than_its_budget(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, 4 * LEAST_BYTES, keep_s=60.0)
+    for number in range(4):
+        path = tmp_path / f"hash {number}" / "song.wav"
+        path.parent.mkdir()
+        path.write_bytes(b"a")  # a small file counts, too
+        time.sleep(0.02)
+    kept.make_room()
+    assert len(list(tmp_path.rglob("*.wav"))) == 4
+    kept.make_room(2 * LEAST_BYTES)
+    assert sorted(path.parent.name for path in tmp_path.rglob("*.wav")) == ["hash 2", "hash 3"]
+    Kept(tmp_path, 4 * LEAST_BYTES, keep_s=0.0).make_room()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_takes_its_uploads_within_the_budget_and_the_number(tmp_path: Path) -> None:
+    async def gradio(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["query_string"] == b"", "Gradio would record the progress for ever"
+        (tmp_path / f"{len(await receive())}{time.time_ns()}").write_bytes(b"a")
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b""})
+
+    uploads = Uploads(1)
+    guard = _guard(gradio, uploads, Kept(tmp_path, 3 * LEAST_BYTES, keep_s=60.0))
+    for _ in range(9):
+        assert asyncio.run(_asked(guard, UPLOAD))[0] == 200
+        assert len(list(tmp_path.iterdir())) <= 3
+    with uploads.one():
+        status, body = asyncio.run(_asked(guard, UPLOAD))
+    assert (status, json.loads(body)["status"]) == (429, "error")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [(OSError(28, "No space left on device"), 507), (TypeError("no file"), 400)]
+)
+def test_an_upload_that_cannot_be_kept_is_told(tmp_path: Path, fault: Exception, status: int) -> None:
+    async def gradio(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 500})
+        await send({"type": "http.response.body", "body": b"Internal Server Error"})
+        raise fault
+
+    answered, body = asyncio.run(_asked(_guard(gradio, Uploads(1), Kept(tmp_path, 1, keep_s=1.0)), UPLOAD))
+    assert (answered, json.loads(body)["status"]) == (status, "error")
+
+
+def test_streams_of_the_page_are_few_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_guard, "MAX_STREAMS", 2)
+    monkeypatch.setattr(page_guard, "STREAM_S", 0.2)
+
+    async def endless(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await asyncio.sleep(60)
+
+    async def ask() -> list[int]:
+        guard = _guard(endless, Uploads(1), Kept(tmp_path, 1, keep_s=1.0))
+        first = [status for status, _ in await asyncio.gather(*(_asked(guard, STREAM) for _ in range(4)))]
+        return [*first, (await _asked(guard, STREAM))[0]]
+
+    assert asyncio.run(ask()) == [200, 200, 429, 429, 200]
+
+
 def test_a_form_without_a_boundary_and_a_length_that_lies_are_refused(strict: Server) -> None:
     headers = {**HEADERS, b"content-type": b"multipart/form-data"}
     assert httpx.post(strict.url, content=b"a", headers=headers).status_code == 400
@@ -416,6 +517,27 @@ def test_a_request_that_does_not_end_does_not_keep_the_process(patient: Server, 
 def test_the_logs_hold_no_traceback(strict: Server, patient: Server) -> None:
     for server in (strict, patient):
         assert "Traceback" not in server.log.read_text()
+
+
+def _guard(app: Any, uploads: Uploads, kept: Kept) -> page_guard.Guard:
+    return page_guard.Guard(app, "/ui", uploads=uploads, kept=kept, max_upload_bytes=1)
+
+
+async def _asked(guard: page_guard.Guard, path: str) -> tuple[int, bytes]:
+    """Return status and body of the whole answer to a request."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/ui" + path, "query_string": b"upload_id=1", "headers": []}
+    await guard(scope, _nothing, send)
+    assert not sent[-1].get("more_body", False), "the answer has no end"
+    return sent[0]["status"], b"".join(message["body"] for message in sent[1:])
+
+
+async def _nothing() -> Any:
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 def _send_all(connection: socket.socket, data: bytes) -> None:
