@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 import zipfile
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,10 +36,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     file under a final name. Missing parent folders are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # its name is known before it is there: a signal may come
     try:
+        temporary.touch(0o600, exist_ok=False)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)

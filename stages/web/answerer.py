@@ -6,7 +6,6 @@ import contextlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,25 +19,14 @@ from stages.errors import GenreError, ModelError, SearchError
 if TYPE_CHECKING:
     from stages.models.predict import Answers
     from stages.search.engines import Engine
-    from stages.search.manifest import Manifest
-    from stages.search.projection import Projection
+    from stages.search.neighbours import Neighbours
     from stages.search.settings import SearchSettings
-    from stages.search.store import VectorStore
 
 Loaded = TypeVar("Loaded")
 
 log = logging.getLogger(__name__)
 
 WARM_UP_S = 5.0  # of made noise that is answered about before the first song comes
-
-
-@dataclass(frozen=True, slots=True)
-class _Neighbours:
-    """What similar needs."""
-
-    made_with: Manifest
-    project: Projection
-    store: VectorStore
 
 
 class Answerer:
@@ -52,7 +40,7 @@ class Answerer:
         self._predictor: Answers
         self._min_confidence = 0.0
         self._engine: Engine | str  # of identify, or why there is none
-        self._neighbours: _Neighbours | str
+        self._neighbours: Neighbours | str
         self._held = contextlib.ExitStack()  # what is open: vector stores
 
     def load(self) -> None:
@@ -145,7 +133,7 @@ class Answerer:
         return similar(
             path,
             store=self._neighbours.store,
-            projection=self._neighbours.project,
+            projection=self._neighbours.projection,
             embedding=made_with.embedding,
             settings=made_with.feature_settings,
             top=top,
@@ -155,33 +143,23 @@ class Answerer:
         )
 
     def _load_engine(self, everything: params.Params) -> Engine:
-        from stages.search import engines, manifest
-        from stages.search.fingerprints import Index
+        from stages.search import engines
         from stages.search.settings import index_settings
 
-        speed = self._settings.max_speed_change
-        if self._settings.engine == "landmarks":
-            return engines.Landmarks(Index.load(self._root / manifest.LANDMARKS), speed)
         return self._held.enter_context(
-            engines.opened(self._settings.engine, index_settings(everything), max_speed_change=speed)
+            engines.opened(
+                self._settings.engine,
+                index_settings(everything),
+                max_speed_change=self._settings.max_speed_change,
+                root=self._root,
+            )
         )
 
-    def _load_neighbours(self, everything: params.Params) -> _Neighbours:
-        from stages.search import manifest
-        from stages.search.projection import Projection
+    def _load_neighbours(self, everything: params.Params) -> Neighbours:
+        from stages.search import neighbours
         from stages.search.settings import index_settings
-        from stages.search.store import VectorStore
 
-        settings = index_settings(everything)
-        if "://" not in settings.uri:
-            settings = replace(settings, uri=str(self._root / settings.uri))
-        made_with = manifest.read(self._root / manifest.MANIFEST)
-        project = Projection.load(self._root / manifest.PROJECTION)
-        store = self._held.enter_context(
-            VectorStore(settings, kind=manifest.KIND, fingerprint=made_with.fingerprint, dimension=made_with.dimension)
-        )
-        store.open()
-        return _Neighbours(made_with, project, store)
+        return self._held.enter_context(neighbours.opened(self._root, index_settings(everything)))
 
     def _warm_up(self) -> None:
         """Answer about noise: what is loaded on first use is loaded now, and what does not work shows now."""
