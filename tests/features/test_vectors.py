@@ -72,7 +72,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, monkeypatch: pytest.
 OTHERS = [[1, 2], {"a": 1}, "text", np.zeros(3), np.array([_Attack()], dtype=object), None]
 
 
-@pytest.mark.parametrize("value", OTHERS, ids=str)
+@pytest.mark.parametrize("value", OTHERS, ids=["list", "dict", "text", "float64", "objects", "nothing"])
 def test_a_pickle_of_anything_but_a_float32_array_is_refused(tmp_path: Path, value: object) -> None:
     (tmp_path / "x.pickle").write_bytes(pickle.dumps(value))
     with pytest.raises(VectorError, match=r"x\.pickle"):
