@@ -34,7 +34,7 @@ run: setup
 	song="$$(python -c $(FIRST_TEST_SONG))" && python -m stages.query "$$song"
 
 test: setup
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	ruff check .

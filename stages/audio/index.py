@@ -61,6 +61,8 @@ def read(folder: Path) -> list[Row]:
 
 
 def _row(line: dict[str, Any]) -> Row:
+    if None in line or None in line.values():
+        raise ValueError("a line has more or fewer fields than the first")
     row = Row(**{**line, "start_s": float(line["start_s"]), "seconds": float(line["seconds"])})
     for name, found, folders in (("chunk", row.chunk, SIDES), ("source", row.source, (DATASETS,))):
         parts = found.split("/")  # of a path that others write to, read and serve
