@@ -108,12 +108,14 @@ def test_a_converted_checkpoint_needs_no_package(cache: Path, monkeypatch: pytes
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ModelError, match=r"musicnn==0\.1\.0"):
         MusiCNN("MSD_musicnn", tmp_path)
 
 
 def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "MSD_musicnn").mkdir()
     (tmp_path / "MSD_musicnn" / ".data-00000-of-00001").write_bytes(b"others")
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
