@@ -16,14 +16,6 @@ from stages.errors import GenreError
 
 Item = TypeVar("Item")
 
-THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-)
-
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -40,15 +32,6 @@ class Shard:
     def of(self, items: Sequence[Item]) -> Sequence[Item]:
         """Return every count-th item, from the one that is this shard's first."""
         return items[self.number - 1 :: self.count]
-
-
-def one_thread_each() -> None:
-    """Keep the numeric libraries to one thread, unless the user says otherwise: processes or threads fill the cores.
-
-    They look at it when they are loaded, so this comes first.
-    """
-    for name in THREADS:
-        os.environ.setdefault(name, "1")
 
 
 def add_shard_option(parser: argparse.ArgumentParser) -> None:

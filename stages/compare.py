@@ -53,17 +53,7 @@ SOURCES = (
 SHOWN = ("dataset", "split", "extract", "train", "compare", "ensemble")  # what the models are made with
 METRICS = ("song_accuracy", "log_loss", "ece")  # few: each is a column of `dvc exp show` for every model
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "scikit-learn", "xgboost", "xgboost-cpu", "librosa")
-COLUMNS = {
-    "song_accuracy": "songs",
-    "chunk_accuracy": "chunks",
-    "macro_average_precision": "mAP",
-    "roc_auc": "ROC-AUC",
-    "log_loss": "log loss",
-    "ece": "ECE",
-    "train_seconds": "training s",
-    "predict_seconds_per_song": "s per song",
-    "size_mb": "MB",
-}
+COLUMNS = {key: name for key, name in report.COMPARISON_COLUMNS.items() if key not in ("interval", "p_against_best")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from stages.commands import one_thread_each
 from stages.errors import ClusterError, GenreError, WorkerError
+from stages.machine import available_cores, one_thread_each
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -84,11 +84,6 @@ def run(
             bar.update()
             yield result
         next(worked, None)  # let the processes end in peace
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _work(

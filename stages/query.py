@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from stages.answers import FORMATS, Answer, Table, add_song_options, answer_all, is_folder, length, share
-from stages.commands import one_thread_each, printable, run_command
+from stages.commands import printable, run_command
+from stages.machine import one_thread_each
 
 SONGS_AT_ONCE = 2  # the next one is decoded while the last chunks of one are answered
 

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stages.commands import one_thread_each, run_command
+from stages.commands import run_command
+from stages.machine import one_thread_each
 
 
 def main(argv: Sequence[str] | None = None) -> int:

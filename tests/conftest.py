@@ -61,6 +61,16 @@ def write_params(folder: Path, **changes: object) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
+def outs(project: Path) -> dict[str, bytes]:
+    """Return everything below the outs of split, extract and vectorize, by name."""
+    return {
+        path.relative_to(project).as_posix(): path.read_bytes()
+        for folder in ("chunks", "features", "pickled_vectors")
+        for path in sorted((project / folder).rglob("*"))
+        if path.is_file() and path.name != ".gitignore"
+    }
+
+
 def make_song_file(
     path: Path,
     *,

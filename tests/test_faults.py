@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from stages import extract, index, split, vectorize
-from tests.conftest import ROOT, MakeSong, write_params
+from tests.conftest import ROOT, MakeSong, outs, write_params
 
 FOLDERS = ("chunks", "features", "pickled_vectors")
 
@@ -32,16 +32,6 @@ def songs(project: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch) -
         for n in range(3):
             make_song(folder / genre / f"song {n}.wav", seconds=4.0 + n, hz=hz, seed=n)
     return folder
-
-
-def _outs(project: Path) -> dict[str, bytes]:
-    """Return everything below the outs of the first three stages, by name."""
-    return {
-        path.relative_to(project).as_posix(): path.read_bytes()
-        for folder in FOLDERS
-        for path in sorted((project / folder).rglob("*"))
-        if path.is_file() and path.name != ".gitignore"
-    }
 
 
 def _run_all() -> None:
@@ -167,7 +157,7 @@ def test_milvus_that_goes_while_songs_are_indexed_is_told_and_the_next_run_compl
 
 def test_two_repros_at_once_break_nothing(project: Path, songs: Path) -> None:
     _run_all()
-    expected = _outs(project)
+    expected = outs(project)
     _remove_all(project)
     for name in (".dvcignore", ".gitignore", "dvc.yaml"):
         shutil.copy(ROOT / name, project / name)
@@ -182,7 +172,7 @@ def test_two_repros_at_once_break_nothing(project: Path, songs: Path) -> None:
         assert status == 0 or "lock" in said or "busy" in said, said
     status, said = _finish(_start("dvc", "repro", "vectorize"))
     assert status == 0, said
-    assert _outs(project) == expected
+    assert outs(project) == expected
 
 
 # Ends
@@ -193,7 +183,7 @@ def test_a_stage_that_is_told_to_end_leaves_no_temporary_file_and_no_process(
     project: Path, songs: Path, stage: str, whole_group: bool
 ) -> None:
     _run_all()
-    expected = _outs(project)
+    expected = outs(project)
     temporary = project / "tmp"
     temporary.mkdir()
     out, pattern = {
@@ -221,7 +211,7 @@ def test_a_stage_that_is_told_to_end_leaves_no_temporary_file_and_no_process(
     assert list(out.rglob("*.tmp")) == []
     write_params(project, parallel__workers=1)
     _run_all()
-    assert _outs(project) == expected
+    assert outs(project) == expected
 
 
 def _alive(group: int) -> bool:
@@ -235,7 +225,7 @@ def _alive(group: int) -> bool:
 
 def test_what_a_power_cut_left_is_removed_or_ignored(project: Path, songs: Path) -> None:
     _run_all()
-    expected = _outs(project)
+    expected = outs(project)
     others = ("pickled_vectors", "vectors", "dataset/tiny/low")
     for folder in ("chunks/train/high", "features/mfcc_coefficients/train/low", *others):
         (project / folder).mkdir(parents=True, exist_ok=True)
@@ -243,7 +233,7 @@ def test_what_a_power_cut_left_is_removed_or_ignored(project: Path, songs: Path)
     shutil.rmtree(project / ".cache")
     (project / ".cache" / "songs" / "ab" / "unfinished-x").mkdir(parents=True)
     _run_all()
-    found = _outs(project)
+    found = outs(project)
     found.pop("pickled_vectors/.half.tmp", None)  # DVC empties the folder before the stage
     assert found == expected
 
@@ -256,7 +246,7 @@ def test_a_folder_that_may_not_be_written_is_named(project: Path, songs: Path, s
         pytest.skip("root may write everywhere")
     (project / folder).chmod(0o700)
     _run_all()
-    expected = _outs(project)
+    expected = outs(project)
     shutil.rmtree(project / folder)
     shutil.rmtree(project / ".cache")
     (project / folder).mkdir()
@@ -267,7 +257,7 @@ def test_a_folder_that_may_not_be_written_is_named(project: Path, songs: Path, s
     assert folder in said.splitlines()[-1]
     assert "Traceback" not in said
     _run_all()
-    assert _outs(project) == expected
+    assert outs(project) == expected
 
 
 HOLDING = """

@@ -21,7 +21,7 @@ from stages import extract, split
 from stages.audio import chunks, index
 from stages.errors import AudioError, ClusterError, DatasetError
 from stages.features import numpy_engine
-from tests.conftest import ROOT, MakeSong, write_params
+from tests.conftest import ROOT, MakeSong, outs, write_params
 
 N_KILLS = int(os.environ.get("N_KILLS", "4"))
 
@@ -36,16 +36,6 @@ def songs(project: Path, make_song: MakeSong) -> Path:
     return folder
 
 
-def _outs(project: Path) -> dict[str, bytes]:
-    """Return everything that the two stages left, by name."""
-    return {
-        path.relative_to(project).as_posix(): path.read_bytes()
-        for folder in ("chunks", "features")
-        for path in sorted((project / folder).rglob("*"))
-        if path.is_file()
-    }
-
-
 def _run_both() -> None:
     assert split.main([]) == 0
     assert extract.main([]) == 0
@@ -56,7 +46,7 @@ def _fresh(project: Path) -> dict[str, bytes]:
     for folder in ("chunks", "features", ".cache"):
         shutil.rmtree(project / folder, ignore_errors=True)
     _run_both()
-    return _outs(project)
+    return outs(project)
 
 
 @pytest.fixture
@@ -86,7 +76,7 @@ def test_a_second_run_does_no_work_and_leaves_the_same(project: Path, songs: Pat
         shutil.rmtree(folder)
     _run_both()
     assert work == []
-    assert _outs(project) == first
+    assert outs(project) == first
 
 
 @pytest.mark.parametrize("change", ["add", "change", "rename", "remove"])
@@ -108,7 +98,7 @@ def test_a_change_of_one_song_is_work_for_that_song_only(
     _run_both()
     expected = {"add": ["split new.ogg", *["extract"] * 2], "change": ["split song 1.flac", *["extract"] * 2]}
     assert work == expected.get(change, [])
-    assert _outs(project) == _fresh(project)
+    assert outs(project) == _fresh(project)
 
 
 def test_a_parameter_that_changes_the_chunks_is_never_answered_from_the_cache(
@@ -119,7 +109,7 @@ def test_a_parameter_that_changes_the_chunks_is_never_answered_from_the_cache(
     write_params(project, parallel__workers=1, split__sample_rate=11_025)
     _run_both()
     assert sum(done.startswith("split") for done in work) == 8
-    assert _outs(project) == _fresh(project)
+    assert outs(project) == _fresh(project)
 
 
 def test_shards_fill_the_cache_and_the_stage_gathers_them(project: Path, songs: Path, work: list[str]) -> None:
@@ -134,7 +124,7 @@ def test_shards_fill_the_cache_and_the_stage_gathers_them(project: Path, songs: 
     work.clear()
     assert extract.main([]) == 0
     assert work == []
-    assert _outs(project) == expected
+    assert outs(project) == expected
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
@@ -216,11 +206,11 @@ def test_a_run_that_is_killed_leaves_nothing_partial_and_the_next_one_is_right(p
         time.sleep(draw.uniform(0.2, 1.0) * full_s)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        for name, content in _outs(project).items():
+        for name, content in outs(project).items():
             if not name.endswith(".tmp") and not name.startswith("features/extraction"):
                 assert content == expected[name], name
         _run_both()
-        assert _outs(project) == expected
+        assert outs(project) == expected
 
 
 def _limit_file_size() -> None:
@@ -239,7 +229,7 @@ def test_a_disk_that_is_full_is_an_error_and_leaves_nothing_partial(project: Pat
     assert result.stderr.splitlines()[-1].startswith("error: ")
     assert list((project / "chunks").rglob("*.wav")) == []
     _run_both()
-    assert _outs(project) == expected
+    assert outs(project) == expected
 
 
 def test_an_interrupted_run_says_so_and_the_next_one_is_right(project: Path, songs: Path) -> None:
@@ -256,7 +246,7 @@ def test_an_interrupted_run_says_so_and_the_next_one_is_right(project: Path, son
     assert process.returncode in (0, 128 + signal.SIGINT)  # 0: it was done before
     assert "Traceback" not in said
     _run_both()
-    assert _outs(project) == expected
+    assert outs(project) == expected
 
 
 def test_a_song_that_changes_while_it_is_read_is_refused_and_never_kept(
@@ -278,8 +268,7 @@ def test_a_song_that_changes_while_it_is_read_is_refused_and_never_kept(
     assert not list((project / "chunks").rglob("high/song 0-*.wav"))
     path.write_bytes(before)  # the cache must not answer for it with what was cut of the other
     _run_both()
-    outs = _outs(project)
-    assert outs == _fresh(project)
+    assert outs(project) == _fresh(project)
 
 
 def test_an_out_that_cannot_be_written_is_named(project: Path, songs: Path) -> None:
@@ -348,7 +337,7 @@ def test_a_cluster_gives_the_same_bytes_even_when_a_worker_dies(
     workers[0].kill()
     assert stage.wait() == 0
     assert extract.main([]) == 0
-    assert _outs(project) == expected
+    assert outs(project) == expected
 
 
 def test_a_worker_without_the_engine_is_named(

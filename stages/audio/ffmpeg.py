@@ -10,6 +10,7 @@ import contextlib
 import functools
 import itertools
 import logging
+import math
 import os
 import re
 import resource
@@ -95,8 +96,6 @@ def stream_pcm(
     AudioError
         If the file is not there, ffmpeg cannot decode it to its end, or it holds no audio.
     """
-    if start and (whole_s := seconds_of(path)) is not None and start >= whole_s:
-        raise AudioError(f"{path}: holds no audio after {start:g} s, it lasts {whole_s:.1f} s")  # Ogg: seeks to the end
     output = ("-f", "s16le", "-acodec", "pcm_s16le", "-ac", "1", "-ar", str(sample_rate))
     n_bytes = 0
     rest = b""
@@ -108,7 +107,9 @@ def stream_pcm(
         if n_bytes >= 2 * sample_rate * MAX_SECONDS:
             raise AudioError(f"{path}: is longer than {MAX_SECONDS // 3600} hours")
         yield np.frombuffer(data[:whole], dtype="<i2")
-    if not n_bytes:
+    # Asked for what is behind its end, an Ogg file gives its last page: what is short may be that.
+    short = start and (duration is None or n_bytes < 2 * round(duration * sample_rate))
+    if not n_bytes or (short and start >= (seconds_of(path) or math.inf)):
         raise AudioError(f"{path}: holds no audio" + (f" after {start:g} s" if start else ""))
 
 
@@ -214,23 +215,13 @@ def _reading(path: Path, seek: Sequence[str] = (), level: str = "error") -> list
     """Return the start of a command line that reads one file, and nothing that the file names."""
     # 'file:' keeps names with ':' or a leading '-' from being taken for a protocol or an option.
     safe = ["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-max_alloc", str(MAX_ALLOC_BYTES)]
-    return [
-        executable(),
-        "-hide_banner",
-        "-nostdin",
-        "-nostats",
-        "-loglevel",
-        level,
-        *safe,
-        *seek,
-        "-i",
-        f"file:{path}",
-    ]
+    quiet = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", level]
+    return [executable(), *quiet, *safe, *seek, "-i", f"file:{path}"]
 
 
 def _told(path: Path, *output: str) -> tuple[str, str]:
     """Return what ffmpeg says of a file on its two outputs."""
-    command = [*_reading(path, level="info"), *output]
+    command = [*_reading(path, level="error" if output else "info"), *output]
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -5,10 +5,10 @@ Chunks are answered in threads while ffmpeg, a process of its own, decodes what 
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from stages.audio import chunks, ffmpeg
 from stages.audio.chunks import Chunk
 from stages.audio.collection import UNKNOWN
 from stages.features.numpy_engine import compute
-from stages.features.vectors import Settings
+from stages.machine import available_cores
 from stages.models.predict import Answers
 from stages.models.vote import vote
 
@@ -69,7 +69,8 @@ def answer(
         inputs = {feature: values[np.newaxis] for feature, values in features.items()}
         return chunk.start_s, chunk.seconds, predictor.predict(inputs, [chunk.samples])[0]
 
-    cut = list(side_by_side(of_chunk, _cut(path, settings, start, duration), workers or _n_cores()))
+    pieces = chunks.iterate(path, **asdict(settings), start=start, duration=duration)
+    cut = list(side_by_side(of_chunk, pieces, workers or available_cores()))
     probabilities = np.stack([row for _, _, row in cut])
     outcome = vote(probabilities)
     known = outcome.confidence >= min_confidence
@@ -106,19 +107,3 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], work
             waiting.append(pool.submit(function, item))
         while waiting:
             yield waiting.popleft().result()
-
-
-def _cut(path: Path, settings: Settings, start: float, duration: float | None) -> Iterator[Chunk]:
-    return chunks.iterate(
-        path,
-        sample_rate=settings.sample_rate,
-        chunk_seconds=settings.chunk_seconds,
-        min_seconds=settings.min_seconds,
-        start=start,
-        duration=duration,
-    )
-
-
-def _n_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +90,7 @@ def embed_file(
     ModelError
         If there is no such embedding, or what it needs is missing.
     """
-    cut = chunks.iterate(
-        path,
-        sample_rate=settings.sample_rate,
-        chunk_seconds=settings.chunk_seconds,
-        min_seconds=settings.min_seconds,
-        start=start,
-        duration=duration,
-    )
+    cut = chunks.iterate(path, **asdict(settings), start=start, duration=duration)
     return embed_chunks(name, [(chunk.samples, settings.sample_rate) for chunk in cut])
 
 
