@@ -52,6 +52,23 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` another name of `source`, atomically; where the file system has no hard links, a copy of it.
+
+    For files that are only ever replaced, never written into. Missing parent folders are made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        os.link(source, temporary)
+        temporary.replace(target)
+    except OSError:
+        with atomic_path(target) as copy:
+            shutil.copyfile(source, copy)
+    finally:
+        temporary.unlink(missing_ok=True)  # it stays where it already was the same file as `target`
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 with Unix line ends to `path` atomically."""
     write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
@@ -123,15 +140,17 @@ def sha256(path: Path) -> str:
 class Cache:
     """Finished work by what it was made from, so that it is done once; safe for several processes at a time.
 
-    An entry is a folder of numbered files with a manifest of their sizes and SHA-256. It appears by one rename, so
-    it is whole or absent, and it is checked when it is used: a damaged entry counts as absent and is removed.
+    An entry is a folder of numbered files with a manifest of their SHA-256. It appears by one rename, so it is whole
+    or absent, and it is checked when it is used: a damaged entry counts as absent and is removed. Its files are hard
+    links of those it was made from and restored to, where there can be such: nothing is written twice, and what is
+    written into one of them is found as damage here.
     """
 
     folder: Path
     max_bytes: int
 
     def restore(self, key: str, target: Callable[[int], Path]) -> Any | None:
-        """Copy the files of an entry to their targets; return the entry's note, or None if there is no entry.
+        """Put the files of an entry at their targets; return the entry's note, or None if there is no entry.
 
         Parameters
         ----------
@@ -144,10 +163,9 @@ class Cache:
         try:
             manifest = read_json(entry / _MANIFEST)
             for number, digest in enumerate(manifest["sha256"]):
-                data = (entry / str(number)).read_bytes()
-                if hashlib.sha256(data).hexdigest() != digest:
+                if sha256(entry / str(number)) != digest:
                     raise ValueError(f"{entry / str(number)} is damaged")
-                write_bytes(target(number), data)
+                link_or_copy(entry / str(number), target(number))
             os.utime(entry)  # used now: the last to go
         except FileNotFoundError:
             return None
@@ -158,7 +176,7 @@ class Cache:
         return manifest["note"]
 
     def store(self, key: str, paths: Sequence[Path], note: Any) -> None:
-        """Keep copies of files, and a note (anything that JSON holds, except null), as an entry.
+        """Keep files, and a note (anything that JSON holds, except null), as an entry.
 
         A cache that cannot be written (a full disk, no permission) is a warning, not an error: the work is done.
         """
@@ -168,7 +186,7 @@ class Cache:
             entry.parent.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=_UNFINISHED))
             for number, path in enumerate(paths):
-                shutil.copyfile(path, temporary / str(number))
+                link_or_copy(path, temporary / str(number))
             digests = [sha256(temporary / str(number)) for number in range(len(paths))]
             (temporary / _MANIFEST).write_text(json.dumps({"sha256": digests, "note": note}), encoding="utf-8")
             temporary.rename(entry)

@@ -64,6 +64,35 @@ def test_a_damaged_entry_counts_as_absent_and_is_made_again(cache: Cache, damage
     assert _restored(cache, "k1") == [b"one"]
 
 
+def test_a_file_that_is_written_into_after_it_was_restored_is_not_restored_again(cache: Cache, tmp_path: Path) -> None:
+    _store(cache, "k1", b"one")
+    assert _restored(cache, "k1") == [b"one"]
+    (tmp_path / "out" / "0").write_bytes(b"ONE")
+    assert _restored(cache, "k1") != [b"ONE"]
+
+
+def test_a_file_that_is_replaced_after_it_was_restored_does_no_harm(cache: Cache, tmp_path: Path) -> None:
+    _store(cache, "k1", b"one")
+    for _ in range(2):  # the second time it is there already
+        assert _restored(cache, "k1") == [b"one"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["0"]
+    files.write_bytes(tmp_path / "out" / "0", b"two")
+    assert _restored(cache, "k1") == [b"one"]
+
+
+def test_a_file_system_without_hard_links_gets_copies(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    _store(cache, "k1", b"one")
+    assert _restored(cache, "k1") == [b"one"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["0"]
+    assert {path.stat().st_nlink for path in tmp_path.rglob("*") if path.is_file()} == {1}
+
+
 @pytest.mark.parametrize("manifest", ["", "[]", '{"sha256": 1}', '{"sha256": ["../../x"], "note": 1}', "\x00"])
 def test_a_manifest_that_is_no_manifest_counts_as_absent(cache: Cache, manifest: str) -> None:
     _store(cache, "k1", b"one")
