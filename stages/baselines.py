@@ -6,7 +6,6 @@ python -m stages.baselines
 from __future__ import annotations
 
 import argparse
-import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,13 +14,12 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from stages import files, params
-from stages.audio import chunks, index
+from stages.audio import index
 from stages.commands import run_command
-from stages.errors import GenreError, VectorError
+from stages.errors import VectorError
 from stages.features import vectors
 from stages.features.vectors import VectorSet
 from stages.models import baselines, embeddings, ensemble, musicnn
-from stages.parallel import run
 
 CHUNKS = Path("chunks")
 VECTORS = Path("pickled_vectors")
@@ -39,11 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     training = vectors.read(VECTORS, "train")
     described = vectors.read_settings(VECTORS)
     dataset = {"name": settings.dataset.name, "songs": len(set(training.songs)), "chunks": len(training.songs)}
+    cache = files.Cache(files.CACHE, settings.cache.max_bytes)
     embedded: dict[str, npt.NDArray[np.float32]] = {}
     for name in tqdm(names, desc="baselines", unit="model", disable=None):
         embedding = settings.baselines.musicnn if name.startswith("musicnn") else baselines.get(name).embedding
         if embedding not in embedded:
-            embedded[embedding] = _embed(embedding, training, settings.parallel.workers)
+            embedded[embedding] = _embed(embedding, training, cache, settings.parallel.workers)
         fitted = baselines.fit(
             name,
             embedded[embedding],
@@ -60,30 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             ensemble.write_validation(path, fitted.validation, training.genres)
         baselines.save(fitted, genres=training.genres, settings=described, dataset=dataset, unknown=unknown)
         print(f"baselines: {name}: {dataset['chunks']} chunks of {dataset['songs']} songs, {embedding}")
+    cache.trim()
     _remove_others(names, _ship(embedded))
     return 0
 
 
-def _embed(embedding: str, training: VectorSet, workers: int | None) -> npt.NDArray[np.float32]:
+def _embed(embedding: str, training: VectorSet, cache: files.Cache, workers: int | None) -> npt.NDArray[np.float32]:
     """Return the vectors of the training chunks, in the order of the training set."""
     if embeddings.get(embedding).of_features is not None:
         return embeddings.embed(embedding, features=embeddings.each_chunk(training.inputs))
     rows = [row for row in index.read(CHUNKS) if row.split == "train"]
     if [row.song_id for row in rows] != training.songs:
         raise VectorError(f"{VECTORS}/ was not made from {CHUNKS}/{index.INDEX_NAME}: run `dvc repro vectorize`")
-    paths = [CHUNKS / row.chunk for row in rows]
-    found = [_embed_file(embedding, paths[0])]  # what it takes is made once, here, and not by every worker
-    function = functools.partial(_embed_file, embedding)
-    for result in run(function, paths[1:], description=embedding, unit="chunk", workers=workers):
-        if isinstance(result, GenreError):
-            raise result
-        found.append(result)
-    return np.stack(found)
-
-
-def _embed_file(embedding: str, path: Path) -> npt.NDArray[np.float32]:
-    vector: npt.NDArray[np.float32] = embeddings.embed(embedding, audio=[chunks.read(path)])[0]
-    return vector
+    return embeddings.of_files(embedding, [CHUNKS / row.chunk for row in rows], cache=cache, workers=workers)
 
 
 def _ship(used: Iterable[str]) -> set[Path]:

@@ -22,7 +22,7 @@ from stages.commands import run_command
 from stages.errors import ModelError
 from stages.features import vectors
 from stages.features.vectors import VectorSet
-from stages.models import architectures, card, dataset, drawings, evaluation, report
+from stages.models import architectures, baselines, card, dataset, drawings, embeddings, evaluation, report
 from stages.models.evaluation import SongPrediction
 from stages.models.predict import available, load
 from stages.models.report import ModelResult
@@ -43,13 +43,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ModelError("there is no model to evaluate: run `dvc repro`")
     test = vectors.read(VECTORS, "test")
     fingerprint = vectors.read_settings(VECTORS)["fingerprint"]
-    metrics = {}
-    results = []
-    samples = _Samples(test)
-    for model in tqdm(models, desc="evaluate", unit="model", disable=not sys.stderr.isatty()):
-        predictor = load(model)
+    settings = params.load()
+    cache = files.Cache(files.CACHE, settings.cache.max_bytes)
+    predictors = {model: load(model, cache=cache) for model in models}
+    for model, predictor in predictors.items():
         if predictor.card.settings["fingerprint"] != fingerprint or predictor.card.genres != test.genres:
             raise ModelError(f"the model {model} was made from other vectors than {VECTORS}/: run `dvc repro`")
+    samples = _Samples(test)
+    for embedding in _embeddings_of_samples():  # on all cores, for the models to find them in the cache
+        embeddings.of_files(embedding, samples.paths, cache=cache, workers=settings.parallel.workers)
+    metrics = {}
+    results = []
+    for model, predictor in tqdm(predictors.items(), desc="evaluate", unit="model", disable=not sys.stderr.isatty()):
         probabilities = predictor.predict(test.inputs, samples if predictor.needs_samples else ())
         metrics[model] = evaluation.scores(probabilities, test.labels, test.songs)
         predictions = evaluation.by_song(probabilities, test.labels, test.songs)
@@ -57,12 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         results.append(ModelResult(model, metrics[model], predictions, predictor.card.unknown))
         print(_line(model, metrics[model]))
     files.write_json(EVALUATION / "metrics.json", metrics)
-    files.write_text(EVALUATION / "report.html", _report(results, test))
+    files.write_text(EVALUATION / "report.html", _report(results, test, settings))
+    cache.trim()
     return 0
 
 
-def _report(results: Sequence[ModelResult], test: VectorSet) -> str:
-    settings = params.load()
+def _embeddings_of_samples() -> set[str]:
+    """Return the embeddings that the trained baselines make of samples: what takes long."""
+    names = {baselines.read_card(name).embedding["name"] for name in baselines.available()}
+    return {name for name in names if embeddings.get(name).of_samples is not None}
+
+
+def _report(results: Sequence[ModelResult], test: VectorSet, settings: params.Params) -> str:
     described = dataset.describe(
         settings.dataset.name,
         CHUNKS,
@@ -99,15 +110,16 @@ class _Samples(Sequence[npt.NDArray[np.int16]]):
     """The samples of the test chunks, read when they are needed."""
 
     def __init__(self, test: VectorSet) -> None:
-        self._rows = [row for row in index.read(CHUNKS) if row.split == "test"]
-        if [row.song_id for row in self._rows] != test.songs:
+        rows = [row for row in index.read(CHUNKS) if row.split == "test"]
+        if [row.song_id for row in rows] != test.songs:
             raise ModelError(f"{VECTORS}/ was not made from {CHUNKS}/{index.INDEX_NAME}: run `dvc repro vectorize`")
+        self.paths = [CHUNKS / row.chunk for row in rows]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.paths)
 
     def __getitem__(self, position: Any) -> Any:
-        return chunks.read(CHUNKS / self._rows[position].chunk)[0]
+        return chunks.read(self.paths[position])[0]
 
 
 def _write_model(

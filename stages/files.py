@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -160,34 +161,64 @@ class Cache:
             Where the file of each number goes.
         """
         entry = self._entry(key)
+        found = self._checked(entry)
+        if found is None:
+            return None
+        n_files, note = found
         try:
-            manifest = read_json(entry / _MANIFEST)
-            for number, digest in enumerate(manifest["sha256"]):
-                if sha256(entry / str(number)) != digest:
-                    raise ValueError(f"{entry / str(number)} is damaged")
+            for number in range(n_files):
                 link_or_copy(entry / str(number), target(number))
-            os.utime(entry)  # used now: the last to go
-        except FileNotFoundError:
+        except FileNotFoundError:  # another process has just removed it
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("cache: %s; it is made again", error)
-            shutil.rmtree(entry, ignore_errors=True)
-            return None
-        return manifest["note"]
+        return note
 
     def store(self, key: str, paths: Sequence[Path], note: Any) -> None:
         """Keep files, and a note (anything that JSON holds, except null), as an entry.
 
         A cache that cannot be written (a full disk, no permission) is a warning, not an error: the work is done.
         """
+        self._add(key, [functools.partial(link_or_copy, path) for path in paths], note)
+
+    def recall(self, key: str) -> bytes | None:
+        """Return the bytes that `keep` has kept, or None if there is no entry."""
+        entry = self._entry(key)
+        try:
+            return (entry / "0").read_bytes() if self._checked(entry) else None
+        except FileNotFoundError:
+            return None
+
+    def keep(self, key: str, data: bytes) -> bytes:
+        """Keep bytes as an entry of one file, as `store`; return them."""
+        self._add(key, [lambda path: path.write_bytes(data)], True)
+        return data
+
+    def _checked(self, entry: Path) -> tuple[int, Any] | None:
+        """Return the number of files and the note of an entry; None if it is not there, or removed for its damage."""
+        try:
+            manifest = read_json(entry / _MANIFEST)
+            digests, note = manifest["sha256"], manifest["note"]
+            for number, digest in enumerate(digests):
+                if sha256(entry / str(number)) != digest:
+                    raise ValueError(f"{entry / str(number)} is damaged")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if entry.is_dir():
+                log.warning("cache: %s; it is made again", error)
+                shutil.rmtree(entry, ignore_errors=True)
+            return None
+        with contextlib.suppress(OSError):  # it may be another user's
+            os.utime(entry)  # used now: the last to go
+        return len(digests), note
+
+    def _add(self, key: str, makers: Sequence[Callable[[Path], object]], note: Any) -> None:
+        """Make an entry of what each maker puts at the path it is given."""
         entry = self._entry(key)
         temporary: Path | None = None
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=_UNFINISHED))
-            for number, path in enumerate(paths):
-                link_or_copy(path, temporary / str(number))
-            digests = [sha256(temporary / str(number)) for number in range(len(paths))]
+            for number, make in enumerate(makers):
+                make(temporary / str(number))
+            digests = [sha256(temporary / str(number)) for number in range(len(makers))]
             (temporary / _MANIFEST).write_text(json.dumps({"sha256": digests, "note": note}), encoding="utf-8")
             temporary.rename(entry)
         except OSError as error:

@@ -6,18 +6,16 @@ python -m stages.index
 from __future__ import annotations
 
 import argparse
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from stages import files, params
-from stages.audio import chunks, ffmpeg
+from stages.audio import ffmpeg
 from stages.audio import index as chunk_index
 from stages.commands import run_command
-from stages.features.transforms import TRANSFORMS
 from stages.features.vectors import Settings
 from stages.models import embeddings
 from stages.parallel import run
@@ -26,7 +24,7 @@ from stages.search.fingerprints import Fingerprint
 from stages.search.manifest import Manifest
 from stages.search.projection import Vectors
 from stages.search.settings import IndexSettings, index_settings, search_settings
-from stages.search.songs import Song, all_or_error, keep, of_rows, recall
+from stages.search.songs import Song, all_or_error, of_rows
 from stages.search.store import VectorStore, Window, check_index
 
 CHUNKS = Path("chunks")
@@ -40,14 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_index(settings)
     embeddings.get(settings.embedding)
     songs = of_rows(chunk_index.read(CHUNKS))
-    work = _Work(files.Cache(files.CACHE, everything.cache.max_bytes), settings.embedding)
+    cache = files.Cache(files.CACHE, everything.cache.max_bytes)
+    on = everything.parallel
 
-    prints = [Fingerprint.from_bytes(data) for data in _all(work.landmarks, work.known_landmarks, songs, everything)]
+    work = _Landmarks(cache)
+    made = run(work.make, songs, description="landmarks", workers=on.workers, scheduler=on.scheduler, known=work.recall)
+    prints = [Fingerprint.from_bytes(data) for data in all_or_error(made)]
     known = [fingerprints.Song(song.row.source_sha256, song.row.song, song.row.genre) for song in songs]
     recognisable = fingerprints.Index.empty().with_songs(zip(known, prints, strict=True))
     recognisable.save(manifest.LANDMARKS)
 
-    embedded = [np.load(io.BytesIO(data)) for data in _all(work.embeddings, work.known_embeddings, songs, everything)]
+    paths = [CHUNKS / row.chunk for song in songs for row in song.rows]
+    rows = embeddings.of_files(settings.embedding, paths, cache=cache, workers=on.workers, scheduler=on.scheduler)
+    embedded = np.split(rows, np.cumsum([len(song.rows) for song in songs])[:-1])
     training = [i for i, song in enumerate(songs) if song.row.split == "train"]
     project = projection.fit(np.concatenate([embedded[i] for i in training]))
     project.save(manifest.PROJECTION)
@@ -64,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     n_windows = {song.row.source_sha256: len(song.rows) for song in songs}
     contents = files.cache_key(made_with.fingerprint, recognisable.digest(), [_described(song) for song in songs])
     manifest.write(made_with, songs=len(songs), windows=sum(n_windows.values()), contents=contents, scores=scores)
-    files.Cache(files.CACHE, everything.cache.max_bytes).trim()
+    cache.trim()
     hours = recognisable.total_frames * landmarks.FRAME_S / 3600
     print(f"index: {len(songs)} songs, {hours:.2f} h, {len(recognisable.keys)} landmarks,", end=" ")
     print(f"{sum(n_windows.values())} vectors of {made_with.dimension}; genre by neighbours {scores['mode']:.1%}")
@@ -76,52 +79,22 @@ def _described(song: Song) -> list[object]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """What is done with a song, once, wherever it is done."""
+class _Landmarks:
+    """The fingerprint of a song, made once, wherever it is made."""
 
     cache: files.Cache
-    embedding: str
 
-    def landmarks(self, song: Song) -> bytes:
+    def make(self, song: Song) -> bytes:
         """Return the song's fingerprint."""
         made = fingerprints.fingerprint(landmarks.load(Path(song.row.source))).to_bytes()
-        return keep(self.cache, self._landmarks_key(song), made)
+        return self.cache.keep(self._key(song), made)
 
-    def embeddings(self, song: Song) -> bytes:
-        """Return the embeddings of the song's chunks as an array in NumPy's format."""
-        stream = io.BytesIO()
-        np.save(stream, neighbours.embed_chunks(self.embedding, [chunks.read(CHUNKS / row.chunk) for row in song.rows]))
-        return keep(self.cache, self._embeddings_key(song), stream.getvalue())
-
-    def known_landmarks(self, song: Song) -> bytes | None:
+    def recall(self, song: Song) -> bytes | None:
         """Return the song's fingerprint if it was made before."""
-        return recall(self.cache, self._landmarks_key(song))
+        return self.cache.recall(self._key(song))
 
-    def known_embeddings(self, song: Song) -> bytes | None:
-        """Return the embeddings if they were made before."""
-        return recall(self.cache, self._embeddings_key(song))
-
-    def _landmarks_key(self, song: Song) -> str:
+    def _key(self, song: Song) -> str:
         return files.cache_key("landmarks", landmarks.SETTINGS, ffmpeg.version(), song.row.source_sha256)
-
-    def _embeddings_key(self, song: Song) -> str:
-        table = [[t.vamp_id, t.block, t.step] for t in TRANSFORMS.values()]
-        digests = [files.sha256(CHUNKS / row.chunk) for row in song.rows]
-        return files.cache_key("embeddings", embeddings.describe(self.embedding), table, digests)
-
-
-def _all(
-    make: Callable[[Song], bytes], known: Callable[[Song], bytes | None], songs: Sequence[Song], settings: params.Params
-) -> list[bytes]:
-    results = run(
-        make,
-        songs,
-        description=make.__name__,
-        workers=settings.parallel.workers,
-        scheduler=settings.parallel.scheduler,
-        known=known,
-    )
-    return all_or_error(results)
 
 
 def _store(

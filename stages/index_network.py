@@ -22,7 +22,7 @@ from stages.parallel import run
 from stages.search import network, sequences
 from stages.search.network import Network
 from stages.search.settings import index_settings
-from stages.search.songs import Song, all_or_error, keep, of_rows, recall
+from stages.search.songs import Song, all_or_error, of_rows
 from stages.search.store import Window, check_index
 
 CHUNKS = Path("chunks")
@@ -83,11 +83,11 @@ class _Work:
         """Return the vectors of the song's windows as an array in NumPy's format."""
         stream = io.BytesIO()
         np.save(stream, _network(self.fingerprint).embed(network.load(Path(song.row.source))))
-        return keep(self.cache, self._key(song), stream.getvalue())
+        return self.cache.keep(self._key(song), stream.getvalue())
 
     def known_vectors(self, song: Song) -> bytes | None:
         """Return the vectors if they were made before."""
-        return recall(self.cache, self._key(song))
+        return self.cache.recall(self._key(song))
 
     def _key(self, song: Song) -> str:
         return files.cache_key("fingerprints", self.fingerprint, ffmpeg.version(), song.row.source_sha256)

@@ -64,6 +64,32 @@ def test_a_damaged_entry_counts_as_absent_and_is_made_again(cache: Cache, damage
     assert _restored(cache, "k1") == [b"one"]
 
 
+def test_an_entry_that_lost_a_file_is_made_again(cache: Cache) -> None:
+    _store(cache, "k1", b"one", b"two")
+    (entry, _, _) = cache.entries()[0]
+    (entry / "1").unlink()
+    assert _restored(cache, "k1") is None
+    _store(cache, "k1", b"one", b"two")
+    assert _restored(cache, "k1") == [b"one", b"two"]
+
+
+def test_a_target_that_cannot_be_written_is_an_error_and_no_damage(cache: Cache, tmp_path: Path) -> None:
+    _store(cache, "k1", b"one")
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        cache.restore("k1", lambda _: tmp_path / "file" / "0")
+    assert _restored(cache, "k1") == [b"one"]
+
+
+def test_bytes_are_kept_and_damage_is_found(cache: Cache) -> None:
+    assert cache.recall("k1") is None
+    assert cache.keep("k1", b"one") == b"one"
+    assert cache.recall("k1") == b"one"
+    (entry, _, _) = cache.entries()[0]
+    (entry / "0").write_bytes(b"two")
+    assert cache.recall("k1") is None
+
+
 def test_a_file_that_is_written_into_after_it_was_restored_is_not_restored_again(cache: Cache, tmp_path: Path) -> None:
     _store(cache, "k1", b"one")
     assert _restored(cache, "k1") == [b"one"]

@@ -110,6 +110,7 @@ class Loaded:
 
     card: BaselineCard
     fitted: Fitted
+    cache: files.Cache | None = None  # where vectors made of samples are looked up and kept
 
     @property
     def needs_samples(self) -> bool:
@@ -146,6 +147,7 @@ class Loaded:
             self.fitted.embedding,
             features=embeddings.each_chunk(inputs),
             audio=((chunk, rate) for chunk in samples),
+            cache=self.cache,
         )
         return self.fitted.predict(vectors)
 
@@ -280,8 +282,8 @@ def save(
     files.write_json(card_path(fitted.name, root), asdict(described))
 
 
-def load(name: str, root: Path = Path()) -> Loaded:
-    """Read a saved baseline.
+def load(name: str, root: Path = Path(), *, cache: files.Cache | None = None) -> Loaded:
+    """Read a saved baseline; cache as for `predict.load`.
 
     Raises
     ------
@@ -313,6 +315,7 @@ def load(name: str, root: Path = Path()) -> Loaded:
             card.training["temperature"],
             card.training["seed"],
         ),
+        cache,
     )
 
 

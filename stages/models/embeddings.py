@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.errors import ModelError
-from stages.features.transforms import CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC
+from stages import files
+from stages.audio import chunks
+from stages.errors import GenreError, ModelError
+from stages.features.numpy_engine import compute
+from stages.features.transforms import CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TRANSFORMS
 from stages.models import musicnn
 from stages.models.architectures import CONTRAST_FLOOR
 from stages.models.musicnn import MusiCNN
@@ -61,7 +66,13 @@ def prepare(name: str) -> None:
         load()
 
 
-def embed(name: str, *, features: Iterable[Features] = (), audio: Iterable[tuple[Samples, int]] = ()) -> Vectors:
+def embed(
+    name: str,
+    *,
+    features: Iterable[Features] = (),
+    audio: Iterable[tuple[Samples, int]] = (),
+    cache: files.Cache | None = None,
+) -> Vectors:
     """Return the vectors of chunks.
 
     Parameters
@@ -73,6 +84,8 @@ def embed(name: str, *, features: Iterable[Features] = (), audio: Iterable[tuple
     audio : iterable of tuple of npt.NDArray[np.int16] [shape=(n,)] and int
         The samples of each chunk, mono, and their rate in Hz. Only what the embedding is made of, features or audio,
         is read; the other may be missing, or a generator that is left alone.
+    cache : Cache or None
+        Where vectors that are made of samples are looked up and kept.
 
     Returns
     -------
@@ -87,9 +100,67 @@ def embed(name: str, *, features: Iterable[Features] = (), audio: Iterable[tuple
     if embedding.of_features is not None:
         rows = [embedding.of_features(chunk) for chunk in features]
     else:
-        assert embedding.of_samples is not None
-        rows = [embedding.of_samples(samples, sample_rate) for samples, sample_rate in audio]
+        rows = [of_samples(name, samples, sample_rate, cache) for samples, sample_rate in audio]
     return np.stack(rows) if rows else np.empty((0, embedding.n_values), np.float32)
+
+
+def of_samples(name: str, samples: Samples, sample_rate: int, cache: files.Cache | None = None) -> Vector:
+    """Return the vector of one chunk; an embedding of features takes those of the built-in engine.
+
+    Parameters, errors
+    ------------------
+    As for `embed`.
+    """
+    embedding = get(name)
+    key = "" if cache is None else _key(name, samples, sample_rate)
+    if cache is not None and (data := cache.recall(key)) is not None:
+        return np.frombuffer(data, np.float32)
+    if embedding.of_samples is not None:
+        vector = embedding.of_samples(samples, sample_rate)
+    else:
+        assert embedding.of_features is not None
+        vector = embedding.of_features(compute(samples, sample_rate))
+    if cache is not None:
+        cache.keep(key, vector.tobytes())
+    return vector
+
+
+def of_files(
+    name: str, paths: Sequence[Path], *, cache: files.Cache, workers: int | None = None, scheduler: str | None = None
+) -> Vectors:
+    """Return the vectors of chunk files, each made once and kept.
+
+    Parameters
+    ----------
+    name, cache
+        As for `embed`.
+    paths : sequence of Path
+        As `chunks.write` makes them.
+    workers, scheduler
+        As for `parallel.run`.
+
+    Returns
+    -------
+    npt.NDArray[np.float32] [shape=(chunks, values)]
+
+    Raises
+    ------
+    ModelError
+        As for `embed`.
+    AudioError
+        If a file is no chunk.
+    """
+    from stages.parallel import run
+
+    prepare(name)  # what it takes is made once, here, and not by every worker
+    made = functools.partial(_of_file, name, cache)
+    recalled = functools.partial(_known_of_file, name, cache)
+    rows = []
+    for row in run(made, paths, description=name, unit="chunk", workers=workers, scheduler=scheduler, known=recalled):
+        if isinstance(row, GenreError):
+            raise row
+        rows.append(row)
+    return np.stack(rows) if rows else np.empty((0, get(name).n_values), np.float32)
 
 
 def each_chunk(inputs: Mapping[str, npt.NDArray[np.float32]]) -> Iterator[Features]:
@@ -152,6 +223,21 @@ def librosa_ranges(samples: Samples, sample_rate: int) -> Vector:
     )
     ranges = [statistic(table, axis=1) for table in tables for statistic in (np.min, np.mean, np.max)]
     return np.concatenate(ranges).astype(np.float32)
+
+
+def _of_file(name: str, cache: files.Cache, path: Path) -> Vector:
+    return of_samples(name, *chunks.read(path), cache)
+
+
+def _known_of_file(name: str, cache: files.Cache, path: Path) -> Vector | None:
+    data = cache.recall(_key(name, *chunks.read(path)))
+    return None if data is None else np.frombuffer(data, np.float32)
+
+
+def _key(name: str, samples: Samples, sample_rate: int) -> str:
+    table = [[t.vamp_id, t.block, t.step] for t in TRANSFORMS.values()] if get(name).of_features is not None else []
+    digest = hashlib.sha256(np.ascontiguousarray(samples).data).hexdigest()
+    return files.cache_key("embedding", describe(name), table, sample_rate, digest)
 
 
 def _over_time(columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

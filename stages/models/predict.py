@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from stages import files
 from stages.errors import ModelError
 from stages.features.vectors import Settings
 from stages.models import card as cards
@@ -57,8 +58,10 @@ class Answers(Protocol):
         """Return genre probabilities [shape=(chunks, genres)]. See `Predictor.predict`."""
 
 
-def load(model: str | None, root: Path = Path()) -> Answers:
+def load(model: str | None, root: Path = Path(), *, cache: files.Cache | None = None) -> Answers:
     """Load what answers, by name; None is the default, which the ensemble's card chooses.
+
+    With a cache, it looks up the vectors of chunks there that it would have to make of their samples, and keeps them.
 
     Raises
     ------
@@ -69,8 +72,8 @@ def load(model: str | None, root: Path = Path()) -> Answers:
 
     model = model or ensemble.default_model(root)
     if model == ensemble.NAME:
-        return Ensemble(root)
-    return baselines.load(model, root) if model in baselines.BASELINES else Predictor(model, root)
+        return Ensemble(root, cache=cache)
+    return baselines.load(model, root, cache=cache) if model in baselines.BASELINES else Predictor(model, root)
 
 
 def load_in_background(model: str | None, root: Path = Path()) -> Answers:
@@ -123,8 +126,8 @@ class _Background:
 class Ensemble:
     """The calibrated average of several models."""
 
-    def __init__(self, root: Path = Path()) -> None:
-        """Load the models that the ensemble's card names.
+    def __init__(self, root: Path = Path(), *, cache: files.Cache | None = None) -> None:
+        """Load the models that the ensemble's card names; cache as for `load`.
 
         Raises
         ------
@@ -134,7 +137,7 @@ class Ensemble:
         from stages.models import ensemble
 
         self.card = ensemble.read(root)
-        self._members = [load(name, root) for name in self.card.models]
+        self._members = [load(name, root, cache=cache) for name in self.card.models]
         for member in self._members:
             if member.card.genres != self.card.genres:
                 raise ModelError(f"the model {member.card.model} knows other genres than the ensemble: run `dvc repro`")

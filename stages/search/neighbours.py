@@ -14,7 +14,6 @@ import numpy as np
 from stages import files
 from stages.audio import chunks
 from stages.errors import SearchError
-from stages.features.numpy_engine import compute
 from stages.features.vectors import Settings
 from stages.models import embeddings
 from stages.search import manifest
@@ -91,12 +90,7 @@ def embed_file(
         If there is no such embedding, or what it needs is missing.
     """
     cut = chunks.iterate(path, **asdict(settings), start=start, duration=duration)
-    return embed_chunks(name, [(chunk.samples, settings.sample_rate) for chunk in cut])
-
-
-def embed_chunks(name: str, audio: Sequence[tuple[embeddings.Samples, int]]) -> Vectors:
-    """Return the embeddings of chunks, given as samples and their rate in Hz [shape=(chunks, values)]."""
-    return embeddings.embed(name, features=(compute(samples, rate) for samples, rate in audio), audio=audio)
+    return np.stack([embeddings.of_samples(name, chunk.samples, settings.sample_rate) for chunk in cut])
 
 
 def similar(

@@ -1,9 +1,8 @@
-"""The songs that are indexed or asked for, and what was made of each: kept by content, so that it is made once."""
+"""The songs that are indexed or asked for."""
 
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from stages import files
 from stages.audio import ffmpeg, index
 from stages.errors import GenreError
 
@@ -55,22 +53,6 @@ def of_rows(rows: Sequence[index.Row]) -> list[Song]:
             continue
         of_content.append(row)
     return [Song(tuple(of_content)) for of_content in together.values()]
-
-
-def keep(cache: files.Cache, key: str, data: bytes) -> bytes:
-    """Put what was made of a song into the cache; return it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "0")
-        path.write_bytes(data)
-        cache.store(key, [path], True)
-    return data
-
-
-def recall(cache: files.Cache, key: str) -> bytes | None:
-    """Return what was made of a song, if it is in the cache."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "0")
-        return path.read_bytes() if cache.restore(key, lambda _: path) else None
 
 
 def all_or_error(results: Iterable[Result | GenreError]) -> list[Result]:
