@@ -33,6 +33,7 @@ Cost = tuple[float, float]  # wall-clock and CPU seconds
 # Does what a query does, step after step, and prints the seconds of each as JSON.
 STEPS = """
 import json, os, resource, sys, time
+from dataclasses import asdict
 from pathlib import Path
 model, song = json.loads(sys.argv[1])
 costs, last = {}, None
@@ -45,12 +46,13 @@ def lap(name):
     last = now
 lap("")
 import numpy, onnxruntime
+from stages.audio import chunks
 from stages.models import answer, baselines, ensemble, predict
 lap("imports")
 predictor = predict.load(model)
 lap("model load")
 settings = predictor.card.feature_settings
-cut = list(answer._cut(Path(song), settings, 0.0, None))
+cut = list(chunks.iterate(Path(song), **asdict(settings)))
 lap("decode")
 features = [answer.compute(chunk.samples, settings.sample_rate) for chunk in cut]
 lap("features")
