@@ -191,7 +191,8 @@ def _run(path: Path, output: Sequence[str], *, start: float = 0.0, duration: flo
         raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
     seek = ["-ss", f"{start:.6f}"] if start else []
     length = ["-t", f"{duration:.6f}"] if duration else []
-    command = [*_reading(path, seek), "-map", "0:a:0", "-vn", "-sn", "-dn", *output, *length, "pipe:"]
+    whole_blocks = ("-flush_packets", "0")  # not a write, and a read here, for each packet of the file
+    command = [*_reading(path, seek), "-map", "0:a:0", "-vn", "-sn", "-dn", *output, *length, *whole_blocks, "pipe:"]
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0)
         assert process.stdout is not None

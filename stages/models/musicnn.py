@@ -38,15 +38,15 @@ CHECKPOINTS = {  # SHA-256 of the weights, the same in every copy of the package
 VECTORS = {"max_pool": slice(0, 753), "penultimate": slice(753, 953), "both": slice(0, 953)}
 CACHE = Path(".cache") / "musicnn"
 SHIPPED = Path("model_weights") / "baselines"  # beside the models that need it: a machine that only answers has no more
-VERSION = 1  # raised with every change of the numbers
+VERSION = 2  # raised with every change of the numbers
 GROUP_ROWS, GROUP_PHASES = 24, 40  # of a product while resampling: too small for BLAS to start threads
 
 PASS_BAND = 0.913  # share of the band that resampling leaves alone
 STOP_BAND_DB = 100.0
 
-N_TEMPORAL, N_TIMBRAL, N_DENSE = 51, 204, 200  # filters and units
-TIMBRAL_BANDS = (38, 67)  # mel bands that a filter spans
-TEMPORAL_FRAMES = (128, 64, 32)  # frames that a filter spans
+N_TIMBRAL, N_TEMPORAL, N_DENSE = 2, 3, 200  # convolutions in front over mel bands and over frames, units
+EPSILON = 1e-3  # of the batch normalisation
+DEAD = 1e-6  # of the norm of the largest filter: training left most filters of MSD_musicnn with less
 
 
 class MusiCNN:
@@ -239,6 +239,12 @@ def _weights(checkpoint: str) -> dict[str, npt.NDArray[np.float32]]:
     return {name: value.numpy() for name, value in zip(names, values, strict=True)}
 
 
+def live_filters(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Return the positions of the filters [shape=(..., filters)] that are more than rounding errors."""
+    norms = np.sqrt((kernel.reshape(-1, kernel.shape[-1]).astype(np.float64) ** 2).sum(axis=0))
+    return np.flatnonzero(norms > DEAD * norms.max())
+
+
 def _suffix(number: int) -> str:
     return f"_{number}" if number else ""
 
@@ -251,38 +257,53 @@ def _network(weights: Mapping[str, npt.NDArray[np.float32]]) -> keras.Model:
     import keras
     from keras import layers, ops
 
-    def normalised(tensor: Any, number: int) -> Any:
-        layer = layers.BatchNormalization(epsilon=1e-3)
-        output = layer(tensor)
+    def statistics(number: int) -> list[npt.NDArray[np.float32]]:
         name = f"batch_normalization{_suffix(number)}"
-        layer.set_weights([weights[f"{name}/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")])
+        return [weights[f"{name}/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")]
+
+    def normalised(tensor: Any, values: list[npt.NDArray[np.float32]]) -> Any:
+        layer = layers.BatchNormalization(epsilon=EPSILON)
+        output = layer(tensor)
+        layer.set_weights(values)
         return output
 
-    def convolved(tensor: Any, number: int, layer: Any) -> Any:
+    def over_frequency(tensor: Any, number: int, padding: str) -> Any:
+        """Convolve an image and take the greatest value over frequency; dead filters are not computed."""
+        kernel, bias = (weights[f"conv2d{_suffix(number)}/{part}"] for part in ("kernel", "bias"))
+        live = live_filters(kernel)
+        layer = layers.Conv2D(len(live), kernel.shape[:2], padding=padding, activation="relu")
+        spread = layers.Conv1D(len(bias), 1)  # to their places, among what the dead ones always give
         output = layer(tensor)
-        kernel = weights[f"conv2d{_suffix(number)}/kernel"]
-        layer.set_weights([kernel.reshape(layer.kernel.shape), weights[f"conv2d{_suffix(number)}/bias"]])
-        return normalised(output, number + 1)
+        layer.set_weights([kernel[..., live], bias[live]])
+        output = spread(ops.max(normalised(output, [values[live] for values in statistics(number + 1)]), axis=2))
+        gamma, beta, mean, variance = statistics(number + 1)
+        always = gamma * (np.maximum(bias, 0.0) - mean) / np.sqrt(variance + EPSILON) + beta
+        always[live] = 0.0
+        spread.set_weights([np.eye(len(bias), dtype=np.float32)[np.newaxis, live], always])
+        return output
 
     patch = keras.Input((PATCH_FRAMES, N_MELS), name="patches")
-    image = normalised(ops.expand_dims(patch, -1), 0)
+    image = normalised(ops.expand_dims(patch, -1), statistics(0))
     padded = layers.ZeroPadding2D((3, 0))(image)
-    timbral = [layers.Conv2D(N_TIMBRAL, (7, bands), activation="relu") for bands in TIMBRAL_BANDS]
-    temporal = [layers.Conv2D(N_TEMPORAL, (n, 1), padding="same", activation="relu") for n in TEMPORAL_FRAMES]
-    front = [convolved(padded, i, layer) for i, layer in enumerate(timbral)]
-    front += [convolved(image, i, layer) for i, layer in enumerate(temporal, len(timbral))]
-    found = [ops.max(tensor, axis=2) for tensor in front]  # over frequency
+    found = [over_frequency(padded, number, "valid") for number in range(N_TIMBRAL)]
+    found += [over_frequency(image, N_TIMBRAL + number, "same") for number in range(N_TEMPORAL)]
     hidden = layers.Concatenate()(found)
     found = [hidden]
     for number in (5, 6, 7):
         # The package convolves an image over its whole height: the same as a one-dimensional convolution.
-        output = convolved(hidden, number, layers.Conv1D(64, 7, padding="same", activation="relu"))
+        layer = layers.Conv1D(64, 7, padding="same", activation="relu")
+        output = layer(hidden)
+        kernel = weights[f"conv2d{_suffix(number)}/kernel"]
+        layer.set_weights([kernel.reshape(layer.kernel.shape), weights[f"conv2d{_suffix(number)}/bias"]])
+        output = normalised(output, statistics(number + 1))
         hidden = output if number == 5 else layers.Add()([output, hidden])
         found.append(hidden)
     sequence = layers.Concatenate()(found)
     max_pool = ops.max(sequence, axis=1)
     pooled = layers.Flatten()(ops.stack([max_pool, ops.mean(sequence, axis=1)], axis=-1))
     dense = layers.Dense(N_DENSE, activation="relu")
-    output = dense(normalised(pooled, 9))
+    output = dense(normalised(pooled, statistics(9)))
     dense.set_weights([weights["dense/kernel"], weights["dense/bias"]])
-    return keras.Model({"patches": patch}, layers.Concatenate()([max_pool, normalised(output, 10)]), name="musicnn")
+    return keras.Model(
+        {"patches": patch}, layers.Concatenate()([max_pool, normalised(output, statistics(10))]), name="musicnn"
+    )

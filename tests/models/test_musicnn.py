@@ -101,6 +101,12 @@ def test_the_network_is_that_of_the_package(checkpoint: str, cache: Path) -> Non
         np.testing.assert_allclose(got[musicnn.VECTORS[vector]], values, rtol=1e-4, atol=1e-4)
 
 
+def test_filters_that_are_rounding_errors_are_dead() -> None:
+    kernel = np.random.default_rng(0).normal(size=(7, 3, 1, 6)).astype(np.float32)
+    kernel[..., [1, 4]] *= np.float32(1e-9)
+    assert musicnn.live_filters(kernel).tolist() == [0, 2, 3, 5]
+
+
 def test_a_converted_checkpoint_needs_no_package(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = musicnn.converted("MSD_musicnn", cache)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
