@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import mutagen.id3
 import pytest
 
 from stages.audio.ffmpeg import executable
+from stages.errors import ModelError
+from stages.models.predict import load
 from tests.conftest import ROOT, MakeSong, save_svm
 
 HEAVY = "tensorflow keras pandas sklearn scipy skops matplotlib librosa pymilvus dvc tqdm yaml pydantic".split()
@@ -173,3 +176,8 @@ def test_a_line_break_in_a_name_forges_no_answer(songs: Path) -> None:
 
 def test_no_seconds_are_too_few(songs: Path) -> None:
     assert "0 seconds are too few" in query(songs, "album/0.mp3", "--duration", "0", status=2).stderr
+
+
+def test_outside_of_a_project_the_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"in {re.escape(str(tmp_path))}: run the command in the project's root"):
+        load("merged", tmp_path)

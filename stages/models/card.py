@@ -112,6 +112,11 @@ def read(model: str, root: Path = Path()) -> Card:
         if card.model != model or not shapes or any([type(n) for n in shape] != [int, int] for shape in shapes):
             raise ValueError("model or inputs")
     except FileNotFoundError:
+        if not (root / ARCHITECTURE_FOLDER).is_dir():
+            raise ModelError(
+                f"there is no {ARCHITECTURE_FOLDER}/ with models in {root.resolve()}: run the command in the project's"
+                " root folder; `dvc repro` trains them, `dvc pull` fetches them"
+            ) from None
         known = ", ".join(available(root)) or "none"
         raise ModelError(f"there is no model {model} (there are: {known}); `dvc repro` trains it") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
