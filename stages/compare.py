@@ -26,7 +26,7 @@ import numpy.typing as npt
 from stages import files, params
 from stages.audio import chunks, index
 from stages.commands import run_command
-from stages.errors import GenreError, ModelError
+from stages.errors import ModelError
 from stages.features import vectors
 from stages.features.vectors import VectorSet
 from stages.models import architectures, baselines, card, comparison, dataset, drawings, embeddings, report
@@ -34,7 +34,7 @@ from stages.models.comparison import Fold, Outcome
 from stages.models.ensemble import Validation
 from stages.models.evaluation import SongPrediction
 from stages.models.report import ModelResult
-from stages.parallel import run
+from stages.parallel import all_or_error, run
 
 CHUNKS = Path("chunks")
 VECTORS = Path("pickled_vectors")
@@ -71,9 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _embed_all(names)
     outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
     results = run(_run, work, description="compare", unit="fold", workers=settings.parallel.workers, known=_finished)
-    for item, result in zip(work, results, strict=True):
-        if isinstance(result, GenreError):
-            raise result
+    for item, result in zip(work, all_or_error(results), strict=True):
         outcomes[item.model].append(result)
     if ensemble:
         members = {name: outcomes[name] for name in ensemble}

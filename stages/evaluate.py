@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if predictor.card.settings["fingerprint"] != fingerprint or predictor.card.genres != test.genres:
             raise ModelError(f"the model {model} was made from other vectors than {VECTORS}/: run `dvc repro`")
     samples = _Samples(test)
-    for embedding in _embeddings_of_samples():  # on all cores, for the models to find them in the cache
+    peers = [predictor for predictor in predictors.values() if isinstance(predictor, baselines.Loaded)]
+    for embedding in {peer.fitted.embedding for peer in peers if peer.needs_samples}:  # on all cores, to be found later
         embeddings.of_files(embedding, samples.paths, cache=cache, workers=settings.parallel.workers)
     metrics = {}
     results = []
@@ -65,12 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     files.write_text(EVALUATION / "report.html", _report(results, test, settings))
     cache.trim()
     return 0
-
-
-def _embeddings_of_samples() -> set[str]:
-    """Return the embeddings that the trained baselines make of samples: what takes long."""
-    names = {baselines.read_card(name).embedding["name"] for name in baselines.available()}
-    return {name for name in names if embeddings.get(name).of_samples is not None}
 
 
 def _report(results: Sequence[ModelResult], test: VectorSet, settings: params.Params) -> str:

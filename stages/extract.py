@@ -17,11 +17,11 @@ from pathlib import Path
 from stages import files, params
 from stages.audio import index
 from stages.commands import Shard, add_shard_option, run_command
-from stages.errors import EngineError, FeatureError, GenreError
+from stages.errors import EngineError, FeatureError
 from stages.features import engines
 from stages.features.engines import Engine, Failures, Job
 from stages.features.transforms import TRANSFORMS
-from stages.parallel import run
+from stages.parallel import all_or_error, run
 
 CHUNKS = Path("chunks")
 FEATURES = Path("features")
@@ -108,9 +108,7 @@ def _extract(
     results = run(
         work.do, batches, description="extract", unit="batch", workers=parallel.workers, scheduler=parallel.scheduler
     )
-    for result in results:
-        if isinstance(result, GenreError):
-            raise result
+    for result in all_or_error(results):
         failures |= result
     return failures
 

@@ -37,7 +37,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     file under a final name. Missing parent folders are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # its name is known before it is there: a signal may come
+    temporary = _beside(path)  # its name is known before it is there: a signal may come
     try:
         temporary.touch(0o600, exist_ok=False)
         yield temporary
@@ -59,7 +59,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     For files that are only ever replaced, never written into. Missing parent folders are made.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+    temporary = _beside(target)
     try:
         os.link(source, temporary)
         temporary.replace(target)
@@ -262,6 +262,10 @@ def remove_others(folder: Path, kept: Container[Path]) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and path not in kept and path.name != ".gitignore":
             path.unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.parent / f".{uuid.uuid4().hex}.tmp"
 
 
 def _umask() -> int:

@@ -18,13 +18,13 @@ from stages.audio import index as chunk_index
 from stages.commands import run_command
 from stages.features.vectors import Settings
 from stages.models import embeddings
-from stages.parallel import run
+from stages.parallel import all_or_error, run
 from stages.search import fingerprints, landmarks, manifest, neighbours, projection
 from stages.search.fingerprints import Fingerprint
 from stages.search.manifest import Manifest
 from stages.search.projection import Vectors
 from stages.search.settings import IndexSettings, index_settings, search_settings
-from stages.search.songs import Song, all_or_error, of_rows
+from stages.search.songs import Song, of_rows
 from stages.search.store import VectorStore, Window, check_index
 
 CHUNKS = Path("chunks")

@@ -18,11 +18,11 @@ from stages import files, params
 from stages.audio import ffmpeg
 from stages.audio import index as chunk_index
 from stages.commands import run_command
-from stages.parallel import run
+from stages.parallel import all_or_error, run
 from stages.search import network, sequences
 from stages.search.network import Network
 from stages.search.settings import index_settings
-from stages.search.songs import Song, all_or_error, of_rows
+from stages.search.songs import Song, of_rows
 from stages.search.store import Window, check_index
 
 CHUNKS = Path("chunks")

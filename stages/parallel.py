@@ -86,6 +86,16 @@ def run(
         next(worked, None)  # let the processes end in peace
 
 
+def all_or_error(results: Iterable[Result | GenreError]) -> list[Result]:
+    """Return the results of `run`; raise the first error among them."""
+    made = []
+    for result in results:
+        if isinstance(result, GenreError):
+            raise result
+        made.append(result)
+    return made
+
+
 def _work(
     call: Callable[[Item], Result | GenreError], items: Sequence[Item], workers: int | None, scheduler: str | None
 ) -> Iterator[Result | GenreError]:

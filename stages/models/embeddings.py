@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from stages import files
 from stages.audio import chunks
-from stages.errors import GenreError, ModelError
+from stages.errors import ModelError
 from stages.features.numpy_engine import compute
 from stages.features.transforms import CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TRANSFORMS
 from stages.models import musicnn
@@ -101,7 +101,7 @@ def embed(
         rows = [embedding.of_features(chunk) for chunk in features]
     else:
         rows = [of_samples(name, samples, sample_rate, cache) for samples, sample_rate in audio]
-    return np.stack(rows) if rows else np.empty((0, embedding.n_values), np.float32)
+    return _stacked(name, rows)
 
 
 def of_samples(name: str, samples: Samples, sample_rate: int, cache: files.Cache | None = None) -> Vector:
@@ -111,18 +111,11 @@ def of_samples(name: str, samples: Samples, sample_rate: int, cache: files.Cache
     ------------------
     As for `embed`.
     """
-    embedding = get(name)
-    key = "" if cache is None else _key(name, samples, sample_rate)
-    if cache is not None and (data := cache.recall(key)) is not None:
-        return np.frombuffer(data, np.float32)
-    if embedding.of_samples is not None:
-        vector = embedding.of_samples(samples, sample_rate)
-    else:
-        assert embedding.of_features is not None
-        vector = embedding.of_features(compute(samples, sample_rate))
-    if cache is not None:
-        cache.keep(key, vector.tobytes())
-    return vector
+    if cache is None:
+        return _made(name, samples, sample_rate)
+    key = _key(name, samples, sample_rate)
+    data = cache.recall(key) or cache.keep(key, _made(name, samples, sample_rate).tobytes())
+    return np.frombuffer(data, np.float32)
 
 
 def of_files(
@@ -150,17 +143,13 @@ def of_files(
     AudioError
         If a file is no chunk.
     """
-    from stages.parallel import run
+    from stages.parallel import all_or_error, run
 
     prepare(name)  # what it takes is made once, here, and not by every worker
     made = functools.partial(_of_file, name, cache)
     recalled = functools.partial(_known_of_file, name, cache)
-    rows = []
-    for row in run(made, paths, description=name, unit="chunk", workers=workers, scheduler=scheduler, known=recalled):
-        if isinstance(row, GenreError):
-            raise row
-        rows.append(row)
-    return np.stack(rows) if rows else np.empty((0, get(name).n_values), np.float32)
+    rows = run(made, paths, description=name, unit="chunk", workers=workers, scheduler=scheduler, known=recalled)
+    return _stacked(name, all_or_error(rows))
 
 
 def each_chunk(inputs: Mapping[str, npt.NDArray[np.float32]]) -> Iterator[Features]:
@@ -223,6 +212,18 @@ def librosa_ranges(samples: Samples, sample_rate: int) -> Vector:
     )
     ranges = [statistic(table, axis=1) for table in tables for statistic in (np.min, np.mean, np.max)]
     return np.concatenate(ranges).astype(np.float32)
+
+
+def _made(name: str, samples: Samples, sample_rate: int) -> Vector:
+    embedding = get(name)
+    if embedding.of_samples is not None:
+        return embedding.of_samples(samples, sample_rate)
+    assert embedding.of_features is not None
+    return embedding.of_features(compute(samples, sample_rate))
+
+
+def _stacked(name: str, rows: Sequence[Vector]) -> Vectors:
+    return np.stack(rows) if rows else np.empty((0, get(name).n_values), np.float32)
 
 
 def _of_file(name: str, cache: files.Cache, path: Path) -> Vector:

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.errors import SearchError
-from stages.parallel import run
+from stages.parallel import all_or_error, run
 from stages.search import degradations, network
 from stages.search.degradations import Generator, Signal
 from stages.search.network import FRAMES_PER_S, HOP, N_MELS, SAMPLE_RATE
-from stages.search.songs import all_or_error
 
 if TYPE_CHECKING:
     import keras

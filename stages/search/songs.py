@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from stages.audio import ffmpeg, index
-from stages.errors import GenreError
 
 log = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 
 def load(path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None) -> npt.NDArray[np.float32]:
@@ -53,13 +49,3 @@ def of_rows(rows: Sequence[index.Row]) -> list[Song]:
             continue
         of_content.append(row)
     return [Song(tuple(of_content)) for of_content in together.values()]
-
-
-def all_or_error(results: Iterable[Result | GenreError]) -> list[Result]:
-    """Return the results of `parallel.run`; raise the first error among them."""
-    made = []
-    for result in results:
-        if isinstance(result, GenreError):
-            raise result
-        made.append(result)
-    return made
