@@ -22,6 +22,7 @@ COPY requirements-serve.lock ./
 RUN pip install --require-hashes --requirement requirements-serve.lock
 COPY params.yaml ./
 COPY stages ./stages
+COPY genre ./genre
 USER 10001
 EXPOSE 5000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s \
@@ -38,6 +39,7 @@ RUN pip install --require-hashes --requirement requirements.lock
 COPY dvc.yaml params.yaml ./
 COPY dataset/dvc.yaml ./dataset/
 COPY stages ./stages
+COPY genre ./genre
 RUN git init --quiet && dvc init --quiet && chown --recursive 10001:10001 /genre
 USER 10001
 CMD ["dvc", "repro"]

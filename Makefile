@@ -12,8 +12,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-FIRST_TEST_SONG := 'from pathlib import Path; from stages.audio import index; \
-	print(next(row.source for row in index.read(Path("chunks")) if row.split == "test"))'
+FIRST_TEST_SONG := 'from pathlib import Path; from genre.audio import manifest; \
+	print(next(row.source for row in manifest.read(Path("chunks")) if row.split == "test"))'
 
 setup: $(VENV)/.installed
 

@@ -26,10 +26,10 @@ import numpy.typing as npt
 import scipy.fft
 import threadpoolctl  # type: ignore[import-untyped]
 
-from stages.audio import chunks, collection, ffmpeg
-from stages.errors import GenreError
-from stages.features import csv, numpy_engine
-from stages.features.transforms import CONTRAST_PEAKS, MFCC, TRANSFORMS
+from genre.audio import chunks, dataset, ffmpeg
+from genre.errors import GenreError
+from genre.features import csv, numpy_engine
+from genre.features.transforms import CONTRAST_PEAKS, MFCC, TRANSFORMS
 
 SAMPLE_RATE = 22_050  # Hz
 FFT_BATCH = 64  # frames transformed at once; about the fastest on machines with 1 MB of L2 cache
@@ -129,7 +129,7 @@ def reading(signals: Sequence[Signal], folder: Path) -> list[Contender]:
 
 
 def _decode(given: Sequence[Path]) -> list[Signal]:
-    paths = [found for path in given for found in (collection.audio_files(path) if path.is_dir() else [path])]
+    paths = [found for path in given for found in (dataset.audio_files(path) if path.is_dir() else [path])]
     return [np.concatenate(list(ffmpeg.stream_pcm(path, sample_rate=SAMPLE_RATE))) for path in paths]
 
 

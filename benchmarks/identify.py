@@ -25,18 +25,19 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from stages import files, fingerprint, params
-from stages.audio import collection, ffmpeg
-from stages.errors import GenreError
-from stages.models import card
-from stages.search import evaluation, fingerprints, landmarks, network, sequences
-from stages.search.contrastive import Source
-from stages.search.degradations import BEYOND, CONDITIONS, SAMPLE_RATE
-from stages.search.engines import Engine, Landmarks, Windows
-from stages.search.evaluation import NOTHING, Recording, Row, Trial
-from stages.search.fingerprints import Index, Song
-from stages.search.settings import ENGINES, IndexSettings, SearchSettings
-from stages.search.store import Window
+from genre import files, params
+from genre.audio import dataset, ffmpeg
+from genre.errors import GenreError
+from genre.models import cards
+from genre.search import identify_eval, landmark_index, landmarks, network, windows
+from genre.search.contrastive import Source
+from genre.search.degradations import BEYOND, CONDITIONS, SAMPLE_RATE
+from genre.search.engines import Engine, Landmarks, Windows
+from genre.search.identify_eval import NOTHING, Recording, Row, Trial
+from genre.search.landmark_index import Index, Song
+from genre.search.settings import ENGINES, IndexSettings, SearchSettings
+from genre.search.store import Window
+from stages import fingerprint
 
 SEED = 2016
 
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         songs = _recordings(options.folder)
         with make(songs, options) as engine:
             trials = dict(
-                evaluation.measure(
+                identify_eval.measure(
                     songs,
                     engine,
                     conditions=[condition for condition in CONDITIONS if condition.name in options.conditions],
@@ -72,19 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GenreError as error:
         print(error, file=sys.stderr)
         return 1
-    table = evaluation.rows(trials, options.min_score)
+    table = identify_eval.rows(trials, options.min_score)
     _print_table(table)
     if options.fit:
         _print_fit([trial for found in trials.values() for trial in found])
     if options.out:
-        evaluation.write(options.out, table)
+        identify_eval.write(options.out, table)
     return 0
 
 
 def _recordings(folder: Path) -> list[Recording]:
     """Return the songs; the even ones are those that a network is trained on."""
     found = []
-    for i, path in enumerate(tqdm(collection.audio_files(folder), desc="decode", disable=not sys.stderr.isatty())):
+    for i, path in enumerate(tqdm(dataset.audio_files(folder), desc="decode", disable=not sys.stderr.isatty())):
         n_samples = sum(len(block) for block in ffmpeg.stream_pcm(path, sample_rate=SAMPLE_RATE))
         found.append(Recording(files.sha256(path), path, n_samples, trained_on=i % 2 == 0))
     return list({song.sha256: song for song in found}.values())
@@ -94,7 +95,7 @@ def _recordings(folder: Path) -> list[Recording]:
 def _landmarks(songs: Sequence[Recording], _: argparse.Namespace) -> Iterator[Engine]:
     began = time.perf_counter()
     items = [
-        (_song(song), fingerprints.fingerprint(landmarks.load(song.path)))
+        (_song(song), landmark_index.fingerprint(landmarks.load(song.path)))
         for song in tqdm(songs, desc="index", disable=not sys.stderr.isatty())
     ]
     index = Index.empty().with_songs(items)
@@ -105,7 +106,7 @@ def _landmarks(songs: Sequence[Recording], _: argparse.Namespace) -> Iterator[En
 
 @contextlib.contextmanager
 def _network(songs: Sequence[Recording], options: argparse.Namespace) -> Iterator[Engine]:
-    if not (options.network and card.model_files(network.MODEL, options.network).card.is_file()):
+    if not (options.network and cards.model_files(network.MODEL, options.network).card.is_file()):
         chosen = params.load().fingerprint
         if options.steps:
             chosen = chosen.model_copy(update={"max_steps": options.steps})
@@ -122,7 +123,7 @@ def _network(songs: Sequence[Recording], options: argparse.Namespace) -> Iterato
     os.environ.pop("MILVUS_URI", None)  # nothing here belongs into a server's collections
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         settings = IndexSettings(uri=str(Path(folder, "songs.db")))
-        with sequences.open_store(settings, its_network) as store:
+        with windows.open_store(settings, its_network) as store:
             store.create()
             began = time.perf_counter()
             n_vectors = 0

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from stages.audio import chunks, collection
+from genre.audio import chunks, dataset
 
 ROOT = Path(__file__).parent.parent
 RATE = 22_050  # Hz
@@ -52,7 +52,7 @@ def main() -> None:
 
 def _fill(folder: Path, source: Path | None, n_songs: int) -> list[Path]:
     if source is not None:
-        songs = [song for song in collection.scan(source) if not song.side][:n_songs]
+        songs = [song for song in dataset.scan(source) if not song.side][:n_songs]
         for song in songs:
             (folder / song.genre).mkdir(parents=True, exist_ok=True)
             shutil.copy(song.path, folder / song.genre / song.path.name)
@@ -61,7 +61,7 @@ def _fill(folder: Path, source: Path | None, n_songs: int) -> list[Path]:
         for number in range(n_songs):
             noise = rng.normal(0, 3000, 30 * RATE).astype(np.int16)
             chunks.write(folder / f"genre{number % 4}" / f"song{number}.wav", noise, sample_rate=RATE)
-    return [song.path for song in collection.scan(folder)]
+    return [song.path for song in dataset.scan(folder)]
 
 
 def _cpu_seconds(project: Path) -> float:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from stages.audio import chunks
+from genre.audio import chunks
 
 ROOT = Path(__file__).parent.parent
 RATE = 22_050  # Hz

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.audio.collection import audio_files
-from stages.audio.ffmpeg import executable
+from genre.audio.dataset import audio_files
+from genre.audio.ffmpeg import executable
 
 ROOT = Path(__file__).parent.parent
 RATE = 44_100  # Hz
@@ -46,8 +46,8 @@ def lap(name):
     last = now
 lap("")
 import numpy, onnxruntime
-from stages.audio import chunks
-from stages.models import answer, baselines, ensemble, predict
+from genre.audio import chunks
+from genre.models import baselines, ensemble, predict, query
 lap("imports")
 predictor = predict.load(model)
 lap("model load")

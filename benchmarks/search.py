@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.signal
 
-from stages.audio import chunks, collection
-from stages.search.settings import IndexSettings
-from stages.search.store import VectorStore, Window
+from genre.audio import chunks, dataset
+from genre.search.settings import IndexSettings
+from genre.search.store import VectorStore, Window
 
 RATE = 8000  # Hz
 WINDOW_S, HOP_S = 1.0, 0.25
@@ -127,7 +127,7 @@ def _songs(folder: Path | None) -> Iterator[npt.NDArray[np.float64]]:
             envelope = np.repeat(rng.random(120), RATE // 4)
             yield envelope * rng.standard_normal(len(envelope))
         return
-    for path in collection.audio_files(folder):
+    for path in dataset.audio_files(folder):
         for chunk in chunks.iterate(path, sample_rate=RATE, chunk_seconds=30.0, min_seconds=5.0):
             yield chunk.samples / 32768
 

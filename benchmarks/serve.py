@@ -26,8 +26,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from stages.audio import chunks
-from stages.web.answerer import Answerer
+from genre.audio import chunks
+from genre.web.service import Answerer
 
 SAMPLE_RATE = 22_050  # Hz
 CLIP_S = 30.0

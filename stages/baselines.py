@@ -13,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from stages import files, params
-from stages.audio import index
-from stages.commands import run_command
-from stages.errors import VectorError
-from stages.features import vectors
-from stages.features.vectors import VectorSet
-from stages.models import baselines, embeddings, ensemble, musicnn
+from genre import files, params
+from genre.audio import manifest
+from genre.cache import Cache
+from genre.cli import run_command
+from genre.errors import VectorError
+from genre.features import arrays
+from genre.features.arrays import VectorSet
+from genre.models import baselines, embeddings, ensemble, musicnn
+from genre.paths import Paths
 
 CHUNKS = Path("chunks")
 VECTORS = Path("pickled_vectors")
@@ -34,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = settings.baselines.models
     for name in names:
         baselines.get(name)  # before any work is done
-    training = vectors.read(VECTORS, "train")
-    described = vectors.read_settings(VECTORS)
+    training = arrays.read(VECTORS, "train")
+    described = arrays.read_settings(VECTORS)
     dataset = {"name": settings.dataset.name, "songs": len(set(training.songs)), "chunks": len(training.songs)}
-    cache = files.Cache(files.CACHE, settings.cache.max_bytes)
+    cache = Cache(Paths().cache, settings.cache.max_bytes)
     embedded: dict[str, npt.NDArray[np.float32]] = {}
     for name in tqdm(names, desc="baselines", unit="model", disable=None):
         embedding = settings.baselines.musicnn if name.startswith("musicnn") else baselines.get(name).embedding
@@ -64,13 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _embed(embedding: str, training: VectorSet, cache: files.Cache, workers: int | None) -> npt.NDArray[np.float32]:
+def _embed(embedding: str, training: VectorSet, cache: Cache, workers: int | None) -> npt.NDArray[np.float32]:
     """Return the vectors of the training chunks, in the order of the training set."""
     if embeddings.get(embedding).of_features is not None:
         return embeddings.embed(embedding, features=embeddings.each_chunk(training.inputs))
-    rows = [row for row in index.read(CHUNKS) if row.split == "train"]
+    rows = [row for row in manifest.read(CHUNKS) if row.split == "train"]
     if [row.song_id for row in rows] != training.songs:
-        raise VectorError(f"{VECTORS}/ was not made from {CHUNKS}/{index.INDEX_NAME}: run `dvc repro vectorize`")
+        raise VectorError(f"{VECTORS}/ was not made from {CHUNKS}/{manifest.INDEX_NAME}: run `dvc repro vectorize`")
     return embeddings.of_files(embedding, [CHUNKS / row.chunk for row in rows], cache=cache, workers=workers)
 
 

@@ -10,8 +10,10 @@ import argparse
 import shutil
 from collections.abc import Sequence
 
-from stages import files, params
-from stages.commands import run_command
+from genre import params
+from genre.cache import Cache
+from genre.cli import run_command
+from genre.paths import Paths
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stages.cache", description=__doc__.splitlines()[0])
     parser.add_argument("--clear", action="store_true", help="remove every entry")
     clear = parser.parse_args(argv).clear
-    cache = files.Cache(files.CACHE, params.load().cache.max_bytes)
+    cache = Cache(Paths().cache, params.load().cache.max_bytes)
     found = cache.entries()
     size = sum(n_bytes for _, n_bytes, _ in found)
     if clear:

@@ -23,18 +23,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages import files, params
-from stages.audio import chunks, index
-from stages.commands import run_command
-from stages.errors import ModelError
-from stages.features import vectors
-from stages.features.vectors import VectorSet
-from stages.models import architectures, baselines, card, comparison, dataset, drawings, embeddings, report
-from stages.models.comparison import Fold, Outcome
-from stages.models.ensemble import Validation
-from stages.models.evaluation import SongPrediction
-from stages.models.report import ModelResult
-from stages.parallel import all_or_error, run
+from genre import files, params
+from genre.audio import chunks, manifest
+from genre.cli import run_command
+from genre.errors import ModelError
+from genre.evaluation import comparison, dataset_card, plots, report
+from genre.evaluation.comparison import Fold, Outcome
+from genre.evaluation.metrics import SongPrediction
+from genre.evaluation.report import ModelResult
+from genre.features import arrays as vectors
+from genre.features.arrays import VectorSet
+from genre.models import baselines, cards, embeddings, networks
+from genre.models.ensemble import Validation
+from genre.parallel import all_or_error, run
 
 CHUNKS = Path("chunks")
 VECTORS = Path("pickled_vectors")
@@ -42,13 +43,10 @@ COMPARISON = Path("comparison")
 CACHE = Path(".cache") / "compare"
 LSTM = "lstm2016_"  # before the name of a model: the same features in the networks of 2016
 ENSEMBLE = "ensemble"
-# What changes results when it changes, below stages/
+# What changes results when it changes, below genre/
 SOURCES = (
     "features/mel.py",
-    *(
-        f"models/{name}.py"
-        for name in ("architectures", "training", "baselines", "classifiers", "embeddings", "musicnn")
-    ),
+    *(f"models/{name}.py" for name in ("networks", "training", "baselines", "classifiers", "embeddings", "musicnn")),
 )
 SHOWN = ("dataset", "split", "extract", "train", "compare", "ensemble")  # what the models are made with
 METRICS = ("song_accuracy", "log_loss", "ece")  # few: each is a column of `dvc exp show` for every model
@@ -91,7 +89,7 @@ def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
 
 
 def _check_name(name: str) -> None:
-    known = [*architectures.MODELS, *(LSTM + model for model in architectures.MODELS), *baselines.BASELINES]
+    known = [*networks.MODELS, *(LSTM + model for model in networks.MODELS), *baselines.BASELINES]
     if name not in known:
         raise ModelError(f"there is no model {name} to compare: choose from {', '.join([*known, ENSEMBLE])}")
 
@@ -133,7 +131,7 @@ class _Work:
     @property
     def path(self) -> Path:
         """Where the outcome is kept: named by everything that it depends on."""
-        key = files.cache_key(
+        key = files.digest(
             self.model,
             self.fold.repeat,
             self.fold.train.tolist(),
@@ -173,12 +171,12 @@ def _finished(work: _Work) -> Outcome | None:
 
 
 def _run_keras(work: _Work, data: VectorSet) -> Outcome:
-    from stages.models import backend
+    from genre.models import keras_backend
 
-    backend.prepare()
+    keras_backend.prepare()
     import keras
 
-    from stages.models.training import fit
+    from genre.models.training import fit
 
     keras.backend.clear_session()
     lstm = work.model.startswith(LSTM)
@@ -187,7 +185,7 @@ def _run_keras(work: _Work, data: VectorSet) -> Outcome:
     options["seed"] = work.seed + work.fold.repeat
     train, test = work.fold.train, work.fold.test
     began = time.perf_counter()
-    with backend.quiet():
+    with keras_backend.quiet():
         trained = fit(
             {feature: array[train] for feature, array in data.inputs.items()},
             data.labels[train],
@@ -197,7 +195,7 @@ def _run_keras(work: _Work, data: VectorSet) -> Outcome:
             **options,
         )
         trained_after = time.perf_counter()
-        inputs = {feature: data.inputs[feature][test] for feature in architectures.MODELS[model]}
+        inputs = {feature: data.inputs[feature][test] for feature in networks.MODELS[model]}
         probabilities = np.asarray(trained.model.predict(inputs, batch_size=32, verbose=0), np.float32)
     done = time.perf_counter()
     size = 4 * int(trained.model.count_params())
@@ -233,7 +231,7 @@ def _embed_all(names: Sequence[str]) -> None:
 @functools.cache
 def _embedded(name: str) -> tuple[npt.NDArray[np.float32], float]:
     """Return the vectors of all chunks, and the seconds that one takes, from .cache/ or made now."""
-    path = CACHE / f"{files.cache_key(embeddings.describe(name), _digest_of_data(), _digest_of_sources())}.npz"
+    path = CACHE / f"{files.digest(embeddings.describe(name), _digest_of_data(), _digest_of_sources())}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as found:
             return found["vectors"], float(found["seconds"])
@@ -249,18 +247,18 @@ def _embedded(name: str) -> tuple[npt.NDArray[np.float32], float]:
 
 def _audio() -> Iterator[tuple[npt.NDArray[np.int16], int]]:
     """Yield samples and sample rate of all chunks, in the order of the vectors."""
-    for row in sorted(index.read(CHUNKS), key=lambda row: row.split != "train"):
+    for row in sorted(manifest.read(CHUNKS), key=lambda row: row.split != "train"):
         yield chunks.read(CHUNKS / row.chunk)
 
 
 @functools.cache
 def _digest_of_data() -> str:
-    return dataset.digest(VECTORS)
+    return dataset_card.digest(VECTORS)
 
 
 @functools.cache
 def _digest_of_sources() -> str:
-    folder = Path(__file__).parent
+    folder = Path(__file__).parent.parent / "genre"
     return hashlib.sha256("".join(files.sha256(folder / name) for name in SOURCES).encode()).hexdigest()
 
 
@@ -296,7 +294,7 @@ def _write(
     files.write_json(COMPARISON / "metrics.json", metrics)
     table = _table(scored, ranked)
     files.write_text(COMPARISON / "table.md", table)
-    drawings.write(COMPARISON / "song_accuracy.png", drawings.intervals({name: scored[name] for name in ranked}))
+    plots.write(COMPARISON / "song_accuracy.png", plots.intervals({name: scored[name] for name in ranked}))
     said = {name: comparison.predictions(outcomes[name], tested, data.labels, data.songs) for name in ranked}
     _write_predictions(said, data.genres)
     results = [ModelResult(name, scored[name], [p for repeat in said[name] for p in repeat]) for name in ranked]
@@ -329,7 +327,7 @@ def _report(results: Sequence[ModelResult], data: VectorSet, settings: params.Pa
     return report.render_comparison(
         results,
         report.Made(
-            dataset.describe(
+            dataset_card.describe(
                 settings.dataset.name,
                 CHUNKS,
                 genres=data.genres,
@@ -337,7 +335,7 @@ def _report(results: Sequence[ModelResult], data: VectorSet, settings: params.Pa
                 divided=not of_folds,
             ),
             params.as_yaml(settings, *SHOWN),
-            card.installed_versions(PACKAGES) | {"vectors (SHA-256)": _digest_of_data()},
+            cards.installed_versions(PACKAGES) | {"vectors (SHA-256)": _digest_of_data()},
             data.genres,
         ),
         explained=explained + ".",

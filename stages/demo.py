@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages import files
-from stages.commands import run_command
-from stages.errors import DatasetError, GenreError
-from stages.parallel import run
+from genre import files
+from genre.cli import run_command
+from genre.errors import DatasetError, GenreError
+from genre.parallel import run
 
 if TYPE_CHECKING:
-    from stages.audio.styles import Song
+    from genre.demo.styles import Song
 
 MANIFEST = ".songs.json"  # names the songs that are ours to remove; hidden: it is no song
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _planned(seed: int, songs: int) -> list[Song]:
     """Return the songs, in formats that this machine's ffmpeg can write."""
-    from stages.audio import styles, synth
+    from genre.demo import styles, synth
 
     return styles.plan(seed, songs, formats=synth.writable_formats())
 
@@ -67,7 +67,7 @@ def _make_song(song: Song, *, out: Path) -> float:
     """Compose, play and write one song; return how many seconds it lasts."""
     import numpy as np
 
-    from stages.audio import styles, synth
+    from genre.demo import styles, synth
 
     rng = np.random.default_rng(song.seed)
     score = styles.compose(song, rng)

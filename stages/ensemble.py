@@ -9,11 +9,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages import params
-from stages.commands import run_command
-from stages.errors import ModelError
-from stages.features import vectors
-from stages.models import architectures, baselines, ensemble, unknown
+from genre import params
+from genre.cli import run_command
+from genre.errors import ModelError
+from genre.features import arrays
+from genre.models import baselines, ensemble, networks, unknown
 
 VECTORS = Path("pickled_vectors")
 TRAINING = Path("training")
@@ -25,13 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.parse_args(argv)
     asked = params.load()
     names = asked.ensemble.models
-    training = vectors.read(VECTORS, "train")
+    training = arrays.read(VECTORS, "train")
     made = ensemble.fit(
         {name: ensemble.read_validation(_validation_path(name)) for name in names},
         training.labels,
         training.songs,
         genres=training.genres,
-        settings=vectors.read_settings(VECTORS),
+        settings=arrays.read_settings(VECTORS),
         unknown_far=asked.query.unknown_far,
     )
     ensemble.write(made)
@@ -52,11 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _validation_path(name: str) -> Path:
-    if name in architectures.MODELS:
+    if name in networks.MODELS:
         return TRAINING / name / "validation.csv"
     if name in baselines.BASELINES:
         return TRAINING / "baselines" / name / "validation.csv"
-    known = ", ".join([*architectures.MODELS, *baselines.BASELINES])
+    known = ", ".join([*networks.MODELS, *baselines.BASELINES])
     raise ModelError(f"ensemble.models names {name}, which there is not: choose from {known}")
 
 

@@ -16,16 +16,20 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from stages import files, params
-from stages.audio import chunks, index
-from stages.commands import run_command
-from stages.errors import ModelError
-from stages.features import vectors
-from stages.features.vectors import VectorSet
-from stages.models import architectures, baselines, card, dataset, drawings, embeddings, evaluation, report
-from stages.models.evaluation import SongPrediction
-from stages.models.predict import available, load
-from stages.models.report import ModelResult
+from genre import files, params
+from genre.audio import chunks, manifest
+from genre.cache import Cache
+from genre.cli import run_command
+from genre.errors import ModelError
+from genre.evaluation import dataset_card, plots, report
+from genre.evaluation import metrics as evaluation
+from genre.evaluation.metrics import SongPrediction
+from genre.evaluation.report import ModelResult
+from genre.features import arrays
+from genre.features.arrays import VectorSet
+from genre.models import baselines, cards, embeddings, networks
+from genre.models.predict import available, load
+from genre.paths import Paths
 
 CHUNKS = Path("chunks")
 VECTORS = Path("pickled_vectors")
@@ -41,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     models = available()
     if not models:
         raise ModelError("there is no model to evaluate: run `dvc repro`")
-    test = vectors.read(VECTORS, "test")
-    fingerprint = vectors.read_settings(VECTORS)["fingerprint"]
+    test = arrays.read(VECTORS, "test")
+    fingerprint = arrays.read_settings(VECTORS)["fingerprint"]
     settings = params.load()
-    cache = files.Cache(files.CACHE, settings.cache.max_bytes)
+    cache = Cache(Paths().cache, settings.cache.max_bytes)
     predictors = {model: load(model, cache=cache) for model in models}
     for model, predictor in predictors.items():
         if predictor.card.settings["fingerprint"] != fingerprint or predictor.card.genres != test.genres:
@@ -69,22 +73,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(results: Sequence[ModelResult], test: VectorSet, settings: params.Params) -> str:
-    described = dataset.describe(
+    described = dataset_card.describe(
         settings.dataset.name,
         CHUNKS,
         genres=test.genres,
         chunk_seconds=settings.split.chunk_seconds,
     )
-    versions = card.read("merged").versions | card.installed_versions(("onnxruntime", "scikit-learn"))
+    versions = cards.read("merged").versions | cards.installed_versions(("onnxruntime", "scikit-learn"))
     return report.render(
         sorted(results, key=lambda result: -result.scores["song_accuracy"]),
         report.Made(
             described,
             params.as_yaml(settings, *SHOWN),
-            versions | {"vectors (SHA-256)": dataset.digest(VECTORS)},
+            versions | {"vectors (SHA-256)": dataset_card.digest(VECTORS)},
             test.genres,
         ),
-        curves={model: found for model in architectures.MODELS if (found := _curves(model))},
+        curves={model: found for model in networks.MODELS if (found := _curves(model))},
     )
 
 
@@ -105,9 +109,9 @@ class _Samples(Sequence[npt.NDArray[np.int16]]):
     """The samples of the test chunks, read when they are needed."""
 
     def __init__(self, test: VectorSet) -> None:
-        rows = [row for row in index.read(CHUNKS) if row.split == "test"]
+        rows = [row for row in manifest.read(CHUNKS) if row.split == "test"]
         if [row.song_id for row in rows] != test.songs:
-            raise ModelError(f"{VECTORS}/ was not made from {CHUNKS}/{index.INDEX_NAME}: run `dvc repro vectorize`")
+            raise ModelError(f"{VECTORS}/ was not made from {CHUNKS}/{manifest.INDEX_NAME}: run `dvc repro vectorize`")
         self.paths = [CHUNKS / row.chunk for row in rows]
 
     def __len__(self) -> int:
@@ -154,7 +158,7 @@ def _write_model(
         ["actual", *genres],
         ([genre, *row.tolist()] for genre, row in zip(genres, matrix, strict=True)),
     )
-    drawings.write(folder / "confusion_matrix.png", drawings.confusion(matrix, genres))
+    plots.write(folder / "confusion_matrix.png", plots.confusion(matrix, genres))
 
 
 def _line(model: str, scored: dict[str, float]) -> str:

@@ -10,14 +10,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages import params
-from stages.audio import index as chunk_index
-from stages.commands import run_command
-from stages.search import engines, evaluation
-from stages.search.degradations import SAMPLE_RATE
-from stages.search.evaluation import Recording, Row
-from stages.search.settings import ENGINES, index_settings, search_settings
-from stages.search.songs import Song, of_rows
+from genre import params
+from genre.audio import manifest
+from genre.cli import run_command
+from genre.search import engines, identify_eval
+from genre.search.degradations import SAMPLE_RATE
+from genre.search.identify_eval import Recording, Row
+from genre.search.settings import ENGINES, index_settings, search_settings
+from genre.search.songs import Song, of_rows
 
 CHUNKS = Path("chunks")
 FOLDER = Path("identify")
@@ -31,20 +31,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     everything = params.load()
     chosen, searched = everything.evaluate_identify, search_settings(everything)
     learns = engine_name == "network"
-    songs = [_recording(song, learns) for song in of_rows(chunk_index.read(CHUNKS))]
+    songs = [_recording(song, learns) for song in of_rows(manifest.read(CHUNKS))]
     with engines.opened(engine_name, index_settings(everything), max_speed_change=searched.max_speed_change) as engine:
         trials = dict(
-            evaluation.measure(
+            identify_eval.measure(
                 songs,
                 engine,
-                conditions=evaluation.STANDARD,
+                conditions=identify_eval.STANDARD,
                 seconds=chosen.seconds,
                 n_snippets=chosen.snippets,
                 seed=chosen.seed,
             )
         )
-    table = evaluation.rows(trials, searched.min_score)
-    evaluation.write(FOLDER / engine_name, table, timed=False)  # times differ from run to run
+    table = identify_eval.rows(trials, searched.min_score)
+    identify_eval.write(FOLDER / engine_name, table, timed=False)  # times differ from run to run
     for row in table:
         if row.condition == "all":
             print(_line(engine_name, row))

@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from stages import files, params
-from stages.audio import index
-from stages.commands import Shard, add_shard_option, run_command
-from stages.errors import EngineError, FeatureError
-from stages.features import engines
-from stages.features.engines import Engine, Failures, Job
-from stages.features.transforms import TRANSFORMS
-from stages.parallel import all_or_error, run
+from genre import files, params
+from genre.audio import manifest
+from genre.cache import Cache
+from genre.cli import Shard, add_shard_option, run_command
+from genre.errors import EngineError, FeatureError
+from genre.features import engines
+from genre.features.engines import Engine, Failures, Job
+from genre.features.transforms import TRANSFORMS
+from genre.parallel import all_or_error, run
+from genre.paths import Paths
 
 CHUNKS = Path("chunks")
 FEATURES = Path("features")
@@ -53,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _extract_chunks(settings: params.Params, shard: Shard | None) -> int:
-    rows = index.read(CHUNKS)
+    rows = manifest.read(CHUNKS)
     engine = engines.choose(settings.extract.engine)
     jobs = [
         Job(CHUNKS / row.chunk, {feature: FEATURES / feature / Path(row.chunk).parent for feature in TRANSFORMS})
         for row in (shard.of(rows) if shard else rows)
     ]
-    cache = files.Cache(files.CACHE, settings.cache.max_bytes)
+    cache = Cache(Paths().cache, settings.cache.max_bytes)
     failures = _extract(jobs, engine, settings.parallel, cache)
     if failures:
         raise FeatureError("; ".join(str(error) for error in failures.values()))
@@ -96,9 +98,7 @@ def _extract_files(paths: Sequence[Path], out: Path, engine_name: str) -> int:
     return 1 if failures else 0
 
 
-def _extract(
-    jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParams, cache: files.Cache | None
-) -> Failures:
+def _extract(jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParams, cache: Cache | None) -> Failures:
     """Extract all jobs that are not in the cache, in batches over the cores; return the failures."""
     work = _Work(engine.name, engine.versions(), cache)
     waiting = [job for job in jobs if not work.restore(job)]
@@ -119,7 +119,7 @@ class _Work:
 
     engine: str
     versions: dict[str, str]
-    cache: files.Cache | None
+    cache: Cache | None
 
     def do(self, jobs: Sequence[Job]) -> Failures:
         """Extract the jobs and keep the results in the cache."""
@@ -141,7 +141,7 @@ class _Work:
 
     def _key(self, job: Job) -> str:
         table = [asdict(t) for t in TRANSFORMS.values()]
-        return files.cache_key("extract", self.engine, self.versions, table, files.sha256(job.audio))
+        return files.digest("extract", self.engine, self.versions, table, files.sha256(job.audio))
 
 
 if __name__ == "__main__":

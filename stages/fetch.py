@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import files
-from stages.commands import run_command
-from stages.errors import DatasetError
+from genre import files
+from genre.cli import run_command
+from genre.errors import DatasetError
 
 DATASET = Path("dataset")
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from stages import files, params
-from stages.audio import index as chunk_index
-from stages.commands import run_command
-from stages.models import backend, card
-from stages.search import contrastive, network
-from stages.search.contrastive import Source
-from stages.search.songs import of_rows
+from genre import files, params
+from genre.audio import manifest
+from genre.cli import run_command
+from genre.models import cards, keras_backend
+from genre.search import contrastive, network
+from genre.search.contrastive import Source
+from genre.search.songs import of_rows
 
 if TYPE_CHECKING:
     import keras
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.parse_args(argv)
     settings = params.load()
     chosen = settings.fingerprint
-    sources = _training_songs(chunk_index.read(CHUNKS), chosen.max_songs, chosen.seed)
+    sources = _training_songs(manifest.read(CHUNKS), chosen.max_songs, chosen.seed)
     onnx, its_card, losses = train(sources, chosen, settings.dataset.name, settings.parallel.workers)
     network.write(onnx, its_card)
     rows = ([epoch * contrastive.STEPS_PER_EPOCH, f"{loss:.6f}"] for epoch, loss in enumerate(losses, 1))
@@ -60,10 +60,10 @@ def train(
     """
     songs = contrastive.hear(sources, chosen.renditions, chosen.seed, workers)
     window_frames, hop_frames = (round(seconds * network.FRAMES_PER_S) for seconds in (chosen.window_s, chosen.hop_s))
-    backend.prepare()
-    from stages.models.export import to_onnx
+    keras_backend.prepare()
+    from genre.models.onnx import to_onnx
 
-    with backend.quiet() as stderr, _progress(chosen.max_steps, stderr) as bar:
+    with keras_backend.quiet() as stderr, _progress(chosen.max_steps, stderr) as bar:
         trained = contrastive.fit(
             songs,
             window_frames=window_frames,
@@ -76,7 +76,7 @@ def train(
             seed=chosen.seed,
             callbacks=[bar],
         )
-    with backend.quiet():
+    with keras_backend.quiet():
         onnx = to_onnx(trained.model)
     its_card = network.Card(
         front_end=network.FRONT_END,
@@ -86,13 +86,13 @@ def train(
         background=trained.background,
         dataset={"name": dataset, "songs": [source.sha256 for source in sources]},
         training=chosen.model_dump(),
-        versions=card.installed_versions(PACKAGES),
+        versions=cards.installed_versions(PACKAGES),
         onnx_sha256=hashlib.sha256(onnx).hexdigest(),
     )
     return onnx, its_card, trained.losses
 
 
-def _training_songs(rows: Sequence[chunk_index.Row], max_songs: int, seed: int) -> list[Source]:
+def _training_songs(rows: Sequence[manifest.Row], max_songs: int, seed: int) -> list[Source]:
     """Return the training songs, or as many of them, drawn at random."""
     songs = of_rows([row for row in rows if row.split == "train"])
     chosen = np.random.default_rng(seed).permutation(len(songs))[:max_songs]

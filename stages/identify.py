@@ -11,17 +11,16 @@ import argparse
 import functools
 from collections.abc import Sequence
 
-from stages import params
-from stages.answers import Answer, add_song_options, answer_all, share
-from stages.commands import run_command
-from stages.search.settings import ENGINES
+from genre import params
+from genre.cli import Answer, add_song_options, answer_all, run_command, share
+from genre.search.settings import ENGINES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Name the song of every snippet; return 1 if any file could not be read."""
     arguments = _parser().parse_args(argv)
-    from stages.search import engines
-    from stages.search.settings import index_settings, search_settings
+    from genre.search import engines
+    from genre.search.settings import index_settings, search_settings
 
     everything = params.load()
     settings = search_settings(everything)

@@ -12,20 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from stages import files, params
-from stages.audio import ffmpeg
-from stages.audio import index as chunk_index
-from stages.commands import run_command
-from stages.features.vectors import Settings
-from stages.models import embeddings
-from stages.parallel import all_or_error, run
-from stages.search import fingerprints, landmarks, manifest, neighbours, projection
-from stages.search.fingerprints import Fingerprint
-from stages.search.manifest import Manifest
-from stages.search.projection import Vectors
-from stages.search.settings import IndexSettings, index_settings, search_settings
-from stages.search.songs import Song, of_rows
-from stages.search.store import VectorStore, Window, check_index
+from genre import files, params
+from genre.audio import ffmpeg, manifest
+from genre.cache import Cache
+from genre.cli import run_command
+from genre.features.settings import Settings
+from genre.models import embeddings
+from genre.parallel import all_or_error, run
+from genre.paths import Paths
+from genre.search import embedding_index, embedding_manifest, landmark_index, landmarks, similar
+from genre.search.embedding_index import Vectors
+from genre.search.embedding_manifest import Manifest
+from genre.search.landmark_index import Fingerprint
+from genre.search.settings import IndexSettings, index_settings, search_settings
+from genre.search.songs import Song, of_rows
+from genre.search.store import VectorStore, Window, check_index
 
 CHUNKS = Path("chunks")
 
@@ -37,25 +38,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = index_settings(everything)
     check_index(settings)
     embeddings.get(settings.embedding)
-    songs = of_rows(chunk_index.read(CHUNKS))
-    cache = files.Cache(files.CACHE, everything.cache.max_bytes)
+    songs = of_rows(manifest.read(CHUNKS))
+    cache = Cache(Paths().cache, everything.cache.max_bytes)
     on = everything.parallel
 
     work = _Landmarks(cache)
     made = run(work.make, songs, description="landmarks", workers=on.workers, scheduler=on.scheduler, known=work.recall)
     prints = [Fingerprint.from_bytes(data) for data in all_or_error(made)]
-    known = [fingerprints.Song(song.row.source_sha256, song.row.song, song.row.genre) for song in songs]
-    recognisable = fingerprints.Index.empty().with_songs(zip(known, prints, strict=True))
-    recognisable.save(manifest.LANDMARKS)
+    known = [landmark_index.Song(song.row.source_sha256, song.row.song, song.row.genre) for song in songs]
+    recognisable = landmark_index.Index.empty().with_songs(zip(known, prints, strict=True))
+    recognisable.save(embedding_manifest.LANDMARKS)
 
     paths = [CHUNKS / row.chunk for song in songs for row in song.rows]
     rows = embeddings.of_files(settings.embedding, paths, cache=cache, workers=on.workers, scheduler=on.scheduler)
     embedded = np.split(rows, np.cumsum([len(song.rows) for song in songs])[:-1])
     training = [i for i, song in enumerate(songs) if song.row.split == "train"]
-    project = projection.fit(np.concatenate([embedded[i] for i in training]))
-    project.save(manifest.PROJECTION)
+    project = embedding_index.fit(np.concatenate([embedded[i] for i in training]))
+    project.save(embedding_manifest.PROJECTION)
     split = everything.split
-    made_with = manifest.describe(
+    made_with = embedding_manifest.describe(
         settings.embedding,
         Settings(split.sample_rate, split.chunk_seconds, split.min_seconds),
         [songs[i].row.source_sha256 for i in training],
@@ -65,8 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     scores = _store(settings, made_with, songs, vectors, search_settings(everything).top_k)
 
     n_windows = {song.row.source_sha256: len(song.rows) for song in songs}
-    contents = files.cache_key(made_with.fingerprint, recognisable.digest(), [_described(song) for song in songs])
-    manifest.write(made_with, songs=len(songs), windows=sum(n_windows.values()), contents=contents, scores=scores)
+    contents = files.digest(made_with.fingerprint, recognisable.digest(), [_described(song) for song in songs])
+    embedding_manifest.write(
+        made_with, songs=len(songs), windows=sum(n_windows.values()), contents=contents, scores=scores
+    )
     cache.trim()
     hours = recognisable.total_frames * landmarks.FRAME_S / 3600
     print(f"index: {len(songs)} songs, {hours:.2f} h, {len(recognisable.keys)} landmarks,", end=" ")
@@ -82,11 +85,11 @@ def _described(song: Song) -> list[object]:
 class _Landmarks:
     """The fingerprint of a song, made once, wherever it is made."""
 
-    cache: files.Cache
+    cache: Cache
 
     def make(self, song: Song) -> bytes:
         """Return the song's fingerprint."""
-        made = fingerprints.fingerprint(landmarks.load(Path(song.row.source))).to_bytes()
+        made = landmark_index.fingerprint(landmarks.load(Path(song.row.source))).to_bytes()
         return self.cache.keep(self._key(song), made)
 
     def recall(self, song: Song) -> bytes | None:
@@ -94,7 +97,7 @@ class _Landmarks:
         return self.cache.recall(self._key(song))
 
     def _key(self, song: Song) -> str:
-        return files.cache_key("landmarks", landmarks.SETTINGS, ffmpeg.version(), song.row.source_sha256)
+        return files.digest("landmarks", landmarks.SETTINGS, ffmpeg.version(), song.row.source_sha256)
 
 
 def _store(
@@ -103,7 +106,7 @@ def _store(
     """Bring the vector store to hold these songs and no others; return how well neighbours tell the genre."""
     of_song = {song.row.source_sha256: array for song, array in zip(songs, vectors, strict=True)}
     with VectorStore(
-        settings, kind=manifest.KIND, fingerprint=made_with.fingerprint, dimension=made_with.dimension
+        settings, kind=embedding_manifest.KIND, fingerprint=made_with.fingerprint, dimension=made_with.dimension
     ) as store:
         store.create()
         before = store.songs()
@@ -114,7 +117,7 @@ def _store(
             for number, (row, vector) in enumerate(zip(song.rows, array, strict=True))
         )
         genres = {song.row.source_sha256: song.row.genre for song in songs}
-        return neighbours.leave_one_out(store, of_song, genres, top_k)
+        return similar.leave_one_out(store, of_song, genres, top_k)
 
 
 if __name__ == "__main__":

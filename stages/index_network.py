@@ -14,16 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from stages import files, params
-from stages.audio import ffmpeg
-from stages.audio import index as chunk_index
-from stages.commands import run_command
-from stages.parallel import all_or_error, run
-from stages.search import network, sequences
-from stages.search.network import Network
-from stages.search.settings import index_settings
-from stages.search.songs import Song, of_rows
-from stages.search.store import Window, check_index
+from genre import files, params
+from genre.audio import ffmpeg, manifest
+from genre.cache import Cache
+from genre.cli import run_command
+from genre.parallel import all_or_error, run
+from genre.paths import Paths
+from genre.search import network, windows
+from genre.search.network import Network
+from genre.search.settings import index_settings
+from genre.search.songs import Song, of_rows
+from genre.search.store import Window, check_index
 
 CHUNKS = Path("chunks")
 
@@ -36,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = index_settings(everything)
     check_index(settings)
     its_network = Network.load()
-    songs = of_rows(chunk_index.read(CHUNKS))
-    cache = files.Cache(files.CACHE, everything.cache.max_bytes)
+    songs = of_rows(manifest.read(CHUNKS))
+    cache = Cache(Paths().cache, everything.cache.max_bytes)
     work = _Work(cache, its_network.card.fingerprint)
     results = run(
         work.vectors,
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         known=work.known_vectors,
     )
     vectors = [np.load(io.BytesIO(data)) for data in all_or_error(results)]
-    with sequences.open_store(settings, its_network) as store:
+    with windows.open_store(settings, its_network) as store:
         store.create()
         before = store.songs()
         n_windows = {song.row.source_sha256: len(array) for song, array in zip(songs, vectors, strict=True)}
@@ -59,12 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     described = [[song.row.source_sha256, song.row.song, song.row.genre] for song in songs]
     files.write_json(
-        sequences.MANIFEST,
+        windows.MANIFEST,
         {
             "fingerprint": its_network.card.fingerprint,
             "songs": len(songs),
             "vectors": sum(n_windows.values()),
-            "contents": files.cache_key(its_network.card.fingerprint, described),
+            "contents": files.digest(its_network.card.fingerprint, described),
         },
     )
     cache.trim()
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 class _Work:
     """What is done with a song, once, wherever it is done."""
 
-    cache: files.Cache
+    cache: Cache
     fingerprint: str  # of the network
 
     def vectors(self, song: Song) -> bytes:
@@ -90,7 +91,7 @@ class _Work:
         return self.cache.recall(self._key(song))
 
     def _key(self, song: Song) -> str:
-        return files.cache_key("fingerprints", self.fingerprint, ffmpeg.version(), song.row.source_sha256)
+        return files.digest("fingerprints", self.fingerprint, ffmpeg.version(), song.row.source_sha256)
 
 
 @functools.lru_cache(maxsize=1)

@@ -15,9 +15,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from stages.answers import FORMATS, Answer, Table, add_song_options, answer_all, is_folder, length, share
-from stages.commands import printable, run_command
-from stages.machine import one_thread_each
+from genre.cli import (
+    FORMATS,
+    Answer,
+    Table,
+    add_song_options,
+    answer_all,
+    is_folder,
+    length,
+    printable,
+    run_command,
+    share,
+)
+from genre.parallel import one_thread_each
 
 SONGS_AT_ONCE = 2  # the next one is decoded while the last chunks of one are answered
 
@@ -31,17 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run and not arguments.write_tags:
         parser.error("--dry-run goes with --write-tags")
     afterwards = _afterwards(parser, arguments)
-    from stages.models import ensemble
-    from stages.models.answer import answer
-    from stages.models.predict import load_in_background
+    from genre.models import ensemble, query
+    from genre.models.predict import load_in_background
 
     predictor = load_in_background(arguments.model)
     min_confidence = arguments.min_confidence
     if min_confidence is None:
         min_confidence = ensemble.unknown_threshold(predictor.card.unknown) or 0.0
 
-    def of_song(path: Path) -> Answer:
-        return answer(
+    def of_song(path: Path) -> query.Answer:
+        return query.answer(
             path,
             predictor,
             start=arguments.start,
@@ -62,14 +71,14 @@ def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
     if arguments.plot and arguments.write_tags:
         parser.error("--plot and --write-tags do not go together")
     if arguments.plot:
-        from stages.models import timeline
+        from genre.evaluation import timeline
 
         timeline.check_path(arguments.plot)
         if len(arguments.songs) > 1 or is_folder(arguments.songs[0]):
             parser.error("--plot draws the answer about one song: name one")
         return lambda answer: timeline.plot(answer, arguments.plot)
     if arguments.write_tags:
-        from stages.audio.sources import is_file_name
+        from genre.audio.sources import is_file_name
 
         if other := [name for name in arguments.songs if not is_file_name(name)]:
             parser.error(f"--write-tags writes into files, and {other[0]} is none")
@@ -78,8 +87,8 @@ def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
 
 
 def _write_tags(answer: Answer, *, dry_run: bool) -> None:
-    from stages.audio import tags
-    from stages.audio.collection import UNKNOWN
+    from genre.audio import tags
+    from genre.audio.dataset import UNKNOWN
 
     if answer["genre"] == UNKNOWN:
         said = "unknown, its tags are left alone"
@@ -116,8 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _text(answer: Answer) -> str:
-    from stages.models.timeline import clock
-    from stages.models.vote import verdict
+    from genre.cli import clock, verdict
 
     lines = [answer["file"], f"{'start':>8} {'end':>8}  {'genre':<16} probabilities"]
     for chunk in answer["chunks"]:

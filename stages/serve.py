@@ -12,21 +12,21 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stages.commands import run_command
-from stages.machine import one_thread_each
+from genre.cli import run_command
+from genre.parallel import one_thread_each
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until the process is told to end."""
     arguments = _parser().parse_args(argv)
-    from stages import params
+    from genre import params
 
     settings = params.load().serve
     # MusiCNN is converted with TensorFlow on its first use. A service is not the place for that: it says what to do.
     sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
-    for name in ("uvicorn.access", "stages.web"):  # uvicorn's "startup complete" comes before the models are loaded
+    for name in ("uvicorn.access", "genre.web"):  # uvicorn's "startup complete" comes before the models are loaded
         logging.getLogger(name).setLevel(logging.INFO)
-    from stages.web import server
+    from genre.web import server
 
     server.run(
         settings,
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _page() -> Callable[..., Any] | None:
     """Return what adds the page, if Gradio is installed."""
     try:
-        from stages.web import page
+        from genre.web import page
     except ImportError as error:
         if not (error.name or "").startswith("gradio"):
             raise

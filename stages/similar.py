@@ -11,21 +11,20 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages import params
-from stages.answers import Answer, add_song_options, answer_all
-from stages.commands import run_command
+from genre import params
+from genre.cli import Answer, add_song_options, answer_all, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer about the songs that are named; return 1 if any could not be read."""
     arguments = _parser().parse_args(argv)
-    from stages.search import neighbours
-    from stages.search.settings import index_settings, search_settings
+    from genre.search import similar
+    from genre.search.settings import index_settings, search_settings
 
     everything = params.load()
-    with neighbours.opened(Path(), index_settings(everything)) as found:
+    with similar.opened(Path(), index_settings(everything)) as found:
         answer = functools.partial(
-            neighbours.similar,
+            similar.similar,
             store=found.store,
             projection=found.projection,
             embedding=found.made_with.embedding,

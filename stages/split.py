@@ -13,12 +13,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages import files, params
-from stages.audio import chunks, collection, ffmpeg, index
-from stages.audio.collection import Song
-from stages.commands import add_shard_option, run_command
-from stages.errors import AudioError, DatasetError, GenreError
-from stages.parallel import run
+from genre import files, params
+from genre.audio import chunks, dataset, ffmpeg, manifest
+from genre.audio.dataset import Song
+from genre.cache import Cache
+from genre.cli import add_shard_option, run_command
+from genre.errors import AudioError, DatasetError, GenreError
+from genre.parallel import run
+from genre.paths import Paths
 
 CHUNKS = Path("chunks")
 
@@ -38,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"split: shard {shard}: {len(mine)} songs, {n_chunks} chunks; `dvc repro` gathers them")
         return 0
     rows = _split_all(songs, digests, settings, failures)
-    collection.check_no_leak((row.split, row.source_sha256, row.source) for row in rows)
+    dataset.check_no_leak((row.split, row.source_sha256, row.source) for row in rows)
     CHUNKS.mkdir(exist_ok=True)
-    index.write(CHUNKS, rows)
+    manifest.write(CHUNKS, rows)
     table = sorted((path.as_posix(), reason) for path, reason in failures.items())
-    files.write_table(CHUNKS / index.FAILURES_NAME, ["source", "reason"], table)
-    own = {CHUNKS / index.INDEX_NAME, CHUNKS / index.FAILURES_NAME}
+    files.write_table(CHUNKS / manifest.FAILURES_NAME, ["source", "reason"], table)
+    own = {CHUNKS / manifest.INDEX_NAME, CHUNKS / manifest.FAILURES_NAME}
     files.remove_others(CHUNKS, {CHUNKS / row.chunk for row in rows} | own)
     _cache(settings).trim()
     print(_summary(songs, rows, failures))
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _divided(folder: Path, settings: params.Params) -> tuple[list[Song], dict[Path, str], dict[Path, str]]:
     """Return the songs with their sides, the SHA-256 of each, and the reason of each that cannot be read."""
     split = settings.split
-    songs = collection.scan(folder)
+    songs = dataset.scan(folder)
     paths = [song.path for song in songs]
     hashed = run(_digest, paths, description="hash", workers=1)
     digests: dict[Path, str] = {}
@@ -69,10 +71,10 @@ def _divided(folder: Path, settings: params.Params) -> tuple[list[Song], dict[Pa
     if split.test_list or split.train_list:
         if songs[0].side:
             raise DatasetError(f"{folder}/ has train/ and test/ folders: set split.test_list and train_list to null")
-        songs = collection.divide_by_list(songs, folder, test_list=split.test_list, train_list=split.train_list)
+        songs = dataset.divide_by_list(songs, folder, test_list=split.test_list, train_list=split.train_list)
     elif not songs[0].side:
         readable = [song for song in songs if song.path in digests]
-        songs = collection.divide(readable, digests, test_fraction=split.test_fraction, seed=split.seed)
+        songs = dataset.divide(readable, digests, test_fraction=split.test_fraction, seed=split.seed)
     return songs, digests, failures
 
 
@@ -85,7 +87,7 @@ def _digest(path: Path) -> str:
 
 def _split_all(
     songs: Sequence[Song], digests: dict[Path, str], settings: params.Params, failures: dict[Path, str]
-) -> list[index.Row]:
+) -> list[manifest.Row]:
     """Split every song; return the rows of the index, and add the songs that failed to `failures`."""
     readable = [song for song in songs if song.path in digests]
     work = [(song, digests[song.path]) for song in readable]
@@ -98,7 +100,7 @@ def _split_all(
         known=functools.partial(_restore, settings=settings),
         audio_seconds=lambda spans: sum(seconds for _, seconds in spans),
     )
-    rows: list[index.Row] = []
+    rows: list[manifest.Row] = []
     for song, spans in zip(readable, results, strict=True):
         if isinstance(spans, GenreError):
             _report(failures, song.path, spans)
@@ -107,7 +109,7 @@ def _split_all(
             chunk = _chunk_path(song, number).relative_to(CHUNKS).as_posix()
             source = song.path.as_posix()
             digest = digests[song.path]
-            rows.append(index.Row(chunk, song.name, song.genre, song.side, start_s, seconds, source, digest))
+            rows.append(manifest.Row(chunk, song.name, song.genre, song.side, start_s, seconds, source, digest))
     return rows
 
 
@@ -146,16 +148,16 @@ def _restore(work: tuple[Song, str], settings: params.Params) -> Spans | None:
 
 
 def _chunk_path(song: Song, number: int) -> Path:
-    return CHUNKS / song.side / collection.safe_name(song.genre) / f"{song.name}-{number:03d}.wav"
+    return CHUNKS / song.side / dataset.safe_name(song.genre) / f"{song.name}-{number:03d}.wav"
 
 
 def _key(digest: str, settings: params.SplitParams) -> str:
     cut = (settings.sample_rate, settings.chunk_seconds, settings.min_seconds)
-    return files.cache_key("split", chunks.VERSION, ffmpeg.version(), digest, *cut)
+    return files.digest("split", chunks.VERSION, ffmpeg.version(), digest, *cut)
 
 
-def _cache(settings: params.Params) -> files.Cache:
-    return files.Cache(files.CACHE, settings.cache.max_bytes)
+def _cache(settings: params.Params) -> Cache:
+    return Cache(Paths().cache, settings.cache.max_bytes)
 
 
 def _report(failures: dict[Path, str], path: Path, error: GenreError) -> None:
@@ -163,24 +165,24 @@ def _report(failures: dict[Path, str], path: Path, error: GenreError) -> None:
     print(f"split: {error}", file=sys.stderr)
 
 
-def _summary(songs: Sequence[Song], rows: Sequence[index.Row], failures: dict[Path, str]) -> str:
+def _summary(songs: Sequence[Song], rows: Sequence[manifest.Row], failures: dict[Path, str]) -> str:
     """Return songs, chunks and failures of each genre, and of all in the last line."""
     lines = []
     n_chunks = Counter((row.genre, row.split) for row in rows)
     for genre in sorted({song.genre for song in songs}):
         of_genre = [song for song in songs if song.genre == genre]
         n_failed = sum(song.path in failures for song in of_genre)
-        sides = (f"{side} {sum(s.side == side for s in of_genre)}" for side in index.SIDES)
+        sides = (f"{side} {sum(s.side == side for s in of_genre)}" for side in manifest.SIDES)
         counts = f"{n_chunks[genre, 'train']} + {n_chunks[genre, 'test']}"
         lines.append(f"  {genre}: {len(of_genre)} songs ({', '.join(sides)}), {counts} chunks, {n_failed} failures")
     return "\n".join([*lines, f"split: {len(songs)} songs, {len(rows)} chunks, {len(failures)} failures"])
 
 
-def _check_sides(rows: Sequence[index.Row]) -> None:
+def _check_sides(rows: Sequence[manifest.Row]) -> None:
     genres = {row.genre for row in rows}
     if not genres:
         raise DatasetError("no song of the data set could be decoded")
-    for side in index.SIDES:
+    for side in manifest.SIDES:
         if missing := genres - {row.genre for row in rows if row.split == side}:
             raise DatasetError(f"the genre {min(missing)} has no song that could be decoded for {side}")
 

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
-from stages import files, params
-from stages.commands import run_command
-from stages.features import vectors
-from stages.models import architectures, backend, card, ensemble
-from stages.models.card import Card
+from genre import files, params
+from genre.cli import run_command
+from genre.features import arrays
+from genre.models import cards, ensemble, keras_backend, networks
+from genre.models.cards import Card
 
 if TYPE_CHECKING:
     import keras
 
-    from stages.features.vectors import VectorSet
-    from stages.models.training import Trained
+    from genre.features.arrays import VectorSet
+    from genre.models.training import Trained
 
 VECTORS = Path("pickled_vectors")
 LIVE = Path("training")
@@ -33,14 +33,14 @@ PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "onnx", "tf2onnx")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: pickled_vectors/ -> model_architecture/, model_weights/, training/<model>."""
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=architectures.MODELS)
+    parser.add_argument("model", choices=networks.MODELS)
     model = parser.parse_args(argv).model
     settings = params.load()
-    training = vectors.read(VECTORS, "train", architectures.MODELS[model])
-    backend.prepare()
-    from stages.models.training import fit
+    training = arrays.read(VECTORS, "train", networks.MODELS[model])
+    keras_backend.prepare()
+    from genre.models.training import fit
 
-    with backend.quiet() as stderr, _progress(model, settings.train, stderr) as bar:
+    with keras_backend.quiet() as stderr, _progress(model, settings.train, stderr) as bar:
         trained = fit(
             training.inputs,
             training.labels,
@@ -89,22 +89,22 @@ def _log_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 def _write(model: str, trained: Trained, training: VectorSet, settings: params.Params) -> None:
     """Write architecture, weights, ONNX and card."""
-    paths = card.model_files(model)
+    paths = cards.model_files(model)
     files.write_text(paths.architecture, trained.model.to_json(indent=2) + "\n")
     with files.atomic_path(paths.weights) as temporary:
         whole = temporary.with_name(temporary.name + ".weights.h5")  # Keras insists on the suffix
         trained.model.save_weights(whole)
         whole.replace(temporary)
-    from stages.models.export import to_onnx
+    from genre.models.onnx import to_onnx
 
     files.write_bytes(paths.onnx, to_onnx(trained.model))
-    card.write(
+    cards.write(
         Card(
             model=model,
             architecture=settings.train.architecture,
             genres=training.genres,
-            inputs={feature: list(training.inputs[feature].shape[1:]) for feature in architectures.MODELS[model]},
-            settings=vectors.read_settings(VECTORS),
+            inputs={feature: list(training.inputs[feature].shape[1:]) for feature in networks.MODELS[model]},
+            settings=arrays.read_settings(VECTORS),
             dataset={
                 "name": settings.dataset.name,
                 "songs": len(set(training.songs)),
@@ -112,7 +112,7 @@ def _write(model: str, trained: Trained, training: VectorSet, settings: params.P
             },
             training=settings.train.model_dump(),
             scores={"validation_accuracy": trained.validation_accuracy, "temperature": trained.temperature},
-            versions=card.installed_versions(PACKAGES),
+            versions=cards.installed_versions(PACKAGES),
             onnx_sha256=files.sha256(paths.onnx),
             unknown=ensemble.fit_unknown([trained.validation], training.labels, training.songs),
         )

@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stages import params
-from stages.audio import index
-from stages.commands import run_command
-from stages.errors import GenreError
-from stages.features import csv, vectors
-from stages.features.transforms import TRANSFORMS
-from stages.features.vectors import Side, VectorWriter
-from stages.parallel import run
+from genre import params
+from genre.audio import manifest
+from genre.cli import run_command
+from genre.errors import GenreError
+from genre.features import arrays, csv
+from genre.features.arrays import Side, VectorWriter
+from genre.features.settings import Settings
+from genre.features.transforms import TRANSFORMS
+from genre.parallel import run
 
 CHUNKS = Path("chunks")
 FEATURES = Path("features")
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stages.vectorize", description=__doc__.splitlines()[0])
     parser.parse_args(argv)
     settings = params.load()
-    rows = index.read(CHUNKS)
+    rows = manifest.read(CHUNKS)
     genres = sorted({row.genre for row in rows})
     _write_vectors(rows, settings.parallel.workers)
     songs: dict[Side, list[str]] = {}
@@ -42,16 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         songs[side] = [row.song_id for row in rows if row.split == side]
         labels = [genres.index(row.genre) for row in rows if row.split == side]
         for transform in TRANSFORMS.values():
-            vectors.write_labels(VECTORS, transform, side, labels, len(genres))
+            arrays.write_labels(VECTORS, transform, side, labels, len(genres))
     split = settings.split
-    vectors.write_names(
-        VECTORS, genres, songs, vectors.Settings(split.sample_rate, split.chunk_seconds, split.min_seconds)
-    )
+    arrays.write_names(VECTORS, genres, songs, Settings(split.sample_rate, split.chunk_seconds, split.min_seconds))
     print(f"vectorize: {len(songs['train'])} training and {len(songs['test'])} test chunks, {len(genres)} genres")
     return 0
 
 
-def _write_vectors(rows: Sequence[index.Row], workers: int | None) -> None:
+def _write_vectors(rows: Sequence[manifest.Row], workers: int | None) -> None:
     """Read the features of all chunks, several at a time, and write them in the order of the rows."""
     n_chunks = Counter(row.split for row in rows)
     with contextlib.ExitStack() as stack:
@@ -68,7 +67,7 @@ def _write_vectors(rows: Sequence[index.Row], workers: int | None) -> None:
                 writers[row.split, feature].add(values, f"{feature} of {row.chunk}")
 
 
-def _read_features(row: index.Row) -> dict[str, npt.NDArray[np.float32]]:
+def _read_features(row: manifest.Row) -> dict[str, npt.NDArray[np.float32]]:
     return {
         t.feature: csv.read(
             FEATURES / t.feature / Path(row.chunk).parent / t.csv_name(Path(row.chunk).stem), columns=t.columns

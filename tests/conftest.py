@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import yaml
 
-from stages.audio.ffmpeg import executable
+from genre.audio.ffmpeg import executable
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -97,8 +97,8 @@ def make_song_file(
 
 def save_svm(root: Path) -> None:
     """Write the baseline `stats_svm` of two made-up genres into a folder: the quickest model that answers."""
-    from stages.features.vectors import Settings
-    from stages.models import baselines
+    from genre.features.settings import Settings
+    from genre.models import baselines
 
     labels = np.repeat([0, 1], 8)
     songs = [str(number) for number in range(16)]

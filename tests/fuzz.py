@@ -25,10 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.audio import chunks
-from stages.errors import GenreError
-from stages.features import numpy_engine
-from stages.models.predict import Answers
+from genre.audio import chunks
+from genre.errors import GenreError
+from genre.features import numpy_engine
+from genre.models.predict import Answers
 from tests.conftest import make_song_file
 
 FORMATS = ("mp3", "flac", "wav", "ogg", "opus", "m4a", "aiff", "wma")
@@ -189,8 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _query() -> Callable[[Path], object] | None:
     """Return what answers as `query` does, or None where there is no model."""
-    from stages.models.answer import answer
-    from stages.models.predict import available, load
+    from genre.models.predict import available, load
+    from genre.models.query import answer
 
     if "merged" not in available():
         return None

@@ -40,7 +40,7 @@ def _imports(source: str) -> Iterator[str]:
 
 
 def _file_of(module: str) -> str | None:
-    if module.split(".")[0] != "stages":
+    if module.split(".")[0] not in ("stages", "genre"):
         return None
     base = Path(*module.split("."))
     for path in (base.with_suffix(".py"), base / "__init__.py"):

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from genre import files
+from genre.cache import Cache
+from genre.files import digest
+from genre.paths import Paths
 from stages import cache as cache_command
-from stages import files
-from stages.files import CACHE, Cache, cache_key
 
 
 @pytest.fixture
@@ -49,8 +51,8 @@ def test_another_key_finds_nothing_and_writes_nothing(cache: Cache, tmp_path: Pa
 
 
 def test_keys_differ_when_anything_differs() -> None:
-    assert len({cache_key("a", 1), cache_key("a", 2), cache_key("a", "1"), cache_key("a", [1]), cache_key("b", 1)}) == 5
-    assert cache_key({"x": 1, "y": 2}) == cache_key({"y": 2, "x": 1})
+    assert len({digest("a", 1), digest("a", 2), digest("a", "1"), digest("a", [1]), digest("b", 1)}) == 5
+    assert digest({"x": 1, "y": 2}) == digest({"y": 2, "x": 1})
 
 
 @pytest.mark.parametrize("damage", [b"", b"on", b"ONE", b"one and more"])
@@ -173,7 +175,7 @@ def test_processes_that_store_the_same_work_at_once_do_no_harm(tmp_path: Path) -
 
 def test_the_command_shows_and_clears(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files.write_text(project / "a", "a")
-    Cache(CACHE, 10**6).store("k1", [project / "a"], "note")
+    Cache(Paths().cache, 10**6).store("k1", [project / "a"], "note")
     assert cache_command.main([]) == 0
     assert "1 entries" in capsys.readouterr().out
     assert cache_command.main(["--clear"]) == 0

@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genre.audio import manifest
+from genre.audio.manifest import Row
+from genre.errors import ModelError
+from genre.evaluation import comparison
+from genre.evaluation.comparison import Fold
+from genre.features import arrays
+from genre.features.arrays import Side, VectorWriter
+from genre.features.settings import Settings
+from genre.features.transforms import TRANSFORMS
+from genre.models import baselines
+from genre.models.training import fit
 from stages import compare
-from stages.audio import index
-from stages.audio.index import Row
-from stages.errors import ModelError
-from stages.features import vectors
-from stages.features.transforms import TRANSFORMS
-from stages.features.vectors import Settings, Side, VectorWriter
-from stages.models import baselines, comparison
-from stages.models.comparison import Fold
-from stages.models.training import fit
 from tests.conftest import write_params
 
 N_SONGS = 12  # of a side and genre
@@ -38,17 +40,17 @@ def data(project: Path) -> Path:
                 for label in labels:
                     values = rng.gamma(2.0 + label, 1.0, (40, transform.columns)).astype(np.float32)
                     writer.add(values, "made")
-            vectors.write_labels(Path("pickled_vectors"), transform, side, labels, 2)
+            arrays.write_labels(Path("pickled_vectors"), transform, side, labels, 2)
     names: dict[Side, list[str]] = {
         side: [f"{'xy'[label]}/{side} {n}" for n, label in enumerate(labels)] for side in sides
     }
-    vectors.write_names(Path("pickled_vectors"), ["x", "y"], names, Settings(22_050, 3.0, 1.0))
+    arrays.write_names(Path("pickled_vectors"), ["x", "y"], names, Settings(22_050, 3.0, 1.0))
     rows = [
         Row(f"{side}/x.wav", f"{side} {n}", "xy"[label], side, 0.0, 3.0, f"dataset/tiny/{side} {n}", f"{side} {n}")
         for side in sides
         for n, label in enumerate(labels)
     ]
-    index.write(Path("chunks"), rows)
+    manifest.write(Path("chunks"), rows)
     return project
 
 

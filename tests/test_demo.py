@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from genre.audio.ffmpeg import stream_pcm
+from genre.demo import styles, synth
+from genre.demo.styles import Song
+from genre.errors import AudioError, DatasetError
 from stages import demo
-from stages.audio import styles, synth
-from stages.audio.ffmpeg import stream_pcm
-from stages.audio.styles import Song
-from stages.errors import AudioError, DatasetError
 
 
 @pytest.fixture(scope="module")

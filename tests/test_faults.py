@@ -81,8 +81,8 @@ WAITING = """
 import time
 from pathlib import Path
 from stages import index
-from stages.commands import run_command
-from stages.search import store
+from genre.cli import run_command
+from genre.search import store
 
 store.BATCH = 2
 check = store.VectorStore._checked
@@ -161,7 +161,8 @@ def test_two_repros_at_once_break_nothing(project: Path, songs: Path) -> None:
     _remove_all(project)
     for name in (".dvcignore", ".gitignore", "dvc.yaml"):
         shutil.copy(ROOT / name, project / name)
-    (project / "stages").symlink_to(ROOT / "stages")
+    for package in ("stages", "genre"):
+        (project / package).symlink_to(ROOT / package)
     assert _finish(_start("dvc", "init", "-q", "--no-scm"))[0] == 0
     first = _start("dvc", "repro", "vectorize")
     _wait_until_there(first, project / "chunks", "*.wav")
@@ -263,9 +264,9 @@ def test_a_folder_that_may_not_be_written_is_named(project: Path, songs: Path, s
 HOLDING = """
 import time
 from pathlib import Path
-from stages import files
-from stages.commands import run_command
-from stages.parallel import run
+from genre import files
+from genre.cli import run_command
+from genre.parallel import run
 
 def hold(path):
     with files.atomic_path(path) as temporary:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from genre.errors import DatasetError
 from stages import fetch
-from stages.errors import DatasetError
 
 GENRES = ["blues", "jazz"]
 

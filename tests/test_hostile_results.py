@@ -16,14 +16,16 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from stages import extract, files, split, vectorize
-from stages.audio import collection, index
-from stages.errors import DatasetError, GenreError, ModelError, ParamsError, SearchError
-from stages.features.vectors import Settings
-from stages.models import card, dataset, ensemble, predict, runtime, timeline
-from stages.models.answer import answer
-from stages.search import manifest
-from stages.web.page_songs import Library, serve_songs
+from genre import files
+from genre.audio import dataset, manifest
+from genre.errors import DatasetError, GenreError, ModelError, ParamsError, SearchError
+from genre.evaluation import dataset_card, timeline
+from genre.features.settings import Settings
+from genre.models import cards, ensemble, predict, runtime
+from genre.models.query import Answer, answer
+from genre.search import embedding_manifest
+from genre.web.page_songs import Library, serve_songs
+from stages import extract, split, vectorize
 from tests.conftest import ROOT, MakeSong, write_params
 
 onnx = pytest.importorskip("onnx")
@@ -62,17 +64,19 @@ COEFFICIENTS: dict[str, list[Any]] = {"mfcc_coefficients": ["batch", FRAMES, COL
 FINE = _graph(inputs=COEFFICIENTS, n_genres=2)
 
 
-def _write_model(root: Path, data: bytes = FINE, **changes: Any) -> card.ModelFiles:
+def _write_model(root: Path, data: bytes = FINE, **changes: Any) -> cards.ModelFiles:
     """Write the model `mfcc` of two genres, and a card that fits the file but for the changes."""
-    paths = card.model_files("mfcc", root)
+    paths = cards.model_files("mfcc", root)
     files.write_bytes(paths.onnx, data)
     inputs = {"mfcc_coefficients": [FRAMES, COLUMNS]}
-    made = card.Card("mfcc", "conv1d", ["a", "b"], inputs, SETTINGS.as_dict(), {}, {}, {}, {}, files.sha256(paths.onnx))
-    card.write(replace(made, **changes), root)
+    made = cards.Card(
+        "mfcc", "conv1d", ["a", "b"], inputs, SETTINGS.as_dict(), {}, {}, {}, {}, files.sha256(paths.onnx)
+    )
+    cards.write(replace(made, **changes), root)
     return paths
 
 
-def _ask(root: Path, song: Path) -> dict[str, Any]:
+def _ask(root: Path, song: Path) -> Answer:
     return answer(song, predict.load("mfcc", root))
 
 
@@ -234,7 +238,7 @@ def test_the_keras_files_of_a_model_are_not_read_to_answer(tmp_path: Path, song:
 def test_no_module_loads_what_keras_saved() -> None:
     """Answers come from ONNX; training makes its networks anew. The day that this changes: safe_mode=True."""
     loaders = ("load_model", "model_from_json", "from_json", "deserialize", "load_weights", "enable_unsafe")
-    for path in (ROOT / "stages").rglob("*.py"):
+    for path in [*(ROOT / "stages").rglob("*.py"), *(ROOT / "genre").rglob("*.py")]:
         found = [name for name in loaders if f"{name}(" in path.read_text()]
         assert not found, f"{path}: {found}"
 
@@ -243,10 +247,10 @@ def test_the_index_of_another_project_is_refused(tmp_path: Path) -> None:
     other = Settings(44_100, 10.0, 5.0)
     for named, value in (("transforms", []), ("fingerprint", "")):
         settings = other.as_dict() | {named: value}
-        made_with = manifest.Manifest("statistics", settings, 8, "0" * 64)
-        manifest.write(made_with, songs=1, windows=1, contents="", scores={}, path=tmp_path / "index.json")
+        made_with = embedding_manifest.Manifest("statistics", settings, 8, "0" * 64)
+        embedding_manifest.write(made_with, songs=1, windows=1, contents="", scores={}, path=tmp_path / "index.json")
         with pytest.raises(SearchError, match=rf"index\.json.*other {named}"):
-            manifest.read(tmp_path / "index.json")
+            embedding_manifest.read(tmp_path / "index.json")
 
 
 # The index of chunks
@@ -277,7 +281,7 @@ def test_an_index_of_chunks_that_leads_out_of_the_project_moves_no_command(
         with pytest.raises(DatasetError, match=rf"index\.csv is damaged .*{column}"):
             stage.main([])
     with pytest.raises(DatasetError, match="damaged"):
-        dataset.describe("tiny", Path("chunks"), genres=["high", "low"], chunk_seconds=3.0)
+        dataset_card.describe("tiny", Path("chunks"), genres=["high", "low"], chunk_seconds=3.0)
     assert Library(divided).songs() == {}
     assert _names(divided.parent) == before
 
@@ -297,7 +301,7 @@ def _change(project: Path, **changes: str) -> None:
 def test_only_audio_below_the_data_set_is_sent_whatever_its_links_say(divided: Path) -> None:
     secret = divided.parent / f"{divided.name}.wav"
     secret.write_bytes(b"RIFF a secret")
-    row = index.read(divided / "chunks")[0]
+    row = manifest.read(divided / "chunks")[0]
     Path(row.source).unlink()
     Path(row.source).symlink_to(secret)
     app = FastAPI()
@@ -320,10 +324,10 @@ def test_links_of_a_data_set_in_circles_end(tmp_path: Path) -> None:
     (root / "a" / "self.mp3").symlink_to("self.mp3")
     (root / "a" / "there.mp3").symlink_to("back.mp3")
     (root / "a" / "back.mp3").symlink_to("there.mp3")
-    assert [(song.genre, song.name) for song in collection.scan(root)] == [("a", "x"), ("b", "x")]
+    assert [(song.genre, song.name) for song in dataset.scan(root)] == [("a", "x"), ("b", "x")]
     (root / "c").symlink_to(root)
     with pytest.raises(DatasetError, match="c is a link to the folder that it is in"):
-        collection.scan(root)
+        dataset.scan(root)
 
 
 def test_a_link_to_a_file_that_is_no_audio_says_nothing_of_what_is_in_it(

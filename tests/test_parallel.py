@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from stages.errors import AudioError, WorkerError
-from stages.parallel import run
+from genre.errors import AudioError, WorkerError
+from genre.parallel import run
 
 
 def _double(number: int) -> int:

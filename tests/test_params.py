@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import params
-from stages.errors import ParamsError
+from genre import params
+from genre.errors import ParamsError
 from tests.conftest import ROOT, write_params
 
 

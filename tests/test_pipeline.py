@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.audio import chunks, index
-from stages.features import vectors
-from stages.features.numpy_engine import compute
-from stages.features.transforms import TRANSFORMS
-from stages.models import card
+from genre.audio import chunks, manifest
+from genre.features import arrays
+from genre.features.numpy_engine import compute
+from genre.features.transforms import TRANSFORMS
+from genre.models import cards
 from tests.conftest import ROOT, MakeSong, write_params
 
 GENRES = {"high": 660.0, "low": 110.0}
@@ -32,7 +32,7 @@ MODELS = ["mfcc", "spectral_contrast", "merged", "stats_svm", "ensemble"]
 def pipeline(tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
     """Return a project in which `dvc repro` has run on a tiny data set with awkward file names and a broken song."""
     root = tmp_path_factory.mktemp("pipeline")
-    for name in ("stages", ".dvcignore", ".gitignore", "dvc.yaml"):
+    for name in ("stages", "genre", ".dvcignore", ".gitignore", "dvc.yaml"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -70,7 +70,7 @@ def _stages_run(output: str) -> list[str]:
 
 
 def test_every_chunk_comes_from_one_song_on_one_side(pipeline: Path) -> None:
-    rows = index.read(pipeline / "chunks")
+    rows = manifest.read(pipeline / "chunks")
     assert {(row.genre, row.split) for row in rows} == {(g, s) for g in GENRES for s in ("train", "test")}
     assert len({row.song_id for row in rows}) == len(GENRES) * N_SONGS
     sides: dict[str, set[str]] = {}
@@ -90,7 +90,7 @@ def test_the_broken_songs_are_listed_with_the_reason(pipeline: Path) -> None:
 
 
 def test_there_is_a_csv_of_every_feature_for_every_chunk(pipeline: Path) -> None:
-    for row in index.read(pipeline / "chunks"):
+    for row in manifest.read(pipeline / "chunks"):
         for transform in TRANSFORMS.values():
             name = transform.csv_name(Path(row.chunk).stem)
             assert (pipeline / "features" / transform.feature / Path(row.chunk).parent / name).is_file()
@@ -99,18 +99,18 @@ def test_there_is_a_csv_of_every_feature_for_every_chunk(pipeline: Path) -> None
 
 def test_the_vectors_follow_the_index(pipeline: Path) -> None:
     for side in ("train", "test"):
-        found = vectors.read(pipeline / "pickled_vectors", side)
-        rows = [row for row in index.read(pipeline / "chunks") if row.split == side]
+        found = arrays.read(pipeline / "pickled_vectors", side)
+        rows = [row for row in manifest.read(pipeline / "chunks") if row.split == side]
         assert found.songs == [row.song_id for row in rows]
         assert [found.genres[label] for label in found.labels] == [row.genre for row in rows]
 
 
 @pytest.mark.parametrize("model", ["mfcc", "spectral_contrast", "merged"])
 def test_a_model_is_four_files_and_its_card_says_what_it_needs(pipeline: Path, model: str) -> None:
-    paths = card.model_files(model, pipeline)
+    paths = cards.model_files(model, pipeline)
     for path in (paths.architecture, paths.card, paths.weights, paths.onnx):
         assert path.is_file()
-    found = card.read(model, pipeline)
+    found = cards.read(model, pipeline)
     assert found.genres == sorted(GENRES)
     assert found.settings["sample_rate"] == 22_050
     assert found.dataset["name"] == "tiny"
@@ -119,14 +119,15 @@ def test_a_model_is_four_files_and_its_card_says_what_it_needs(pipeline: Path, m
 def test_a_model_whose_settings_or_files_differ_is_refused_and_says_which(pipeline: Path, tmp_path: Path) -> None:
     for name in ("model_architecture", "model_weights"):
         shutil.copytree(pipeline / name, tmp_path / name)
-    (tmp_path / "stages").symlink_to(pipeline / "stages")
-    path = card.model_files("mfcc", tmp_path).card
+    for package in ("stages", "genre"):
+        (tmp_path / package).symlink_to(pipeline / package)
+    path = cards.model_files("mfcc", tmp_path).card
     song = str(pipeline / "dataset" / "tiny" / "low" / "plain.wav")
     text = path.read_text()
     path.write_text(text.replace('"step": 1024', '"step": 512'))
     assert "transforms" in _query(tmp_path, song, "--model", "mfcc", status=1).stderr
     path.write_text(text)
-    onnx = card.model_files("mfcc", tmp_path).onnx
+    onnx = cards.model_files("mfcc", tmp_path).onnx
     onnx.write_bytes(onnx.read_bytes()[:-1])
     assert "mfcc_model.onnx is not the file" in _query(tmp_path, song, "--model", "mfcc", status=1).stderr
     path.unlink()
@@ -153,9 +154,9 @@ def test_the_report_is_one_file_that_loads_nothing_and_escapes_names(pipeline: P
 
 
 def test_the_features_of_a_query_are_those_of_the_dag(pipeline: Path) -> None:
-    side = vectors.read(pipeline / "pickled_vectors", "train")
-    rows = [row for row in index.read(pipeline / "chunks") if row.split == "train"]
-    settings = card.read("merged", pipeline).feature_settings
+    side = arrays.read(pipeline / "pickled_vectors", "train")
+    rows = [row for row in manifest.read(pipeline / "chunks") if row.split == "train"]
+    settings = cards.read("merged", pipeline).feature_settings
     source = rows[0].source
     expected = [position for position, row in enumerate(rows) if row.source == source]
     found = list(chunks.iterate(pipeline / source, **asdict(settings)))
@@ -168,7 +169,7 @@ def test_the_features_of_a_query_are_those_of_the_dag(pipeline: Path) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_predictions_of_a_query_are_those_of_evaluate(pipeline: Path, model: str) -> None:
-    rows = [row for row in index.read(pipeline / "chunks") if row.split == "test"]
+    rows = [row for row in manifest.read(pipeline / "chunks") if row.split == "test"]
     sources = sorted({row.source for row in rows})
     answers = json.loads(_query(pipeline, "--format", "json", "--model", model, *sources).stdout)
     with (pipeline / "evaluation" / model / "predictions.csv").open(newline="") as stream:

@@ -24,16 +24,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from stages import files, params
-from stages.audio import index
-from stages.errors import DatasetError, FeatureError, GenreError, ModelError, ParamsError, SearchError, VectorError
-from stages.features import csv, vectors
-from stages.features.vectors import Settings
-from stages.models import baselines, card, ensemble
-from stages.models.vote import vote
-from stages.search import fingerprints, manifest, network
-from stages.search.fingerprints import Fingerprint, Index
-from stages.search.projection import Projection
+from genre import files, params
+from genre.audio import manifest
+from genre.errors import DatasetError, FeatureError, GenreError, ModelError, ParamsError, SearchError, VectorError
+from genre.features import arrays, csv
+from genre.features.settings import Settings
+from genre.models import baselines, cards, ensemble
+from genre.models.vote import vote
+from genre.search import embedding_manifest, landmark_index, network
+from genre.search.embedding_index import Projection
+from genre.search.landmark_index import Fingerprint, Index
 from tests.conftest import ROOT, write_params
 
 SMALL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -222,7 +222,7 @@ ARRAY = np.random.default_rng(0).standard_normal((4, 3, 2)).astype(np.float32)
 def test_a_mutated_pickle_is_an_array_or_refused_by_name(tmp_path: Path, data: st.DataObject, protocol: int) -> None:
     path = tmp_path / "x.pickle"
     path.write_bytes(data.draw(mutations(pickle.dumps(ARRAY, protocol=protocol))))
-    found = _answers_or_names(lambda: vectors.read_pickle(path), VectorError, "x.pickle")
+    found = _answers_or_names(lambda: arrays.read_pickle(path), VectorError, "x.pickle")
     assert found is None or (found.dtype == np.float32 and found.nbytes <= path.stat().st_size)
 
 
@@ -235,7 +235,7 @@ def test_a_mutated_pickle_is_an_array_or_refused_by_name(tmp_path: Path, data: s
 def test_any_array_is_read_back(tmp_path: Path, array: npt.NDArray[np.float32], protocol: int, turned: bool) -> None:
     written = array.T if turned else array
     (tmp_path / "x.pickle").write_bytes(pickle.dumps(written, protocol=protocol))
-    found = vectors.read_pickle(tmp_path / "x.pickle")
+    found = arrays.read_pickle(tmp_path / "x.pickle")
     np.testing.assert_array_equal(found, written)
     assert found.flags.writeable
 
@@ -276,10 +276,10 @@ def test_a_pickle_that_claims_more_than_it_holds_is_refused_without_taking_it(tm
     code = """
 import sys
 from pathlib import Path
-from stages.errors import VectorError
-from stages.features import vectors
+from genre.errors import VectorError
+from genre.features import arrays
 try:
-    vectors.read_pickle(Path(sys.argv[1]))
+    arrays.read_pickle(Path(sys.argv[1]))
     raise SystemExit("it was read")
 except VectorError as error:
     assert "x.pickle" in str(error)
@@ -323,13 +323,13 @@ def _no_draw(probabilities: npt.NDArray[np.float32]) -> bool:
 
 def _cards(root: Path) -> dict[str, tuple[Path, Callable[[], Any], type[GenreError]]]:
     """Write a card of every kind; return where it is, what reads it and what that may raise."""
-    paths = card.model_files("mfcc", root)
+    paths = cards.model_files("mfcc", root)
     files.write_bytes(paths.onnx, b"not read here")
     digest, rates = files.sha256(paths.onnx), {"genres": 4, "songs": 9, "rates": [{"far": 0.05, "threshold": 0.9}]}
     inputs, dataset = {"mfcc_coefficients": [65, 20]}, {"name": "t"}
     genres, scores = ["a", "b"], {"loss": 0.1}
-    card.write(
-        card.Card("mfcc", "conv1d", genres, inputs, SETTINGS, dataset, {}, scores, {}, digest, rates),
+    cards.write(
+        cards.Card("mfcc", "conv1d", genres, inputs, SETTINGS, dataset, {}, scores, {}, digest, rates),
         root,
     )
     one = ensemble.EnsembleCard("ensemble", ["mfcc"], 1.0, "mfcc", {"mfcc": scores}, genres, SETTINGS, rates, 0.05)
@@ -337,14 +337,19 @@ def _cards(root: Path) -> dict[str, tuple[Path, Callable[[], Any], type[GenreErr
     net = network.Card(network.FRONT_END, 32, 8, 16, 0.1, {"name": "t"}, {}, {}, digest)
     network.write(b"not read here", net, root)
     path = root / "index.json"
-    manifest.write(
-        manifest.Manifest("statistics", SETTINGS, 8, "0" * 64), songs=1, windows=1, contents="", scores={}, path=path
+    embedding_manifest.write(
+        embedding_manifest.Manifest("statistics", SETTINGS, 8, "0" * 64),
+        songs=1,
+        windows=1,
+        contents="",
+        scores={},
+        path=path,
     )
     return {
-        "card": (paths.card, lambda: card.read("mfcc", root), ModelError),
+        "card": (paths.card, lambda: cards.read("mfcc", root), ModelError),
         "ensemble": (ensemble.card_path(root), lambda: ensemble.read(root), ModelError),
-        "network": (card.model_files("fingerprint", root).card, lambda: network.Network.load(root), SearchError),
-        "manifest": (path, lambda: manifest.read(path), SearchError),
+        "network": (cards.model_files("fingerprint", root).card, lambda: network.Network.load(root), SearchError),
+        "manifest": (path, lambda: embedding_manifest.read(path), SearchError),
     }
 
 
@@ -391,7 +396,7 @@ def _npz_files(folder: Path) -> dict[str, tuple[Path, Callable[[], Any], type[Ge
     Projection(ones, ones, rng.standard_normal((6, 3)).astype(np.float32)).save(paths["projection"])
     five = np.arange(5, dtype=np.uint32)
     prints = Fingerprint(five, five, five, ones[:5], 40)
-    song = fingerprints.Song("0" * 64, "x", "rock")
+    song = landmark_index.Song("0" * 64, "x", "rock")
     Index.empty().with_songs([(song, prints)]).save(paths["landmarks"])
     return {
         "projection": (paths["projection"], lambda: Projection.load(paths["projection"]), SearchError),
@@ -465,9 +470,9 @@ def test_arrays_that_are_bombs_or_objects_are_refused_by_name_without_taking_mem
     code = """
 import sys
 from pathlib import Path
-from stages.errors import SearchError
-from stages.search.fingerprints import Index
-from stages.search.projection import Projection
+from genre.errors import SearchError
+from genre.search.landmark_index import Index
+from genre.search.embedding_index import Projection
 for path in map(Path, sys.argv[1:]):
     for kind in (Projection, Index):
         try:
@@ -499,20 +504,20 @@ for path in map(Path, sys.argv[1:]):
     ],
 )
 def test_an_index_that_leads_out_of_the_project_is_refused(tmp_path: Path, column: str, name: str) -> None:
-    row = index.Row("train/a/x-000.wav", "x", "a", "train", 0.0, 3.0, "dataset/t/a/x.mp3", "0" * 64)
-    index.write(tmp_path, [index.Row(**{**asdict(row), column: name})])
+    row = manifest.Row("train/a/x-000.wav", "x", "a", "train", 0.0, 3.0, "dataset/t/a/x.mp3", "0" * 64)
+    manifest.write(tmp_path, [manifest.Row(**{**asdict(row), column: name})])
     with pytest.raises(DatasetError, match=rf"index\.csv is damaged .*the {column} "):
-        index.read(tmp_path)
+        manifest.read(tmp_path)
 
 
 @SMALL
 @given(data=st.data())
 def test_a_mutated_index_is_read_or_refused_by_name(tmp_path: Path, data: st.DataObject) -> None:
-    row = index.Row("train/a/x-000.wav", "x", "a", "train", 0.0, 3.0, "dataset/t/a/x.mp3", "0" * 64)
-    index.write(tmp_path, [row, row])
+    row = manifest.Row("train/a/x-000.wav", "x", "a", "train", 0.0, 3.0, "dataset/t/a/x.mp3", "0" * 64)
+    manifest.write(tmp_path, [row, row])
     path = tmp_path / "index.csv"
     path.write_bytes(data.draw(mutations(path.read_bytes())))
-    for found in _answers_or_names(lambda: index.read(tmp_path), DatasetError, "index.csv") or []:
+    for found in _answers_or_names(lambda: manifest.read(tmp_path), DatasetError, "index.csv") or []:
         for name, folders in ((found.chunk, ("train", "test")), (found.source, ("dataset",))):
             assert Path("root", name).resolve().is_relative_to(Path("root").resolve())
             assert Path(name).parts[0] in folders

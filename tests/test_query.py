@@ -16,9 +16,9 @@ from pathlib import Path
 import mutagen.id3
 import pytest
 
-from stages.audio.ffmpeg import executable
-from stages.errors import ModelError
-from stages.models.predict import load
+from genre.audio.ffmpeg import executable
+from genre.errors import ModelError
+from genre.models.predict import load
 from tests.conftest import ROOT, MakeSong, save_svm
 
 HEAVY = "tensorflow keras pandas sklearn scipy skops matplotlib librosa pymilvus dvc tqdm yaml pydantic".split()
@@ -59,7 +59,7 @@ def test_a_cold_query_imports_nothing_heavy(songs: Path) -> None:
 
 def test_musicnn_hears_a_chunk_without_scipy() -> None:
     code = (
-        "import sys, numpy; from stages.models import musicnn; musicnn.patches(numpy.ones(66150, 'int16'), 22050);"
+        "import sys, numpy; from genre.models import musicnn; musicnn.patches(numpy.ones(66150, 'int16'), 22050);"
         f"print(sorted(set({HEAVY}) & set(sys.modules)))"
     )
     assert python(ROOT, "-c", code).stdout.strip() == "[]"

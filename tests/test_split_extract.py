@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from genre.audio import chunks, manifest
+from genre.errors import AudioError, ClusterError, DatasetError
+from genre.features import numpy_engine
 from stages import extract, split
-from stages.audio import chunks, index
-from stages.errors import AudioError, ClusterError, DatasetError
-from stages.features import numpy_engine
 from tests.conftest import ROOT, MakeSong, outs, write_params
 
 N_KILLS = int(os.environ.get("N_KILLS", "4"))
@@ -64,8 +64,8 @@ def work(monkeypatch: pytest.MonkeyPatch, project: Path) -> list[str]:
         done.append("extract")
         return compute(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("stages.audio.chunks.iterate", counted_iterate)
-    monkeypatch.setattr("stages.features.builtin.compute_blocks", counted_compute)
+    monkeypatch.setattr("genre.audio.chunks.iterate", counted_iterate)
+    monkeypatch.setattr("genre.features.builtin.compute_blocks", counted_compute)
     return done
 
 
@@ -262,7 +262,7 @@ def test_a_song_that_changes_while_it_is_read_is_refused_and_never_kept(
         return iterate(name, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("stages.audio.chunks.iterate", growing)
+        patch.setattr("genre.audio.chunks.iterate", growing)
         assert split.main([]) == 0
     assert "song 0.flac: changed while it was read" in capsys.readouterr().err
     assert not list((project / "chunks").rglob("high/song 0-*.wav"))
@@ -346,8 +346,8 @@ def test_a_worker_without_the_engine_is_named(
     address, _ = cluster
     assert split.main([]) == 0
     write_params(project, parallel__scheduler=address, extract__engine="sonic-annotator")
-    monkeypatch.setattr("stages.features.sonic_annotator.SonicAnnotator.unusable", lambda _: None)
-    monkeypatch.setattr("stages.features.sonic_annotator.SonicAnnotator.versions", lambda _: {})
+    monkeypatch.setattr("genre.features.sonic_annotator.SonicAnnotator.unusable", lambda _: None)
+    monkeypatch.setattr("genre.features.sonic_annotator.SonicAnnotator.versions", lambda _: {})
     if shutil.which("sonic-annotator"):
         pytest.skip("the workers have the engine here")
     with pytest.raises(ClusterError, match=r"on the Dask worker tcp://127\.0\.0\.1.*sonic-annotator is not on PATH"):
@@ -362,6 +362,8 @@ def test_a_scheduler_that_does_not_answer_is_named(project: Path, songs: Path) -
 
 
 def test_the_index_is_written_and_read_back_with_any_name(tmp_path: Path) -> None:
-    rows = [index.Row('train/a/x"y,-000.wav', 'x"y,', "a\nb", "train", 0.0, 3.0, "dataset/t/a\nb/\udcff.mp3", "0" * 64)]
-    index.write(tmp_path, rows)
-    assert index.read(tmp_path) == rows
+    rows = [
+        manifest.Row('train/a/x"y,-000.wav', 'x"y,', "a\nb", "train", 0.0, 3.0, "dataset/t/a\nb/\udcff.mp3", "0" * 64)
+    ]
+    manifest.write(tmp_path, rows)
+    assert manifest.read(tmp_path) == rows

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.audio import chunks
-from stages.errors import AudioError
+from genre.audio import chunks
+from genre.errors import AudioError
 from tests.conftest import MakeSong
 
 RATE = 22_050

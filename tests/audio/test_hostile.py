@@ -16,8 +16,8 @@ import mutagen.id3
 import numpy as np
 import pytest
 
-from stages.audio import chunks, ffmpeg
-from stages.errors import AudioError
+from genre.audio import chunks, ffmpeg
+from genre.errors import AudioError
 from tests.conftest import MakeSong
 
 RATE = 8000  # Hz

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from stages.audio import sources
-from stages.audio.chunks import read
-from stages.audio.ffmpeg import stream_pcm
-from stages.audio.sources import local_file
-from stages.errors import AudioError
+from genre.audio import sources
+from genre.audio.chunks import read
+from genre.audio.ffmpeg import stream_pcm
+from genre.audio.sources import local_file
+from genre.errors import AudioError
 from tests.conftest import MakeSong
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from mutagen.id3 import APIC, COMM, ID3, TCON, TIT2, TXXX, TYER
 
-from stages.audio import tags
-from stages.audio.ffmpeg import stream_hash, stream_pcm
-from stages.audio.tags import write_genre
-from stages.errors import AudioError
+from genre.audio import tags
+from genre.audio.ffmpeg import stream_hash, stream_pcm
+from genre.audio.tags import write_genre
+from genre.errors import AudioError
 from tests.conftest import MakeSong
 
 FORMATS = ["mp3", "flac", "ogg", "opus", "oga", "m4a", "wav", "aiff"]

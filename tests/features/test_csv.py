@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from stages.errors import FeatureError
-from stages.features import csv
-from stages.features.transforms import TRANSFORMS
+from genre.errors import FeatureError
+from genre.features import csv
+from genre.features.transforms import TRANSFORMS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

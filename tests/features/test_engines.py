@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from genre.errors import EngineError, FeatureError
+from genre.features import engines
+from genre.features.builtin import Builtin
+from genre.features.engines import Job
+from genre.features.sonic_annotator import SonicAnnotator
+from genre.features.transforms import TRANSFORMS
 from stages import extract
-from stages.errors import EngineError, FeatureError
-from stages.features import engines
-from stages.features.builtin import Builtin
-from stages.features.engines import Job
-from stages.features.sonic_annotator import SonicAnnotator
-from stages.features.transforms import TRANSFORMS
 from tests.conftest import MakeSong
 
 GOLDEN = Path(__file__).parent.parent / "golden"

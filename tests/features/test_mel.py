@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.features import mel
+from genre.features import mel
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.errors import FeatureError
-from stages.features import csv, numpy_engine
-from stages.features.transforms import CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TRANSFORMS, Transform
+from genre.errors import FeatureError
+from genre.features import csv, numpy_engine
+from genre.features.transforms import CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TRANSFORMS, Transform
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SAMPLE_RATE = 22_050  # Hz

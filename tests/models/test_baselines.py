@@ -16,21 +16,22 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from genre.audio import chunks, manifest
+from genre.audio.manifest import Row
+from genre.errors import ModelError, VectorError
+from genre.features import arrays as vectors
+from genre.features.numpy_engine import compute
+from genre.features.settings import Settings
+from genre.features.transforms import TRANSFORMS
+from genre.models import baselines, embeddings, ensemble
+from genre.models.baselines import BASELINES, Fitted
+from genre.models.classifiers import Svm
 from stages import baselines as stage
-from stages.audio import chunks, index
-from stages.audio.index import Row
-from stages.errors import ModelError, VectorError
-from stages.features import vectors
-from stages.features.numpy_engine import compute
-from stages.features.transforms import TRANSFORMS
-from stages.models import baselines, embeddings, ensemble
-from stages.models.baselines import BASELINES, Fitted
-from stages.models.classifiers import Svm
 from tests.conftest import write_params
 
 GENRES = ["folk", "jazz", "rock"]
 N_SONGS, N_CHUNKS = 6, 2  # songs of a genre, chunks of a song
-SETTINGS = vectors.Settings(22050, 30.0, 10.0).as_dict()
+SETTINGS = Settings(22050, 30.0, 10.0).as_dict()
 
 
 def made_up(spread: float = 1.0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[str]]:
@@ -85,7 +86,7 @@ def test_a_baseline_learns_and_answers_the_same_when_read_back(name: str, tmp_pa
     loaded = baselines.load(name, tmp_path)
     assert np.array_equal(loaded.fitted.predict(values), probabilities)
     assert loaded.card.genres == GENRES
-    assert loaded.card.feature_settings == vectors.Settings(22050, 30.0, 10.0)
+    assert loaded.card.feature_settings == Settings(22050, 30.0, 10.0)
     assert baselines.available(tmp_path) == [name]
 
 
@@ -335,7 +336,7 @@ def test_the_stage_trains_what_is_named_and_removes_the_rest(project: Path) -> N
 
 def test_the_stage_refuses_vectors_of_other_chunks(project: Path) -> None:
     rows = made_data_set()
-    index.write(Path("chunks"), rows[::-1])
+    manifest.write(Path("chunks"), rows[::-1])
     write_params(project, baselines__models=["librosa_dense"])
     with pytest.raises(VectorError, match="vectorize"):
         stage.main([])
@@ -354,14 +355,14 @@ def made_data_set() -> list[Row]:
         samples = rng.normal(0, level, 66150).astype(np.int16)
         chunks.write(Path("chunks") / row.chunk, samples, sample_rate=22050)
         found.append(compute(samples, 22050))
-    index.write(Path("chunks"), rows)
+    manifest.write(Path("chunks"), rows)
     songs: dict[vectors.Side, list[str]] = {"train": [row.song_id for row in rows], "test": []}
     for transform in TRANSFORMS.values():
         vectors.write_labels(folder, transform, "train", [0, 0, 0, 1, 1, 1], 2)
         with vectors.VectorWriter(folder, transform, "train", len(rows)) as writer:
             for row, features in zip(rows, found, strict=True):
                 writer.add(features[transform.feature], row.chunk)
-    vectors.write_names(folder, ["high", "low"], songs, vectors.Settings(22050, 3.0, 1.0))
+    vectors.write_names(folder, ["high", "low"], songs, Settings(22050, 3.0, 1.0))
     return rows
 
 

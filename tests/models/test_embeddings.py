@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages.audio import chunks
-from stages.errors import AudioError
-from stages.files import Cache
-from stages.models import embeddings
-from stages.models.embeddings import EMBEDDINGS, Embedding
+from genre.audio import chunks
+from genre.cache import Cache
+from genre.errors import AudioError
+from genre.models import embeddings
+from genre.models.embeddings import EMBEDDINGS, Embedding
 
 RATE = 22_050
 
@@ -76,7 +76,7 @@ def test_another_rate_or_version_is_another_vector(
 
 
 def test_an_embedding_of_features_takes_those_of_the_built_in_engine(cache: Cache, paths: list[Path]) -> None:
-    from stages.features.numpy_engine import compute
+    from genre.features.numpy_engine import compute
 
     expected = [embeddings.statistics(compute(*chunks.read(path))) for path in paths]
     for _ in range(2):  # made, then found

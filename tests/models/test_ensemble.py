@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.errors import ModelError
-from stages.features.vectors import Settings
-from stages.models import ensemble, unknown
-from stages.models.ensemble import Validation, combine
+from genre.errors import ModelError
+from genre.features.settings import Settings
+from genre.models import ensemble, unknown
+from genre.models.ensemble import Validation, combine
 
 GENRES = ["a", "b"]
 SETTINGS = Settings(22_050, 30.0, 10.0).as_dict()

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages.errors import ModelError
-from stages.models import musicnn
-from stages.models.musicnn import MusiCNN
+from genre.errors import ModelError
+from genre.models import musicnn
+from genre.models.musicnn import MusiCNN
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "musicnn.npz"
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages.errors import ModelError, VectorError
-from stages.models import training
+from genre.errors import ModelError, VectorError
+from genre.models import training
 
 keras = pytest.importorskip("keras")
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages.models import unknown
+from genre.models import unknown
 
 N_GENRES = 5
 N_SONGS = 200

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from stages.models.vote import vote
+from genre.models.vote import vote
 
 
 def _vote(rows: list[list[float]]) -> tuple[int, float]:
@@ -40,4 +40,4 @@ def test_the_winner_has_the_most_votes_and_the_votes_are_the_chunks(rows: np.nda
     assert outcome.counts[outcome.genre] == max(outcome.counts)
     assert sum(outcome.counts) == len(rows) == len(outcome.vector)
     rivals = [g for g, n in enumerate(outcome.counts) if n == max(outcome.counts)]
-    assert outcome.confidence == max(rows[:, g].mean(dtype=np.float64) for g in rivals)
+    assert outcome.confidence == pytest.approx(max(rows[:, g].mean(dtype=np.float64) for g in rivals))

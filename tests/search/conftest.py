@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from genre.audio import chunks
+from genre.search.landmarks import SAMPLE_RATE
 from stages import fingerprint, index_network, split
-from stages.audio import chunks
-from stages.search.landmarks import SAMPLE_RATE
 from tests.conftest import write_params
 
 Signal = npt.NDArray[np.float32]

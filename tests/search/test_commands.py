@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import files, identify, index, similar, split
-from stages.audio import chunks
-from stages.errors import SearchError
-from stages.search import neighbours
-from stages.search.settings import IndexSettings
+from genre import files
+from genre.audio import chunks
+from genre.errors import SearchError
+from genre.search import similar as neighbours
+from genre.search.settings import IndexSettings
+from stages import identify, index, similar, split
 from tests.conftest import write_params
 from tests.search.conftest import Music
 
@@ -54,7 +55,7 @@ def _small(patch: pytest.MonkeyPatch) -> None:
     """Choose the embedding that needs no network."""
     settings = IndexSettings(embedding="statistics")
     patch.setattr("stages.index.index_settings", lambda _: settings)
-    patch.setattr("stages.search.settings.index_settings", lambda _: settings)
+    patch.setattr("genre.search.settings.index_settings", lambda _: settings)
 
 
 def _write_song(folder: Path, music: Music, seed: int, name: str = "") -> Path:

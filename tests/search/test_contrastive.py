@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages.audio import chunks
-from stages.errors import SearchError
-from stages.search import contrastive
-from stages.search.contrastive import N_PLAIN, Rendition, Source
-from stages.search.network import N_MELS
+from genre.audio import chunks
+from genre.errors import SearchError
+from genre.search import contrastive
+from genre.search.contrastive import N_PLAIN, Rendition, Source
+from genre.search.network import N_MELS
 from tests.search.conftest import Music
 
 WINDOW = 64  # frames

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.audio import ffmpeg
-from stages.errors import AudioError
-from stages.search import degradations
-from stages.search.degradations import BEYOND, CONDITIONS, SAMPLE_RATE
+from genre.audio import ffmpeg
+from genre.errors import AudioError
+from genre.search import degradations
+from genre.search.degradations import BEYOND, CONDITIONS, SAMPLE_RATE
 
 
 def _tone(hz: float, seconds: float = 2.0) -> degradations.Signal:

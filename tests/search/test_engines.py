@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genre.audio import chunks, manifest
+from genre.errors import SearchError
+from genre.search import embedding_manifest, identify_eval, landmark_index, landmarks, windows
+from genre.search.degradations import CONDITIONS
+from genre.search.landmark_index import Index, Song
 from stages import evaluate_identify, identify, index_network, split
-from stages.audio import chunks, index
-from stages.errors import SearchError
-from stages.search import evaluation, fingerprints, landmarks, manifest, sequences
-from stages.search.degradations import CONDITIONS
-from stages.search.fingerprints import Index, Song
 from tests.conftest import ROOT, write_params
 from tests.search.conftest import N_SONGS, Music
 
@@ -29,16 +29,16 @@ def _paths() -> list[Path]:
 
 
 def _vectors() -> dict[str, object]:
-    found: dict[str, object] = json.loads(sequences.MANIFEST.read_text())
+    found: dict[str, object] = json.loads(windows.MANIFEST.read_text())
     return found
 
 
 def _index_landmarks() -> None:
-    rows = index.read(Path("chunks"))
+    rows = manifest.read(Path("chunks"))
     songs = {row.source_sha256: Song(row.source_sha256, row.song, row.genre) for row in rows}
     sources = {row.source_sha256: Path(row.source) for row in rows}
-    items = [(song, fingerprints.fingerprint(landmarks.load(sources[sha]))) for sha, song in songs.items()]
-    Index.empty().with_songs(items).save(manifest.LANDMARKS)
+    items = [(song, landmark_index.fingerprint(landmarks.load(sources[sha]))) for sha, song in songs.items()]
+    Index.empty().with_songs(items).save(embedding_manifest.LANDMARKS)
 
 
 def test_the_network_identifies_every_song_from_its_middle(
@@ -71,7 +71,7 @@ def test_vectors_of_the_network_that_are_gone_are_told(network_project: Path) ->
     damaged.write_text("{")
     with pytest.raises(SearchError, match=r"vectors: run `python -m stages\.index_network`"):
         identify.main([str(_paths()[0]), "--engine", "network"])
-    sequences.MANIFEST.unlink()
+    windows.MANIFEST.unlink()
     with pytest.raises(SearchError, match=r"fingerprints\.json is not there: run"):
         identify.main([str(_paths()[0]), "--engine", "network"])
 
@@ -101,9 +101,9 @@ def test_without_a_network_it_is_told_what_trains_it(network_project: Path) -> N
 
 
 def test_indexing_again_changes_nothing(network_project: Path) -> None:
-    before = sequences.MANIFEST.read_bytes()
+    before = windows.MANIFEST.read_bytes()
     assert index_network.main([]) == 0
-    assert sequences.MANIFEST.read_bytes() == before
+    assert windows.MANIFEST.read_bytes() == before
 
 
 def test_a_new_song_is_recognised_without_training_and_one_that_left_is_not(
@@ -130,7 +130,7 @@ def test_a_new_song_is_recognised_without_training_and_one_that_left_is_not(
 def test_the_evaluation_says_how_many_snippets_are_recognised(
     engine: str, network_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(evaluation, "STANDARD", [c for c in CONDITIONS if c.name in CONDITION_NAMES])
+    monkeypatch.setattr(identify_eval, "STANDARD", [c for c in CONDITIONS if c.name in CONDITION_NAMES])
     _index_landmarks()
     assert evaluate_identify.main([engine]) == 0
     folder = Path("identify") / engine

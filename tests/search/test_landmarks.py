@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.search import landmarks
-from stages.search.landmarks import HOP, SAMPLE_RATE, SNIPPET_REACH, SONG_REACH
+from genre.search import landmarks
+from genre.search.landmarks import HOP, SAMPLE_RATE, SNIPPET_REACH, SONG_REACH
 from tests.search.conftest import Music
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genre.errors import SearchError
+from genre.models.cards import available, model_files
+from genre.search import network
+from genre.search.network import FRAMES_PER_S, N_MELS, SAMPLE_RATE, Network
 from stages import fingerprint, index_network
-from stages.errors import SearchError
-from stages.models.card import available, model_files
-from stages.search import network
-from stages.search.network import FRAMES_PER_S, N_MELS, SAMPLE_RATE, Network
 from tests.search.conftest import Music
 
 CARD = Path("model_architecture/fingerprint_model_card.json")

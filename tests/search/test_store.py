@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages.errors import SearchError, StoreUnreachableError
-from stages.search.settings import IndexSettings
-from stages.search.store import VectorStore, Window
+from genre.errors import SearchError, StoreUnreachableError
+from genre.search.settings import IndexSettings
+from genre.search.store import VectorStore, Window
 from tests.conftest import ROOT
 
 DIMENSION = 8
@@ -89,7 +89,7 @@ def test_songs_can_be_removed(uri: str) -> None:
 
 
 def test_more_songs_than_one_page_are_all_listed(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.search.store.BATCH", 4)
+    monkeypatch.setattr("genre.search.store.BATCH", 4)
     with _store(uri) as store:
         store.create()
         store.write([item for song in range(6) for item in _items(song)])

@@ -17,9 +17,9 @@ import httpx
 import numpy as np
 import pytest
 
+from genre.audio import chunks
+from genre.audio.ffmpeg import executable
 from stages import baselines, extract, index, split, vectorize
-from stages.audio import chunks
-from stages.audio.ffmpeg import executable
 from tests.conftest import ROOT, write_params
 
 MODEL = "stats_svm"  # trained in a second, without TensorFlow

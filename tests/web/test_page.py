@@ -17,13 +17,13 @@ import httpx
 import numpy as np
 import pytest
 
-from stages.audio.ffmpeg import executable
-from stages.errors import GenreError
-from stages.models import palette
-from stages.web import page_parts
-from stages.web.page_guard import OPEN
-from stages.web.page_listener import Listener
-from stages.web.page_songs import Library
+from genre.audio.ffmpeg import executable
+from genre.errors import GenreError
+from genre.evaluation import palette
+from genre.web import page_parts
+from genre.web.page_guard import OPEN
+from genre.web.page_listener import Listener
+from genre.web.page_songs import Library
 from tests.conftest import ROOT, MakeSong
 from tests.web.conftest import MODEL, START_S, UNSET, wait_until
 
@@ -243,8 +243,8 @@ def test_what_the_page_does_not_know_is_no_fault(site: str) -> None:
 def test_what_is_not_there_yet_is_told_in_words(
     ready: bool, make_song: MakeSong, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.web.page_listener.LOADING_S", 1)
-    monkeypatch.setattr("stages.web.page_listener.time.sleep", lambda _: None)
+    monkeypatch.setattr("genre.web.page_listener.LOADING_S", 1)
+    monkeypatch.setattr("genre.web.page_listener.time.sleep", lambda _: None)
     song = make_song(tmp_path / "song.wav", seconds=2.0)
     listener = Listener(_WithoutIndex(ready), Library(tmp_path), tmp_path, 60.0)
     status, answer, known, near = list(listener.listen({"path": str(song), "orig_name": "my song.wav"}))[-1]

@@ -1,0 +1,169 @@
+"""Where a song may come from besides a file: standard input, and http(s) URLs through yt-dlp."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from genre.errors import AudioError
+
+STANDARD_INPUT = "-"
+MAX_BYTES = 1 << 30  # of one song: 100 minutes of CD audio
+MAX_SECONDS = 600.0  # that fetching one song may take
+READ_BYTES = 1 << 20
+POLL_SECONDS = 0.1
+STALLED_SECONDS = 20  # without a byte, after which a connection is given up
+
+# yt-dlp reads nothing of the user's (configuration, plug-ins, cookies, cache), starts no other program on what it
+# fetches, and fetches one item.
+YT_DLP_OPTIONS = (
+    *("--ignore-config", "--no-plugin-dirs", "--no-cookies", "--no-cookies-from-browser", "--no-cache-dir"),
+    *("--no-remote-components", "--no-playlist", "--break-match-filters", "!playlist_id"),
+    *("--format", "bestaudio/best", "--fixup", "never", "--downloader", "native"),
+    *("--retries", "2", "--fragment-retries", "2", "--extractor-retries", "1"),
+    *("--socket-timeout", str(STALLED_SECONDS), "--abort-on-unavailable-fragments"),
+    *("--no-mtime", "--no-part", "--no-progress", "--no-warnings", "--color", "never"),
+)
+_IS_A_LIST = 101  # yt-dlp's exit status after --break-match-filters
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether a SONG argument names a file or folder, rather than standard input or a URL."""
+    return name != STANDARD_INPUT and not re.match(r"[a-z][a-z0-9+.-]*://", name, re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def local_file(
+    name: str, *, stdin: BinaryIO | None = None, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS
+) -> Iterator[Path]:
+    """Make a song available as a file: a file as it is, anything else as a temporary file that is removed at the end.
+
+    An `AudioError` about the temporary file, raised while it is in use, names the song instead.
+
+    Parameters
+    ----------
+    name : str
+        A file name, '-' for standard input, or an http(s) URL: of an audio file, or of a page that yt-dlp knows. A
+        URL of a playlist is refused; of a video in a playlist, the video is taken.
+    stdin : binary stream or None
+        What '-' stands for, if not standard input.
+    max_bytes : int
+        Of standard input and of a download.
+    max_seconds : float
+        For a download.
+
+    Raises
+    ------
+    AudioError
+        If the song cannot be had, or is larger or takes longer than allowed.
+    """
+    if is_file_name(name):
+        yield Path(name)
+        return
+    with tempfile.TemporaryDirectory(prefix="song-", ignore_cleanup_errors=True) as folder:
+        if name == STANDARD_INPUT:
+            path = Path(folder, "standard-input")
+            _spool(stdin or sys.stdin.buffer, path, max_bytes)
+        else:
+            path = _fetch(name, Path(folder), max_bytes, max_seconds)
+        try:
+            yield path
+        except AudioError as error:
+            shown = "standard input" if name == STANDARD_INPUT else name
+            raise AudioError(str(error).replace(str(path), shown)) from error
+
+
+def _spool(stream: BinaryIO, path: Path, max_bytes: int) -> None:
+    """Copy a stream to a file."""
+    if stream.isatty():
+        raise AudioError("standard input: is the keyboard; pipe a song into it, as in: cat song.mp3 | ...")
+    size = 0
+    with path.open("wb") as file:
+        while block := stream.read(READ_BYTES):
+            size += len(block)
+            if size > max_bytes:
+                raise AudioError(f"standard input: is larger than {_megabytes(max_bytes)}")
+            file.write(block)
+    if not size:
+        raise AudioError("standard input: is empty")
+
+
+def _fetch(url: str, folder: Path, max_bytes: int, max_seconds: float) -> Path:
+    """Download a song into a folder of its own; return its file.
+
+    yt-dlp is a process of its own: its limits hold whatever a server does, and it costs nothing where it is not used.
+    """
+    if not re.match(r"https?://", url, re.IGNORECASE):
+        raise AudioError(f"{url}: only http and https URLs can be fetched")
+    if importlib.util.find_spec("yt_dlp") is None:
+        raise AudioError(f"{url}: needs yt-dlp to be fetched; install it with: pip install yt-dlp")
+    # -P: no modules out of the folder that is downloaded into. No ffmpeg: it would fetch what a playlist names.
+    command = [sys.executable, "-P", "-m", "yt_dlp", *YT_DLP_OPTIONS, "--max-filesize", str(max_bytes)]
+    command += ["--ffmpeg-location", ".", "--output", "song", "--", url]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+        )
+        try:
+            _watch(process, url, folder, max_bytes, max_seconds)
+        finally:
+            process.kill()
+            process.wait()
+        said.seek(0)
+        reason = _reason(said.read(READ_BYTES), url)
+    found = [path for path in folder.iterdir() if path.is_file()]
+    if process.returncode == _IS_A_LIST:
+        raise AudioError(f"{url}: is a playlist; name one song of it")
+    if process.returncode or len(found) != 1:
+        raise AudioError(f"{url}: cannot be fetched ({reason})")
+    return found[0]
+
+
+def _watch(process: subprocess.Popen[bytes], url: str, folder: Path, max_bytes: int, max_seconds: float) -> None:
+    """Wait for a download within its limits; show its progress on a terminal."""
+    from tqdm import tqdm
+
+    deadline = time.monotonic() + max_seconds
+    with tqdm(desc=url, unit="B", unit_scale=True, leave=False, disable=not sys.stderr.isatty()) as progress:
+        while process.poll() is None:
+            size = _size(folder)
+            if size > max_bytes:
+                raise AudioError(f"{url}: is larger than {_megabytes(max_bytes)}")
+            if time.monotonic() > deadline:
+                raise AudioError(f"{url}: was not fetched within {max_seconds:g} s")
+            progress.update(size - progress.n)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
+    if _size(folder) > max_bytes:
+        raise AudioError(f"{url}: is larger than {_megabytes(max_bytes)}")
+
+
+def _size(folder: Path) -> int:
+    size = 0
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # yt-dlp renames and removes its files
+            size += path.stat().st_size
+    return size
+
+
+def _reason(said: str, url: str) -> str:
+    """Return yt-dlp's error as a short phrase: without its own names for things, the URL and the advice."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    if not lines:
+        return "yt-dlp gave no reason"
+    text = re.sub(r"^(ERROR: *)?(\[[^\]]*\] *)?([^\s:]+: )?", "", (errors or lines)[-1])
+    text = re.split(r"; please report this issue|\(caused by", text)[0].replace(url, "")
+    return re.sub(r"\w+\(host=[^)]*\): ", "", text).strip(" .;:")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.3g} MB"

@@ -1,0 +1,1 @@
+"""The synthetic songs of the demo data set."""

@@ -1,0 +1,388 @@
+"""Five styles of music and how a song in each is composed, for the demo data set.
+
+Styles share instruments, tempi, rhythms and recordings, in different proportions: telling them apart takes
+more than one number, and a few songs are hard.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from genre.demo.synth import Note, Recording, Score, Track, draw_voice
+
+FORMATS: Final = ("wav", "flac", "flac", "mp3", "mp3", "mp3", "ogg", "m4a", "opus", "opus")  # of ten songs
+
+
+@dataclass(frozen=True, slots=True)
+class Song:
+    """A song that is yet to be composed."""
+
+    style: str
+    title: str
+    suffix: str  # the audio format, one of FORMATS
+    seed: tuple[int, int, int]  # data set, style, song
+
+    @property
+    def file(self) -> str:
+        """Where the song belongs in its data set: ``style/title.suffix``."""
+        return f"{self.style}/{self.title}.{self.suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What songs of a style are drawn from; a word with *3 is three times as likely."""
+
+    tempo: tuple[float, float]  # beats per minute
+    meter: str  # beats per bar
+    swing: tuple[float, float]  # where the off-beat falls within the beat
+    reverb_s: tuple[float, float]
+    changes: tuple[str, ...]  # scale: one chord per bar
+    comping: str
+    chord_instruments: str
+    bass: str
+    bass_instruments: str
+    melody: str
+    lead_instruments: str
+    drums: str
+
+
+STYLES: Final[dict[str, Style]] = {
+    "ambient": Style(
+        tempo=(60, 120),
+        meter="4*5 3",
+        swing=(0.5, 0.58),
+        reverb_s=(1.5, 4.0),
+        changes=("major: I I IV IV", "minor: i i bVI bVI bIII bVII", "dorian: i IV", "major: I iii vi IV"),
+        comping="sustain*36 halves arpeggio",
+        chord_instruments="pad*54 strings organ",
+        bass="whole*18 none*4 eighths",
+        bass_instruments="synth-bass*10 double-bass",
+        melody="slow*25 medium",
+        lead_instruments="bell*36 flute harp electric-piano",
+        drums="none*36 pulse four",
+    ),
+    "baroque": Style(
+        tempo=(66, 132),
+        meter="4*5 3",
+        swing=(0.5, 0.54),
+        reverb_s=(0.6, 3.0),
+        changes=(
+            "minor: i iv bVII bIII bVI iv V V",
+            "major: I V vi iii IV I IV V",
+            "major: I vi ii V",
+            "minor: i V i V bVI bIII iv V",
+        ),
+        comping="fast-arpeggio*36 arpeggio*4 quarters",
+        chord_instruments="harpsichord*54 guitar organ",
+        bass="walk*18 beats whole",
+        bass_instruments="harpsichord*4 double-bass organ",
+        melody="fast*18 medium",
+        lead_instruments="flute*36 strings harpsichord organ",
+        drums="none*60 pulse",
+    ),
+    "blues": Style(
+        tempo=(66, 138),
+        meter="4",
+        swing=(0.58, 0.67),
+        reverb_s=(0.3, 1.2),
+        changes=("blues: I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7", "blues: I7 IV7 I7 I7 IV7 IV7 I7 I7 ii7 V7 I7 V7"),
+        comping="charleston*25 offbeats quarters",
+        chord_instruments="piano*54 electric-piano organ guitar",
+        bass="walk*36 beats",
+        bass_instruments="double-bass*45 synth-bass",
+        melody="medium*18 fast",
+        lead_instruments="guitar*45 piano organ saw",
+        drums="shuffle*54 backbeat none",
+    ),
+    "techno": Style(
+        tempo=(90, 144),
+        meter="4",
+        swing=(0.5, 0.56),
+        reverb_s=(0.4, 2.0),
+        changes=("minor: i i i i", "minor: i i bVI bVII", "dorian: i i IV IV", "minor: i iv bVI V"),
+        comping="offbeats*25 fast-arpeggio sustain",
+        chord_instruments="saw*54 pad organ",
+        bass="eighths*18 offbeats sixteenths*4",
+        bass_instruments="synth-bass*45 saw*4",
+        melody="medium*4 fast slow",
+        lead_instruments="saw*45 bell electric-piano",
+        drums="four*54 backbeat hats",
+    ),
+    "waltz": Style(
+        tempo=(84, 160),
+        meter="3",
+        swing=(0.5, 0.56),
+        reverb_s=(0.4, 2.0),
+        changes=("major: I I V7 V7 V7 V7 I I", "major: I vi ii V7", "minor: i i iv iv V7 V7 i i", "major: I IV V7 I"),
+        comping="oompah*54 arpeggio",
+        chord_instruments="accordion*54 piano strings",
+        bass="oom*36 whole",
+        bass_instruments="double-bass*25 organ",
+        melody="medium*10 slow",
+        lead_instruments="strings*36 accordion flute piano",
+        drums="none*36 waltz*4 pulse",
+    ),
+}
+
+_SCALES: Final = {
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "minor": (0, 2, 3, 5, 7, 8, 10),
+    "dorian": (0, 2, 3, 5, 7, 9, 10),
+    "blues": (0, 3, 5, 6, 7, 10),
+}
+_DEGREES: Final = {"i": 0, "ii": 2, "iii": 4, "iv": 5, "v": 7, "vi": 9, "vii": 11}
+
+# pattern: where in the bar (beats), for how long (beats); what falls beyond the bar is left out
+_COMPING: Final[dict[str, tuple[tuple[float, float], ...]]] = {
+    "sustain": ((0, 4),),
+    "halves": ((0, 2), (2, 2)),
+    "quarters": tuple((b, 0.8) for b in range(4)),
+    "offbeats": tuple((b + 0.5, 0.35) for b in range(4)),
+    "charleston": ((0, 1.2), (1.5, 0.5), (3.5, 0.4)),
+    "oompah": tuple((b, 0.6) for b in range(1, 4)),
+    "arpeggio": tuple((b / 2, 0.6) for b in range(8)),
+    "fast-arpeggio": tuple((b / 4, 0.35) for b in range(16)),
+}
+_BASS: Final[dict[str, tuple[tuple[float, float], ...]]] = {
+    "none": (),
+    "whole": ((0, 4),),
+    "oom": ((0, 1),),
+    "beats": ((0, 1.8), (2, 1.8)),
+    "walk": tuple((b, 0.9) for b in range(4)),
+    "eighths": tuple((b / 2, 0.4) for b in range(8)),
+    "offbeats": tuple((b + 0.5, 0.45) for b in range(4)),
+    "sixteenths": tuple((b + s, 0.22) for b in range(4) for s in (0.25, 0.5, 0.75)),
+}
+_DRUMS: Final[dict[str, dict[str, tuple[float, ...]]]] = {
+    "none": {},
+    "pulse": {"kick": (0,), "hat": (1, 2, 3)},
+    "hats": {"hat": tuple(s / 2 for s in range(8))},
+    "four": {"kick": (0, 1, 2, 3), "snare": (1, 3), "hat": (0.5, 1.5, 2.5, 3.5)},
+    "backbeat": {"kick": (0, 2, 2.5), "snare": (1, 3), "hat": tuple(s / 2 for s in range(8))},
+    "shuffle": {"kick": (0, 2), "snare": (1, 3), "hat": (0, 1, 1.5, 2, 3, 3.5)},
+    "waltz": {"kick": (0,), "snare": (1, 2), "hat": (1, 2)},
+}
+_RHYTHMS: Final = {"slow": (1.0, 2.0, 2.0, 3.0), "medium": (0.5, 0.5, 1.0, 1.0, 2.0), "fast": (0.25, 0.5, 0.5, 1.0)}
+_DRUM_PITCHES: Final = {"kick": 30, "snare": 54, "hat": 80}
+
+_ADJECTIVES: Final = (
+    "Amber Borrowed Copper Crooked Distant Early Faded Gentle Golden Hollow Late Little Lonely Paper Patient "
+    "Quiet Restless Silver Slow Velvet Wandering Winter"
+).split()
+_NOUNS: Final = (
+    "Bridge Café Candle Carousel Clock Feather Fjäll Garden Harbour Kitchen Lantern Lighthouse Meadow Mirror "
+    "Orchard Piñata River Rooftop Señorita Staircase Station Window"
+).split()
+_TIMES: Final = "Dawn Noon Dusk Midnight Sunrise Teatime".split()
+_OWNERS: Final = "Agnès Bruno Chloé Dana Elif Grandmother Jürgen Nobody Otto Sailor Zoë".split()
+
+
+def plan(seed: int, songs: int, *, formats: Collection[str] = FORMATS) -> list[Song]:
+    """Return the songs of a data set: `songs` of each style, every title once, the formats in equal shares by style.
+
+    The first songs of a style do not depend on how many there are. A format that is not among `formats` is replaced
+    by flac.
+    """
+    titles = _titles(seed)
+    planned = []
+    for number, (index, style) in itertools.product(range(songs), enumerate(STYLES)):
+        volume, position = divmod(number * len(STYLES) + index, len(titles))
+        title = titles[position] + (f" No. {volume + 1}" if volume else "")
+        block = np.random.default_rng((seed, index, number // len(FORMATS), 0)).permutation(len(FORMATS))
+        suffix = FORMATS[block[number % len(FORMATS)]]
+        planned.append(Song(style, title, suffix if suffix in formats else "flac", (seed, index, number)))
+    return planned
+
+
+def compose(song: Song, rng: np.random.Generator) -> Score:
+    """Return a new song in the style of `song`: key, chords, instruments, parts and recording drawn from `rng`."""
+    style = STYLES[song.style]
+    seconds = rng.uniform(60, 100)
+    meter = int(_pick(style.meter, rng))
+    beats = _Clock(60 / _log_uniform(*style.tempo, rng), rng.uniform(*style.swing))
+    scale, chords = read_changes(style.changes[rng.integers(len(style.changes))])
+    key = int(rng.integers(-5, 7))
+    bars = int(seconds / (beats.beat_s * meter)) + 1
+    harmony = [tuple(key + tone for tone in chords[bar % len(chords)]) for bar in range(bars)]
+    parts = [
+        (_pick(style.chord_instruments, rng), 0.30, _chord_part(_pick(style.comping, rng), harmony, meter, rng)),
+        (_pick(style.bass_instruments, rng), 0.45, _bass_part(_pick(style.bass, rng), harmony, meter, rng)),
+        (
+            _pick(style.lead_instruments, rng),
+            0.45,
+            _lead_part(_pick(style.melody, rng), [key + tone for tone in _SCALES[scale]], harmony, meter, rng),
+        ),
+        *(
+            (drum, 0.5, _drum_part(hits, _DRUM_PITCHES[drum], bars, meter))
+            for drum, hits in _DRUMS[_pick(style.drums, rng)].items()
+        ),
+    ]
+    width = rng.uniform(0, 0.9)
+    tracks = []
+    for instrument, gain, events in parts:
+        notes = _perform(events, beats, meter, _rests(bars, instrument in ("kick", "snare", "hat"), rng), rng)
+        voice = draw_voice(instrument.replace("-", " "), rng)
+        tracks.append(Track(voice, gain * 10 ** rng.uniform(-0.15, 0.15), rng.uniform(-width, width), notes))
+    return Score(seconds, tracks, _draw_recording(style, rng))
+
+
+def read_changes(changes: str) -> tuple[str, list[tuple[int, ...]]]:
+    """Return the scale and the chords, as semitones above the key note: "minor: i V7" -> (0, 3, 7), (7, 11, 14, 17)."""
+    scale, numerals = changes.split(": ")
+    chords = []
+    for numeral in numerals.split():
+        name = numeral.lstrip("b").rstrip("7")
+        root = _DEGREES[name.lower()] - numeral.startswith("b")
+        third = 4 if name.isupper() else 3
+        seventh = (root + 10,) if numeral.endswith("7") else ()
+        chords.append((root, root + third, root + 7, *seventh))
+    return scale, chords
+
+
+_Event = tuple[int, float, float, int, float]  # bar, beat, beats, pitch, level
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """When a beat falls, with swing."""
+
+    beat_s: float
+    off_beat: float
+
+    def seconds(self, beat: float) -> float:
+        whole, part = divmod(beat, 1.0)
+        late = part * 2 * self.off_beat if part < 0.5 else 1 - (1 - part) * 2 * (1 - self.off_beat)
+        return (whole + late) * self.beat_s
+
+
+def _chord_part(
+    pattern: str, harmony: Sequence[tuple[int, ...]], meter: int, rng: np.random.Generator
+) -> Iterator[_Event]:
+    """Chords, close around middle C, or one of their notes after the other."""
+    lowest = int(rng.integers(50, 60))
+    for bar, chord in enumerate(harmony):
+        pitches = sorted(lowest + (tone - lowest) % 12 for tone in chord)
+        ladder = [*pitches, pitches[0] + 12, *pitches[:0:-1]]
+        for step, (beat, length) in enumerate(_COMPING[pattern]):
+            if beat < meter:
+                chosen = [ladder[step % len(ladder)]] if "arpeggio" in pattern else pitches
+                length = min(length, meter - beat) if length > 1 else length
+                for pitch in chosen:
+                    yield bar, beat, length, pitch, 1.6 if "arpeggio" in pattern else 1.0
+
+
+def _bass_part(
+    pattern: str, harmony: Sequence[tuple[int, ...]], meter: int, rng: np.random.Generator
+) -> Iterator[_Event]:
+    """The root on the first beat; from there the fifth, the octave or a walk over the chord."""
+    lowest = int(rng.integers(29, 37))
+    for bar, chord in enumerate(harmony):
+        root = lowest + (chord[0] - lowest) % 12
+        tones = [root, *(root + (tone - chord[0]) % 12 for tone in chord[1:]), root + 12]
+        for beat, length in _BASS[pattern]:
+            if beat < meter:
+                first = beat == 0 or pattern in ("oom", "offbeats", "sixteenths")
+                pitch = root if first else int(rng.choice(tones if pattern == "walk" else [root, root, tones[2]]))
+                if pattern == "oom" and bar % 2:
+                    pitch = tones[2] - 12
+                yield bar, beat, min(length, meter - beat), pitch, 1.0
+
+
+def _lead_part(
+    pattern: str, scale: Sequence[int], harmony: Sequence[tuple[int, ...]], meter: int, rng: np.random.Generator
+) -> Iterator[_Event]:
+    """A phrase of four bars that comes again, on the chords of the moment and now and then varied."""
+    lowest = int(rng.integers(58, 70))
+    ladder = sorted({lowest + (tone - lowest) % 12 + octave for tone in scale for octave in (0, 12)})
+    phrase = [_melody_bar(pattern, meter, rng) for _ in range(4)]
+    place = len(ladder) // 2
+    for bar, chord in enumerate(harmony):
+        if rng.random() < 0.2:
+            phrase[bar % 4] = _melody_bar(pattern, meter, rng)
+        for beat, length, step in phrase[bar % 4]:
+            place = int(np.clip(place + step, 0, len(ladder) - 1))
+            pitch = ladder[place]
+            if beat == 0:
+                pitch += min(((tone - pitch + 6) % 12 - 6 for tone in chord), key=abs)
+            yield bar, beat, length * 0.92, pitch, 1.0
+        place = round(0.7 * place + 0.3 * len(ladder) / 2)
+
+
+def _melody_bar(pattern: str, meter: int, rng: np.random.Generator) -> list[tuple[float, float, int]]:
+    """Return (beat, beats, steps up or down the scale) of each note of a bar."""
+    notes, beat = [], 0.0
+    while beat < meter:
+        length = min(float(rng.choice(_RHYTHMS[pattern])), meter - beat)
+        if rng.random() < 0.85:
+            notes.append((beat, length, int(rng.choice([-3, -2, -1, -1, 0, 1, 1, 2, 3]))))
+        beat += length
+    return notes
+
+
+def _drum_part(hits: Sequence[float], pitch: int, bars: int, meter: int) -> Iterator[_Event]:
+    for bar, beat in itertools.product(range(bars), hits):
+        if beat < meter:
+            yield bar, beat, 0.4, pitch, 1.0
+
+
+def _rests(bars: int, drums: bool, rng: np.random.Generator) -> set[int]:
+    """Return the bars in which a part is silent: it may enter late and rest for four bars."""
+    resting = set(range(4)) if drums and rng.random() < 0.5 else set()
+    for section in range(4, bars, 4):
+        if rng.random() < 0.15:
+            resting |= set(range(section, section + 4))
+    return resting
+
+
+def _perform(
+    events: Iterator[_Event], clock: _Clock, meter: int, resting: set[int], rng: np.random.Generator
+) -> list[Note]:
+    """Put the events of a part into seconds, a little early or late and not all equally loud."""
+    looseness_s = rng.uniform(0.0, 0.012)
+    notes = []
+    for bar, beat, length, pitch, level in events:
+        if bar not in resting:
+            start = bar * meter + beat
+            seconds = clock.seconds(start + length) - clock.seconds(start)
+            start_s = clock.seconds(start) + looseness_s * rng.standard_normal()
+            notes.append(Note(start_s, seconds, pitch, level * rng.uniform(0.6, 1.0)))
+    return notes
+
+
+def _draw_recording(style: Style, rng: np.random.Generator) -> Recording:
+    return Recording(
+        sample_rate=int(rng.choice([22_050, 22_050, 22_050, 32_000, 32_000, 44_100, 44_100, 44_100, 48_000])),
+        channels=int(rng.choice([1, 2, 2])),
+        rms_db=rng.uniform(-26, -13),
+        reverb_s=_log_uniform(*style.reverb_s, rng),
+        reverb_level=_log_uniform(0.02, 0.6, rng),
+        low_cut_hz=_log_uniform(20, 150, rng),
+        high_cut_hz=_log_uniform(4_000, 18_000, rng),
+        tilt_db=rng.uniform(-6, 6),
+        hiss_db=rng.uniform(-80, -44),
+        hum_db=rng.uniform(-90, -40),
+        crackles_per_s=float(rng.choice([0, 0, 0, 0, 1, 8])),
+    )
+
+
+def _titles(seed: int) -> list[str]:
+    """Return every title that the words make, shuffled."""
+    titles = [f"{adjective} {noun}" for adjective in _ADJECTIVES for noun in _NOUNS]
+    titles += [f"{noun} at {time}" for noun in _NOUNS for time in _TIMES]
+    titles += [f"{owner}'s {noun}" for owner in _OWNERS for noun in _NOUNS]
+    return [titles[index] for index in np.random.default_rng((seed, 1)).permutation(len(titles))]
+
+
+def _pick(words: str, rng: np.random.Generator) -> str:
+    names, weights = zip(*(word.partition("*")[::2] for word in words.split()), strict=True)
+    shares = np.array([float(weight or 1) for weight in weights])
+    return str(rng.choice(names, p=shares / shares.sum()))
+
+
+def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -1,0 +1,363 @@
+"""A small synthesiser: notes on plucked, wavetable, FM and drum voices, played in a room and recorded.
+
+Plucked strings are after K. Karplus and A. Strong, "Digital Synthesis of Plucked-String and Drum Timbres"
+(Computer Music Journal 7(2), 1983); FM after J. Chowning, "The Synthesis of Complex Audio Spectra by Means
+of Frequency Modulation" (JAES 21(7), 1973).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from genre import files
+from genre.audio.ffmpeg import executable
+from genre.errors import AudioError
+
+Signal = npt.NDArray[np.float32]
+
+TABLE_SAMPLES: Final = 4096  # one period of a wavetable
+MAX_HARMONICS: Final = 64
+PEAK: Final = 0.97  # of full scale; nothing is louder
+FADE_OUT_S: Final = 2.5
+MAINS_HZ: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """The timbre of one instrument in one song."""
+
+    kind: str  # a key of _SOUNDS
+    bright: float  # 0 dull .. 1 bright
+    attack_s: float  # from silence to full level
+    decay_s: float  # time constant of the decay
+    release_s: float  # time to fade after the note's end
+    color: float  # wave: share of odd harmonics; fm: frequency ratio; drums: share of noise
+    spread: float  # cents; vibrato and detuning
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One note (or drum hit) of a track."""
+
+    start_s: float
+    seconds: float
+    pitch: int  # MIDI number; 69 is 440 Hz
+    level: float  # 0 .. 1
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What one instrument plays."""
+
+    voice: Voice
+    gain: float
+    pan: float  # -1 left .. 1 right
+    notes: Sequence[Note]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The room and the recording chain, which say nothing about the music."""
+
+    sample_rate: int  # Hz
+    channels: int  # 1 or 2
+    rms_db: float  # loudness, dB of full scale
+    reverb_s: float  # time to fall by 60 dB
+    reverb_level: float  # energy of the reverberation, as a share of the direct sound's
+    low_cut_hz: float
+    high_cut_hz: float
+    tilt_db: float  # treble against bass
+    hiss_db: float  # background noise, dB of the music's RMS
+    hum_db: float  # mains hum, dB of the music's RMS
+    crackles_per_s: float  # clicks of a worn record
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Everything that is heard of a song."""
+
+    seconds: float
+    tracks: Sequence[Track]
+    recording: Recording
+
+
+# name: kind, then (low, high) for each other field of Voice, in its order
+_INSTRUMENTS: Final[dict[str, tuple[str, tuple[tuple[float, float], ...]]]] = {
+    "harp": ("pluck", ((0.15, 0.55), (0.001, 0.004), (0.8, 2.5), (0.2, 0.8), (0.0, 0.0), (0.0, 4.0))),
+    "guitar": ("pluck", ((0.4, 0.8), (0.001, 0.003), (0.5, 1.5), (0.05, 0.2), (0.0, 0.0), (0.0, 4.0))),
+    "harpsichord": ("pluck", ((0.65, 1.0), (0.001, 0.002), (0.4, 1.2), (0.05, 0.1), (0.0, 0.0), (0.0, 4.0))),
+    "piano": ("wave", ((0.25, 0.65), (0.002, 0.008), (0.5, 1.5), (0.1, 0.3), (0.4, 0.6), (1.0, 4.0))),
+    "organ": ("wave", ((0.3, 0.7), (0.01, 0.04), (9.0, 30.0), (0.05, 0.15), (0.3, 0.9), (0.0, 8.0))),
+    "accordion": ("wave", ((0.55, 0.85), (0.03, 0.08), (8.0, 20.0), (0.04, 0.1), (0.4, 0.7), (8.0, 18.0))),
+    "strings": ("wave", ((0.5, 0.8), (0.06, 0.25), (6.0, 15.0), (0.15, 0.4), (0.45, 0.55), (6.0, 14.0))),
+    "flute": ("wave", ((0.05, 0.3), (0.03, 0.1), (6.0, 15.0), (0.06, 0.2), (0.3, 0.7), (3.0, 10.0))),
+    "pad": ("wave", ((0.2, 0.65), (0.3, 1.2), (6.0, 15.0), (0.5, 1.5), (0.4, 0.7), (6.0, 16.0))),
+    "saw": ("wave", ((0.6, 1.0), (0.002, 0.02), (0.1, 0.7), (0.03, 0.15), (0.5, 0.8), (2.0, 14.0))),
+    "bell": ("fm", ((0.2, 0.7), (0.001, 0.005), (0.5, 1.8), (0.3, 1.0), (2.76, 4.2), (0.0, 4.0))),
+    "electric piano": ("fm", ((0.1, 0.5), (0.002, 0.006), (0.5, 1.5), (0.08, 0.25), (1.0, 1.0), (0.0, 4.0))),
+    "double bass": ("pluck", ((0.1, 0.45), (0.002, 0.006), (0.3, 1.0), (0.05, 0.15), (0.0, 0.0), (0.0, 4.0))),
+    "synth bass": ("wave", ((0.3, 0.8), (0.002, 0.01), (0.2, 1.5), (0.03, 0.1), (0.4, 0.9), (0.0, 8.0))),
+    "kick": ("kick", ((0.1, 0.9), (0.001, 0.003), (0.06, 0.25), (0.02, 0.05), (0.0, 0.3), (0.0, 0.0))),
+    "snare": ("snare", ((0.2, 0.9), (0.001, 0.01), (0.03, 0.14), (0.02, 0.05), (0.5, 1.0), (0.0, 0.0))),
+    "hat": ("hat", ((0.3, 1.0), (0.001, 0.01), (0.01, 0.09), (0.01, 0.05), (0.8, 1.0), (0.0, 0.0))),
+}
+
+
+# file extension: muxer, encoder, options; the fast settings are good enough for what is synthesised
+_FORMATS: Final = {
+    "wav": ("wav", "pcm_s16le"),
+    "flac": ("flac", "flac"),
+    "mp3": ("mp3", "libmp3lame", "-q:a", "3", "-compression_level", "7"),
+    "ogg": ("ogg", "libvorbis", "-q:a", "4"),
+    "m4a": ("ipod", "aac", "-b:a", "128k", "-aac_coder", "fast"),
+    "opus": ("opus", "libopus", "-b:a", "96k", "-compression_level", "5"),
+}
+
+
+def draw_voice(name: str, rng: np.random.Generator) -> Voice:
+    """Return the instrument `name` as one song has it: every property drawn from the instrument's range."""
+    kind, ranges = _INSTRUMENTS[name]
+    drawn = {field.name: rng.uniform(*range_) for field, range_ in zip(fields(Voice)[1:], ranges, strict=True)}
+    return Voice(kind, **drawn)
+
+
+def render(score: Score, rng: np.random.Generator) -> npt.NDArray[np.int16]:
+    """Return the song as 16-bit PCM.
+
+    Parameters
+    ----------
+    score : Score
+        The notes, the instruments and the recording.
+    rng : numpy.random.Generator
+        Source of every random number: the same generator gives the same samples.
+
+    Returns
+    -------
+    numpy.ndarray [shape=(samples, channels), dtype=int16]
+        At ``score.recording.sample_rate``; the peak is at most 0.97 of full scale.
+    """
+    recording = score.recording
+    n_samples = round(score.seconds * recording.sample_rate)
+    mix = np.zeros((recording.channels, n_samples), np.float32)
+    for track in score.tracks:
+        _play(track, mix, recording.sample_rate, rng)
+    return _master(_in_the_room(mix, recording, rng), recording, rng)
+
+
+def writable_formats() -> list[str]:
+    """Return the file extensions that `write` takes with this machine's ffmpeg."""
+    command = [executable(), "-hide_banner", "-encoders"]
+    listing = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
+    encoders = {line.split()[1] for line in listing.splitlines() if len(line.split()) > 1}
+    return [suffix for suffix, (_, encoder, *_) in _FORMATS.items() if encoder in encoders]
+
+
+def write(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int) -> None:
+    """Encode a song, atomically; the same samples and the same ffmpeg give the same bytes.
+
+    Parameters
+    ----------
+    path : Path
+        Its extension chooses the format.
+    samples : numpy.ndarray [shape=(samples, channels), dtype=int16]
+        PCM.
+    sample_rate : int
+        Hz.
+
+    Raises
+    ------
+    AudioError
+        If ffmpeg cannot write the format.
+    """
+    muxer, encoder, *options = _FORMATS[path.suffix[1:]]
+    source = ["-f", "s16le", "-ar", str(sample_rate), "-ac", str(samples.shape[1]), "-i", "pipe:"]
+    exact = ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:a", "+bitexact", "-threads", "1"]
+    with files.atomic_path(path) as temporary:
+        target = ["-c:a", encoder, *options, "-f", muxer, f"file:{temporary}"]
+        command = [executable(), "-hide_banner", "-loglevel", "error", "-y", *source, *exact, *target]
+        done = subprocess.run(command, input=samples.astype("<i2").tobytes(), capture_output=True, check=False)
+        if done.returncode:
+            reason = done.stderr.decode("utf-8", errors="replace").strip().splitlines()[-1:]
+            raise AudioError(f"{path}: ffmpeg cannot write it ({''.join(reason) or done.returncode})")
+
+
+def _play(track: Track, mix: Signal, sample_rate: int, rng: np.random.Generator) -> None:
+    """Add a track to `mix`; a note that comes again with the same pitch and length sounds the same."""
+    angle = (track.pan + 1) * np.pi / 4
+    gains = np.array([np.cos(angle), np.sin(angle)] if len(mix) == 2 else [1.0], np.float32) * track.gain
+    sounds: dict[tuple[int, int], Signal] = {}
+    for note in track.notes:
+        key = (note.pitch, round(note.seconds * 50))
+        if key not in sounds:
+            sounds[key] = _sound(track.voice, note, sample_rate, rng)
+        start = max(0, round(note.start_s * sample_rate))
+        part = sounds[key][: max(0, mix.shape[1] - start)]
+        mix[:, start : start + len(part)] += np.outer(gains * np.float32(note.level), part)
+
+
+def _sound(voice: Voice, note: Note, sample_rate: int, rng: np.random.Generator) -> Signal:
+    """Return one note at unit peak, with its release."""
+    hz = 440.0 * 2.0 ** ((note.pitch - 69) / 12)
+    t = np.arange(round((note.seconds + voice.release_s) * sample_rate)) / sample_rate
+    envelope = np.minimum(t / voice.attack_s, 1.0) * np.exp(-t / voice.decay_s)
+    envelope *= np.clip((note.seconds + voice.release_s - t) / voice.release_s, 0.0, 1.0) ** 2
+    sound = _SOUNDS[voice.kind](voice, hz, t, rng) * envelope
+    unit_peak: Signal = (sound / (np.abs(sound).max() + 1e-9)).astype(np.float32)
+    return unit_peak
+
+
+def _pluck(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.Generator) -> Signal:
+    """Karplus-Strong: a burst of noise that loses its treble from one period to the next."""
+    period = max(2, round(1 / (hz * t[1])))
+    burst = rng.uniform(-1, 1, period)
+    smooth = 1 + round((1 - voice.bright) * 8)
+    burst = np.convolve(np.concatenate([burst, burst]), np.ones(smooth) / smooth)[period : 2 * period]
+    blend = 0.05 + 0.45 * (1 - voice.bright)
+    periods = np.empty((int(hz * t[-1]) + 3, period))
+    for row in periods:
+        row[:] = burst
+        burst = (1 - blend) * burst + blend * np.roll(burst, 1)
+    # the string is a whole number of samples long: reading it at another speed puts it in tune
+    string: Signal = np.interp(t * hz * period, np.arange(periods.size), periods.ravel()).astype(np.float32)
+    return string
+
+
+def _wave(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.Generator) -> Signal:
+    """Two detuned wavetables whose harmonics fade, the higher the sooner, with a vibrato that sets in late."""
+    n_harmonics = int(np.clip(0.45 / (hz * t[1]), 1, MAX_HARMONICS))
+    harmonics = np.arange(1, n_harmonics + 1)
+    amplitudes = harmonics ** -(3.0 - 2.0 * voice.bright)
+    amplitudes *= np.where(harmonics % 2, voice.color, 1 - voice.color)
+    rich = _table(amplitudes)
+    dull = _table(amplitudes * np.exp(-0.25 * harmonics))
+    cents = 2.0 ** (voice.spread / 1200) - 1
+    vibrato = cents * np.minimum(t, 0.5) * np.sin(2 * np.pi * 5.5 * t) / (2 * np.pi * 5.5)
+    richness = np.exp(-t / min(voice.decay_s, 2.0)).astype(np.float32)
+    out = np.zeros(len(t), np.float32)
+    for detune in (-cents / 2, cents / 2):
+        phase = hz * ((1 + detune) * t + vibrato) + rng.random()
+        index = (phase * TABLE_SAMPLES).astype(np.int64) % TABLE_SAMPLES
+        out += dull[index] + richness * (rich[index] - dull[index])
+    return out
+
+
+def _table(amplitudes: npt.NDArray[np.floating]) -> Signal:
+    spectrum = np.zeros(TABLE_SAMPLES // 2 + 1, np.complex128)
+    spectrum[1 : len(amplitudes) + 1] = -1j * amplitudes
+    table = np.fft.irfft(spectrum)
+    unit_peak: Signal = (table / np.abs(table).max()).astype(np.float32)
+    return unit_peak
+
+
+def _fm(voice: Voice, hz: float, t: npt.NDArray[np.float64], _rng: np.random.Generator) -> Signal:
+    """One sine modulates the phase of another, less and less."""
+    index = 6.0 * voice.bright * np.exp(-t * 2 / voice.decay_s)
+    carrier = 2 * np.pi * hz * (1 + voice.spread / 1200) * t
+    return np.sin(carrier + index * np.sin(2 * np.pi * hz * voice.color * t)).astype(np.float32)
+
+
+def _kick(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.Generator) -> Signal:
+    """A sine that sweeps down to `hz`, with a click."""
+    sweep_s = 0.02 + 0.03 * voice.bright
+    phase = hz * (t + 4 * voice.bright * sweep_s * (1 - np.exp(-t / sweep_s)))
+    click = voice.color * rng.standard_normal(len(t)) * np.exp(-t / 0.004)
+    return (np.sin(2 * np.pi * phase) + click).astype(np.float32)
+
+
+def _snare(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.Generator) -> Signal:
+    """Noise over a short tone."""
+    noise = _noise(len(t), voice.bright, rng)
+    tone = np.sin(2 * np.pi * hz * t) * np.exp(-t / (0.5 * voice.decay_s))
+    return (voice.color * noise + (1 - voice.color) * tone).astype(np.float32)
+
+
+def _hat(voice: Voice, _hz: float, t: npt.NDArray[np.float64], rng: np.random.Generator) -> Signal:
+    """Noise without its bass."""
+    return np.diff(_noise(len(t), voice.bright, rng), prepend=np.float32(0))
+
+
+def _noise(n_samples: int, bright: float, rng: np.random.Generator) -> Signal:
+    """White noise, averaged over neighbours where it is to be duller."""
+    width = 1 + round((1 - bright) * 6)
+    noise = rng.standard_normal(n_samples + width - 1)
+    return np.convolve(noise, np.ones(width) / np.sqrt(width), "valid").astype(np.float32)
+
+
+_Sound = Callable[[Voice, float, npt.NDArray[np.float64], np.random.Generator], Signal]
+_SOUNDS: Final[dict[str, _Sound]] = {
+    "pluck": _pluck,
+    "wave": _wave,
+    "fm": _fm,
+    "kick": _kick,
+    "snare": _snare,
+    "hat": _hat,
+}
+
+
+def _in_the_room(mix: Signal, recording: Recording, rng: np.random.Generator) -> Signal:
+    """Return `mix` convolved with room and equipment: one impulse response for each channel."""
+    tail = round(recording.reverb_s * recording.sample_rate)
+    t = np.arange(tail) / recording.sample_rate
+    response = rng.standard_normal((len(mix), tail)) * 10.0 ** (-3 * t / recording.reverb_s)
+    response *= np.sqrt(recording.reverb_level / np.sum(response**2, axis=1, keepdims=True))
+    response[:, 0] += 1.0
+    length = tail + recording.sample_rate // 10  # the equipment rings on
+    padded = 2 ** length.bit_length()
+    spectrum = np.fft.rfft(response, padded) * _equipment(recording, padded)
+    return _convolve(mix, np.fft.irfft(spectrum)[:, :length].astype(np.float32))
+
+
+def _convolve(signal: Signal, response: Signal) -> Signal:
+    """Convolve each channel with its response by overlap and add; as long as `signal`."""
+    n_samples, length = signal.shape[1], response.shape[1]
+    size = 2 ** (2 * length).bit_length()
+    step = size - length + 1
+    spectrum = np.fft.rfft(response, size)
+    out = np.zeros((len(signal), n_samples + size), np.float32)
+    for start in range(0, n_samples, step):
+        out[:, start : start + size] += np.fft.irfft(np.fft.rfft(signal[:, start : start + step], size) * spectrum)
+    return out[:, :n_samples]
+
+
+def _equipment(recording: Recording, n_samples: int) -> npt.NDArray[np.complex128]:
+    """Return the frequency response of a low cut, a high cut (12 dB an octave each) and a treble shelf."""
+    hz = np.fft.rfftfreq(n_samples, 1 / recording.sample_rate)
+    low, high = 1j * hz / recording.low_cut_hz, 1j * hz / recording.high_cut_hz
+    tilt = 10.0 ** (recording.tilt_db / 40)
+    shelf = (1 + 1j * hz / 1000 * tilt) / (1 + 1j * hz / 1000 / tilt)
+    response: npt.NDArray[np.complex128] = shelf * low**2 / (1 + 2**0.5 * low + low**2)
+    return response / (1 + 2**0.5 * high + high**2)
+
+
+def _master(music: Signal, recording: Recording, rng: np.random.Generator) -> npt.NDArray[np.int16]:
+    """Add the background, set the loudness, limit the peaks softly, fade out."""
+    n_samples = music.shape[1]
+    music /= np.sqrt(np.vdot(music, music) / music.size) + 1e-9
+    music += _background(n_samples, recording, rng)
+    music += rng.standard_normal(music.shape, np.float32) * np.float32(10 ** (recording.hiss_db / 20))
+    music *= 10 ** (recording.rms_db / 20) / PEAK
+    np.tanh(music, out=music)
+    fade = round(FADE_OUT_S * recording.sample_rate)
+    music[:, -fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
+    music *= PEAK * 32767
+    return np.rint(music.T, order="C").astype(np.int16)
+
+
+def _background(n_samples: int, recording: Recording, rng: np.random.Generator) -> Signal:
+    """Return mains hum and crackle, the same on all channels."""
+    turn = 2 * np.pi * np.arange(recording.sample_rate // MAINS_HZ) * MAINS_HZ / recording.sample_rate
+    period = np.sin(turn) + np.sin(2 * turn) / 2 + np.sin(3 * turn) / 3
+    background = np.resize(period * 10 ** (recording.hum_db / 20), n_samples).astype(np.float32)
+    n_crackles = rng.poisson(recording.crackles_per_s * n_samples / recording.sample_rate)
+    clicks = rng.integers(0, n_samples - 1, n_crackles)
+    heights = rng.exponential(1.0, n_crackles) * rng.choice([-1, 1], n_crackles)
+    background[clicks] += heights
+    background[clicks + 1] -= 0.5 * heights
+    return background

@@ -1,0 +1,114 @@
+"""From a song to its genre, in memory: cut, features, prediction, vote.
+
+Chunks are answered in threads while ffmpeg, a process of its own, decodes what follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import TypedDict
+
+from genre.audio import chunks, ffmpeg
+from genre.audio.chunks import Chunk
+from genre.audio.dataset import UNKNOWN
+from genre.features.numpy_engine import compute
+from genre.models.predict import Answers
+from genre.models.vote import vote
+from genre.parallel import available_cores, map_threads
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ChunkAnswer(TypedDict):
+    """The answer about one chunk."""
+
+    start: float  # s from the start of the file
+    end: float  # s
+    genre: str
+    probabilities: dict[str, float]  # by genre, in the model's order
+
+
+class Answer(TypedDict):
+    """The answer about one song: the contract of query, the HTTP service, the page and the plot (docs/query.md)."""
+
+    file: str
+    duration: float  # s that were analysed
+    model: str
+    genre: str  # mode of the chunks' genres, or "unknown"
+    confidence: float  # mean probability of that genre
+    votes: dict[str, int]  # chunks by genre
+    vector: list[int]  # class index of each chunk
+    chunks: list[ChunkAnswer]
+
+
+def answer(
+    path: Path,
+    predictor: Answers,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    middle: float | None = None,
+    min_confidence: float = 0.0,
+    workers: int | None = None,
+) -> Answer:
+    """Return the genre of a song with all that led to it, in the form of the query contract (see docs/query.md).
+
+    Parameters
+    ----------
+    path : Path
+        An audio file that ffmpeg reads.
+    predictor : Answers
+        As `predict.load` returns it.
+    start, duration : float
+        The part of the file that is asked about, in seconds.
+    middle : float or None
+        Or so many seconds in the middle of it (all of a shorter file); then `start` and `duration` do not count.
+    min_confidence : float
+        Below it the genre is "unknown".
+    workers : int or None
+        Threads; None is one per core. The answer is the same for any number.
+
+    Raises
+    ------
+    AudioError
+        If the song cannot be decoded.
+    """
+    if middle is not None:
+        start, duration = max(0.0, ((ffmpeg.seconds_of(path) or 0.0) - middle) / 2), middle
+    settings, genres = predictor.card.feature_settings, predictor.card.genres
+
+    def of_chunk(chunk: Chunk) -> tuple[float, float, npt.NDArray[np.float32]]:
+        """Return start, seconds and probabilities."""
+        features = compute(chunk.samples, settings.sample_rate)
+        inputs = {feature: values[np.newaxis] for feature, values in features.items()}
+        return chunk.start_s, chunk.seconds, predictor.predict(inputs, [chunk.samples])[0]
+
+    pieces = chunks.iterate(path, **asdict(settings), start=start, duration=duration)
+    cut = list(map_threads(of_chunk, pieces, workers or available_cores()))
+    probabilities = np.stack([row for _, _, row in cut])
+    outcome = vote(probabilities)
+    known = outcome.confidence >= min_confidence
+    return {
+        "file": str(path),
+        "duration": round(sum(seconds for _, seconds, _ in cut), 3),
+        "model": predictor.card.model,
+        "genre": genres[outcome.genre] if known else UNKNOWN,
+        "confidence": round(outcome.confidence, 6),
+        "votes": {genre: n for genre, n in zip(genres, outcome.counts, strict=True) if n},
+        "vector": outcome.vector,
+        "chunks": [
+            {
+                "start": round(start_s, 3),
+                "end": round(start_s + seconds, 3),
+                "genre": genres[position],
+                "probabilities": {genre: round(float(p), 6) for genre, p in zip(genres, row, strict=True)},
+            }
+            for (start_s, seconds, row), position in zip(cut, outcome.vector, strict=True)
+        ],
+    }

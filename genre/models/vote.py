@@ -1,0 +1,33 @@
+"""From the probabilities of a song's chunks to one answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What the chunks of one song say together."""
+
+    genre: int  # position of the genre
+    confidence: float  # mean probability of that genre over the chunks
+    vector: list[int]  # genre of each chunk
+    counts: list[int]  # chunks for each genre
+
+
+def vote(probabilities: npt.NDArray[np.float32]) -> Vote:
+    """Return the mode of the chunks' genres; a tie goes to the genre with the higher mean probability.
+
+    Parameters
+    ----------
+    probabilities : npt.NDArray[np.float32] [shape=(chunks, genres)]
+        At least one chunk.
+    """
+    vector = probabilities.argmax(axis=1)
+    counts = np.bincount(vector, minlength=probabilities.shape[1])
+    means = probabilities.mean(axis=0, dtype=np.float64)
+    genre = int(np.lexsort((means, counts))[-1])
+    return Vote(genre, float(means[genre]), vector.tolist(), counts.tolist())

@@ -1,0 +1,172 @@
+"""What is in a data set folder, and the line between train and test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genre import files
+from genre.audio import dataset
+from genre.audio.dataset import Song
+from genre.errors import DatasetError
+
+
+def _touch(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+def _divided(folder: Path, **options: float) -> dict[str, str]:
+    songs = dataset.scan(folder)
+    digests = {song.path: files.sha256(song.path) for song in songs}
+    settings = {"test_fraction": 0.3, "seed": 0} | options
+    found = dataset.divide(songs, digests, **settings)  # type: ignore[arg-type]
+    return {song.path.relative_to(folder).as_posix(): song.side for song in found}
+
+
+def _two_genres(folder: Path, n_songs: int = 10) -> None:
+    _touch(folder, *(f"{genre}/{n}.mp3" for genre in ("jazz", "rock") for n in range(n_songs)))
+
+
+def test_covers_playlists_and_hidden_files_are_no_songs(tmp_path: Path) -> None:
+    _touch(tmp_path, "jazz/a.mp3", "jazz/cover.jpg", "jazz/list.m3u", "jazz/.DS_Store", "rock/album/b.flac", "rock/x")
+    names = [song.path.relative_to(tmp_path).as_posix() for song in dataset.scan(tmp_path)]
+    assert names == ["jazz/a.mp3", "rock/album/b.flac", "rock/x"]
+
+
+def test_what_is_left_out_or_ambiguous_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _two_genres(tmp_path)
+    _touch(tmp_path, "stray.mp3", "notes.txt")
+    (tmp_path / "rock" / "0.mp3").write_bytes((tmp_path / "jazz" / "0.mp3").read_bytes())
+    _divided(tmp_path)
+    stray, copy = caplog.messages
+    assert "stray.mp3: lies in no genre's folder" in stray
+    assert "jazz/0.mp3" in copy
+    assert "rock/0.mp3 are the same file in two genres" in copy
+
+
+@pytest.mark.parametrize("name", ["unknown", "Unknown", "=cmd", "+1", "-x", "@a"])
+def test_a_genre_that_could_be_misread_is_refused(tmp_path: Path, name: str) -> None:
+    _two_genres(tmp_path)
+    _touch(tmp_path, f"{name}/a.mp3")
+    with pytest.raises(DatasetError, match="rename"):
+        dataset.scan(tmp_path)
+
+
+def test_train_and_test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
+    _touch(tmp_path, "train/jazz/a.mp3", "train/rock/b.mp3", "test/jazz/c.mp3", "test/rock/d.mp3")
+    assert {song.name: song.side for song in dataset.scan(tmp_path)} == dict(a="train", b="train", c="test", d="test")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "no songs"),
+        (["jazz/a.mp3"], "one genre only"),
+        (["train/jazz/a.mp3", "train/rock/a.mp3"], "no test/"),
+        (["train/jazz/a.mp3", "test/rock/a.mp3", "blues/x.mp3"], "blues/ beside"),
+    ],
+)
+def test_a_layout_that_cannot_be_used_is_explained(tmp_path: Path, names: list[str], message: str) -> None:
+    _touch(tmp_path, *names)
+    with pytest.raises(DatasetError, match=message):
+        dataset.scan(tmp_path)
+
+
+def test_a_missing_data_set_names_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="mine/ is not there"):
+        dataset.scan(tmp_path / "mine")
+
+
+def test_every_genre_gives_its_share_to_the_test_set(tmp_path: Path) -> None:
+    _two_genres(tmp_path)
+    sides = _divided(tmp_path)
+    for genre in ("jazz", "rock"):
+        assert sum(side == "test" for name, side in sides.items() if name.startswith(genre)) == 3
+
+
+def test_the_same_seed_divides_alike_and_another_seed_differently(tmp_path: Path) -> None:
+    _two_genres(tmp_path)
+    assert _divided(tmp_path) == _divided(tmp_path)
+    assert _divided(tmp_path) != _divided(tmp_path, seed=1)
+
+
+def test_a_new_song_moves_at_most_one_other(tmp_path: Path) -> None:
+    _two_genres(tmp_path)
+    before = _divided(tmp_path)
+    _touch(tmp_path, "jazz/new.mp3")
+    after = _divided(tmp_path)
+    assert sum(before[name] != after[name] for name in before) <= 1
+
+
+def test_copies_of_a_song_stay_on_one_side(tmp_path: Path) -> None:
+    _two_genres(tmp_path)
+    for seed in range(20):
+        for n in range(10):
+            (tmp_path / "jazz" / f"copy of {n}.mp3").write_bytes((tmp_path / "jazz" / f"{n}.mp3").read_bytes())
+        sides = _divided(tmp_path, seed=seed)
+        assert all(sides[f"jazz/{n}.mp3"] == sides[f"jazz/copy of {n}.mp3"] for n in range(10))
+
+
+def test_a_genre_of_one_song_cannot_be_divided(tmp_path: Path) -> None:
+    _touch(tmp_path, "jazz/a.mp3", "rock/a.mp3", "rock/b.mp3")
+    with pytest.raises(DatasetError, match="genre jazz has fewer than two"):
+        _divided(tmp_path)
+
+
+def test_a_test_list_chooses_whatever_the_extension(tmp_path: Path) -> None:
+    _touch(tmp_path, "jazz/a.flac", "jazz/b.flac", "rock/a.flac", "rock/c.flac")
+    (tmp_path / "test.txt").write_text("# chosen by hand\njazz/a.wav\n\nrock/c.flac\n")
+    songs = dataset.divide_by_list(dataset.scan(tmp_path), tmp_path, test_list="test.txt", train_list=None)
+    assert [(song.path.name, song.side) for song in songs] == [
+        ("a.flac", "test"),
+        ("b.flac", "train"),
+        ("a.flac", "train"),
+        ("c.flac", "test"),
+    ]
+
+
+def test_songs_on_neither_of_two_lists_are_left_out(tmp_path: Path) -> None:
+    _touch(tmp_path, "jazz/a.mp3", "jazz/b.mp3", "rock/a.mp3", "rock/c.mp3")
+    (tmp_path / "test.txt").write_text("jazz/a.mp3\n")
+    (tmp_path / "train.txt").write_text("rock/a.mp3\n")
+    songs = dataset.divide_by_list(dataset.scan(tmp_path), tmp_path, test_list="test.txt", train_list="train.txt")
+    assert [(song.genre, song.side) for song in songs] == [("jazz", "test"), ("rock", "train")]
+
+
+@pytest.mark.parametrize("name", ["../list.txt", "/list.txt", "none.txt"])
+def test_a_list_outside_the_data_set_or_missing_is_refused(tmp_path: Path, name: str) -> None:
+    _two_genres(tmp_path, 2)
+    with pytest.raises(DatasetError, match="list"):
+        dataset.divide_by_list(dataset.scan(tmp_path), tmp_path, test_list=name, train_list=None)
+
+
+def test_a_recording_on_both_sides_is_found() -> None:
+    with pytest.raises(DatasetError, match=r"a\.mp3 \(train\) and b\.mp3 \(test\) are the same recording"):
+        dataset.check_no_leak([("train", "1", "a.mp3"), ("test", "2", "c.mp3"), ("test", "1", "b.mp3")])
+
+
+def test_names_that_two_songs_share_are_told_apart(tmp_path: Path) -> None:
+    _touch(tmp_path, "jazz/a.mp3", "jazz/A.wav", "jazz/disc 2/a.mp3", "rock/a.mp3", "rock/b:c.mp3", "rock/b_c.mp3")
+    songs = dataset.scan(tmp_path)
+    assert len({(song.genre, song.name.casefold()) for song in songs}) == len(songs)
+    assert [song.name for song in songs if song.genre == "rock"][0] == "a"
+
+
+@given(st.text(max_size=300))
+def test_a_safe_name_is_a_file_name_for_any_tool(name: str) -> None:
+    safe = dataset.safe_name(name)
+    assert 0 < len(safe.encode()) <= dataset.MAX_NAME_BYTES
+    assert not set(safe) & set('/\\:#?*"<>|\n\r\t\0%$`')
+    assert safe[0] not in "-." and safe == safe.strip()
+    assert dataset.safe_name(safe) == safe
+
+
+def test_a_plain_name_stays_as_it_is() -> None:
+    assert dataset.safe_name("Café at Noon (live)") == "Café at Noon (live)"
+    assert Song(Path("x"), "g", "n", "").side == ""

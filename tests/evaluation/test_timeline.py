@@ -1,0 +1,187 @@
+"""The timeline shows an answer as it is, is readable, and can be made again byte for byte."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib import image
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+
+from genre.errors import GenreError
+from genre.evaluation import timeline
+from genre.evaluation.palette import colours
+from genre.evaluation.timeline import check_path, plot
+
+GENRES = "blues classical country disco hiphop jazz metal pop reggae rock".split()
+MANY_GENRES = [*GENRES, *"ambient techno house folk soul funk punk latin gospel opera trance grunge ska dub".split()]
+
+pytestmark = pytest.mark.filterwarnings("error")  # such as a letter that the font has not
+
+
+def _answer(genre_of_chunks: list[str], genres: list[str] = GENRES, **changes: Any) -> dict[str, Any]:
+    """Return an answer with one chunk of 30 s for each genre named; what is left of the probability is spread."""
+    share = 0.55
+    rest = (1 - share) / (len(genres) - 1)
+    chunks = [
+        {
+            "start": 30.0 * i,
+            "end": 30.0 * (i + 1),
+            "genre": genre,
+            "probabilities": {other: share if other == genre else rest for other in genres},
+        }
+        for i, genre in enumerate(genre_of_chunks)
+    ]
+    votes = {genre: genre_of_chunks.count(genre) for genre in genres if genre in genre_of_chunks}
+    best = max(votes, key=lambda genre: votes[genre])
+    answer = {"file": "albums/A Song.mp3", "genre": best, "confidence": 0.55, "votes": votes, "chunks": chunks}
+    return answer | changes
+
+
+def _random(n_chunks: int, genres: list[str]) -> dict[str, Any]:
+    rng = np.random.default_rng(n_chunks)
+    answer = _answer([genres[i] for i in rng.integers(0, len(genres), n_chunks)], genres)
+    for chunk in answer["chunks"]:
+        chunk["probabilities"] = dict(zip(genres, rng.dirichlet(np.full(len(genres), 0.3)).tolist(), strict=True))
+    return answer
+
+
+def _draw(answer: dict[str, Any]) -> Any:
+    """Return the figure as it is once it is laid out."""
+    figure = timeline.draw(answer)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return figure
+
+
+def _texts(figure: Any) -> list[str]:
+    upper, lower = figure.axes
+    found = [figure.get_suptitle(), *(text.get_text() for text in upper.texts)]
+    return found + [text.get_text() for text in (*lower.get_legend().get_texts(), *lower.get_xticklabels())]
+
+
+def test_each_chunk_has_the_colour_of_its_genre_at_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "pictures" / "a.png"
+    plot(_answer(["jazz", "jazz", "rock", "blues"]), path)
+    picture = image.imread(path)[..., :3]
+    assert picture.shape == (690, 1500, 3)
+    palette = {genre: np.array(to_rgb(colour)) for genre, colour in colours(GENRES).items()}
+    band = picture[95]  # a row of pixels through the upper bar, above its labels
+    seen = [genre for pixel in band for genre in palette if np.abs(pixel - palette[genre]).max() < 0.01]
+    assert list(dict.fromkeys(seen)) == ["jazz", "rock", "blues"]
+    assert seen.count("jazz") == pytest.approx(2 * seen.count("rock"), abs=12)
+
+
+def test_the_title_says_which_song_and_what_the_answer_is() -> None:
+    texts = _texts(_draw(_answer(["jazz", "jazz", "rock"])))
+    assert texts[0] == "A Song.mp3\njazz (2 of 3 chunks, 55 %)"
+    assert {"jazz", "rock", "0:00", "0:30", "1:00"} <= set(texts)
+    assert "jazz  38 %" in texts  # mean over the chunks
+
+
+def test_an_unknown_genre_is_said_to_be_unknown() -> None:
+    texts = _texts(_draw(_answer(["jazz", "jazz", "rock"], genre="unknown")))
+    assert texts[0].endswith("\nunknown (2 of 3 chunks, 55 %)")
+
+
+def test_time_starts_where_the_answer_starts() -> None:
+    answer = _answer(["jazz", "rock"])
+    for chunk in answer["chunks"]:
+        chunk["start"] += 3600.0
+        chunk["end"] += 3600.0
+    texts = _texts(_draw(answer))
+    assert "1:00:30" in texts
+    assert "0:00" not in texts
+
+
+def test_what_the_genres_have_together_is_one() -> None:
+    figure = _draw(_random(20, MANY_GENRES))
+    tops = [area.get_paths()[0].vertices[:, 1].max() for area in figure.axes[1].collections]
+    assert max(tops) == pytest.approx(1.0)
+    assert len(tops) == timeline.MAX_SHOWN + 1  # the others
+
+
+@pytest.mark.parametrize(("n_chunks", "genres"), [(1, GENRES), (8, GENRES), (200, MANY_GENRES), (30, ["a" * 40, "b"])])
+def test_nothing_overlaps_or_leaves_the_picture(n_chunks: int, genres: list[str]) -> None:
+    figure = _draw(_random(n_chunks, genres))
+    upper, lower = figure.axes
+    legend = lower.get_legend().get_window_extent()
+    assert legend.y0 >= 0 and legend.x1 <= figure.bbox.width + 1
+    start, end = lower.get_xlim()
+    drawn = [label for label in lower.get_xticklabels() if start <= label.get_position()[0] <= end]
+    ticks = [label.get_window_extent() for label in drawn]
+    assert ticks
+    assert all(left.x1 < right.x0 for left, right in pairwise(ticks))
+    labels = [label.get_window_extent() for label in upper.texts]
+    assert all(left.x1 < right.x0 for left, right in pairwise(labels))
+    assert all(upper.bbox.x0 <= label.x0 and label.x1 <= upper.bbox.x1 for label in labels)
+
+
+def test_genres_of_equal_colour_family_are_told_apart_by_hatches() -> None:
+    styles = timeline._styles(MANY_GENRES)
+    assert len({(style["facecolor"], style["hatch"]) for style in styles.values()}) == len(MANY_GENRES)
+    assert {styles[genre]["hatch"] for genre in GENRES} == {""}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".SVG"])
+def test_the_same_answer_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+    answer = _random(12, MANY_GENRES)
+    paths = [tmp_path / f"{name}{suffix}" for name in "ab"]
+    for path in paths:
+        plot(answer, path)
+    first, second = (path.read_bytes() for path in paths)
+    assert first == second
+    assert first.startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [
+        ("</title><script>alert(1)</script>.mp3", "script>.mp3"),
+        ("$x_$ costs 5$.mp3", "$x_$ costs 5$.mp3"),
+        ("音楽\n♥\x07\udcff.mp3", "\ufffd\ufffd\ufffd♥\ufffd\ufffd.mp3"),
+        ("a" * 300 + ".mp3", "a…a"),
+        ("https://example.org/a/b.mp3?x=1&y=2", "https://example.org/a/b.mp3?x=1&y=2"),
+        ("-", "-"),
+    ],
+)
+def test_any_file_name_is_shown_and_harms_nothing(tmp_path: Path, file: str, shown: str) -> None:
+    answer = _answer(["jazz"], file=file)
+    assert shown in _texts(_draw(answer))[0]
+    path = tmp_path / "a.svg"
+    plot(answer, path)
+    tags = {element.tag.rpartition("}")[2] for element in ElementTree.parse(path).iter()}
+    assert "path" in tags and "title" in tags
+    assert not tags & {"script", "image", "foreignObject"}
+
+
+@pytest.mark.parametrize("name", ["a.pdf", "a", "a.png.txt"])
+def test_other_endings_are_refused_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(GenreError, match=r"is written as \.png or \.svg"):
+        check_path(Path(name))
+    with pytest.raises(GenreError, match=name):
+        plot(_answer(["jazz"]), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(answer: dict[str, Any]) -> Any:
+        class Figure:
+            def savefig(self, path: Path, **_: object) -> None:
+                path.write_bytes(b"half")
+                raise OSError(28, "No space left on device")
+
+        return Figure()
+
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(timeline, "draw", broken)
+    with pytest.raises(OSError, match="No space left"):
+        plot(_answer(["jazz"]), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,121 @@
+"""Vectors are written in bounded memory, read back exactly, and nothing but arrays is ever loaded."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genre.errors import VectorError
+from genre.features import arrays
+from genre.features.arrays import VectorWriter
+from genre.features.settings import Settings
+from genre.features.transforms import MFCC, TRANSFORMS
+
+RNG = np.random.default_rng(0)
+SETTINGS = Settings(22_050, 30.0, 10.0)
+
+
+def _write_all(folder: Path, n_chunks: int = 4) -> dict[str, np.ndarray]:
+    made = {}
+    for transform in TRANSFORMS.values():
+        array = RNG.standard_normal((n_chunks, 6, transform.columns)).astype(np.float32)
+        for side in ("train", "test"):
+            with VectorWriter(folder, transform, side, n_chunks) as writer:
+                for position, vector in enumerate(array):
+                    writer.add(vector, str(position))
+            arrays.write_labels(folder, transform, side, [0, 1, 1, 0][:n_chunks], 2)
+        made[transform.feature] = array
+    songs = ["a", "b", "b", "c"][:n_chunks]
+    arrays.write_names(folder, ["x", "y"], {"train": songs, "test": songs}, SETTINGS)
+    return made
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    made = _write_all(tmp_path)
+    found = arrays.read(tmp_path, "test")
+    assert all(np.array_equal(found.inputs[feature], made[feature]) for feature in TRANSFORMS)
+    assert found.labels.tolist() == [0, 1, 1, 0]
+    assert (found.songs, found.genres) == (["a", "b", "b", "c"], ["x", "y"])
+
+
+def test_the_names_are_those_of_the_first_pipeline(tmp_path: Path) -> None:
+    _write_all(tmp_path)
+    names = {path.name for path in tmp_path.glob("mfcc*")}
+    assert names == {
+        "mfcc_coefficients_training_vector.pickle",
+        "mfcc_coefficients_label.pickle",
+        "mfcc_coefficients_evaluation_training_vector.pickle",
+        "mfcc_coefficients_evaluation_label.pickle",
+    }
+    one_hot = pickle.loads((tmp_path / "mfcc_coefficients_label.pickle").read_bytes())
+    assert one_hot.dtype == np.float32
+    assert one_hot.tolist() == [[1, 0], [0, 1], [0, 1], [1, 0]]
+
+
+class _Attack:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch attacked",)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.pickle").write_bytes(pickle.dumps(_Attack(), protocol=protocol))
+    with pytest.raises(VectorError, match=r"x\.pickle .*is not part of an array"):
+        arrays.read_pickle(Path("x.pickle"))
+    assert not Path("attacked").exists()
+
+
+OTHERS = [[1, 2], {"a": 1}, "text", np.zeros(3), np.array([_Attack()], dtype=object), None]
+
+
+@pytest.mark.parametrize("value", OTHERS, ids=["list", "dict", "text", "float64", "objects", "nothing"])
+def test_a_pickle_of_anything_but_a_float32_array_is_refused(tmp_path: Path, value: object) -> None:
+    (tmp_path / "x.pickle").write_bytes(pickle.dumps(value))
+    with pytest.raises(VectorError, match=r"x\.pickle"):
+        arrays.read_pickle(tmp_path / "x.pickle")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 50, 100])
+def test_a_truncated_pickle_is_refused(tmp_path: Path, kept: int) -> None:
+    (tmp_path / "x.pickle").write_bytes(pickle.dumps(np.zeros(100, np.float32))[:kept])
+    with pytest.raises(VectorError, match="cannot be read"):
+        arrays.read_pickle(tmp_path / "x.pickle")
+
+
+@pytest.mark.parametrize("protocol", range(3, 6))
+def test_arrays_of_every_protocol_are_read(tmp_path: Path, protocol: int) -> None:
+    array = RNG.standard_normal((3, 2)).astype(np.float32)
+    (tmp_path / "x.pickle").write_bytes(pickle.dumps(array, protocol=protocol))
+    assert np.array_equal(arrays.read_pickle(tmp_path / "x.pickle"), array)
+
+
+def test_a_chunk_of_another_length_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(VectorError, match="short one"), VectorWriter(tmp_path, MFCC, "train", 2) as writer:
+        writer.add(np.zeros((6, 20), np.float32), "first")
+        writer.add(np.zeros((5, 20), np.float32), "short one")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    _write_all(tmp_path)
+    _write_all(tmp_path / "other", n_chunks=3)
+    name = "mfcc_coefficients_training_vector.pickle"
+    (tmp_path / "other" / name).replace(tmp_path / name)
+    with pytest.raises(VectorError, match="do not fit"):
+        arrays.read(tmp_path, "train")
+
+
+def test_a_missing_file_says_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(VectorError, match="dvc repro"):
+        arrays.read(tmp_path, "train")
+
+
+def test_the_fingerprint_changes_with_every_setting() -> None:
+    others = [Settings(44_100, 30.0, 10.0), Settings(22_050, 29.0, 10.0), Settings(22_050, 30.0, 9.0)]
+    fingerprints = {settings.as_dict()["fingerprint"] for settings in (SETTINGS, *others)}
+    assert len(fingerprints) == 4

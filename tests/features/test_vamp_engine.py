@@ -1,0 +1,269 @@
+"""The Vamp host: framing, first frame and zero padding shown with the example plugins, the bytes with the real ones."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from genre.errors import EngineError, FeatureError
+from genre.features import engines, extraction, vamp_engine
+from genre.features.engines import Job
+from genre.features.transforms import TRANSFORMS, Transform
+from genre.features.vamp_engine import VampHost, compute_blocks
+from tests.conftest import MakeSong
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+EXAMPLES = "vamp-example-plugins"
+RATE = 22_050  # Hz
+SIZES = [(1024, 512), (2048, 1024), (512, 128)]  # block, step
+
+
+@pytest.fixture
+def examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the example plugins on VAMP_PATH, or skip."""
+    pytest.importorskip("vamp", reason="the package vamp is not installed")
+    folders = [Path(name) for name in os.environ.get("VAMP_PATH", "").split(os.pathsep) if name]
+    folders += [Path("/usr/lib/vamp"), Path("/usr/local/lib/vamp"), *Path("/usr/lib").glob("*/vamp")]
+    found = [folder for folder in folders if (folder / f"{EXAMPLES}.so").is_file()]
+    if not found:
+        pytest.skip("the example plugins are not installed (Debian package vamp-examples)")
+    monkeypatch.setenv("VAMP_PATH", str(found[0]))
+
+
+@pytest.fixture
+def real_plugins() -> None:
+    """Skip unless the QM and BBC plugins can be used."""
+    if reason := VampHost().unusable():
+        pytest.skip(reason)
+
+
+def _example(plugin: str, output: str, block: int, step: int, columns: int = 1) -> Transform:
+    return Transform(f"{plugin} {output}", f"vamp:{EXAMPLES}:{plugin}:{output}", block, step, columns)
+
+
+def _power(block: int, step: int) -> Transform:
+    return _example("powerspectrum", "powerspectrum", block, step, block // 2 + 1)
+
+
+def _noise(n: int, seed: int = 0) -> npt.NDArray[np.int16]:
+    return np.random.default_rng(seed).integers(-20_000, 20_000, n).astype(np.int16)
+
+
+def _compute(blocks: list[Any], *transforms: Transform) -> list[npt.NDArray[np.float32]]:
+    parts = list(compute_blocks(blocks, RATE, transforms=transforms))
+    return [np.concatenate([part[t.feature] for part in parts]) for t in transforms]
+
+
+def _frames(samples: npt.NDArray[np.int16], block: int, step: int) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield the frames of the specification: frame i is centred on sample i * step, the last ends with the padding."""
+    padded = np.zeros(-(-len(samples) // 1024) * 1024)
+    padded[: len(samples)] = samples / 32768
+    i = 0
+    while i * step + block // 2 <= len(padded):
+        first = i * step - block // 2
+        before = np.zeros(max(0, -first))
+        yield np.concatenate([before, padded[max(0, first) : first + block]])
+        i += 1
+
+
+@pytest.mark.usefixtures("examples")
+@pytest.mark.parametrize(("block", "step"), SIZES)
+@pytest.mark.parametrize("n", [1, 1024, 5000])
+def test_the_spectrum_that_a_plugin_gets_is_that_of_centred_frames(block: int, step: int, n: int) -> None:
+    samples = _noise(n)
+    (power,) = _compute([samples], _power(block, step))
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(block) / block)
+    expected = [np.abs(np.fft.fft(frame * window)[: block // 2]) ** 2 for frame in _frames(samples, block, step)]
+    assert len(power) == len(expected)
+    np.testing.assert_allclose(power[:, :-1], expected, rtol=1e-5, atol=1e-6)  # the last bin is not passed on
+
+
+@pytest.mark.usefixtures("examples")
+@pytest.mark.parametrize(("block", "step"), SIZES)
+def test_a_plugin_for_samples_gets_the_same_frames(block: int, step: int) -> None:
+    samples = _noise(5000)
+    (counts,) = _compute([samples], _example("zerocrossing", "counts", block, step))
+    before = 0.0
+    expected = []
+    for frame in _frames(samples, block, step):
+        positive = np.concatenate([[before], frame[:step]]) > 0
+        expected.append(int((positive[1:] != positive[:-1]).sum()))
+        before = frame[step - 1]
+    assert counts[:, 0].tolist() == expected
+
+
+@pytest.mark.usefixtures("examples")
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=lambda transform: transform.feature)
+def test_the_package_by_itself_leaves_out_the_first_frame(transform: Transform) -> None:
+    import vamp
+
+    samples = _noise(8 * 1024)
+    (ours,) = _compute([samples], _power(transform.block, transform.step))
+    assert len(ours) == transform.n_frames(len(samples))
+    theirs = vamp.collect(
+        samples / 32768,
+        RATE,
+        f"{EXAMPLES}:powerspectrum",
+        block_size=transform.block,
+        step_size=transform.step,
+    )["matrix"][1]
+    n = len(ours) - 1  # the frame after these is half empty again
+    np.testing.assert_allclose(theirs[:n, :-1], ours[1:, :-1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("examples")
+def test_how_the_signal_is_cut_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vamp_engine, "PART_CHUNKS", 2)
+    samples = _noise(20_000)
+    transforms = [_power(1024, 512), _example("amplitudefollower", "amplitude", 2048, 1024)]
+    whole = _compute([samples], *transforms)
+    pieces = _compute([samples[:1], samples[1:1], samples[1:7000], samples[7000:]], *transforms)
+    floats = _compute([(samples / np.float32(32768)).astype(np.float32)], *transforms)
+    for one, other, third in zip(whole, pieces, floats, strict=True):
+        np.testing.assert_array_equal(one[:, :512], other[:, :512])
+        np.testing.assert_array_equal(one[:, :512], third[:, :512])
+
+
+@pytest.mark.usefixtures("examples")
+def test_outputs_of_one_plugin_come_from_one_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vamp import vampyhost
+
+    load_plugin = Mock(wraps=vampyhost.load_plugin)
+    monkeypatch.setattr(vampyhost, "load_plugin", load_plugin)
+    transforms = [_example("spectralcentroid", f"{scale}centroid", 1024, 512) for scale in ("linear", "log")]
+    transforms.append(_power(1024, 512))
+    linear, log, power = _compute([_noise(4096)], *transforms)
+    loaded = [call.args[0] for call in load_plugin.call_args_list]
+    assert loaded == [f"{EXAMPLES}:spectralcentroid", f"{EXAMPLES}:powerspectrum"]
+    assert len(linear) == len(log) == len(power) == 8
+    assert (linear > log).all()
+
+
+@pytest.mark.usefixtures("examples")
+def test_floats_beyond_full_scale_are_clipped_and_nan_is_refused() -> None:
+    amplitude = _example("amplitudefollower", "amplitude", 1024, 512)
+    loud, full = _compute([np.full(4096, 7, np.float32)], amplitude), _compute([np.ones(4096, np.float32)], amplitude)
+    np.testing.assert_array_equal(loud, full)
+    with pytest.raises(FeatureError, match="NaN"):
+        _compute([np.full(10, np.nan, np.float32)], amplitude)
+
+
+@pytest.mark.usefixtures("examples")
+def test_a_plugin_that_is_not_as_the_table_says_is_refused() -> None:
+    samples = _noise(4096)
+    with pytest.raises(EngineError, match=r"gave 1 rows of \[513\] values for one frame, not one row of 20"):
+        _compute([samples], _example("powerspectrum", "powerspectrum", 1024, 512, 20))
+    with pytest.raises(EngineError, match=f"{EXAMPLES}:zerocrossing cannot be used: unknown output"):
+        _compute([samples], _example("zerocrossing", "nothing", 1024, 512))
+    with pytest.raises(EngineError, match=r"no-such-pack:x cannot be used: .*; install the Vamp plugin packs"):
+        _compute([samples], Transform("x", "vamp:no-such-pack:x:y", 1024, 512, 1))
+
+
+@pytest.fixture
+def example_table(examples: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Transform]:
+    """Put example plugins in the place of the transform table."""
+    table = [_example("zerocrossing", "counts", 2048, 1024), _example("amplitudefollower", "amplitude", 1024, 512)]
+    transforms = {transform.feature: transform for transform in table}
+    monkeypatch.setattr(extraction, "TRANSFORMS", transforms)
+    return transforms
+
+
+def test_files_are_written_whole_and_a_broken_one_fails_alone(
+    tmp_path: Path, make_song: MakeSong, example_table: dict[str, Transform], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wav, flac = make_song(tmp_path / "good.wav"), make_song(tmp_path / "stereo.flac", channels=2)
+    empty = make_song(tmp_path / "empty.wav", seconds=0)
+    (tmp_path / "bad.wav").write_bytes(b"no audio")
+    out = tmp_path / "out"
+    jobs = [Job(path, dict.fromkeys(example_table, out)) for path in (tmp_path / "bad.wav", empty, wav, flac)]
+    compute = functools.partial(compute_blocks, transforms=tuple(example_table.values()))
+    failures = extraction.extract(jobs, compute)
+    assert list(failures) == [tmp_path / "bad.wav", empty]
+    assert all(str(error).count(path.name) == 1 for path, error in failures.items())
+    assert len(list(out.iterdir())) == 4
+    for transform in example_table.values():
+        lines = (out / transform.csv_name("good")).read_bytes().splitlines()
+        assert len(lines) == transform.n_frames(4 * RATE)
+        assert lines[1].startswith(b"%.9f," % (transform.step / RATE))
+        assert lines == (out / transform.csv_name("stereo")).read_bytes().splitlines()
+
+    monkeypatch.setattr(extraction, "MAX_WHOLE_BYTES", 0)  # as a long file is read
+    again = Job(wav, dict.fromkeys(example_table, tmp_path / "again"))
+    assert extraction.extract([again], compute) == {}
+    for path in (tmp_path / "again").iterdir():
+        assert path.read_bytes() == (out / path.name).read_bytes()
+
+
+def test_a_missing_package_is_told_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAMP_PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "vamp", None)
+    with pytest.raises(EngineError, match="the package vamp is not installed; `pip install vamp`"):
+        engines.choose("vamp")
+    with pytest.raises(EngineError, match="the package vamp cannot be loaded"):
+        _compute([_noise(10)], _power(1024, 512))
+
+
+@pytest.mark.parametrize("home", [None, "", "/nowhere", "/tmp/odd: \udcff"])
+def test_missing_plugins_are_named_whatever_home_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    pytest.importorskip("vamp", reason="the package vamp is not installed")
+    if home is None:
+        monkeypatch.delenv("HOME", raising=False)
+    else:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("VAMP_PATH", str(tmp_path))
+    both = "not found: qm-vamp-plugins:qm-mfcc, bbc-vamp-plugins:bbc-spectral-contrast; install"
+    with pytest.raises(EngineError, match=both):
+        engines.choose("vamp")
+    with pytest.raises(EngineError, match=both):
+        VampHost().versions()
+
+
+def test_a_plugin_library_that_cannot_be_loaded_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vamp", reason="the package vamp is not installed")
+    monkeypatch.setenv("VAMP_PATH", str(tmp_path))
+    for name in ("qm-vamp-plugins.so", "bbc-vamp-plugins.so"):
+        (tmp_path / name).write_text("not a library")
+    reason = VampHost().unusable()
+    assert reason is not None
+    assert "qm-vamp-plugins:qm-mfcc" in reason
+    assert f'("{tmp_path}/qm-vamp-plugins.so": ' in reason
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler to make a library that crashes")
+def test_a_plugin_library_that_crashes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vamp", reason="the package vamp is not installed")
+    monkeypatch.setenv("VAMP_PATH", str(tmp_path))
+    source = "#include <stdlib.h>\n__attribute__((constructor)) static void die(void) { abort(); }\n"
+    library = tmp_path / "qm-vamp-plugins.so"
+    (tmp_path / "bbc-vamp-plugins.so").touch()
+    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library], input=source, text=True, check=True)
+    with pytest.raises(EngineError, match=r"qm-vamp-plugins:qm-mfcc breaks when it is tried \(SIGABRT: "):
+        engines.choose("vamp")
+
+
+@pytest.mark.usefixtures("real_plugins")
+@pytest.mark.parametrize("stem", sorted(path.stem for path in GOLDEN.glob("*.wav")))
+def test_the_real_plugins_write_the_bytes_of_the_real_tool(tmp_path: Path, stem: str) -> None:
+    assert VampHost().extract([Job(GOLDEN / f"{stem}.wav", dict.fromkeys(TRANSFORMS, tmp_path))]) == {}
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert written == {path.name: path.read_bytes() for path in GOLDEN.glob(f"{stem}_*.csv")}
+
+
+@pytest.mark.usefixtures("real_plugins")
+def test_versions_are_those_that_the_plugins_tell() -> None:
+    versions = engines.choose("vamp").versions()
+    assert sorted(versions) == ["bbc-vamp-plugins:bbc-spectral-contrast", "numpy", "qm-vamp-plugins:qm-mfcc", "vamp"]
+    assert all(versions.values())

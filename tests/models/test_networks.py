@@ -1,0 +1,128 @@
+"""The models are one graph from raw features to probabilities that Keras and ONNX read alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from genre.errors import ModelError
+from genre.models import networks, onnx
+
+keras = pytest.importorskip("keras")
+
+SHAPES = {"mfcc_coefficients": (96, 20), "spectral-contrast_peaks": (192, 7), "spectral-contrast_valleys": (192, 7)}
+PAIRS = [(model, architecture) for model in networks.MODELS for architecture in networks.ARCHITECTURES]
+
+
+def features_of(model: Any, n: int, seed: int = 0) -> dict[str, npt.NDArray[np.float32]]:
+    """Random features for the inputs of `model`: any MFCC, magnitudes of several sizes for the contrast."""
+    rng = np.random.default_rng(seed)
+    return {
+        i.name: (
+            rng.normal(0, 3, (n, *i.shape[1:])) if "mfcc" in i.name else 10 ** rng.normal(-1, 1, (n, *i.shape[1:]))
+        ).astype(np.float32)
+        for i in model.inputs
+    }
+
+
+@pytest.fixture(scope="module", params=PAIRS, ids="-".join)
+def model(request: pytest.FixtureRequest) -> Any:
+    name, architecture = request.param
+    keras.utils.set_random_seed(1)
+    built = networks.build(name, architecture=architecture, inputs=SHAPES, n_genres=5, members=2, filters=8)
+    networks.standardise(built, features_of(built, 6, seed=1))
+    networks.set_temperature(built, 0.7)
+    return built
+
+
+def test_inputs_are_named_by_feature_and_outputs_are_probabilities(model: Any) -> None:
+    probabilities = model.predict(features_of(model, 4), verbose=0)
+    assert tuple(i.name for i in model.inputs) == networks.MODELS[model.name]
+    assert probabilities.shape == (4, 5)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_model_comes_back_from_its_json_and_weights(model: Any, tmp_path: Path) -> None:
+    model.save_weights(tmp_path / "m.weights.h5")
+    again = keras.models.model_from_json(model.to_json())
+    again.load_weights(tmp_path / "m.weights.h5")
+    features = features_of(model, 3)
+    np.testing.assert_array_equal(again.predict(features, verbose=0), model.predict(features, verbose=0))
+
+
+def test_a_model_comes_back_from_a_keras_file_in_safe_mode(model: Any, tmp_path: Path) -> None:
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras", safe_mode=True)
+    features = features_of(model, 3)
+    np.testing.assert_array_equal(again.predict(features, verbose=0), model.predict(features, verbose=0))
+
+
+def test_onnx_answers_as_keras_for_any_number_of_chunks(model: Any) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(onnx.to_onnx(model))
+    assert {i.name for i in session.get_inputs()} == set(networks.MODELS[model.name])
+    for n in (1, 5):
+        features = features_of(model, n)
+        np.testing.assert_allclose(session.run(None, features)[0], model.predict(features, verbose=0), atol=1e-5)
+
+
+def test_silence_gives_finite_probabilities(model: Any) -> None:
+    silence = {feature: np.zeros_like(array) for feature, array in features_of(model, 1).items()}
+    assert np.isfinite(model.predict(silence, verbose=0)).all()
+
+
+def test_standardised_columns_have_mean_0_and_deviation_1() -> None:
+    built = networks.build("merged", inputs=SHAPES, n_genres=2, filters=4)
+    features = features_of(built, 8)
+    networks.standardise(built, features)
+    (columns,) = built.get_layer("frontend").predict(features, verbose=0).values()
+    assert columns.shape == (8, 96, 41)
+    np.testing.assert_allclose(columns[..., :20].mean(axis=(0, 1)), 0, atol=0.01)
+    np.testing.assert_allclose(columns[..., :20].std(axis=(0, 1)), 1, atol=0.01)
+
+
+def test_a_temperature_below_1_makes_the_model_surer_and_keeps_its_answers() -> None:
+    built = networks.build("mfcc", inputs=SHAPES, n_genres=4, filters=4)
+    features = features_of(built, 6)
+    before = built.predict(features, verbose=0)
+    networks.set_temperature(built, 0.5)
+    after = built.predict(features, verbose=0)
+    np.testing.assert_allclose(after, before**2 / (before**2).sum(axis=1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", networks.ARCHITECTURES)
+def test_frames_columns_and_genres_come_from_the_data(architecture: str) -> None:
+    shapes = {
+        "mfcc_coefficients": (131, 13),
+        "spectral-contrast_peaks": (260, 4),
+        "spectral-contrast_valleys": (260, 4),
+    }
+    built = networks.build("merged", architecture=architecture, inputs=shapes, n_genres=3, filters=4)
+    assert built.predict(features_of(built, 2), verbose=0).shape == (2, 3)
+
+
+def test_lstm2016_has_the_layers_of_2016() -> None:
+    built = networks.build("merged", architecture="lstm2016", inputs=SHAPES, n_genres=10)
+    layers = built.get_layer("member_0").layers
+    convolutions = [(x.filters, x.kernel_size[0], x.strides[0]) for x in layers if isinstance(x, keras.layers.Conv1D)]
+    assert sorted(convolutions) == [(20, 4, 1), (100, 3, 4), (100, 4, 1)]
+    assert sorted(x.units for x in layers if isinstance(x, keras.layers.LSTM)) == [100, 300]
+    assert [x.units for x in layers if isinstance(x, keras.layers.Dense)] == [1000, 10]
+    assert {x.activation.__name__ for x in layers if isinstance(x, keras.layers.Conv1D)} == {"sigmoid"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "named"),
+    [
+        ("chroma", {}, "chroma"),
+        ("mfcc", {"architecture": "transformer"}, "transformer"),
+        ("merged", {"inputs": {"mfcc_coefficients": (96, 20)}}, "spectral-contrast_peaks"),
+    ],
+)
+def test_what_cannot_be_built_is_named(name: str, options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ModelError, match=named):
+        networks.build(name, **{"inputs": SHAPES, "n_genres": 2, **options})

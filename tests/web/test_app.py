@@ -1,0 +1,299 @@
+"""The HTTP service: a real process is asked over loopback."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from genre.web import documentation
+from stages import identify, query, similar
+from tests.web.conftest import MODEL, Server, StartServer
+
+ASKING = ["/", "/v1/query", "/v1/identify", "/v1/similar"]
+MAX_BYTES = 2_000_000
+
+
+@pytest.fixture(scope="module")
+def server(start_server: StartServer) -> Server:
+    return start_server(serve__max_upload_bytes=MAX_BYTES)
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60) as found:
+        yield found
+
+
+def _form(path: Path) -> dict[str, Any]:
+    return {"audio": (path.name, path.read_bytes())}
+
+
+def _failed(response: httpx.Response, status: int) -> str:
+    """Check that an answer is an error in the service's form, and return its sentence."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert set(response.json()) == {"status", "message"}
+    assert response.json()["status"] == "error"
+    message: str = response.json()["message"]
+    assert not re.search(r"/tmp|Traceback|File \"|genre-\w", message)
+    return message
+
+
+def test_the_answer_of_the_first_version_is_still_given(client: httpx.Client, songs: list[Path]) -> None:
+    answer = client.post("/", files=_form(songs[0])).json()
+    assert set(answer) == {"duration", "message", "status"}
+    assert (answer["message"], answer["status"]) == ("high", "success")
+    assert 0 < answer["duration"] < 60
+
+
+@pytest.mark.parametrize(
+    ("path", "command", "options"),
+    [
+        ("/v1/query?start=1&duration=5", query, ["--start", "1", "--duration", "5", "--model", MODEL]),
+        ("/v1/query", query, ["--model", MODEL]),
+        ("/v1/identify?start=2&duration=4", identify, ["--start", "2", "--duration", "4"]),
+        ("/v1/similar?top=3", similar, ["--top", "3"]),
+    ],
+)
+def test_the_answers_are_those_of_the_commands(
+    client: httpx.Client,
+    songs: list[Path],
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    path: str,
+    command: Any,
+    options: list[str],
+) -> None:
+    answer = client.post(path, files=_form(songs[4])).json()
+    shutil.copytree(trained, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.delenv("MILVUS_URI", raising=False)
+    assert command.main([str(songs[4]), *options, "--format", "json"]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    assert list(answer) == list(expected)
+    assert answer.pop("file") == songs[4].name
+    expected.pop("file")
+    assert answer == expected
+
+
+@pytest.mark.parametrize("path", ASKING)
+def test_what_is_no_song_is_a_400_that_names_the_upload(client: httpx.Client, path: str) -> None:
+    assert "notes.txt" in _failed(client.post(path, files={"audio": ("notes.txt", b"not a song\n")}), 400)
+    assert "empty" in _failed(client.post(path, files={"audio": ("a.wav", b"")}), 400)
+
+
+@pytest.mark.parametrize("path", ASKING)
+def test_without_a_song_the_field_is_named(client: httpx.Client, path: str) -> None:
+    assert "audio" in _failed(client.post(path), 422)
+    assert "audio" in _failed(client.post(path, files={"other": ("a.wav", b"RIFF")}), 422)
+    assert "audio" in _failed(client.post(path, data={"audio": "a.wav"}, files={"other": ("a.wav", b"RIFF")}), 422)
+    assert "audio" in _failed(client.post(path, files={"audio": ("", b"")}), 422)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "audio/wav", "application/x-www-form-urlencoded", ""])
+def test_what_is_no_form_is_a_415(client: httpx.Client, content_type: str) -> None:
+    _failed(client.post("/", content=b"{}", headers={"content-type": content_type}), 415)
+
+
+@pytest.mark.parametrize(
+    "query", ["start=-1", "start=nan", "start=1e400", "duration=0", "duration=x", "top=0", "top=101", "top=1.5"]
+)
+def test_a_bad_parameter_is_named(client: httpx.Client, songs: list[Path], query: str) -> None:
+    message = _failed(client.post(f"/v1/similar?{query}", files=_form(songs[0])), 422)
+    assert message.startswith(query.partition("=")[0])
+
+
+def test_a_parameter_that_there_is_not_is_named(client: httpx.Client, songs: list[Path]) -> None:
+    message = _failed(client.post("/v1/query?strat=5", files=_form(songs[0])), 422)
+    assert message == "strat: there is no such parameter, but start, duration"
+    _failed(client.post("/v1/identify?top=5", files=_form(songs[0])), 422)
+    assert client.post("/?anything=1", files=_form(songs[0])).status_code == 200, "the first version took it"
+
+
+@pytest.mark.parametrize("name", ["README.md", "Übung.wav"])
+def test_an_error_leaves_the_name_of_a_file_as_it_is(client: httpx.Client, name: str) -> None:
+    assert _failed(client.post("/v1/query", files={"audio": (name, b"no song")}), 400).startswith(f"{name}: ")
+
+
+def test_a_start_behind_the_end_is_a_400(client: httpx.Client, songs: list[Path]) -> None:
+    assert "no audio" in _failed(client.post("/v1/query?start=1000", files=_form(songs[0])), 400)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("../../etc/passwd.wav", "passwd.wav"),
+        ("C:\\music\\a.wav", "a.wav"),
+        ("-i.wav", "-i.wav"),
+        ("http:evil.wav", "http:evil.wav"),
+        ("a\u202eb.wav", "ab.wav"),
+        ("x" * 300 + ".wav", "x" * 196 + ".wav"),
+        ("caf\u00e9.wav", "caf\u00e9.wav"),
+        ("/", "upload"),
+    ],
+)
+def test_the_name_of_an_upload_is_only_a_name(
+    client: httpx.Client, server: Server, songs: list[Path], name: str, shown: str
+) -> None:
+    answer = client.post("/v1/query", files={"audio": (name, songs[0].read_bytes())})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["file"] == shown
+    assert list(server.temporary.glob("*")) == []
+
+
+def test_a_path_that_is_not_served_and_a_wrong_method_answer_in_the_same_form(client: httpx.Client) -> None:
+    assert "/docs" in _failed(client.get("/v2/query"), 404)
+    assert _failed(client.get("/v1/query"), 405)
+    assert client.get("/v1/query").headers["allow"] == "POST"
+
+
+def test_sixteen_clients_at_once_each_get_the_answer_about_their_own_song(
+    client: httpx.Client, server: Server, songs: list[Path]
+) -> None:
+    alone = {path: client.post("/v1/query", files=_form(path)).json() for path in songs}
+    chosen = (songs * 3)[:16]
+    paths = ["/v1/query", "/v1/query", "/v1/identify", "/v1/similar"] * 4
+
+    def ask(number: int) -> httpx.Response:
+        return httpx.post(f"{server.url}{paths[number]}", files=_form(chosen[number]), timeout=60)
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, range(16)))
+    for path, song, answer in zip(paths, chosen, answers, strict=True):
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        if path == "/v1/query":
+            assert found == alone[song]
+        elif path == "/v1/identify":
+            assert (found["genre"], found["song"]) == (song.parent.name, song.stem)
+        else:
+            assert song.stem not in {near["song"] for near in found["songs"]}
+    assert list(server.temporary.glob("*")) == []
+
+
+def test_sixty_four_large_uploads_at_once_keep_nobody_from_an_answer(
+    client: httpx.Client, server: Server, songs: list[Path]
+) -> None:
+    alone = client.post("/v1/query", files=_form(songs[0])).json()
+    large = {"audio": ("large.wav", bytes(MAX_BYTES - 10_000))}
+
+    def send(_: int) -> int:
+        return httpx.post(server.url, files=large, timeout=60).status_code
+
+    with ThreadPoolExecutor(64) as pool:
+        sent = pool.map(send, range(64))
+        assert client.get("/healthz").status_code == 200
+        answer = client.post("/v1/query", files=_form(songs[0]))
+        while answer.status_code == 429:
+            answer = client.post("/v1/query", files=_form(songs[0]))
+        assert answer.json() == alone
+        assert set(sent) <= {400, 429}
+    assert list(server.temporary.glob("*")) == []
+
+
+def test_requests_are_counted_by_path_and_status(client: httpx.Client, server: Server, songs: list[Path]) -> None:
+    def count(labels: str) -> float:
+        found = re.search(rf"^genre_requests_total{{{labels}}} (\S+)$", client.get("/metrics").text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    good, bad, stray = (
+        'path="/v1/query",status="200"',
+        'path="/v1/query",status="400"',
+        'path="other",status="404"',
+    )
+    before, audio = [count(labels) for labels in (good, bad, stray)], server.metric("genre_audio_seconds_total")
+    client.post("/v1/query", files=_form(songs[0]))
+    client.post("/v1/query", files={"audio": ("a.wav", b"no")})
+    client.get("/a")
+    client.get("/b")
+    assert [count(labels) for labels in (good, bad, stray)] == [before[0] + 1, before[1] + 1, before[2] + 2]
+    assert server.metric("genre_audio_seconds_total") == pytest.approx(audio + 8.0, abs=0.1)
+    assert server.metric("genre_queue_running") == server.metric("genre_queue_waiting") == 0
+    assert server.metric("genre_ready") == 1
+
+
+def test_the_documentation_loads_nothing_from_anywhere(client: httpx.Client) -> None:
+    page = client.get("/docs")
+    assert page.headers["content-security-policy"] == documentation.HEADERS["content-security-policy"]
+    assert not re.search(r"<script|@import|url\(|(src|href)=\"?(https?:)?//", page.text)
+    for path in ASKING:
+        assert f"<code>{path}</code>" in page.text
+    assert client.get("/").headers["location"] == "docs"
+
+
+def test_the_documentation_asks_where_it_was_asked_for(client: httpx.Client, server: Server) -> None:
+    assert f"curl -F &#39;audio=@song.mp3&#39; {server.url}/v1/query" in client.get("/docs").text.replace("'", "&#39;")
+
+
+def test_a_probe_may_ask_for_the_head_only(client: httpx.Client) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_the_log_says_when_it_is_ready_and_where(server: Server) -> None:
+    assert f"ready: {server.url} (interface at /docs)" in server.log.read_text()
+    assert "startup complete" not in server.log.read_text()
+
+
+def test_every_answer_has_the_security_headers_and_none_opens_it_to_other_sites(client: httpx.Client) -> None:
+    for answer in (client.get("/docs"), client.get("/nowhere"), client.post("/"), client.get("/metrics")):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert "server" not in answer.headers
+
+
+def test_other_sites_and_other_names_are_refused(client: httpx.Client, server: Server) -> None:
+    _failed(client.get("/healthz", headers={"host": "rebound.example"}), 421)
+    _failed(client.post("/", headers={"origin": "https://evil.example"}), 403)
+    for origin in ("null", "http://[", "http://[::1", "//", "http://a]b"):
+        _failed(client.post("/", headers={"origin": origin}), 403)
+    port = server.url.rpartition(":")[2]
+    assert client.get("/healthz", headers={"host": f"localhost:{port}"}).status_code == 200
+    _failed(client.post("/", headers={"origin": server.url}), 422)
+
+
+def test_the_process_has_no_tensorflow(server: Server, client: httpx.Client, songs: list[Path]) -> None:
+    maps = Path(f"/proc/{server.process.pid}/maps")
+    if not maps.is_file():
+        pytest.skip("no /proc here")
+    for path in ASKING:
+        assert client.post(path, files=_form(songs[0])).status_code == 200
+    assert "onnxruntime" in maps.read_text() or "numpy" in maps.read_text()
+    assert not re.search(r"tensorflow|keras", maps.read_text())
+
+
+def test_the_openapi_description_holds_whatever_is_sent(server: Server) -> None:
+    """Schemathesis makes requests of the description, good and bad ones, and checks every answer against it."""
+    tool = Path(sys.executable).with_name("schemathesis")
+    if not tool.exists():
+        pytest.skip("schemathesis is not installed")
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    options = ["--checks", checks, "--max-examples", "12", "--seed", "7", "--phases", "examples,fuzzing", "--no-color"]
+    result = subprocess.run(
+        [tool, "run", f"{server.url}/openapi.json", *options],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=server.folder,
+    )
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+    assert list(server.temporary.glob("*")) == []
+
+
+def test_the_log_holds_no_traceback(server: Server) -> None:
+    assert "Traceback" not in server.log.read_text()

@@ -1,0 +1,555 @@
+"""The HTTP service under load, with clients that are slow, rude or gone, and at its beginning and end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from genre.web import page_guard
+from genre.web.limits import Gate
+from genre.web.metrics import Metrics
+from genre.web.page_guard import STREAM, UPLOAD
+from genre.web.uploads import LEAST_BYTES, Kept, Uploads
+from tests.conftest import ROOT
+from tests.web.conftest import Server, StartServer, wait_until
+
+KEY = "a key with an é"
+KEY_BYTES = KEY.encode()
+HEADERS = {b"x-api-key": KEY_BYTES}
+MAX_BYTES = 2_000_000
+TIMEOUT_S = 2.0
+UPLOAD_TIMEOUT_S = 1.0
+HEAD_TIMEOUT_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def strict(start_server: StartServer) -> Server:
+    """A service with little patience: one worker, one place in the queue, a key, no index."""
+    return start_server(
+        environment={"GENRE_API_KEY": KEY},
+        without="vectors",
+        serve__workers=1,
+        serve__queue=1,
+        serve__uploads=3,
+        serve__max_upload_bytes=MAX_BYTES,
+        serve__timeout_s=TIMEOUT_S,
+        serve__upload_timeout_s=UPLOAD_TIMEOUT_S,
+        serve__header_timeout_s=HEAD_TIMEOUT_S,
+    )
+
+
+@pytest.fixture(scope="module")
+def patient(start_server: StartServer) -> Server:
+    """A service with one worker and one place in the queue that waits long."""
+    return start_server(serve__workers=1, serve__queue=1, serve__shutdown_s=1)
+
+
+def _form(path: Path) -> dict[str, Any]:
+    return {"audio": (path.name, path.read_bytes())}
+
+
+def _ask(server: Server, song: Path, **options: Any) -> httpx.Response:
+    return httpx.post(f"{server.url}/v1/query", files=_form(song), headers=HEADERS, timeout=60, **options)
+
+
+def _multipart(body: bytes, boundary: str = "x", name: str = "audio", head: str = "") -> bytes:
+    disposition = f'Content-Disposition: form-data; name="{name}"; filename="a.wav"\r\n{head}\r\n'
+    return f"--{boundary}\r\n{disposition}".encode() + body + f"\r\n--{boundary}--\r\n".encode()
+
+
+def _head(server: Server, *headers: str, path: str = "/") -> bytes:
+    lines = [f"POST {path} HTTP/1.1", f"Host: {_address(server)[0]}", "Content-Type: multipart/form-data; boundary=x"]
+    return "\r\n".join([*lines, *headers, "", ""]).encode("latin-1") + b""
+
+
+def _keyed() -> str:
+    return "X-API-Key: " + KEY_BYTES.decode("latin-1")
+
+
+def _address(server: Server) -> tuple[str, int]:
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    return host, int(port)
+
+
+def _connect(server: Server) -> socket.socket:
+    return socket.create_connection(_address(server), timeout=30)
+
+
+def _answer(connection: socket.socket) -> tuple[int, dict[str, str]]:
+    """Return the status and the JSON of an answer, read to the end of the connection."""
+    data = b""
+    while part := connection.recv(1 << 16):
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+def _is_clean(server: Server) -> bool:
+    return not list(server.temporary.iterdir())
+
+
+def test_without_the_key_only_health_is_told(strict: Server, songs: list[Path]) -> None:
+    for path in ("/healthz", "/readyz"):
+        assert httpx.get(strict.url + path).status_code == 200
+    for path in ("/metrics", "/docs", "/openapi.json", "/nowhere"):
+        assert httpx.get(strict.url + path).status_code == 401
+    refused = httpx.post(strict.url, files=_form(songs[0]), headers={"x-api-key": "another"})
+    assert (refused.status_code, refused.json()["status"]) == (401, "error")
+    assert "Basic" in refused.headers["www-authenticate"]
+
+
+def test_the_key_may_be_sent_in_three_ways(strict: Server) -> None:
+    for headers in (HEADERS, {b"authorization": b"Bearer " + KEY_BYTES}):
+        assert httpx.get(f"{strict.url}/docs", headers=headers).status_code == 200
+    assert httpx.get(f"{strict.url}/docs", auth=("anybody", KEY_BYTES)).status_code == 200
+    assert httpx.get(f"{strict.url}/docs", headers={"authorization": "Basic !"}).status_code == 401
+    assert "X-API-Key" in httpx.get(f"{strict.url}/openapi.json", headers=HEADERS).text
+
+
+def test_without_an_index_the_genre_is_told_and_the_rest_says_what_makes_one(strict: Server, songs: list[Path]) -> None:
+    assert httpx.post(strict.url, files=_form(songs[0]), headers=HEADERS).json()["message"] == "high"
+    for path in ("/v1/identify", "/v1/similar"):
+        answer = httpx.post(strict.url + path, files=_form(songs[0]), headers=HEADERS)
+        assert answer.status_code == 503
+        assert "dvc repro index" in answer.json()["message"]
+
+
+def test_more_than_may_wait_are_sent_away_with_a_time_to_come_back(patient: Server, songs: list[Path]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        with patient.held():
+            first = pool.submit(_ask, patient, songs[0])
+            patient.wait_for("genre_queue_running", 1)
+            second = pool.submit(_ask, patient, songs[1])
+            patient.wait_for("genre_queue_waiting", 1)
+            refused = [_ask(patient, song) for song in songs]
+        answers = [first.result(), second.result()]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [answer.json()["file"] for answer in answers] == [songs[0].name, songs[1].name]
+    for answer in refused:
+        assert answer.status_code == 429
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        assert answer.json()["status"] == "error"
+    assert _is_clean(patient)
+
+
+def test_when_the_queue_is_full_no_upload_is_read(patient: Server, songs: list[Path]) -> None:
+    with ThreadPoolExecutor(2) as pool, patient.held():
+        for number, name in ((0, "running"), (1, "waiting")):
+            pool.submit(_ask, patient, songs[number])
+            patient.wait_for(f"genre_queue_{name}", 1)
+        with _connect(patient) as connection:
+            connection.sendall(_head(patient, "Content-Length: 60000000"))
+            status, _ = _answer(connection)
+    assert status == 429
+
+
+def test_an_answer_that_takes_too_long_is_a_504_and_the_next_is_given(strict: Server, songs: list[Path]) -> None:
+    began = time.monotonic()
+    with strict.held():
+        answer = _ask(strict, songs[0])
+    assert answer.status_code == 504
+    assert time.monotonic() - began < TIMEOUT_S + 5
+    assert _is_clean(strict)
+    strict.wait_for("genre_queue_running", 0, HEADERS)
+    assert _ask(strict, songs[0]).status_code == 200
+
+
+def test_a_client_that_vanishes_leaves_no_file_and_no_place_taken(patient: Server, songs: list[Path]) -> None:
+    body = _multipart(songs[0].read_bytes())
+    with patient.held():
+        with _connect(patient) as connection:
+            connection.sendall(_head(patient, f"Content-Length: {len(body)}", path="/v1/query") + body)
+            patient.wait_for("genre_queue_running", 1)
+            assert not _is_clean(patient)
+        wait_until(lambda: _is_clean(patient), "the file of a vanished client stays")
+        with _connect(patient) as connection:  # this one waits in the queue when it goes
+            connection.sendall(_head(patient, f"Content-Length: {len(body)}", path="/v1/query") + body)
+            patient.wait_for("genre_queue_waiting", 1)
+        patient.wait_for("genre_queue_waiting", 0)
+    patient.wait_for("genre_queue_running", 0)
+    assert 'genre_requests_total{path="/v1/query",status="499"} 2.0' in httpx.get(f"{patient.url}/metrics").text
+    assert _is_clean(patient)
+    assert _ask(patient, songs[1]).json()["file"] == songs[1].name
+
+
+def test_a_client_that_vanishes_in_its_upload_leaves_no_file(strict: Server) -> None:
+    with _connect(strict) as connection:
+        connection.sendall(_head(strict, _keyed(), "Content-Length: 1900000") + _multipart(bytes(1_500_000))[:-20])
+        strict.wait_for("genre_uploads", 1, HEADERS)
+    strict.wait_for("genre_uploads", 0, HEADERS)
+    assert _is_clean(strict)
+
+
+@pytest.mark.parametrize("declared", [f"Content-Length: {100 * MAX_BYTES}", "Transfer-Encoding: chunked"])
+def test_an_upload_that_is_too_large_is_refused_and_read_no_further(strict: Server, declared: str) -> None:
+    part = _multipart(bytes(1 << 16))[:-10]
+    if "chunked" in declared:
+        part = f"{len(part):x}\r\n".encode() + part + b"\r\n"
+    with _connect(strict) as connection:
+        connection.sendall(_head(strict, _keyed(), declared))
+        n_sent = 0
+        with pytest.raises(OSError):
+            while n_sent < 50 * MAX_BYTES:
+                connection.sendall(part)
+                n_sent += len(part)
+    assert n_sent < 50 * MAX_BYTES
+    assert _is_clean(strict)
+
+
+def test_a_client_that_sends_two_hundred_megabytes_is_told_why_not(strict: Server, tmp_path: Path) -> None:
+    large = tmp_path / "large.wav"
+    with large.open("wb") as stream:
+        stream.truncate(200_000_000)
+    with large.open("rb") as stream:
+        answer = httpx.post(strict.url, files={"audio": stream}, headers=HEADERS, timeout=60)
+    assert answer.status_code == 413
+    assert "2,000,000 bytes" in answer.json()["message"]
+    with _connect(strict) as connection:  # as curl asks, before it sends
+        connection.sendall(_head(strict, _keyed(), "Content-Length: 200000000", "Expect: 100-continue"))
+        assert _answer(connection)[0] == 413
+
+
+def test_a_slow_upload_is_a_408(strict: Server) -> None:
+    with _connect(strict) as connection:
+        connection.sendall(_head(strict, _keyed(), "Content-Length: 1000000") + b"--x\r\n")
+        began = time.monotonic()
+        status, answer = _answer(connection)
+    assert (status, answer["status"]) == (408, "error")
+    assert time.monotonic() - began < UPLOAD_TIMEOUT_S + 5
+    assert _is_clean(strict)
+
+
+def test_a_slow_head_is_hung_up_on(strict: Server) -> None:
+    whole = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    for before, sent in ((b"", b""), (b"", whole[:20]), (whole, b"GET")):
+        with _connect(strict) as connection:
+            if before:
+                connection.sendall(before)
+                assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            connection.sendall(sent)
+            began = time.monotonic()
+            while connection.recv(1 << 16):
+                pass
+            assert HEAD_TIMEOUT_S / 2 < time.monotonic() - began < HEAD_TIMEOUT_S + 3
+
+
+def test_more_uploads_than_may_be_under_way_are_sent_away(strict: Server) -> None:
+    waiting = [_connect(strict) for _ in range(3)]
+    try:
+        for connection in waiting:
+            connection.sendall(_head(strict, _keyed(), "Content-Length: 1000") + b"--x\r\n")
+        strict.wait_for("genre_uploads", 3, HEADERS)
+        answer = httpx.post(strict.url, files={"audio": ("a.wav", b"RIFF")}, headers=HEADERS)
+        assert answer.status_code == 429
+    finally:
+        for connection in waiting:
+            connection.close()
+    strict.wait_for("genre_uploads", 0, HEADERS)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (_multipart(b"RIFF", head="".join(f"X-{i}: a\r\n" for i in range(100))), 400),  # headers of a part
+        (_multipart(b"RIFF", head="X: " + "a" * 100_000 + "\r\n"), 400),  # one long one
+        (b"".join(_multipart(b"", name=f"n{i}")[:-7] for i in range(1000)) + b"--x--\r\n", 400),  # files
+        (b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\na\r\n' * 1000 + b"--x--\r\n", 400),  # fields
+        (b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n' + b"a" * 1_000_000 + b"\r\n--x--\r\n", 400),
+        (b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n", 400),
+        (b"--y\r\n\r\n", 400),
+        (_multipart(b"RIFF")[:-9], 422),  # no end
+        (b"", 422),
+    ],
+)
+def test_forms_that_are_bombs_or_broken_are_refused(strict: Server, body: bytes, status: int) -> None:
+    headers = {**HEADERS, b"content-type": b"multipart/form-data; boundary=x"}
+    answer = httpx.post(strict.url, content=body, headers=headers, timeout=30)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["status"] == "error"
+    assert _is_clean(strict)
+
+
+@pytest.mark.parametrize("charset", ["idna", "undefined", "punycode", "rot13", "nothing", "utf-16"])
+def test_strange_charsets_of_a_form_do_no_harm(strict: Server, songs: list[Path], charset: str) -> None:
+    headers = {**HEADERS, b"content-type": f"multipart/form-data; boundary=x; charset={charset}".encode()}
+    body = _multipart(songs[0].read_bytes(), name="a\xff\xfe")
+    answer = httpx.post(strict.url, content=body, headers=headers)
+    assert answer.status_code in (400, 422), answer.text
+    assert answer.json()["status"] == "error"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: a\r\n" * 100_000 + b"\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_or_too_long_is_refused_in_json(strict: Server, sent: bytes) -> None:
+    with _connect(strict) as connection:
+        threading.Thread(target=_send_all, args=(connection, sent)).start()
+        try:
+            status, answer = _answer(connection)
+        except ConnectionResetError:  # closed before all was sent, which is no less
+            assert len(sent) > 100_000
+            return
+    assert status in (400, 431)
+    assert answer["status"] == "error"
+
+
+def test_a_body_of_two_lengths_is_refused_and_the_connection_closed(strict: Server) -> None:
+    with _connect(strict) as connection:
+        smuggled = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        connection.sendall(_head(strict, _keyed(), "Content-Length: 5", "Transfer-Encoding: chunked") + smuggled)
+        status, answer = _answer(connection)  # and nothing but it
+    assert (status, answer["status"]) == (400, "error")
+    assert "Transfer-Encoding" in answer["message"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_fault_that_nobody_has_foreseen_is_answered_in_json(begun: bool) -> None:
+    """The gate is asked without a server, since no request is known that makes the application fail like this."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def broken(_: Any, __: Any, send: Any) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200})
+        raise RuntimeError("secret")
+
+    gate = Gate(broken, metrics=Metrics(), max_upload_bytes=1, upload_timeout_s=1.0)
+    scope = {"type": "http", "path": "/", "query_string": b"", "method": "GET", "headers": []}
+    if begun:  # the server closes the connection
+        with pytest.raises(RuntimeError):
+            asyncio.run(gate(scope, _nothing, send))
+        assert len(sent) == 1
+    else:
+        asyncio.run(gate(scope, _nothing, send))
+        assert sent[0]["status"] == 500
+        assert json.loads(sent[1]["body"]) == {"status": "error", "message": "the service failed: its log says why"}
+
+
+def test_the_page_keeps_no_more_uploads_than_its_budget(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, 4 * LEAST_BYTES, keep_s=60.0)
+    for number in range(4):
+        path = tmp_path / f"hash {number}" / "song.wav"
+        path.parent.mkdir()
+        path.write_bytes(b"a")  # a small file counts, too
+        time.sleep(0.02)
+    kept.make_room()
+    assert len(list(tmp_path.rglob("*.wav"))) == 4
+    kept.make_room(2 * LEAST_BYTES)
+    assert sorted(path.parent.name for path in tmp_path.rglob("*.wav")) == ["hash 2", "hash 3"]
+    Kept(tmp_path, 4 * LEAST_BYTES, keep_s=0.0).make_room()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_takes_its_uploads_within_the_budget_and_the_number(tmp_path: Path) -> None:
+    async def gradio(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["query_string"] == b"", "Gradio would record the progress for ever"
+        (tmp_path / f"{len(await receive())}{time.time_ns()}").write_bytes(b"a")
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b""})
+
+    uploads = Uploads(1)
+    guard = _guard(gradio, uploads, Kept(tmp_path, 3 * LEAST_BYTES, keep_s=60.0))
+    for _ in range(9):
+        assert asyncio.run(_asked(guard, UPLOAD))[0] == 200
+        assert len(list(tmp_path.iterdir())) <= 3
+    with uploads.one():
+        status, body = asyncio.run(_asked(guard, UPLOAD))
+    assert (status, json.loads(body)["status"]) == (429, "error")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [(OSError(28, "No space left on device"), 507), (TypeError("no file"), 400)]
+)
+def test_an_upload_that_cannot_be_kept_is_told(tmp_path: Path, fault: Exception, status: int) -> None:
+    async def gradio(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 500})
+        await send({"type": "http.response.body", "body": b"Internal Server Error"})
+        raise fault
+
+    answered, body = asyncio.run(_asked(_guard(gradio, Uploads(1), Kept(tmp_path, 1, keep_s=1.0)), UPLOAD))
+    assert (answered, json.loads(body)["status"]) == (status, "error")
+
+
+def test_streams_of_the_page_are_few_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_guard, "MAX_STREAMS", 2)
+    monkeypatch.setattr(page_guard, "STREAM_S", 0.2)
+
+    async def endless(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await asyncio.sleep(60)
+
+    async def ask() -> list[int]:
+        guard = _guard(endless, Uploads(1), Kept(tmp_path, 1, keep_s=1.0))
+        first = [status for status, _ in await asyncio.gather(*(_asked(guard, STREAM) for _ in range(4)))]
+        return [*first, (await _asked(guard, STREAM))[0]]
+
+    assert asyncio.run(ask()) == [200, 200, 429, 429, 200]
+
+
+def test_a_form_without_a_boundary_and_a_length_that_lies_are_refused(strict: Server) -> None:
+    headers = {**HEADERS, b"content-type": b"multipart/form-data"}
+    assert httpx.post(strict.url, content=b"a", headers=headers).status_code == 400
+    with _connect(strict) as connection:
+        connection.sendall(_head(strict, _keyed(), "Content-Length: 5000") + _multipart(b"RIFF"))
+        connection.shutdown(socket.SHUT_WR)  # half-closed: the rest never comes
+        while connection.recv(1 << 16):
+            pass
+    assert httpx.get(f"{strict.url}/healthz").status_code == 200
+    assert _is_clean(strict)
+
+
+def test_a_decoder_that_dies_spoils_only_its_own_answer(patient: Server, songs: list[Path]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        with patient.held():
+            first = pool.submit(_ask, patient, songs[0])
+            patient.wait_for("genre_queue_running", 1)
+            second = pool.submit(_ask, patient, songs[1])
+            patient.wait_for("genre_queue_waiting", 1)
+            children = Path(f"/proc/{patient.process.pid}/task/{patient.process.pid}/children")
+            if not children.is_file():
+                pytest.skip("no /proc here")
+            tasks = Path(f"/proc/{patient.process.pid}/task").glob("*/children")
+            for child in " ".join(task.read_text() for task in tasks).split():
+                os.kill(int(child), signal.SIGKILL)
+            assert first.result().status_code == 400
+        assert second.result().status_code == 200
+
+
+def test_hundreds_of_small_requests_leave_memory_and_files_as_they_were(patient: Server) -> None:
+    def ask(client: httpx.Client) -> set[int]:
+        small = {"audio": ("a.wav", b"RIFF")}
+        return {client.get("/healthz").status_code, client.post("/nowhere", files=small).status_code} | {
+            client.get("/readyz").status_code for _ in range(98)
+        }
+
+    def resident() -> float:
+        return patient.metric("process_resident_memory_bytes")
+
+    with httpx.Client(base_url=patient.url, timeout=60) as client:
+        ask(client)
+        before = resident()
+        for _ in range(5):
+            assert ask(client) == {200, 404}
+    assert resident() < before + 20e6
+    assert _is_clean(patient)
+
+
+def test_before_the_models_are_loaded_the_process_lives_but_is_not_ready(
+    start_server: StartServer, songs: list[Path]
+) -> None:
+    server = start_server(held=True)
+    assert httpx.get(f"{server.url}/healthz").json() == {"status": "alive"}
+    for answer in (httpx.get(f"{server.url}/readyz"), httpx.post(server.url, files=_form(songs[0]))):
+        assert answer.status_code == 503
+        assert answer.json()["status"] == "error"
+        assert int(answer.headers["retry-after"]) > 0
+    server.hold.unlink()
+    wait_until(lambda: httpx.get(f"{server.url}/readyz").status_code == 200, "never ready")
+    assert httpx.post(server.url, files=_form(songs[0]), timeout=60).status_code == 200
+    with ThreadPoolExecutor(1) as pool:  # and this is how it ends: requests in flight are answered, none is taken
+        with server.held():
+            flying = pool.submit(_ask, server, songs[1])
+            server.wait_for("genre_queue_running", 1)
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: not _accepts(server), "it still accepts connections")
+            assert server.process.poll() is None
+        assert flying.result().json()["file"] == songs[1].name
+    assert server.process.wait(30) == 0
+    assert _is_clean(server)
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_what_keeps_it_from_serving_is_told_in_a_sentence(start_server: StartServer, strict: Server) -> None:
+    missing = start_server("--model", "mfcc")
+    assert missing.process.wait(60) == 1
+    assert "error: there is no model mfcc" in missing.log.read_text()
+    port = strict.url.rpartition(":")[2]
+    taken = start_server("--port", port)
+    assert taken.process.wait(60) == 1
+    assert f"port {port} cannot be listened on" in taken.log.read_text()
+    for server in (missing, taken):
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_help_answers_without_loading_anything() -> None:
+    code = "import sys; from stages.serve import main\ntry: main(['--help'])\nexcept SystemExit: print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.splitlines()[-1].split())
+    assert "--no-page" in result.stdout
+    assert not loaded & {"fastapi", "uvicorn", "numpy", "pydantic", "gradio"}
+
+
+def test_a_request_that_does_not_end_does_not_keep_the_process(patient: Server, songs: list[Path]) -> None:
+    with ThreadPoolExecutor(1) as pool, patient.held():
+        flying = pool.submit(_ask, patient, songs[0])
+        patient.wait_for("genre_queue_running", 1)
+        began = time.monotonic()
+        patient.process.send_signal(signal.SIGTERM)
+        assert patient.process.wait(30) == 0
+        assert time.monotonic() - began < 10
+        assert flying.result().status_code == 503
+    assert _is_clean(patient)
+
+
+def test_the_logs_hold_no_traceback(strict: Server, patient: Server) -> None:
+    for server in (strict, patient):
+        assert "Traceback" not in server.log.read_text()
+
+
+def _guard(app: Any, uploads: Uploads, kept: Kept) -> page_guard.Guard:
+    return page_guard.Guard(app, "/ui", uploads=uploads, kept=kept, max_upload_bytes=1)
+
+
+async def _asked(guard: page_guard.Guard, path: str) -> tuple[int, bytes]:
+    """Return status and body of the whole answer to a request."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/ui" + path, "query_string": b"upload_id=1", "headers": []}
+    await guard(scope, _nothing, send)
+    assert not sent[-1].get("more_body", False), "the answer has no end"
+    return sent[0]["status"], b"".join(message["body"] for message in sent[1:])
+
+
+async def _nothing() -> Any:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def _send_all(connection: socket.socket, data: bytes) -> None:
+    try:
+        connection.sendall(data)
+    except OSError:  # the server has answered and closed
+        return
+
+
+def _accepts(server: Server) -> bool:
+    try:
+        with _connect(server):
+            return True
+    except OSError:
+        return False
