@@ -58,26 +58,50 @@ class ExtractParams(_Section):
     engine: EngineName
 
 
-class TrainParams(_Section):
-    """How the models are trained: the keyword arguments of `models.training.fit`."""
+class OptimizerParams(_Section):
+    """The optimizer, AdamW."""
 
-    architecture: Literal["conv1d", "lstm2016"]
-    epochs: Count
-    max_steps: Count
-    members: Count
-    batch_size: Count
     learning_rate: Positive
     weight_decay: NotNegative
-    dropout: ShareBelowOne
-    filters: Count
+
+
+class AugmentationParams(_Section):
+    """Random changes of each training chunk."""
+
     crop: Annotated[float, Field(gt=0.0, le=1.0)]
     level_shift: NotNegative
     column_shift: NotNegative
     mixup: NotNegative
+
+
+class TrainParams(_Section):
+    """How the networks are trained."""
+
+    architecture: Literal["conv1d", "lstm2016"]
+    filters: Count
+    dropout: ShareBelowOne
+    members: Count
+    epochs: Count
+    max_steps: Count
+    batch_size: Count
     label_smoothing: ShareBelowOne
     validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)]
     patience: Count | None
     seed: Seed
+    optimizer: OptimizerParams
+    augmentation: AugmentationParams
+
+
+class MusicnnParams(_Section):
+    """The pretrained network that the MusiCNN embedding comes from."""
+
+    checkpoint: Literal["MSD", "MTT"]
+    vector: Literal["max_pool", "penultimate", "both"]
+
+    @property
+    def embedding(self) -> str:
+        """Return the name of the embedding, a key of `models.embeddings.EMBEDDINGS`."""
+        return f"{self.checkpoint}_musicnn_{self.vector}"
 
 
 class ParallelParams(_Section):
@@ -97,7 +121,6 @@ class BaselinesParams(_Section):
     """The peers that are trained beside the networks."""
 
     models: list[str]
-    musicnn: Annotated[str, Field(pattern=r"^(MTT|MSD)_musicnn_(max_pool|penultimate|both)$")]
     seed: Seed
 
 
@@ -121,7 +144,7 @@ class IndexParams(_Section):
     """How songs are made searchable."""
 
     uri: Annotated[str, Field(min_length=1)]
-    embedding: Annotated[str, Field(pattern=r"^(statistics|librosa|(MTT|MSD)_musicnn_(max_pool|penultimate|both))$")]
+    embedding: Literal["musicnn", "statistics", "librosa"]
     index_type: Literal["FLAT", "IVF_FLAT", "HNSW"]
     build: dict[str, Count]
     search: dict[str, Count]
@@ -192,6 +215,7 @@ class Params(_Section):
     train: TrainParams
     parallel: ParallelParams
     cache: CacheParams
+    musicnn: MusicnnParams
     baselines: BaselinesParams
     index: IndexParams
     search: SearchParams
@@ -227,6 +251,12 @@ def as_yaml(settings: Params, *sections: str) -> str:
     """Return sections of the params as YAML, for a report to show."""
     dumped = settings.model_dump(include=set(sections))
     return yaml.safe_dump({section: dumped[section] for section in sections}, sort_keys=False, allow_unicode=True)
+
+
+def flat(section: TrainParams) -> dict[str, Any]:
+    """Return the parameters of `train` without their groups, as keyword arguments of `models.training.fit`."""
+    values = section.model_dump()
+    return {**values.pop("optimizer"), **values.pop("augmentation"), **values}
 
 
 class _Loader(yaml.SafeLoader):

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cache = Cache(Paths().cache, settings.cache.max_bytes)
     embedded: dict[str, npt.NDArray[np.float32]] = {}
     for name in tqdm(names, desc="baselines", unit="model", disable=None):
-        embedding = settings.baselines.musicnn if name.startswith("musicnn") else baselines.get(name).embedding
+        embedding = settings.musicnn.embedding if name.startswith("musicnn") else baselines.get(name).embedding
         if embedding not in embedded:
             embedded[embedding] = _embed(embedding, training, cache, settings.parallel.workers)
         fitted = baselines.fit(

@@ -181,7 +181,7 @@ def _run_keras(work: _Work, data: VectorSet) -> Outcome:
     keras.backend.clear_session()
     lstm = work.model.startswith(LSTM)
     model = work.model.removeprefix(LSTM)
-    options: dict[str, Any] = work.train.model_dump() | ({"architecture": "lstm2016", "members": 1} if lstm else {})
+    options: dict[str, Any] = params.flat(work.train) | ({"architecture": "lstm2016", "members": 1} if lstm else {})
     options["seed"] = work.seed + work.fold.repeat
     train, test = work.fold.train, work.fold.test
     began = time.perf_counter()

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             model=model,
             n_genres=len(training.genres),
             callbacks=[bar],
-            **settings.train.model_dump(),
+            **params.flat(settings.train),
         )
     _log_curves(LIVE / model, trained.history)
     _write(model, trained, training, settings)

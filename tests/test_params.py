@@ -38,8 +38,8 @@ def test_a_bad_key_or_value_is_named(tmp_path: Path, old: str, new: str, named: 
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
-    write_params(tmp_path, train__epochs=0, train__crop=7)
-    with pytest.raises(ParamsError, match=r"train\.epochs.*train\.crop"):
+    write_params(tmp_path, train__epochs=0, train__dropout=7)
+    with pytest.raises(ParamsError, match=r"train\.epochs.*train\.dropout"):
         params.load(tmp_path / "params.yaml")
 
 
@@ -47,7 +47,7 @@ def test_numbers_as_dvc_writes_them_are_numbers(tmp_path: Path) -> None:
     write_params(tmp_path)
     path = tmp_path / "params.yaml"
     path.write_text(path.read_text().replace("learning_rate: 0.002", "learning_rate: 1e-05"))
-    assert params.load(path).train.learning_rate == 1e-5
+    assert params.load(path).train.optimizer.learning_rate == 1e-5
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "- 1", "\x00"])

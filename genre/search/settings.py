@@ -42,7 +42,10 @@ class SearchSettings:
 
 def index_settings(params: Any) -> IndexSettings:
     """Return the section `index` of validated parameters, with the name of the data set."""
-    return IndexSettings(**params.index.model_dump(), data_set=params.dataset.name)
+    section = params.index.model_dump()
+    if section["embedding"] == "musicnn":
+        section["embedding"] = params.musicnn.embedding
+    return IndexSettings(**section, data_set=params.dataset.name)
 
 
 def search_settings(params: Any) -> SearchSettings:
