@@ -52,7 +52,7 @@ def main() -> None:
 
 def _fill(folder: Path, source: Path | None, n_songs: int) -> list[Path]:
     if source is not None:
-        songs = [song for song in dataset.scan(source) if not song.side][:n_songs]
+        songs = [song for song in dataset.scan(source) if not song.split][:n_songs]
         for song in songs:
             (folder / song.genre).mkdir(parents=True, exist_ok=True)
             shutil.copy(song.path, folder / song.genre / song.path.name)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import random
-import resource
 import shutil
 import signal
 import socket
@@ -17,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from genre.audio import chunks, manifest
-from genre.errors import AudioError, ClusterError, DatasetError
+from genre.audio import chunks
+from genre.errors import ClusterError
 from genre.features import numpy_engine
 from stages import extract, split
 from tests.conftest import ROOT, MakeSong, outs, write_params
@@ -127,55 +125,6 @@ def test_shards_fill_the_cache_and_the_stage_gathers_them(project: Path, songs: 
     assert outs(project) == expected
 
 
-@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
-def test_a_shard_that_is_none_is_refused(shard: str) -> None:
-    with pytest.raises(SystemExit):
-        split.main(["--shard", shard])
-
-
-def test_a_song_that_cannot_be_decoded_is_skipped_and_reported(
-    project: Path, songs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (songs / "low" / "broken.mp3").write_bytes(b"not audio at all")
-    (songs / "low" / "secret.mp3").symlink_to("/nowhere")
-    assert split.main([]) == 0
-    captured = capsys.readouterr()
-    assert captured.out.splitlines()[-1].endswith("1 failures")
-    assert "broken.mp3" in captured.err
-    with (project / "chunks" / "failures.csv").open(newline="") as stream:
-        (failure,) = csv.DictReader(stream)
-    assert failure["source"] == "dataset/tiny/low/broken.mp3"
-
-
-def test_a_song_that_cannot_be_decoded_stops_the_stage_when_that_is_asked_for(project: Path, songs: Path) -> None:
-    (songs / "low" / "broken.mp3").write_bytes(b"not audio at all")
-    write_params(project, split__on_error="fail")
-    with pytest.raises(AudioError, match=r"broken\.mp3"):
-        split.main([])
-
-
-def test_the_same_recording_on_both_sides_fails_the_stage(project: Path, make_song: MakeSong) -> None:
-    folder = project / "dataset" / "tiny"
-    for name in ("train/high/a", "train/low/b", "test/high/c"):
-        make_song(folder / f"{name}.wav", seed=len(name) + ord(name[-1]))
-    shutil.copy(folder / "train" / "low" / "b.wav", folder / "test" / "high" / "copy of b.wav")
-    with pytest.raises(DatasetError, match=r"b\.wav \(train\) .* copy of b\.wav \(test\)|same recording"):
-        split.main([])
-
-
-def test_a_genre_that_loses_all_its_test_songs_is_named(project: Path, songs: Path) -> None:
-    for genre in ("high", "low"):
-        for side in ("train", "test"):
-            (songs / side / genre).mkdir(parents=True, exist_ok=True)
-        for n, path in enumerate(sorted((songs / genre).glob("*.flac"))):
-            path.rename(songs / ("train" if n < 2 else "test") / genre / path.name)
-        (songs / genre).rmdir()
-    for path in (songs / "test" / "low").iterdir():
-        path.write_bytes(b"broken " + path.name.encode())
-    with pytest.raises(DatasetError, match="genre low has no song that could be decoded for test"):
-        split.main([])
-
-
 def _command(stage: str) -> list[str]:
     return [sys.executable, "-m", f"stages.{stage}"]
 
@@ -211,72 +160,6 @@ def test_a_run_that_is_killed_leaves_nothing_partial_and_the_next_one_is_right(p
                 assert content == expected[name], name
         _run_both()
         assert outs(project) == expected
-
-
-def _limit_file_size() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-
-def test_a_disk_that_is_full_is_an_error_and_leaves_nothing_partial(project: Path, songs: Path) -> None:
-    expected = _fresh(project)
-    shutil.rmtree(project / "chunks")
-    shutil.rmtree(project / ".cache")
-    result = subprocess.run(
-        _command("split"), cwd=project, env=_environment(), preexec_fn=_limit_file_size, capture_output=True, text=True
-    )
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("error: ")
-    assert list((project / "chunks").rglob("*.wav")) == []
-    _run_both()
-    assert outs(project) == expected
-
-
-def test_an_interrupted_run_says_so_and_the_next_one_is_right(project: Path, songs: Path) -> None:
-    expected = _fresh(project)
-    for folder in ("chunks", "features", ".cache"):
-        shutil.rmtree(project / folder)
-    process = subprocess.Popen(
-        _command("split"), cwd=project, env=_environment(), start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
-    while process.poll() is None and not list((project / "chunks").rglob("*.wav")):
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C sends: to the workers too
-    _, said = process.communicate(timeout=60)
-    assert process.returncode in (0, 128 + signal.SIGINT)  # 0: it was done before
-    assert "Traceback" not in said
-    _run_both()
-    assert outs(project) == expected
-
-
-def test_a_song_that_changes_while_it_is_read_is_refused_and_never_kept(
-    project: Path, songs: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_params(project, parallel__workers=1)
-    path, iterate = songs / "high" / "song 0.flac", chunks.iterate
-    before, after = path.read_bytes(), make_song(project / "other.flac", seconds=5.0, hz=330.0).read_bytes()
-
-    def growing(name: Path, **options: object) -> object:
-        if name.samefile(path):
-            path.write_bytes(after)  # after it was hashed, before it is decoded: a download, a tag editor
-        return iterate(name, **options)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr("genre.audio.chunks.iterate", growing)
-        assert split.main([]) == 0
-    assert "song 0.flac: changed while it was read" in capsys.readouterr().err
-    assert not list((project / "chunks").rglob("high/song 0-*.wav"))
-    path.write_bytes(before)  # the cache must not answer for it with what was cut of the other
-    _run_both()
-    assert outs(project) == _fresh(project)
-
-
-def test_an_out_that_cannot_be_written_is_named(project: Path, songs: Path) -> None:
-    (project / "chunks").write_text("a file where a folder belongs")
-    result = subprocess.run(_command("split"), cwd=project, env=_environment(), capture_output=True, text=True)
-    assert result.returncode == 1
-    assert "chunks" in result.stderr.splitlines()[-1]
-    assert "Traceback" not in result.stderr
 
 
 def test_a_cache_from_the_future_is_used_and_trimmed(project: Path, songs: Path, work: list[str]) -> None:
@@ -352,18 +235,3 @@ def test_a_worker_without_the_engine_is_named(
         pytest.skip("the workers have the engine here")
     with pytest.raises(ClusterError, match=r"on the Dask worker tcp://127\.0\.0\.1.*sonic-annotator is not on PATH"):
         extract.main([])
-
-
-def test_a_scheduler_that_does_not_answer_is_named(project: Path, songs: Path) -> None:
-    pytest.importorskip("distributed", reason="the package distributed is not installed")
-    write_params(project, parallel__scheduler="tcp://127.0.0.1:1")
-    with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:1 \(parallel\.scheduler\) does not answer"):
-        split.main([])
-
-
-def test_the_index_is_written_and_read_back_with_any_name(tmp_path: Path) -> None:
-    rows = [
-        manifest.Row('train/a/x"y,-000.wav', 'x"y,', "a\nb", "train", 0.0, 3.0, "dataset/t/a\nb/\udcff.mp3", "0" * 64)
-    ]
-    manifest.write(tmp_path, rows)
-    assert manifest.read(tmp_path) == rows

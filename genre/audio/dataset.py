@@ -1,30 +1,30 @@
-"""A data set folder: which songs are in it, what each is called, and on which side of the train/test line it stands."""
+"""Songs of a data set folder: listing, file names that are safe everywhere, and the train/test split."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import os
 import random
 import unicodedata
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genre.audio.manifest import SIDES
+from genre.audio.manifest import SPLITS
 from genre.errors import DatasetError
 
 log = logging.getLogger(__name__)
 
-
-# Files that people keep beside their songs. Anything else is tried: ffmpeg decides what is audio.
+# Extensions of files that are kept beside songs. All other files are tried: ffmpeg decides what is audio.
 SIDECARS = frozenset(
     ".txt .md .pdf .nfo .log .cue .m3u .m3u8 .pls .lrc .csv .tsv .json .yaml .yml .xml .html .ini .db .dvc .part .tmp "
     ".jpg .jpeg .png .gif .bmp .webp .svg .zip .rar .7z .sfv .md5 .py".split()
 )
-UNKNOWN = "unknown"  # reserved: the answer of query where the confidence is too low
-FORMULA_SIGNS = ("=", "+", "-", "@")  # at the start of a cell
+UNKNOWN = "unknown"  # reserved genre name: the answer of query at low confidence
+FORMULA_SIGNS = ("=", "+", "-", "@")  # first characters of a spreadsheet formula
 MAX_NAME_BYTES = 120  # leaves room for '-NNN' and the longest CSV suffix within the 255 bytes of a file name
 
 
@@ -32,156 +32,214 @@ MAX_NAME_BYTES = 120  # leaves room for '-NNN' and the longest CSV suffix within
 class Song:
     """One song of a data set."""
 
-    path: Path  # of the audio file
-    genre: str  # name of its genre's folder
+    path: Path  # audio file
+    genre: str  # name of the genre folder
     name: str  # safe for file names, unique in its genre
-    side: str  # train or test; empty while the data set is not divided yet
+    split: str  # train or test; empty before the data set is divided
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Folders of a data set."""
+
+    folder: Path
+    splits: tuple[str, ...]  # train, test or both, if the folder has them
+    genres: tuple[tuple[str, Path], ...]  # split (empty without train/ and test/) and folder of each genre
+    other_folders: tuple[str, ...]  # names of folders beside train/ and test/
+    stray_files: tuple[Path, ...]  # audio files outside the genre folders
 
 
 def scan(folder: Path) -> list[Song]:
-    """List the songs of a data set folder, in a stable order.
+    """Return the songs of a data set folder, sorted.
 
-    The folder holds train/<genre>/<song> and test/<genre>/<song>, or <genre>/<song>; songs may lie deeper, in album
-    folders. Hidden files and files that are known not to be audio (covers, playlists, texts) are passed over.
+    The folder holds train/<genre>/<song> and test/<genre>/<song>, or <genre>/<song>; songs may be in subfolders. Hidden
+    files and files with an extension in `SIDECARS` are skipped.
 
     Raises
     ------
     DatasetError
-        If the folder is missing, has no genre folders, only one of train/ and test/, or a genre's name will not do.
+        If the layout cannot be used, there are fewer than two genres, or the name of a genre is not allowed.
+    """
+    layout = read_layout(folder)
+    check_layout(layout)
+    if layout.stray_files:
+        n_files = len(layout.stray_files)
+        log.warning("%s: is in no genre folder and is skipped (%d such files)", layout.stray_files[0], n_files)
+    songs = [
+        Song(path, genre.name, safe_name(path.stem), split)
+        for split, genre in layout.genres
+        for path in audio_files(genre)
+    ]
+    check_genres({song.genre for song in songs}, folder)
+    return _with_unique_names(songs, folder)
+
+
+def read_layout(folder: Path) -> Layout:
+    """Return the folders of a data set, without looking for songs.
+
+    Raises
+    ------
+    DatasetError
+        If the folder is missing.
     """
     if not folder.is_dir():
         raise DatasetError(
             f"{folder}/ is not there: put a folder of songs per genre into it, or choose another data set"
             " with dataset.name in params.yaml"
         )
-    names = {child.name for child in _folders(folder)}
-    for genre in [*_folders(folder), *(path for side in SIDES if side in names for path in _folders(folder / side))]:
-        if folder.resolve().is_relative_to(genre.resolve()):
-            raise DatasetError(f"{genre} is a link to the folder that it is in: remove it")
-    sides = [side for side in SIDES if side in names]
-    if len(sides) == 1:
-        missing = SIDES[1 - SIDES.index(sides[0])]
-        raise DatasetError(f"{folder}/ has {sides[0]}/ but no {missing}/: it needs both, or genre folders alone")
-    if sides and names - set(sides):
-        extra = sorted(names - set(sides))[0]
-        raise DatasetError(f"{folder}/ has {extra}/ beside train/ and test/: move it into one of them")
-    outside = [p for p in [folder, *(folder / side for side in sides)] for p in _audio_directly_in(p)]
-    if outside:
-        log.warning("%s: lies in no genre's folder and is left out (%d such files)", outside[0], len(outside))
-    songs = [song for side in sides or [""] for genre in _folders(folder / side) for song in _songs_of(genre, side)]
-    if not songs:
-        raise DatasetError(f"{folder}/ has no songs: it needs one folder per genre with audio files in it")
-    genres = {song.genre for song in songs}
-    if UNKNOWN in {genre.casefold() for genre in genres}:
+    top = _folders(folder)
+    splits = tuple(split for split in SPLITS if split in {path.name for path in top})
+    genres = [(split, path) for split in splits for path in _folders(folder / split)]
+    return Layout(
+        folder,
+        splits,
+        tuple(genres) if splits else tuple(("", path) for path in top),
+        tuple(path.name for path in top if splits and path.name not in splits),
+        tuple(
+            path
+            for parent in [folder, *(folder / split for split in splits)]
+            for path in sorted(parent.iterdir())
+            if path.suffix and _may_be_audio(path)
+        ),
+    )
+
+
+def check_layout(layout: Layout) -> None:
+    """Raise `DatasetError` if a split is missing, a folder is beside the splits, or a genre links to its parents."""
+    folder = layout.folder
+    for path in [*(folder / split for split in layout.splits), *(genre for _, genre in layout.genres)]:
+        if folder.resolve().is_relative_to(path.resolve()):
+            raise DatasetError(f"{path} is a link to a folder that contains it: remove it")
+    if len(layout.splits) == 1:
+        (missing,) = set(SPLITS) - set(layout.splits)
+        raise DatasetError(f"{folder}/ has {layout.splits[0]}/ but no {missing}/: add it, or use genre folders alone")
+    if layout.other_folders:
         raise DatasetError(
-            f"{folder}/ has a genre {UNKNOWN}/: that is what `query` says where it knows none; rename it"
+            f"{folder}/ has {layout.other_folders[0]}/ beside train/ and test/: move it into one of them"
         )
-    if formulas := sorted(genre for genre in genres if genre.startswith(FORMULA_SIGNS)):
-        raise DatasetError(f"{folder}/: the genre {formulas[0]} would be a formula in a spreadsheet: rename the folder")
-    if len(genres) < 2:
-        raise DatasetError(f"{folder}/ has one genre only ({genres.pop()}): at least two are needed")
-    return _with_unique_names(songs, folder)
+
+
+def check_genres(genres: Iterable[str], folder: Path) -> None:
+    """Raise `DatasetError` if there are fewer than two genres or one has a name that is not allowed."""
+    names = sorted(genres)
+    if not names:
+        raise DatasetError(f"{folder}/ has no songs: it needs one folder per genre with audio files in it")
+    for name in names:
+        if name.casefold() == UNKNOWN:
+            raise DatasetError(
+                f"{folder}/: the genre name {name} is reserved for the answers of query: rename the folder"
+            )
+        if name.startswith(FORMULA_SIGNS):
+            raise DatasetError(
+                f"{folder}/: the genre name {name} would be a formula in a spreadsheet: rename the folder"
+            )
+    if len(names) < 2:
+        raise DatasetError(f"{folder}/ has one genre only ({names[0]}): at least two are needed")
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """List what may be audio below a folder, in a stable order; hidden files and known sidecars are passed over."""
-    found: list[Path] = []
+    """Return the files below a folder that may be audio, sorted; hidden files and sidecars are skipped."""
+    paths: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=_warn_of_folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += (path for name in names if _may_be_audio(path := Path(parent, name)))
-    return sorted(found, key=os.fsencode)
+        paths += (path for name in names if _may_be_audio(path := Path(parent, name)))
+    return sorted(paths, key=os.fsencode)
 
 
 def divide(songs: Sequence[Song], digests: Mapping[Path, str], *, test_fraction: float, seed: int) -> list[Song]:
-    """Divide songs into train and test, genre by genre; copies of one recording (equal digest) stay together.
+    """Return the songs divided into train and test, genre by genre.
 
-    Every genre gets at least one song on each side. The draw depends on the seed and the songs' names alone.
+    The draw depends on the seed and the names of the songs only. Copies of one recording (equal digests) get the same
+    split, and every genre has at least one song in each split.
+
+    Parameters
+    ----------
+    songs : sequence of Song
+        Songs without a split.
+    digests : mapping
+        SHA-256 of each song's file, by path.
+    test_fraction : float
+        Share of the different songs of a genre that become test songs.
+    seed : int
+        Another seed gives another division.
 
     Raises
     ------
     DatasetError
         If a genre has fewer than two different songs.
     """
-    owner: dict[str, Song] = {}
+    originals: dict[str, Song] = {}
     for song in songs:
-        first = owner.setdefault(digests[song.path], song)
-        if first.genre != song.genre:
-            log.warning("%s and %s are the same file in two genres", first.path, song.path)
-    divided: dict[Path, str] = {}
+        original = originals.setdefault(digests[song.path], song)
+        if original.genre != song.genre:
+            log.warning("%s and %s are the same file in two genres", original.path, song.path)
+    splits: dict[str, str] = {}
     for genre in sorted({song.genre for song in songs}):
-        groups = sorted(d for d, first in owner.items() if first.genre == genre)
-        if len(groups) < 2:
+        recordings = sorted(digest for digest, original in originals.items() if original.genre == genre)
+        if len(recordings) < 2:
             raise DatasetError(f"the genre {genre} has fewer than two different songs: it cannot be divided")
-        groups.sort(key=lambda digest: _draw(seed, owner[digest]))
-        n_test = min(max(1, round(test_fraction * len(groups))), len(groups) - 1)
-        for position, digest in enumerate(groups):
-            divided[owner[digest].path] = "test" if position < n_test else "train"
-    return [Song(s.path, s.genre, s.name, divided[owner[digests[s.path]].path]) for s in songs]
+        recordings.sort(key=lambda digest: _draw(seed, originals[digest]))
+        n_test = min(max(1, round(test_fraction * len(recordings))), len(recordings) - 1)
+        splits |= {digest: "test" if rank < n_test else "train" for rank, digest in enumerate(recordings)}
+    return [dataclasses.replace(song, split=splits[digests[song.path]]) for song in songs]
 
 
 def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None, train_list: str | None) -> list[Song]:
-    """Divide songs by list files in the data set's folder; with both lists, songs on neither are left out.
+    """Return the songs divided by list files in the data set folder; with both lists, songs on neither are left out.
 
-    A line names a song as <genre>/<song>, with or without its file extension; empty lines and lines that start with
-    '#' do not count.
+    A line names a song as <genre>/<song>, with or without its file extension. Empty lines and lines that start with '#'
+    are ignored.
 
     Raises
     ------
     DatasetError
-        If a list cannot be read, a song is on both lists, or a side is left empty.
+        If a list cannot be read, a song is on both lists, or a split is empty.
     """
-    listed = {side: _read_list(folder, name, songs) for side, name in (("test", test_list), ("train", train_list))}
-    if both := listed["test"] & listed["train"]:
+    test, train = _read_list(folder, test_list, songs), _read_list(folder, train_list, songs)
+    if both := test & train:
         raise DatasetError(f"{min(both)} is on both lists, {test_list} and {train_list}")
-    others = "train" if train_list is None else "test" if test_list is None else None
-    divided = []
-    for song in songs:
-        side = "test" if song.path in listed["test"] else "train" if song.path in listed["train"] else others
-        if side:
-            divided.append(Song(song.path, song.genre, song.name, side))
-    for side in SIDES:
-        if not any(song.side == side for song in divided):
-            raise DatasetError(f"the lists leave no song for {side}")
-    return divided
+    default = "train" if train_list is None else "test" if test_list is None else ""
+    splits = dict.fromkeys(test, "test") | dict.fromkeys(train, "train")
+    divided = [dataclasses.replace(song, split=splits.get(song.path, default)) for song in songs]
+    for split in SPLITS:
+        if not any(song.split == split for song in divided):
+            raise DatasetError(f"the lists leave no song for {split}")
+    return [song for song in divided if song.split]
 
 
 def check_no_leak(songs: Iterable[tuple[str, str, str]]) -> None:
-    """Prove that no recording stands on both sides.
+    """Check that no recording is in both splits.
 
     Parameters
     ----------
-    songs : iterable of (side, digest, name)
-        Side (train or test), SHA-256 of the file's bytes, and the name for the message.
+    songs : iterable of (str, str, str)
+        Split, SHA-256 of the file, and name for the message, of each song.
 
     Raises
     ------
     DatasetError
-        Naming both files of the first recording that does.
+        With the names of both files of the first such recording.
     """
-    seen: dict[str, tuple[str, str]] = {}
-    for side, digest, name in songs:
-        first_side, first_name = seen.setdefault(digest, (side, name))
-        if first_side != side:
+    first_seen: dict[str, tuple[str, str]] = {}
+    for split, digest, name in songs:
+        first_split, first_name = first_seen.setdefault(digest, (split, name))
+        if first_split != split:
             raise DatasetError(
-                f"{first_name} ({first_side}) and {name} ({side}) are the same recording: train and test must not"
-                " share a song, remove one of them"
+                f"{first_name} ({first_split}) and {name} ({split}) are the same recording: remove one of them, train"
+                " and test must not share a song"
             )
 
 
 def safe_name(name: str) -> str:
-    """Return `name` as a file name that every tool downstream takes: letters, digits and plain punctuation.
+    """Return `name` as a valid file name for all tools and file systems: letters, digits and plain punctuation.
 
-    Letters of any script stay; control characters, bytes that are not UTF-8, and the signs that sonic-annotator,
-    shells or other file systems treat specially become '_'. Signs that make an option or a spreadsheet's formula of a
-    name go from its start.
+    Letters of any script are kept; control characters, bytes that are not UTF-8, and characters with a meaning for
+    sonic-annotator, shells or file systems become '_'. Leading signs of an option or a formula are removed.
     """
     text = unicodedata.normalize("NFC", name)
-    kept = (
-        "".join(c if c.isalnum() or c in " ._-+=,()[]&!'" else "_" for c in text)
-        .strip(" .")
-        .lstrip("".join(FORMULA_SIGNS))
-    )
-    encoded = kept.encode("utf-8", errors="replace")[:MAX_NAME_BYTES]
+    plain = "".join(c if c.isalnum() or c in " ._-+=,()[]&!'" else "_" for c in text)
+    plain = plain.strip(" .").lstrip("".join(FORMULA_SIGNS))
+    encoded = plain.encode("utf-8", errors="replace")[:MAX_NAME_BYTES]
     return encoded.decode("utf-8", errors="ignore").strip() or "_"
 
 
@@ -189,37 +247,25 @@ def _may_be_audio(path: Path) -> bool:
     return not path.name.startswith(".") and path.suffix.lower() not in SIDECARS and path.is_file()
 
 
-def _audio_directly_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix and _may_be_audio(path))
-
-
 def _warn_of_folder(error: OSError) -> None:
-    log.warning("%s: cannot be looked into (%s)", error.filename, error.strerror)
+    log.warning("%s: cannot be read (%s)", error.filename, error.strerror)
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _songs_of(genre: Path, side: str) -> list[Song]:
-    return [Song(path, genre.name, safe_name(path.stem), side) for path in audio_files(genre)]
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _with_unique_names(songs: Sequence[Song], folder: Path) -> list[Song]:
-    """Add a short digest of the path to names that two songs of a genre share or that lost characters."""
-    together: defaultdict[tuple[str, str], list[Song]] = defaultdict(list)
-    for song in songs:
-        together[safe_name(song.genre), song.name.casefold()].append(song)
-    return [
-        song
-        if song.name == song.path.stem and len(together[safe_name(song.genre), song.name.casefold()]) == 1
-        else Song(song.path, song.genre, f"{song.name}~{_short_digest(song.path.relative_to(folder))}", song.side)
-        for song in songs
-    ]
-
-
-def _short_digest(path: Path) -> str:
-    return hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    """Append a short digest of the path to names that two songs of a genre share or that lost characters."""
+    keys = [(safe_name(song.genre), song.name.casefold()) for song in songs]
+    counts = Counter(keys)
+    unique = []
+    for song, key in zip(songs, keys, strict=True):
+        if song.name != song.path.stem or counts[key] > 1:
+            path = os.fsencode(song.path.relative_to(folder))
+            song = dataclasses.replace(song, name=f"{song.name}~{hashlib.sha256(path).hexdigest()[:8]}")
+        unique.append(song)
+    return unique
 
 
 def _draw(seed: int, song: Song) -> float:
@@ -227,23 +273,24 @@ def _draw(seed: int, song: Song) -> float:
 
 
 def _read_list(folder: Path, name: str | None, songs: Sequence[Song]) -> set[Path]:
+    """Return the paths of the songs on a list."""
     if name is None:
         return set()
     path = folder / name
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DatasetError(f"the list {name} must lie in {folder}/, so that DVC sees when it changes")
+        raise DatasetError(f"the list {name} must be in {folder}/, where DVC tracks it")
     try:
-        if not path.resolve().is_relative_to(folder.resolve()):  # a warning would tell what is in it
-            raise DatasetError(f"the list {path} is a link that leads out of {folder}/: put the file there")
+        if not path.resolve().is_relative_to(folder.resolve()):  # its content would appear in a warning
+            raise DatasetError(f"the list {path} is a link to a file outside {folder}/: put the file there")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise DatasetError(f"the list {path} cannot be read: {error}") from error
-    known: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for song in songs:
         relative = song.path.relative_to(folder)
-        known[str(relative)] = known[str(relative.with_suffix(""))] = song.path
+        by_name[str(relative)] = by_name[str(relative.with_suffix(""))] = song.path
     entries = [entry for line in lines if (entry := line.strip()) and not entry.startswith("#")]
-    found = {entry: known.get(entry) or known.get(str(Path(entry).with_suffix(""))) for entry in entries}
-    if missing := [entry for entry, match in found.items() if match is None]:
+    matches = {entry: by_name.get(entry) or by_name.get(str(Path(entry).with_suffix(""))) for entry in entries}
+    if missing := [entry for entry, match in matches.items() if match is None]:
         log.warning("%s: %d of %d songs are not in the data set, e.g. %s", path, len(missing), len(entries), missing[0])
-    return {match for match in found.values() if match}
+    return {match for match in matches.values() if match}

@@ -230,7 +230,7 @@ def _mono_blocks(path: Path, parts: Iterator[bytes], n_channels: int) -> Iterato
 def _output_of(path: Path, start: float = 0.0, **options: str | int | None) -> Iterator[bytes]:
     """Yield the bytes that ffmpeg makes of the first audio stream of a file, with the given output options."""
     if not path.is_file():
-        raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "does not exist"))
+        raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
     options |= {"vn": None, "sn": None, "dn": None, "flush_packets": 0}  # 0: large blocks, not one per packet
     with tempfile.TemporaryFile() as errors, _link_to(path) as link:
         command = _reading_command(link, start, **options)

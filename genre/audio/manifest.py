@@ -1,4 +1,4 @@
-"""chunks/index.csv: which chunk comes from which song, and on which side it stands."""
+"""Read and write chunks/index.csv: the song, genre and split of every chunk."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from genre.files import write_table
 
 INDEX_NAME = "index.csv"
 FAILURES_NAME = "failures.csv"
-DATASETS = "dataset"  # the folder that all data sets are in
-SIDES = ("train", "test")
+DATASETS = "dataset"  # folder of all data sets
+SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Row:
     genre: str
     split: str  # train or test
     start_s: float
-    seconds: float  # what of the chunk comes from the song; the rest is repeated
+    seconds: float  # length without the repeated part that fills the chunk
     source: str  # path of the song in the data set
     source_sha256: str
 
@@ -43,15 +43,16 @@ def write(folder: Path, rows: Iterable[Row]) -> None:
 
 
 def read(folder: Path) -> list[Row]:
-    """Read <folder>/index.csv.
+    """Return the rows of <folder>/index.csv.
 
     Raises
     ------
     DatasetError
-        If it is missing or not such a file, or a path in it leads out of the chunks or of the data sets.
+        If it is missing or damaged, or contains a path outside the chunks or the data sets.
     """
     path = folder / INDEX_NAME
     try:
+        # not pandas: names may contain bytes that are not UTF-8, which it refuses
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
             return [_row(line) for line in csv.DictReader(stream)]
     except FileNotFoundError:
@@ -62,12 +63,12 @@ def read(folder: Path) -> list[Row]:
 
 def _row(line: dict[str, Any]) -> Row:
     if None in line or None in line.values():
-        raise ValueError("a line has more or fewer fields than the first")
+        raise ValueError("a line has more or fewer fields than the header")
     row = Row(**{**line, "start_s": float(line["start_s"]), "seconds": float(line["seconds"])})
-    for name, found, folders in (("chunk", row.chunk, SIDES), ("source", row.source, (DATASETS,))):
-        parts = found.split("/")  # of a path that others write to, read and serve
-        if parts[0] not in folders or {"", ".", ".."} & set(parts) or "\0" in found:
-            raise ValueError(f"the {name} {found!r} is not below {' or '.join(folders)}/")
-    if row.split not in SIDES or "/" in row.genre or not (0 <= row.start_s < math.inf and 0 < row.seconds < math.inf):
-        raise ValueError(f"{row.chunk!r}")
+    for column, name, folders in (("chunk", row.chunk, SPLITS), ("source", row.source, (DATASETS,))):
+        parts = name.split("/")
+        if parts[0] not in folders or {"", ".", ".."} & set(parts) or "\0" in name:
+            raise ValueError(f"the {column} {name!r} is not below {' or '.join(folders)}/")
+    if row.split not in SPLITS or "/" in row.genre or not (0 <= row.start_s < math.inf and 0 < row.seconds < math.inf):
+        raise ValueError(f"the line of chunk {row.chunk!r} has a value that is not allowed")
     return row

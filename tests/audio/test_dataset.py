@@ -1,4 +1,4 @@
-"""What is in a data set folder, and the line between train and test."""
+"""Songs of a data set folder, and their division into train and test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from genre import files
 from genre.audio import dataset
-from genre.audio.dataset import Song
 from genre.errors import DatasetError
 
 
@@ -25,42 +24,42 @@ def _divided(folder: Path, **options: float) -> dict[str, str]:
     songs = dataset.scan(folder)
     digests = {song.path: files.sha256(song.path) for song in songs}
     settings = {"test_fraction": 0.3, "seed": 0} | options
-    found = dataset.divide(songs, digests, **settings)  # type: ignore[arg-type]
-    return {song.path.relative_to(folder).as_posix(): song.side for song in found}
+    songs = dataset.divide(songs, digests, **settings)  # type: ignore[arg-type]
+    return {song.path.relative_to(folder).as_posix(): song.split for song in songs}
 
 
 def _two_genres(folder: Path, n_songs: int = 10) -> None:
     _touch(folder, *(f"{genre}/{n}.mp3" for genre in ("jazz", "rock") for n in range(n_songs)))
 
 
-def test_covers_playlists_and_hidden_files_are_no_songs(tmp_path: Path) -> None:
+def test_covers_playlists_and_hidden_files_are_skipped(tmp_path: Path) -> None:
     _touch(tmp_path, "jazz/a.mp3", "jazz/cover.jpg", "jazz/list.m3u", "jazz/.DS_Store", "rock/album/b.flac", "rock/x")
     names = [song.path.relative_to(tmp_path).as_posix() for song in dataset.scan(tmp_path)]
     assert names == ["jazz/a.mp3", "rock/album/b.flac", "rock/x"]
 
 
-def test_what_is_left_out_or_ambiguous_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_stray_files_and_copies_in_two_genres_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _two_genres(tmp_path)
     _touch(tmp_path, "stray.mp3", "notes.txt")
     (tmp_path / "rock" / "0.mp3").write_bytes((tmp_path / "jazz" / "0.mp3").read_bytes())
     _divided(tmp_path)
     stray, copy = caplog.messages
-    assert "stray.mp3: lies in no genre's folder" in stray
+    assert "stray.mp3: is in no genre folder" in stray
     assert "jazz/0.mp3" in copy
     assert "rock/0.mp3 are the same file in two genres" in copy
 
 
 @pytest.mark.parametrize("name", ["unknown", "Unknown", "=cmd", "+1", "-x", "@a"])
-def test_a_genre_that_could_be_misread_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_reserved_genre_name_or_a_formula_is_refused(tmp_path: Path, name: str) -> None:
     _two_genres(tmp_path)
     _touch(tmp_path, f"{name}/a.mp3")
     with pytest.raises(DatasetError, match="rename"):
         dataset.scan(tmp_path)
 
 
-def test_train_and_test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_train_and_test_folders_give_the_split(tmp_path: Path) -> None:
     _touch(tmp_path, "train/jazz/a.mp3", "train/rock/b.mp3", "test/jazz/c.mp3", "test/rock/d.mp3")
-    assert {song.name: song.side for song in dataset.scan(tmp_path)} == dict(a="train", b="train", c="test", d="test")
+    assert {song.name: song.split for song in dataset.scan(tmp_path)} == dict(a="train", b="train", c="test", d="test")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_train_and_test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
         (["train/jazz/a.mp3", "test/rock/a.mp3", "blues/x.mp3"], "blues/ beside"),
     ],
 )
-def test_a_layout_that_cannot_be_used_is_explained(tmp_path: Path, names: list[str], message: str) -> None:
+def test_an_unusable_layout_is_refused_with_the_reason(tmp_path: Path, names: list[str], message: str) -> None:
     _touch(tmp_path, *names)
     with pytest.raises(DatasetError, match=message):
         dataset.scan(tmp_path)
@@ -83,20 +82,20 @@ def test_a_missing_data_set_names_the_folder(tmp_path: Path) -> None:
         dataset.scan(tmp_path / "mine")
 
 
-def test_every_genre_gives_its_share_to_the_test_set(tmp_path: Path) -> None:
+def test_every_genre_has_its_share_of_test_songs(tmp_path: Path) -> None:
     _two_genres(tmp_path)
-    sides = _divided(tmp_path)
+    splits = _divided(tmp_path)
     for genre in ("jazz", "rock"):
-        assert sum(side == "test" for name, side in sides.items() if name.startswith(genre)) == 3
+        assert sum(split == "test" for name, split in splits.items() if name.startswith(genre)) == 3
 
 
-def test_the_same_seed_divides_alike_and_another_seed_differently(tmp_path: Path) -> None:
+def test_the_division_depends_on_the_seed_only(tmp_path: Path) -> None:
     _two_genres(tmp_path)
     assert _divided(tmp_path) == _divided(tmp_path)
     assert _divided(tmp_path) != _divided(tmp_path, seed=1)
 
 
-def test_a_new_song_moves_at_most_one_other(tmp_path: Path) -> None:
+def test_a_new_song_changes_the_split_of_at_most_one_other(tmp_path: Path) -> None:
     _two_genres(tmp_path)
     before = _divided(tmp_path)
     _touch(tmp_path, "jazz/new.mp3")
@@ -104,13 +103,13 @@ def test_a_new_song_moves_at_most_one_other(tmp_path: Path) -> None:
     assert sum(before[name] != after[name] for name in before) <= 1
 
 
-def test_copies_of_a_song_stay_on_one_side(tmp_path: Path) -> None:
+def test_copies_of_a_song_get_the_same_split(tmp_path: Path) -> None:
     _two_genres(tmp_path)
     for seed in range(20):
         for n in range(10):
             (tmp_path / "jazz" / f"copy of {n}.mp3").write_bytes((tmp_path / "jazz" / f"{n}.mp3").read_bytes())
-        sides = _divided(tmp_path, seed=seed)
-        assert all(sides[f"jazz/{n}.mp3"] == sides[f"jazz/copy of {n}.mp3"] for n in range(10))
+        splits = _divided(tmp_path, seed=seed)
+        assert all(splits[f"jazz/{n}.mp3"] == splits[f"jazz/copy of {n}.mp3"] for n in range(10))
 
 
 def test_a_genre_of_one_song_cannot_be_divided(tmp_path: Path) -> None:
@@ -119,11 +118,11 @@ def test_a_genre_of_one_song_cannot_be_divided(tmp_path: Path) -> None:
         _divided(tmp_path)
 
 
-def test_a_test_list_chooses_whatever_the_extension(tmp_path: Path) -> None:
+def test_a_test_list_names_songs_with_any_extension(tmp_path: Path) -> None:
     _touch(tmp_path, "jazz/a.flac", "jazz/b.flac", "rock/a.flac", "rock/c.flac")
-    (tmp_path / "test.txt").write_text("# chosen by hand\njazz/a.wav\n\nrock/c.flac\n")
+    (tmp_path / "test.txt").write_text("# a comment\njazz/a.wav\n\nrock/c.flac\n")
     songs = dataset.divide_by_list(dataset.scan(tmp_path), tmp_path, test_list="test.txt", train_list=None)
-    assert [(song.path.name, song.side) for song in songs] == [
+    assert [(song.path.name, song.split) for song in songs] == [
         ("a.flac", "test"),
         ("b.flac", "train"),
         ("a.flac", "train"),
@@ -136,7 +135,7 @@ def test_songs_on_neither_of_two_lists_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("jazz/a.mp3\n")
     (tmp_path / "train.txt").write_text("rock/a.mp3\n")
     songs = dataset.divide_by_list(dataset.scan(tmp_path), tmp_path, test_list="test.txt", train_list="train.txt")
-    assert [(song.genre, song.side) for song in songs] == [("jazz", "test"), ("rock", "train")]
+    assert [(song.genre, song.split) for song in songs] == [("jazz", "test"), ("rock", "train")]
 
 
 @pytest.mark.parametrize("name", ["../list.txt", "/list.txt", "none.txt"])
@@ -146,12 +145,12 @@ def test_a_list_outside_the_data_set_or_missing_is_refused(tmp_path: Path, name:
         dataset.divide_by_list(dataset.scan(tmp_path), tmp_path, test_list=name, train_list=None)
 
 
-def test_a_recording_on_both_sides_is_found() -> None:
+def test_a_recording_in_both_splits_is_refused() -> None:
     with pytest.raises(DatasetError, match=r"a\.mp3 \(train\) and b\.mp3 \(test\) are the same recording"):
         dataset.check_no_leak([("train", "1", "a.mp3"), ("test", "2", "c.mp3"), ("test", "1", "b.mp3")])
 
 
-def test_names_that_two_songs_share_are_told_apart(tmp_path: Path) -> None:
+def test_songs_of_a_genre_get_different_names(tmp_path: Path) -> None:
     _touch(tmp_path, "jazz/a.mp3", "jazz/A.wav", "jazz/disc 2/a.mp3", "rock/a.mp3", "rock/b:c.mp3", "rock/b_c.mp3")
     songs = dataset.scan(tmp_path)
     assert len({(song.genre, song.name.casefold()) for song in songs}) == len(songs)
@@ -159,7 +158,7 @@ def test_names_that_two_songs_share_are_told_apart(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=300))
-def test_a_safe_name_is_a_file_name_for_any_tool(name: str) -> None:
+def test_a_safe_name_is_a_valid_file_name_everywhere(name: str) -> None:
     safe = dataset.safe_name(name)
     assert 0 < len(safe.encode()) <= dataset.MAX_NAME_BYTES
     assert not set(safe) & set('/\\:#?*"<>|\n\r\t\0%$`')
@@ -169,4 +168,3 @@ def test_a_safe_name_is_a_file_name_for_any_tool(name: str) -> None:
 
 def test_a_plain_name_stays_as_it_is() -> None:
     assert dataset.safe_name("Café at Noon (live)") == "Café at Noon (live)"
-    assert Song(Path("x"), "g", "n", "").side == ""

@@ -1,0 +1,147 @@
+"""The stage split: skipped songs, failures, changes while it runs, and interruptions."""
+
+from __future__ import annotations
+
+import csv
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from genre.audio import chunks
+from genre.errors import AudioError, ClusterError, DatasetError
+from stages import split
+from tests.conftest import ROOT, MakeSong, outs, write_params
+
+COMMAND = [sys.executable, "-m", "stages.split"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def _fresh(project: Path) -> dict[str, bytes]:
+    """Return the chunks of an undisturbed run without a cache."""
+    for folder in ("chunks", ".cache"):
+        shutil.rmtree(project / folder, ignore_errors=True)
+    assert split.main([]) == 0
+    return outs(project)
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
+def test_an_invalid_shard_is_refused(shard: str) -> None:
+    with pytest.raises(SystemExit):
+        split.main(["--shard", shard])
+
+
+def test_a_song_that_cannot_be_decoded_is_skipped_and_reported(
+    project: Path, songs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (songs / "low" / "broken.mp3").write_bytes(b"not audio at all")
+    (songs / "low" / "dangling link.mp3").symlink_to("/nowhere")
+    assert split.main([]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1].endswith("1 failures")
+    assert "broken.mp3" in captured.err
+    with (project / "chunks" / "failures.csv").open(newline="") as stream:
+        (failure,) = csv.DictReader(stream)
+    assert failure["source"] == "dataset/tiny/low/broken.mp3"
+
+
+def test_a_song_that_cannot_be_decoded_fails_the_stage_with_on_error_fail(project: Path, songs: Path) -> None:
+    (songs / "low" / "broken.mp3").write_bytes(b"not audio at all")
+    write_params(project, split__on_error="fail")
+    with pytest.raises(AudioError, match=r"broken\.mp3"):
+        split.main([])
+
+
+def test_the_same_recording_in_both_splits_fails_the_stage(project: Path, make_song: MakeSong) -> None:
+    folder = project / "dataset" / "tiny"
+    for seed, name in enumerate(("train/high/a", "train/low/b", "test/high/c")):
+        make_song(folder / f"{name}.wav", seed=seed)
+    shutil.copy(folder / "train" / "low" / "b.wav", folder / "test" / "high" / "copy of b.wav")
+    with pytest.raises(DatasetError, match=r"b\.wav \(train\) and .*copy of b\.wav \(test\) are the same recording"):
+        split.main([])
+
+
+def test_a_genre_without_readable_test_songs_is_named(project: Path, songs: Path) -> None:
+    for genre in ("high", "low"):
+        for n, path in enumerate(sorted((songs / genre).glob("*.flac"))):
+            target = songs / ("train" if n < 2 else "test") / genre / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+        (songs / genre).rmdir()
+    for path in (songs / "test" / "low").iterdir():
+        path.write_bytes(b"broken " + path.name.encode())
+    with pytest.raises(DatasetError, match="genre low has no song that could be decoded for test"):
+        split.main([])
+
+
+def test_a_song_that_changes_while_it_is_read_is_refused_and_not_cached(
+    project: Path, songs: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_params(project, parallel__workers=1)
+    path, iterate = songs / "high" / "song 0.flac", chunks.iterate
+    before, after = path.read_bytes(), make_song(project / "other.flac", seconds=5.0, hz=330.0).read_bytes()
+
+    def changed_after_hashing(name: Path, **options: object) -> object:
+        if name.samefile(path):
+            path.write_bytes(after)
+        return iterate(name, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("genre.audio.chunks.iterate", changed_after_hashing)
+        assert split.main([]) == 0
+    assert "song 0.flac: changed while it was read" in capsys.readouterr().err
+    assert not list((project / "chunks").rglob("high/song 0-*.wav"))
+    path.write_bytes(before)
+    assert split.main([]) == 0
+    assert outs(project) == _fresh(project)
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_partial_chunk(project: Path, songs: Path) -> None:
+    def limit_file_size() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    result = subprocess.run(
+        COMMAND, cwd=project, env=ENVIRONMENT, preexec_fn=limit_file_size, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+    assert list((project / "chunks").rglob("*.wav")) == []
+    assert split.main([]) == 0
+    assert outs(project) == _fresh(project)
+
+
+def test_after_an_interrupted_run_the_next_one_is_complete(project: Path, songs: Path) -> None:
+    process = subprocess.Popen(
+        COMMAND, cwd=project, env=ENVIRONMENT, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not list((project / "chunks").rglob("*.wav")):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to the workers too
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode in (0, 128 + signal.SIGINT)  # 0: it had ended before
+    assert "Traceback" not in messages
+    assert split.main([]) == 0
+    assert outs(project) == _fresh(project)
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(project: Path, songs: Path) -> None:
+    (project / "chunks").write_text("a file instead of a folder")
+    result = subprocess.run(COMMAND, cwd=project, env=ENVIRONMENT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "chunks" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_answer_is_named(project: Path, songs: Path) -> None:
+    pytest.importorskip("distributed", reason="the package distributed is not installed")
+    write_params(project, parallel__scheduler="tcp://127.0.0.1:1")
+    with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:1 \(parallel\.scheduler\) does not answer"):
+        split.main([])
