@@ -1,4 +1,4 @@
-"""Synthesise the demo data set: made-up songs of five styles, each its own recording, in several audio formats.
+"""Synthesise the demo data set: songs in five styles and several audio formats.
 
 python -m stages.demo --out dataset/demo
 """
@@ -17,54 +17,51 @@ from genre import files
 from genre.cli import run_command
 from genre.errors import DatasetError, GenreError
 from genre.parallel import run
+from genre.paths import Paths
 
 if TYPE_CHECKING:
-    from genre.demo.styles import Song
+    from genre.demo.styles import DemoSong
 
-MANIFEST = ".songs.json"  # names the songs that are ours to remove; hidden: it is no song
+MANIFEST = ".songs.json"  # names of the songs that this command may remove; hidden, so it is not taken for a song
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the data set; songs of an earlier run that are not in it go, other files stay."""
+    """Write the data set; songs of an earlier run that are no longer part of it are removed, other files stay."""
     parser = argparse.ArgumentParser(prog="python -m stages.demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("dataset/demo"), help="folder to make (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=2016, help="other seeds, other songs (default: %(default)s)")
+    out = Paths().datasets / "demo"
+    parser.add_argument("--out", type=Path, default=out, help="folder of the data set (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=2016, help="seed of the random numbers (default: %(default)s)")
     parser.add_argument("--songs", type=int, default=10, help="songs of each style (default: %(default)s)")
     options = parser.parse_args(argv)
     if options.songs < 1 or options.seed < 0:
-        parser.error("--songs is 1 or more, --seed 0 or more")
-    started = time.perf_counter()
-    songs = _planned(options.seed, options.songs)
-    seconds = _make(songs, options.out)
-    styles = len({song.style for song in songs})
-    wall_s = time.perf_counter() - started
-    print(f"demo: {len(songs)} songs, {styles} styles, {seconds / 60:.0f} min, in {wall_s:.1f} s")
+        parser.error("--songs must be at least 1 and --seed at least 0")
+    from genre.demo import styles, synth
+
+    start = time.perf_counter()
+    songs = styles.plan(options.seed, options.songs, formats=synth.writable_formats())
+    audio_s = write_songs(songs, options.out)
+    n_styles, wall_s = len({song.style for song in songs}), time.perf_counter() - start
+    print(f"demo: {len(songs)} songs, {n_styles} styles, {audio_s / 60:.0f} min, in {wall_s:.1f} s")
     return 0
 
 
-def _planned(seed: int, songs: int) -> list[Song]:
-    """Return the songs, in formats that this machine's ffmpeg can write."""
-    from genre.demo import styles, synth
-
-    return styles.plan(seed, songs, formats=synth.writable_formats())
-
-
-def _make(songs: Sequence[Song], out: Path) -> float:
-    """Write the songs and remove those of an earlier run; return how many seconds they last."""
-    wanted = {song.file for song in songs}
+def write_songs(songs: Sequence[DemoSong], out: Path) -> float:
+    """Write the songs, remove those of an earlier run, and return the total duration in seconds."""
+    names = {song.file for song in songs}
     earlier = _read_manifest(out / MANIFEST)
-    files.write_json(out / MANIFEST, sorted(wanted | earlier))  # a run that is killed leaves no song unnamed
-    results = list(run(functools.partial(_make_song, out=out), songs, description="demo"))
-    for result in results:
+    files.write_json(out / MANIFEST, sorted(names | earlier))  # complete even if this run is killed
+    audio_s = 0.0
+    for result in run(functools.partial(_write_song, out=out), songs, description="demo"):
         if isinstance(result, GenreError):
             raise result
-    _remove(out, earlier - wanted)
-    files.write_json(out / MANIFEST, sorted(wanted))
-    return sum(seconds for seconds in results if isinstance(seconds, float))
+        audio_s += result
+    _remove(out, earlier - names)
+    files.write_json(out / MANIFEST, sorted(names))
+    return audio_s
 
 
-def _make_song(song: Song, *, out: Path) -> float:
-    """Compose, play and write one song; return how many seconds it lasts."""
+def _write_song(song: DemoSong, *, out: Path) -> float:
+    """Compose, render and write one song; return its duration in seconds."""
     import numpy as np
 
     from genre.demo import styles, synth
@@ -81,13 +78,13 @@ def _read_manifest(path: Path) -> set[str]:
     except FileNotFoundError:
         return set()
     except (ValueError, TypeError) as error:
-        raise DatasetError(f"{path} is damaged: remove {path.parent}/ and try again ({error})") from error
+        raise DatasetError(f"{path} is damaged ({error}): remove {path.parent}/ and try again") from error
 
 
-def _remove(out: Path, stale: Iterable[str]) -> None:
-    """Remove songs by their names in the manifest, and the folders that this leaves empty; nothing beyond `out`."""
-    found = {path.relative_to(out).as_posix(): path for path in out.glob("*/*")}
-    for path in (found[name] for name in stale if name in found):
+def _remove(out: Path, names: Iterable[str]) -> None:
+    """Remove songs by their names in the manifest, if they are in `out`, and folders that become empty."""
+    paths = {path.relative_to(out).as_posix(): path for path in out.glob("*/*")}
+    for path in (paths[name] for name in names if name in paths):
         path.unlink()
         if not any(path.parent.iterdir()):
             path.parent.rmdir()

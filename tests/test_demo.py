@@ -14,7 +14,7 @@ import pytest
 
 from genre.audio.ffmpeg import stream_pcm
 from genre.demo import styles, synth
-from genre.demo.styles import Song
+from genre.demo.styles import DemoSong
 from genre.errors import AudioError, DatasetError
 from stages import demo
 
@@ -138,6 +138,6 @@ def test_help_answers_without_loading_numpy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def _rendered(song: Song) -> npt.NDArray[np.int16]:
+def _rendered(song: DemoSong) -> npt.NDArray[np.int16]:
     rng = np.random.default_rng(song.seed)
     return synth.render(styles.compose(song, rng), rng)

@@ -30,6 +30,8 @@ from genre.files import atomic_path
 
 log = logging.getLogger(__name__)
 
+Options = dict[str, str | int | None]  # of an output of ffmpeg, without dashes; None for a flag
+
 # Demuxers that read audio from the one file they are given. Left out: those that open files named inside a file (hls,
 # concat, dash, sdp, rtsp, imf, ...), images, raw and subtitle formats.
 DEMUXERS = (
@@ -158,12 +160,12 @@ def seconds_of(path: Path) -> float | None:
     """
     if not path.is_file():
         return None
-    header = _messages_of(path, loglevel="info", t=0)[1]
+    header = _messages_of(path, "info", t=0)[1]
     duration = re.search(r"^  Duration: (\d+):(\d\d):(\d\d\.\d+), ", header, re.MULTILINE)
     if duration and "Estimating duration" not in header:
         hours, minutes, seconds = duration.groups()
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    progress = _messages_of(path, loglevel="error", progress="pipe:1")[0]
+    progress = _messages_of(path, "error", progress="pipe:1")[0]
     times = re.findall(r"^out_time_us=(\d+)$", progress, re.MULTILINE)
     return int(times[-1]) / 1e6 if times else None
 
@@ -233,7 +235,7 @@ def _output_of(path: Path, start: float = 0.0, **options: str | int | None) -> I
         raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
     options |= {"vn": None, "sn": None, "dn": None, "flush_packets": 0}  # 0: large blocks, not one per packet
     with tempfile.TemporaryFile() as errors, _link_to(path) as link:
-        command = _reading_command(link, start, **options)
+        command = _reading_command(link, start, "error", options)
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0)
         assert process.stdout is not None
         try:
@@ -270,7 +272,7 @@ def _link_to(path: Path) -> Iterator[Path]:
         yield link
 
 
-def _reading_command(link: Path, start: float, *, loglevel: str = "error", **options: str | int | None) -> list[str]:
+def _reading_command(link: Path, start: float, loglevel: str, options: Options) -> list[str]:
     """Return a command line that reads one file, and no file that it names, and writes to standard output."""
     import ffmpeg
 
@@ -282,12 +284,12 @@ def _reading_command(link: Path, start: float, *, loglevel: str = "error", **opt
     return command
 
 
-def _messages_of(path: Path, **options: str | int) -> tuple[str, str]:
+def _messages_of(path: Path, loglevel: str, **options: str | int | None) -> tuple[str, str]:
     """Return the standard output and the standard error of ffmpeg reading the packets of a file."""
     with (
         _link_to(path) as link,
         subprocess.Popen(
-            _reading_command(link, 0.0, format="null", acodec="copy", **options),  # type: ignore[arg-type]
+            _reading_command(link, 0.0, loglevel, {"format": "null", "acodec": "copy"} | options),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,7 +1,7 @@
-"""Five styles of music and how a song in each is composed, for the demo data set.
+"""Composer of the demo songs in five styles.
 
-Styles share instruments, tempi, rhythms and recordings, in different proportions: telling them apart takes
-more than one number, and a few songs are hard.
+Styles share instruments, tempi, rhythms and recording conditions in different proportions, so no single feature
+separates them and a few songs are hard to classify.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ FORMATS: Final = ("wav", "flac", "flac", "mp3", "mp3", "mp3", "ogg", "m4a", "opu
 
 
 @dataclass(frozen=True, slots=True)
-class Song:
-    """A song that is yet to be composed."""
+class DemoSong:
+    """Title, style, format and seed of a song of the demo data set."""
 
     style: str
     title: str
-    suffix: str  # the audio format, one of FORMATS
+    suffix: str  # audio format, one of FORMATS
     seed: tuple[int, int, int]  # data set, style, song
 
     @property
     def file(self) -> str:
-        """Where the song belongs in its data set: ``style/title.suffix``."""
+        """Path in the data set: ``style/title.suffix``."""
         return f"{self.style}/{self.title}.{self.suffix}"
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What songs of a style are drawn from; a word with *3 is three times as likely."""
+    """Ranges and choices of a style; the number after * is the weight of a choice, by default 1."""
 
     tempo: tuple[float, float]  # beats per minute
     meter: str  # beats per bar
-    swing: tuple[float, float]  # where the off-beat falls within the beat
+    swing: tuple[float, float]  # position of the off-beat in the beat
     reverb_s: tuple[float, float]
     changes: tuple[str, ...]  # scale: one chord per bar
     comping: str
@@ -137,7 +137,7 @@ _SCALES: Final = {
 }
 _DEGREES: Final = {"i": 0, "ii": 2, "iii": 4, "iv": 5, "v": 7, "vi": 9, "vii": 11}
 
-# pattern: where in the bar (beats), for how long (beats); what falls beyond the bar is left out
+# pattern: (start, length) of each note in beats; notes beyond the end of the bar are omitted
 _COMPING: Final[dict[str, tuple[tuple[float, float], ...]]] = {
     "sustain": ((0, 4),),
     "halves": ((0, 2), (2, 2)),
@@ -182,11 +182,10 @@ _TIMES: Final = "Dawn Noon Dusk Midnight Sunrise Teatime".split()
 _OWNERS: Final = "Agnès Bruno Chloé Dana Elif Grandmother Jürgen Nobody Otto Sailor Zoë".split()
 
 
-def plan(seed: int, songs: int, *, formats: Collection[str] = FORMATS) -> list[Song]:
-    """Return the songs of a data set: `songs` of each style, every title once, the formats in equal shares by style.
+def plan(seed: int, songs: int, *, formats: Collection[str] = FORMATS) -> list[DemoSong]:
+    """Return `songs` songs of each style with unique titles, and formats in the proportions of `FORMATS`.
 
-    The first songs of a style do not depend on how many there are. A format that is not among `formats` is replaced
-    by flac.
+    The first songs of a style do not depend on `songs`. Formats that are not in `formats` are replaced by flac.
     """
     titles = _titles(seed)
     planned = []
@@ -195,12 +194,12 @@ def plan(seed: int, songs: int, *, formats: Collection[str] = FORMATS) -> list[S
         title = titles[position] + (f" No. {volume + 1}" if volume else "")
         block = np.random.default_rng((seed, index, number // len(FORMATS), 0)).permutation(len(FORMATS))
         suffix = FORMATS[block[number % len(FORMATS)]]
-        planned.append(Song(style, title, suffix if suffix in formats else "flac", (seed, index, number)))
+        planned.append(DemoSong(style, title, suffix if suffix in formats else "flac", (seed, index, number)))
     return planned
 
 
-def compose(song: Song, rng: np.random.Generator) -> Score:
-    """Return a new song in the style of `song`: key, chords, instruments, parts and recording drawn from `rng`."""
+def compose(song: DemoSong, rng: np.random.Generator) -> Score:
+    """Return a score in the style of `song`, with key, chords, instruments, parts and recording drawn from `rng`."""
     style = STYLES[song.style]
     seconds = rng.uniform(60, 100)
     meter = int(_pick(style.meter, rng))
@@ -249,7 +248,7 @@ _Event = tuple[int, float, float, int, float]  # bar, beat, beats, pitch, level
 
 @dataclass(frozen=True, slots=True)
 class _Clock:
-    """When a beat falls, with swing."""
+    """Converts beats to seconds, with swing."""
 
     beat_s: float
     off_beat: float
@@ -263,23 +262,23 @@ class _Clock:
 def _chord_part(
     pattern: str, harmony: Sequence[tuple[int, ...]], meter: int, rng: np.random.Generator
 ) -> Iterator[_Event]:
-    """Chords, close around middle C, or one of their notes after the other."""
+    """Yield chords in close position around middle C, or their notes in sequence."""
     lowest = int(rng.integers(50, 60))
     for bar, chord in enumerate(harmony):
         pitches = sorted(lowest + (tone - lowest) % 12 for tone in chord)
         ladder = [*pitches, pitches[0] + 12, *pitches[:0:-1]]
         for step, (beat, length) in enumerate(_COMPING[pattern]):
             if beat < meter:
-                chosen = [ladder[step % len(ladder)]] if "arpeggio" in pattern else pitches
+                notes = [ladder[step % len(ladder)]] if "arpeggio" in pattern else pitches
                 length = min(length, meter - beat) if length > 1 else length
-                for pitch in chosen:
+                for pitch in notes:
                     yield bar, beat, length, pitch, 1.6 if "arpeggio" in pattern else 1.0
 
 
 def _bass_part(
     pattern: str, harmony: Sequence[tuple[int, ...]], meter: int, rng: np.random.Generator
 ) -> Iterator[_Event]:
-    """The root on the first beat; from there the fifth, the octave or a walk over the chord."""
+    """Yield the root on the first beat, then roots, fifths or other notes of the chord."""
     lowest = int(rng.integers(29, 37))
     for bar, chord in enumerate(harmony):
         root = lowest + (chord[0] - lowest) % 12
@@ -296,7 +295,7 @@ def _bass_part(
 def _lead_part(
     pattern: str, scale: Sequence[int], harmony: Sequence[tuple[int, ...]], meter: int, rng: np.random.Generator
 ) -> Iterator[_Event]:
-    """A phrase of four bars that comes again, on the chords of the moment and now and then varied."""
+    """Yield a phrase of four bars, repeated with variations and fitted to the chords."""
     lowest = int(rng.integers(58, 70))
     ladder = sorted({lowest + (tone - lowest) % 12 + octave for tone in scale for octave in (0, 12)})
     phrase = [_melody_bar(pattern, meter, rng) for _ in range(4)]
@@ -331,7 +330,7 @@ def _drum_part(hits: Sequence[float], pitch: int, bars: int, meter: int) -> Iter
 
 
 def _rests(bars: int, drums: bool, rng: np.random.Generator) -> set[int]:
-    """Return the bars in which a part is silent: it may enter late and rest for four bars."""
+    """Return the bars in which a part is silent: a late entry and rests of four bars, at random."""
     resting = set(range(4)) if drums and rng.random() < 0.5 else set()
     for section in range(4, bars, 4):
         if rng.random() < 0.15:
@@ -342,7 +341,7 @@ def _rests(bars: int, drums: bool, rng: np.random.Generator) -> set[int]:
 def _perform(
     events: Iterator[_Event], clock: _Clock, meter: int, resting: set[int], rng: np.random.Generator
 ) -> list[Note]:
-    """Put the events of a part into seconds, a little early or late and not all equally loud."""
+    """Return the notes of a part in seconds, with random deviations of time and level."""
     looseness_s = rng.uniform(0.0, 0.012)
     notes = []
     for bar, beat, length, pitch, level in events:
@@ -371,7 +370,7 @@ def _draw_recording(style: Style, rng: np.random.Generator) -> Recording:
 
 
 def _titles(seed: int) -> list[str]:
-    """Return every title that the words make, shuffled."""
+    """Return all combinations of the title words, shuffled."""
     titles = [f"{adjective} {noun}" for adjective in _ADJECTIVES for noun in _NOUNS]
     titles += [f"{noun} at {time}" for noun in _NOUNS for time in _TIMES]
     titles += [f"{owner}'s {noun}" for owner in _OWNERS for noun in _NOUNS]

@@ -1,4 +1,4 @@
-"""A small synthesiser: notes on plucked, wavetable, FM and drum voices, played in a room and recorded.
+"""Synthesiser of the demo songs: plucked, wavetable, FM and drum voices, room reverberation and recording noise.
 
 Plucked strings are after K. Karplus and A. Strong, "Digital Synthesis of Plucked-String and Drum Timbres"
 (Computer Music Journal 7(2), 1983); FM after J. Chowning, "The Synthesis of Complex Audio Spectra by Means
@@ -7,7 +7,6 @@ of Frequency Modulation" (JAES 21(7), 1973).
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,15 +15,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from genre import files
-from genre.audio.ffmpeg import executable
-from genre.errors import AudioError
+from genre.audio import ffmpeg
 
 Signal = npt.NDArray[np.float32]
 
 TABLE_SAMPLES: Final = 4096  # one period of a wavetable
 MAX_HARMONICS: Final = 64
-PEAK: Final = 0.97  # of full scale; nothing is louder
+PEAK: Final = 0.97  # highest level, as a fraction of full scale
 FADE_OUT_S: Final = 2.5
 MAINS_HZ: Final = 50
 
@@ -54,7 +51,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What one instrument plays."""
+    """The part of one instrument."""
 
     voice: Voice
     gain: float
@@ -64,24 +61,24 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """The room and the recording chain, which say nothing about the music."""
+    """The room and the recording equipment, drawn independently of the notes."""
 
     sample_rate: int  # Hz
     channels: int  # 1 or 2
     rms_db: float  # loudness, dB of full scale
     reverb_s: float  # time to fall by 60 dB
-    reverb_level: float  # energy of the reverberation, as a share of the direct sound's
+    reverb_level: float  # energy of the reverberation, as a fraction of the direct sound's
     low_cut_hz: float
     high_cut_hz: float
-    tilt_db: float  # treble against bass
+    tilt_db: float  # treble relative to bass
     hiss_db: float  # background noise, dB of the music's RMS
     hum_db: float  # mains hum, dB of the music's RMS
-    crackles_per_s: float  # clicks of a worn record
+    crackles_per_s: float  # clicks, as of a worn record
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Everything that is heard of a song."""
+    """A composed song: duration, parts and recording."""
 
     seconds: float
     tracks: Sequence[Track]
@@ -110,19 +107,19 @@ _INSTRUMENTS: Final[dict[str, tuple[str, tuple[tuple[float, float], ...]]]] = {
 }
 
 
-# file extension: muxer, encoder, options; the fast settings are good enough for what is synthesised
-_FORMATS: Final = {
-    "wav": ("wav", "pcm_s16le"),
-    "flac": ("flac", "flac"),
-    "mp3": ("mp3", "libmp3lame", "-q:a", "3", "-compression_level", "7"),
-    "ogg": ("ogg", "libvorbis", "-q:a", "4"),
-    "m4a": ("ipod", "aac", "-b:a", "128k", "-aac_coder", "fast"),
-    "opus": ("opus", "libopus", "-b:a", "96k", "-compression_level", "5"),
+# file extension: output options of ffmpeg
+_FORMATS: Final[dict[str, ffmpeg.Options]] = {
+    "wav": {"format": "wav", "acodec": "pcm_s16le"},
+    "flac": {"format": "flac", "acodec": "flac"},
+    "mp3": {"format": "mp3", "acodec": "libmp3lame", "q:a": 3, "compression_level": 7},
+    "ogg": {"format": "ogg", "acodec": "libvorbis", "q:a": 4},
+    "m4a": {"format": "ipod", "acodec": "aac", "b:a": "128k", "aac_coder": "fast"},
+    "opus": {"format": "opus", "acodec": "libopus", "b:a": "96k", "compression_level": 5},
 }
 
 
 def draw_voice(name: str, rng: np.random.Generator) -> Voice:
-    """Return the instrument `name` as one song has it: every property drawn from the instrument's range."""
+    """Return a voice of the instrument `name`, with every property drawn from the instrument's range."""
     kind, ranges = _INSTRUMENTS[name]
     drawn = {field.name: rng.uniform(*range_) for field, range_ in zip(fields(Voice)[1:], ranges, strict=True)}
     return Voice(kind, **drawn)
@@ -152,44 +149,17 @@ def render(score: Score, rng: np.random.Generator) -> npt.NDArray[np.int16]:
 
 
 def writable_formats() -> list[str]:
-    """Return the file extensions that `write` takes with this machine's ffmpeg."""
-    command = [executable(), "-hide_banner", "-encoders"]
-    listing = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
-    encoders = {line.split()[1] for line in listing.splitlines() if len(line.split()) > 1}
-    return [suffix for suffix, (_, encoder, *_) in _FORMATS.items() if encoder in encoders]
+    """Return the file extensions that the installed ffmpeg can write."""
+    return [suffix for suffix, options in _FORMATS.items() if options["acodec"] in ffmpeg.encoders()]
 
 
 def write(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int) -> None:
-    """Encode a song, atomically; the same samples and the same ffmpeg give the same bytes.
-
-    Parameters
-    ----------
-    path : Path
-        Its extension chooses the format.
-    samples : numpy.ndarray [shape=(samples, channels), dtype=int16]
-        PCM.
-    sample_rate : int
-        Hz.
-
-    Raises
-    ------
-    AudioError
-        If ffmpeg cannot write the format.
-    """
-    muxer, encoder, *options = _FORMATS[path.suffix[1:]]
-    source = ["-f", "s16le", "-ar", str(sample_rate), "-ac", str(samples.shape[1]), "-i", "pipe:"]
-    exact = ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:a", "+bitexact", "-threads", "1"]
-    with files.atomic_path(path) as temporary:
-        target = ["-c:a", encoder, *options, "-f", muxer, f"file:{temporary}"]
-        command = [executable(), "-hide_banner", "-loglevel", "error", "-y", *source, *exact, *target]
-        done = subprocess.run(command, input=samples.astype("<i2").tobytes(), capture_output=True, check=False)
-        if done.returncode:
-            reason = done.stderr.decode("utf-8", errors="replace").strip().splitlines()[-1:]
-            raise AudioError(f"{path}: ffmpeg cannot write it ({''.join(reason) or done.returncode})")
+    """Encode samples [shape=(n, channels)] in the format of the file extension; see `genre.audio.ffmpeg.encode`."""
+    ffmpeg.encode(path, samples, sample_rate=sample_rate, **_FORMATS[path.suffix[1:]])
 
 
 def _play(track: Track, mix: Signal, sample_rate: int, rng: np.random.Generator) -> None:
-    """Add a track to `mix`; a note that comes again with the same pitch and length sounds the same."""
+    """Add a track to `mix` [shape=(channels, n)]; notes of equal pitch and length have equal samples."""
     angle = (track.pan + 1) * np.pi / 4
     gains = np.array([np.cos(angle), np.sin(angle)] if len(mix) == 2 else [1.0], np.float32) * track.gain
     sounds: dict[tuple[int, int], Signal] = {}
@@ -203,7 +173,7 @@ def _play(track: Track, mix: Signal, sample_rate: int, rng: np.random.Generator)
 
 
 def _sound(voice: Voice, note: Note, sample_rate: int, rng: np.random.Generator) -> Signal:
-    """Return one note at unit peak, with its release."""
+    """Return the samples of one note [shape=(n,)] at unit peak, including its release."""
     hz = 440.0 * 2.0 ** ((note.pitch - 69) / 12)
     t = np.arange(round((note.seconds + voice.release_s) * sample_rate)) / sample_rate
     envelope = np.minimum(t / voice.attack_s, 1.0) * np.exp(-t / voice.decay_s)
@@ -214,7 +184,7 @@ def _sound(voice: Voice, note: Note, sample_rate: int, rng: np.random.Generator)
 
 
 def _pluck(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.Generator) -> Signal:
-    """Karplus-Strong: a burst of noise that loses its treble from one period to the next."""
+    """Return a plucked string (Karplus-Strong): a noise burst, low-pass filtered in every period."""
     period = max(2, round(1 / (hz * t[1])))
     burst = rng.uniform(-1, 1, period)
     smooth = 1 + round((1 - voice.bright) * 8)
@@ -224,13 +194,13 @@ def _pluck(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.G
     for row in periods:
         row[:] = burst
         burst = (1 - blend) * burst + blend * np.roll(burst, 1)
-    # the string is a whole number of samples long: reading it at another speed puts it in tune
+    # a period is a whole number of samples: interpolation corrects the pitch
     string: Signal = np.interp(t * hz * period, np.arange(periods.size), periods.ravel()).astype(np.float32)
     return string
 
 
 def _wave(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.Generator) -> Signal:
-    """Two detuned wavetables whose harmonics fade, the higher the sooner, with a vibrato that sets in late."""
+    """Return two detuned wavetables with delayed vibrato; higher harmonics decay faster."""
     n_harmonics = int(np.clip(0.45 / (hz * t[1]), 1, MAX_HARMONICS))
     harmonics = np.arange(1, n_harmonics + 1)
     amplitudes = harmonics ** -(3.0 - 2.0 * voice.bright)
@@ -257,14 +227,14 @@ def _table(amplitudes: npt.NDArray[np.floating]) -> Signal:
 
 
 def _fm(voice: Voice, hz: float, t: npt.NDArray[np.float64], _rng: np.random.Generator) -> Signal:
-    """One sine modulates the phase of another, less and less."""
+    """Return a sine, phase-modulated by another one with a decaying index."""
     index = 6.0 * voice.bright * np.exp(-t * 2 / voice.decay_s)
     carrier = 2 * np.pi * hz * (1 + voice.spread / 1200) * t
     return np.sin(carrier + index * np.sin(2 * np.pi * hz * voice.color * t)).astype(np.float32)
 
 
 def _kick(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.Generator) -> Signal:
-    """A sine that sweeps down to `hz`, with a click."""
+    """Return a sine that sweeps down to `hz`, with a click."""
     sweep_s = 0.02 + 0.03 * voice.bright
     phase = hz * (t + 4 * voice.bright * sweep_s * (1 - np.exp(-t / sweep_s)))
     click = voice.color * rng.standard_normal(len(t)) * np.exp(-t / 0.004)
@@ -272,19 +242,19 @@ def _kick(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.Ge
 
 
 def _snare(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.Generator) -> Signal:
-    """Noise over a short tone."""
+    """Return noise mixed with a short tone."""
     noise = _noise(len(t), voice.bright, rng)
     tone = np.sin(2 * np.pi * hz * t) * np.exp(-t / (0.5 * voice.decay_s))
     return (voice.color * noise + (1 - voice.color) * tone).astype(np.float32)
 
 
 def _hat(voice: Voice, _hz: float, t: npt.NDArray[np.float64], rng: np.random.Generator) -> Signal:
-    """Noise without its bass."""
+    """Return high-pass filtered noise."""
     return np.diff(_noise(len(t), voice.bright, rng), prepend=np.float32(0))
 
 
 def _noise(n_samples: int, bright: float, rng: np.random.Generator) -> Signal:
-    """White noise, averaged over neighbours where it is to be duller."""
+    """Return white noise; a moving average makes it darker."""
     width = 1 + round((1 - bright) * 6)
     noise = rng.standard_normal(n_samples + width - 1)
     return np.convolve(noise, np.ones(width) / np.sqrt(width), "valid").astype(np.float32)
@@ -302,20 +272,20 @@ _SOUNDS: Final[dict[str, _Sound]] = {
 
 
 def _in_the_room(mix: Signal, recording: Recording, rng: np.random.Generator) -> Signal:
-    """Return `mix` convolved with room and equipment: one impulse response for each channel."""
+    """Return `mix` convolved with the impulse response of room and equipment, one per channel."""
     tail = round(recording.reverb_s * recording.sample_rate)
     t = np.arange(tail) / recording.sample_rate
     response = rng.standard_normal((len(mix), tail)) * 10.0 ** (-3 * t / recording.reverb_s)
     response *= np.sqrt(recording.reverb_level / np.sum(response**2, axis=1, keepdims=True))
     response[:, 0] += 1.0
-    length = tail + recording.sample_rate // 10  # the equipment rings on
+    length = tail + recording.sample_rate // 10  # 0.1 s for the filters of the equipment
     padded = 2 ** length.bit_length()
     spectrum = np.fft.rfft(response, padded) * _equipment(recording, padded)
     return _convolve(mix, np.fft.irfft(spectrum)[:, :length].astype(np.float32))
 
 
 def _convolve(signal: Signal, response: Signal) -> Signal:
-    """Convolve each channel with its response by overlap and add; as long as `signal`."""
+    """Return each channel convolved with its response by overlap-add, truncated to the length of `signal`."""
     n_samples, length = signal.shape[1], response.shape[1]
     size = 2 ** (2 * length).bit_length()
     step = size - length + 1
@@ -337,7 +307,7 @@ def _equipment(recording: Recording, n_samples: int) -> npt.NDArray[np.complex12
 
 
 def _master(music: Signal, recording: Recording, rng: np.random.Generator) -> npt.NDArray[np.int16]:
-    """Add the background, set the loudness, limit the peaks softly, fade out."""
+    """Return PCM [shape=(n, channels)]: background noise added, loudness set, peaks limited, faded out."""
     n_samples = music.shape[1]
     music /= np.sqrt(np.vdot(music, music) / music.size) + 1e-9
     music += _background(n_samples, recording, rng)
@@ -351,7 +321,7 @@ def _master(music: Signal, recording: Recording, rng: np.random.Generator) -> np
 
 
 def _background(n_samples: int, recording: Recording, rng: np.random.Generator) -> Signal:
-    """Return mains hum and crackle, the same on all channels."""
+    """Return mains hum and crackle [shape=(n_samples,)], the same for all channels."""
     turn = 2 * np.pi * np.arange(recording.sample_rate // MAINS_HZ) * MAINS_HZ / recording.sample_rate
     period = np.sin(turn) + np.sin(2 * turn) / 2 + np.sin(3 * turn) / 3
     background = np.resize(period * 10 ** (recording.hum_db / 20), n_samples).astype(np.float32)
