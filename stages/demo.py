@@ -51,7 +51,7 @@ def write_songs(songs: Sequence[DemoSong], out: Path) -> float:
     earlier = _read_manifest(out / MANIFEST)
     files.write_json(out / MANIFEST, sorted(names | earlier))  # complete even if this run is killed
     audio_s = 0.0
-    for result in run(functools.partial(_write_song, out=out), songs, description="demo"):
+    for result in list(run(functools.partial(_write_song, out=out), songs, description="demo")):
         if isinstance(result, GenreError):
             raise result
         audio_s += result

@@ -1,1 +1,1 @@
-"""Audio: everything that touches an audio file goes through ffmpeg here."""
+"""Audio files: decoding, chunks, data sets, sources and tags."""

@@ -1,4 +1,4 @@
-"""Chunks: fixed-length mono pieces of a song, the unit that everything after the split works on."""
+"""Cut songs into chunks, mono pieces of equal length; read and write chunks as wav files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from genre.audio.ffmpeg import stream_pcm
 from genre.errors import AudioError
 from genre.files import atomic_path
 
-VERSION = 1  # raised with every change of what a chunk holds
+VERSION = 1  # part of the cache key: raise it with every change of the samples of a chunk
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """One piece of a song."""
 
-    start_s: float  # where it starts in the song
-    seconds: float  # seconds of it that come from the song; the rest is repeated to fill the chunk
+    start_s: float  # position in the song
+    seconds: float  # length without the repeated part that fills the chunk
     samples: npt.NDArray[np.int16]  # shape (round(chunk_seconds * sample_rate),)
 
 
@@ -35,7 +35,7 @@ def iterate(
     start: float = 0.0,
     duration: float | None = None,
 ) -> Iterator[Chunk]:
-    """Cut a file of any format into chunks of equal length, in memory bounded by one chunk.
+    """Yield the chunks of a file of any format, holding one chunk in memory.
 
     A last piece of at least `min_seconds` is repeated until it fills a chunk; a shorter one is dropped, unless it is
     the only one.
@@ -45,11 +45,11 @@ def iterate(
     path : Path
         An audio file that ffmpeg reads.
     sample_rate : int
-        Hz of the chunks.
+        Hz.
     chunk_seconds, min_seconds : float
-        Length of a chunk, and the shortest last piece that is kept.
+        Length of a chunk, and minimum length of the last piece.
     start, duration : float
-        The part of the file to cut, in seconds.
+        First second to decode, and number of seconds (None: to the end).
 
     Raises
     ------
@@ -82,12 +82,12 @@ def write(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int) -> No
 
 
 def read(path: Path) -> tuple[npt.NDArray[np.int16], int]:
-    """Read a mono PCM 16 bit wav file; return samples [shape=(n,)] and sample rate in Hz.
+    """Return the samples [shape=(n,)] and the sample rate in Hz of a mono PCM 16 bit wav file.
 
     Raises
     ------
     AudioError
-        If the file is something else.
+        If the file cannot be read or has another format.
     """
     try:
         with wave.open(str(path), "rb") as stream:
@@ -95,4 +95,4 @@ def read(path: Path) -> tuple[npt.NDArray[np.int16], int]:
                 raise AudioError(f"{path}: is not mono PCM 16 bit")
             return np.frombuffer(stream.readframes(stream.getnframes()), dtype="<i2"), stream.getframerate()
     except (OSError, EOFError, wave.Error) as error:
-        raise AudioError(f"{path}: is not a wav file that can be read ({error})") from error
+        raise AudioError(f"{path}: cannot be read as a wav file ({error})") from error

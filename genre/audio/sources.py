@@ -1,4 +1,4 @@
-"""Where a song may come from besides a file: standard input, and http(s) URLs through yt-dlp."""
+"""Songs from standard input, and from http(s) URLs through yt-dlp, as temporary files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from typing import BinaryIO
 from genre.errors import AudioError
 
 STANDARD_INPUT = "-"
-MAX_BYTES = 1 << 30  # of one song: 100 minutes of CD audio
-MAX_SECONDS = 600.0  # that fetching one song may take
+MAX_BYTES = 1 << 30  # size of one song: 100 minutes of CD audio
+MAX_SECONDS = 600.0  # time limit of a download
 READ_BYTES = 1 << 20
 POLL_SECONDS = 0.1
-STALLED_SECONDS = 20  # without a byte, after which a connection is given up
+STALLED_SECONDS = 20  # without a byte, after which a connection is closed
 
-# yt-dlp reads nothing of the user's (configuration, plug-ins, cookies, cache), starts no other program on what it
-# fetches, and fetches one item.
+# yt-dlp ignores the user's configuration, plug-ins, cookies and cache, runs no post-processor, and downloads one item.
 YT_DLP_OPTIONS = (
     *("--ignore-config", "--no-plugin-dirs", "--no-cookies", "--no-cookies-from-browser", "--no-cache-dir"),
     *("--no-remote-components", "--no-playlist", "--break-match-filters", "!playlist_id"),
@@ -32,7 +31,7 @@ YT_DLP_OPTIONS = (
     *("--socket-timeout", str(STALLED_SECONDS), "--abort-on-unavailable-fragments"),
     *("--no-mtime", "--no-part", "--no-progress", "--no-warnings", "--color", "never"),
 )
-_IS_A_LIST = 101  # yt-dlp's exit status after --break-match-filters
+_PLAYLIST_STATUS = 101  # yt-dlp's exit status after --break-match-filters
 
 
 def is_file_name(name: str) -> bool:
@@ -44,26 +43,26 @@ def is_file_name(name: str) -> bool:
 def local_file(
     name: str, *, stdin: BinaryIO | None = None, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS
 ) -> Iterator[Path]:
-    """Make a song available as a file: a file as it is, anything else as a temporary file that is removed at the end.
+    """Yield the path of a song: a local file itself, or a temporary file that is removed at the end.
 
-    An `AudioError` about the temporary file, raised while it is in use, names the song instead.
+    In an `AudioError` that is raised in the context, the name of the song replaces that of the temporary file.
 
     Parameters
     ----------
     name : str
-        A file name, '-' for standard input, or an http(s) URL: of an audio file, or of a page that yt-dlp knows. A
-        URL of a playlist is refused; of a video in a playlist, the video is taken.
+        A file name, '-' for standard input, or an http(s) URL of an audio file or of a page that yt-dlp supports.
+        Playlists are refused; of a video in a playlist, the video is taken.
     stdin : binary stream or None
-        What '-' stands for, if not standard input.
+        Stream to read for '-', by default standard input.
     max_bytes : int
-        Of standard input and of a download.
+        Size limit of standard input and of a download.
     max_seconds : float
-        For a download.
+        Time limit of a download.
 
     Raises
     ------
     AudioError
-        If the song cannot be had, or is larger or takes longer than allowed.
+        If the song cannot be read or downloaded within the limits.
     """
     if is_file_name(name):
         yield Path(name)
@@ -84,7 +83,7 @@ def local_file(
 def _spool(stream: BinaryIO, path: Path, max_bytes: int) -> None:
     """Copy a stream to a file."""
     if stream.isatty():
-        raise AudioError("standard input: is the keyboard; pipe a song into it, as in: cat song.mp3 | ...")
+        raise AudioError("standard input: is a terminal; pipe a song into it, as in: cat song.mp3 | ...")
     size = 0
     with path.open("wb") as file:
         while block := stream.read(READ_BYTES):
@@ -97,38 +96,35 @@ def _spool(stream: BinaryIO, path: Path, max_bytes: int) -> None:
 
 
 def _fetch(url: str, folder: Path, max_bytes: int, max_seconds: float) -> Path:
-    """Download a song into a folder of its own; return its file.
-
-    yt-dlp is a process of its own: its limits hold whatever a server does, and it costs nothing where it is not used.
-    """
+    """Download a song into an empty folder with yt-dlp, as a process that can be killed; return the file."""
     if not re.match(r"https?://", url, re.IGNORECASE):
         raise AudioError(f"{url}: only http and https URLs can be fetched")
     if importlib.util.find_spec("yt_dlp") is None:
-        raise AudioError(f"{url}: needs yt-dlp to be fetched; install it with: pip install yt-dlp")
-    # -P: no modules out of the folder that is downloaded into. No ffmpeg: it would fetch what a playlist names.
+        raise AudioError(f"{url}: needs yt-dlp: install it with `pip install yt-dlp`")
+    # -P: no imports from the download folder. No ffmpeg: it would download the items of a playlist.
     command = [sys.executable, "-P", "-m", "yt_dlp", *YT_DLP_OPTIONS, "--max-filesize", str(max_bytes)]
     command += ["--ffmpeg-location", ".", "--output", "song", "--", url]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
         try:
             _watch(process, url, folder, max_bytes, max_seconds)
         finally:
             process.kill()
             process.wait()
-        said.seek(0)
-        reason = _reason(said.read(READ_BYTES), url)
-    found = [path for path in folder.iterdir() if path.is_file()]
-    if process.returncode == _IS_A_LIST:
-        raise AudioError(f"{url}: is a playlist; name one song of it")
-    if process.returncode or len(found) != 1:
+        output.seek(0)
+        reason = _reason(output.read(READ_BYTES), url)
+    downloads = [path for path in folder.iterdir() if path.is_file()]
+    if process.returncode == _PLAYLIST_STATUS:
+        raise AudioError(f"{url}: is a playlist: give the URL of one song")
+    if process.returncode or len(downloads) != 1:
         raise AudioError(f"{url}: cannot be fetched ({reason})")
-    return found[0]
+    return downloads[0]
 
 
 def _watch(process: subprocess.Popen[bytes], url: str, folder: Path, max_bytes: int, max_seconds: float) -> None:
-    """Wait for a download within its limits; show its progress on a terminal."""
+    """Wait for a download, show its progress on a terminal, and raise `AudioError` when it exceeds a limit."""
     from tqdm import tqdm
 
     deadline = time.monotonic() + max_seconds
@@ -154,9 +150,9 @@ def _size(folder: Path) -> int:
     return size
 
 
-def _reason(said: str, url: str) -> str:
-    """Return yt-dlp's error as a short phrase: without its own names for things, the URL and the advice."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _reason(output: str, url: str) -> str:
+    """Return the error of yt-dlp without the name of the extractor, the URL and the advice."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
     if not lines:
         return "yt-dlp gave no reason"

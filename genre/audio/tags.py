@@ -1,4 +1,4 @@
-"""The genre in a song's own tags, written so that nothing else in the file changes."""
+"""Write the genre into the tags of a song; audio and other tags stay unchanged."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from typing import Any
 from genre.audio.ffmpeg import stream_hash
 from genre.errors import AudioError
 
-# Where the genre that a file came with is kept
+# Fields for the original genre
 ID3_COMMENT = "original genre"  # description of an ID3 comment (COMM)
 VORBIS_FIELD = "ORIGINAL_GENRE"
 MP4_FIELD = "----:com.apple.iTunes:ORIGINAL_GENRE"
-NO_GENRE = "(none)"  # kept where a file came without one; an empty ID3 comment would be lost
+NO_GENRE = "(none)"  # original genre of a file without one; an empty ID3 comment is not stored
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What writing a genre did to a file, or would do."""
+    """Old and new genre of a file."""
 
     path: Path
-    old: str | None  # several genres are joined with '; '; None: it had none
+    old: str | None  # several genres are joined with '; '; None: no genre
     new: str
-    changed: bool  # False: the file has this genre already, it is left alone
+    changed: bool  # False if the file already has the new genre
 
 
 def write_genre(path: Path, genre: str, *, dry_run: bool = False) -> Change:
     """Write a genre into the tags of an MP3, FLAC, Ogg (Vorbis, Opus, Speex, FLAC), MP4, WAV or AIFF file.
 
-    The genre that the file came with is kept in a comment field (see `ID3_COMMENT`, `VORBIS_FIELD`, `MP4_FIELD`), also
-    when a genre is written again; all other tags stay, and an ID3 tag stays in its version. The work is done on a
-    copy beside the file, which takes its place in one step, with its permissions, after the encoded audio of both has
-    been found equal. A link to a file keeps pointing to it; another hard link keeps the old content.
+    The original genre is kept in a comment field (`ID3_COMMENT`, `VORBIS_FIELD`, `MP4_FIELD`), also when a genre is
+    written again. All other tags and the ID3 version are kept. A copy in the same folder is changed, its encoded audio
+    is compared, and it replaces the file in one step, with the same permissions. Symbolic links are followed; another
+    hard link keeps the old content.
 
     Parameters
     ----------
@@ -47,51 +47,51 @@ def write_genre(path: Path, genre: str, *, dry_run: bool = False) -> Change:
     genre : str
         Any text without null characters, not empty.
     dry_run : bool
-        Only say what would change.
+        Return the change without writing it.
 
     Raises
     ------
     AudioError
-        If the file cannot be read, written, or holds no tags that are known here, or if its audio would have changed.
-        The file is then as it was.
+        If the file cannot be read or written, has another format, or its audio would change. The file is then
+        unchanged.
     """
     if not path.is_file():
         raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
-    target = path.resolve()  # of a link, the file that it points to is replaced
+    target = path.resolve()
     with _named(path):
         audio = _open(target)
         if audio is None:
             raise AudioError(f"{path}: tags can be written to MP3, FLAC, Ogg, MP4, WAV and AIFF files only")
-        found = _genres(audio)
-        change = Change(path, "; ".join(found) or None, genre, found != [genre])
+        old = _genres(audio)
+        change = Change(path, "; ".join(old) or None, genre, old != [genre])
         if not change.changed:
             return change
         if not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)):
-            raise AudioError(f"{path}: is read-only, its genre cannot be written")
+            raise AudioError(f"{path}: is read-only: its genre cannot be written")
         if not dry_run:
             before = stream_hash(target)
             with _replacement(target) as copy:
                 _write(audio, copy, genre, change.old or NO_GENRE)
                 if _hash_or_reason(copy) != before:
-                    raise AudioError(f"{path}: its audio would have changed, so the genre is not written")
+                    raise AudioError(f"{path}: its audio would change: the genre is not written")
     return change
 
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Turn what mutagen and the file system raise into an error that names the file."""
+    """Raise errors of mutagen and the file system as an `AudioError` that names the file."""
     from mutagen import MutagenError
 
     try:
         yield
-    # Lookup, struct and arithmetic: what mutagen lets through on files with impossible sizes inside
+    # mutagen raises lookup, struct and arithmetic errors on files with invalid sizes inside
     except (MutagenError, OSError, ValueError, LookupError, ArithmeticError, struct.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise AudioError(f"{path}: its tags cannot be changed ({reason or type(error).__name__})") from error
 
 
 def _open(path: Path) -> Any:
-    """Return the file as mutagen reads it, with tags, if only empty ones; None where it is of another format."""
+    """Return the file as a mutagen object with tags (empty if it has none), or None for other formats."""
     import mutagen
     from mutagen.aiff import AIFF
     from mutagen.flac import FLAC
@@ -108,7 +108,7 @@ def _open(path: Path) -> Any:
     if audio is None:
         return None
     if isinstance(audio.tags, ID3):
-        # frames stay as they are in the file; only ID3v2.2, which has no writer any more, becomes 2.3
+        # frames are not translated; only ID3v2.2, which mutagen cannot write, becomes 2.3
         old = audio.tags.version[:2] == (2, 2)
         audio = type(audio)(path, translate=old, v2_version=3 if old else 4)
     if audio.tags is None:
@@ -128,14 +128,14 @@ def _genres(audio: Any) -> list[str]:
     from mutagen.mp4 import MP4Tags
 
     if isinstance(audio.tags, ID3):
-        found: Sequence[str] = [genre for frame in audio.tags.getall("TCON") for genre in frame.genres]
+        genres: Sequence[str] = [genre for frame in audio.tags.getall("TCON") for genre in frame.genres]
     else:
-        found = audio.tags.get("\xa9gen" if isinstance(audio.tags, MP4Tags) else "GENRE", [])
-    return [genre for genre in found if genre]
+        genres = audio.tags.get("\xa9gen" if isinstance(audio.tags, MP4Tags) else "GENRE", [])
+    return [genre for genre in genres if genre]
 
 
 def _write(audio: Any, path: Path, genre: str, original: str) -> None:
-    """Put the genre, and the original one unless one is kept already, into the tags, and those into a file."""
+    """Write the tags with the new genre to a file; the original genre is added unless it is stored already."""
     from mutagen.id3 import COMM, ID3, TCON, Encoding
     from mutagen.mp4 import MP4Tags
 
@@ -159,18 +159,18 @@ def _write(audio: Any, path: Path, genre: str, original: str) -> None:
 
 @contextlib.contextmanager
 def _replacement(path: Path) -> Iterator[Path]:
-    """Yield a copy beside a file, which replaces it on success and is removed on an exception."""
+    """Yield a copy in the folder of a file; it replaces the file on success and is removed on an exception."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     os.close(handle)
     copy = Path(name)
     try:
         shutil.copy2(path, copy)  # with permissions and extended attributes
         yield copy
-        with contextlib.suppress(PermissionError):  # only root may give files away
+        with contextlib.suppress(PermissionError):  # only root may change the owner
             owner = path.stat()
             os.chown(copy, owner.st_uid, owner.st_gid)
         with copy.open("rb+") as stream:
-            os.fsync(stream.fileno())  # else a power cut could leave an empty file under the song's name
+            os.fsync(stream.fileno())  # else the file could be empty after a power failure
         copy.replace(path)
     finally:
         copy.unlink(missing_ok=True)
