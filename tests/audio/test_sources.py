@@ -115,7 +115,7 @@ def test_a_song_is_fetched_as_it_is_through_a_redirect(server: str, song: Path, 
     [
         ("none.mp3", "HTTP Error 404: Not Found"),
         ("page.html", "Unsupported URL"),
-        ("feed.xml", "is a playlist; name one song of it"),
+        ("feed.xml", "is a playlist: give the URL of one song"),
         ("list.m3u8", "file:// URLs are disabled"),
         ("to-a-file", "cannot be fetched"),
         ("said-to-be-large", "larger than max-filesize"),
@@ -174,7 +174,7 @@ def test_nothing_of_the_users_own_yt_dlp_is_read(
 def test_without_yt_dlp_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     url = "https://example.org/a.mp3"
-    with pytest.raises(AudioError, match=rf"^{url}: needs yt-dlp .*pip install yt-dlp"), local_file(url):
+    with pytest.raises(AudioError, match=rf"^{url}: needs yt-dlp: .*pip install yt-dlp"), local_file(url):
         pass
 
 
@@ -215,12 +215,12 @@ def test_standard_input_has_to_hold_something_and_not_too_much(size: int, reason
         pass
 
 
-def test_a_keyboard_is_no_song() -> None:
+def test_a_terminal_is_refused() -> None:
     ours, theirs = os.openpty()
     with (
         open(ours, "rb", buffering=0),
         open(theirs, "rb", buffering=0) as stream,
-        pytest.raises(AudioError, match=r"^standard input: is the keyboard"),
+        pytest.raises(AudioError, match=r"^standard input: is a terminal"),
         local_file("-", stdin=stream),
     ):
         pass

@@ -1,4 +1,4 @@
-"""Fetching a data set through mirdata, which a stand-in replaces here: nothing is downloaded in tests."""
+"""The stage fetch, with a stand-in for mirdata: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ GENRES = ["blues", "jazz"]
 
 
 class _Collection:
-    """Behaves as a mirdata data set whose download leaves files in data_home."""
+    """A mirdata data set whose download writes files into data_home."""
 
     def __init__(self, home: str, fault: str) -> None:
         self._home, self._fault = Path(home), fault
-        self.asked: list[str] = []
 
     def download(self, partial_download: list[str], force_overwrite: bool) -> None:
         if self._fault == "download":
             raise OSError("md5 checksum differs")
-        self.asked = partial_download
+        assert partial_download == ["index", "mini"]
         for name in self._names():
             (self._home / f"{name}.wav").write_bytes(name.encode())
         if self._fault == "missing":
@@ -50,26 +49,24 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, fault: str = "") -> None:
     monkeypatch.setitem(sys.modules, "mirdata", SimpleNamespace(initialize=initialize))
 
 
-def test_songs_are_laid_out_by_genre(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_songs_are_written_to_genre_folders(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _stand_in(monkeypatch)
     assert fetch.main(["gtzan-mini"]) == 0
-    found = sorted(
-        path.relative_to("dataset/gtzan-mini").as_posix() for path in Path("dataset/gtzan-mini").rglob("*.wav")
-    )
-    assert len(found) == 100
-    assert found[0] == "blues/blues.00000.wav"
+    songs = sorted(Path("dataset/gtzan-mini").rglob("*.wav"))
+    assert len(songs) == 100
+    assert songs[0] == Path("dataset/gtzan-mini/blues/blues.00000.wav")
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
         ("download", "cannot be downloaded: md5 checksum differs"),
-        ("missing", "came without 1 songs: jazz.00003"),
+        ("missing", "1 songs are missing in the download, e.g. jazz.00003"),
         ("checksum", "blues.00001 has a wrong checksum"),
         ("fewer", "has 98 songs, not 100"),
     ],
 )
-def test_a_download_that_is_not_whole_leaves_no_data_set(
+def test_an_incomplete_download_leaves_no_data_set(
     project: Path, monkeypatch: pytest.MonkeyPatch, fault: str, message: str
 ) -> None:
     _stand_in(monkeypatch, fault)
@@ -78,7 +75,7 @@ def test_a_download_that_is_not_whole_leaves_no_data_set(
     assert not Path("dataset/gtzan-mini").exists()
 
 
-def test_without_mirdata_it_is_said_what_to_install(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_mirdata_the_error_says_what_to_install(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mirdata", None)
     with pytest.raises(DatasetError, match="pip install mirdata"):
         fetch.main(["gtzan-mini"])
