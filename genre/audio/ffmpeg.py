@@ -289,7 +289,7 @@ def _messages_of(path: Path, loglevel: str, **options: str | int | None) -> tupl
     with (
         _link_to(path) as link,
         subprocess.Popen(
-            _reading_command(link, 0.0, loglevel, {"format": "null", "acodec": "copy"} | options),
+            _reading_command(link, 0.0, loglevel, {"format": "null", "acodec": "copy", **options}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""A genre is written into a song's tags, and nothing else of the song changes."""
+"""Writing the genre into the tags of a song without changing anything else."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ FORMATS = ["mp3", "flac", "ogg", "opus", "oga", "m4a", "wav", "aiff"]
 
 
 @pytest.fixture(scope="module", params=FORMATS)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
+def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
     """Return a song of each format."""
-    return make_song(tmp_path_factory.mktemp("made") / f"song.{request.param}", seconds=2.0, sample_rate=48_000)
+    return make_song(tmp_path_factory.mktemp("template") / f"song.{request.param}", seconds=2.0, sample_rate=48_000)
 
 
 @pytest.fixture
-def song(made: Path, tmp_path: Path) -> Path:
+def song(template: Path, tmp_path: Path) -> Path:
     """Return a copy of it to write to."""
-    return Path(shutil.copy(made, tmp_path / made.name))
+    return Path(shutil.copy(template, tmp_path / template.name))
 
 
 @pytest.fixture
@@ -39,19 +39,19 @@ def mp3(tmp_path: Path, make_song: MakeSong) -> Path:
 
 
 def _tags(path: Path) -> tuple[list[str], list[str], str]:
-    """Return the genres, the genre kept, and the title, as mutagen alone reads them."""
-    found: Any = mutagen.File(path).tags
-    if isinstance(found, ID3):
-        kept = found.getall("COMM:original genre")
+    """Return the genres, the original genre and the title, read with mutagen."""
+    stored: Any = mutagen.File(path).tags
+    if isinstance(stored, ID3):
+        original = stored.getall("COMM:original genre")
         return (
-            [genre for frame in found.getall("TCON") for genre in frame.genres],
-            [text for comment in kept for text in comment.text],
-            str(found.get("TIT2", "")),
+            [genre for frame in stored.getall("TCON") for genre in frame.genres],
+            [text for comment in original for text in comment.text],
+            str(stored.get("TIT2", "")),
         )
     if path.suffix == ".m4a":
-        kept_bytes = found.get("----:com.apple.iTunes:ORIGINAL_GENRE", [])
-        return found["\xa9gen"], [bytes(value).decode() for value in kept_bytes], found.get("\xa9nam", [""])[0]
-    return found["GENRE"], found.get("ORIGINAL_GENRE", []), found.get("TITLE", [""])[0]
+        original_bytes = stored.get("----:com.apple.iTunes:ORIGINAL_GENRE", [])
+        return stored["\xa9gen"], [bytes(value).decode() for value in original_bytes], stored.get("\xa9nam", [""])[0]
+    return stored["GENRE"], stored.get("ORIGINAL_GENRE", []), stored.get("TITLE", [""])[0]
 
 
 def _give(path: Path, genre: str, title: str) -> None:
@@ -73,7 +73,7 @@ def _decoded(path: Path) -> bytes:
     return np.concatenate(list(stream_pcm(path, sample_rate=48_000))).tobytes()
 
 
-def test_the_genre_is_written_and_the_one_it_came_with_is_kept(song: Path) -> None:
+def test_the_genre_is_written_and_the_original_one_is_stored(song: Path) -> None:
     _give(song, "Chamber Pop", "Ein Lied für ☃")
     audio = _decoded(song)
     change = write_genre(song, "hip-hop ♥ 音楽")
@@ -85,20 +85,20 @@ def test_the_genre_is_written_and_the_one_it_came_with_is_kept(song: Path) -> No
     assert list(song.parent.iterdir()) == [song]
 
 
-def test_a_song_that_came_without_a_genre_is_known_to_have_had_none(song: Path) -> None:
+def test_a_missing_original_genre_is_stored_as_none(song: Path) -> None:
     assert write_genre(song, "jazz") == tags.Change(song, None, "jazz", changed=True)
     write_genre(song, "rock")
     assert _tags(song)[:2] == (["rock"], ["(none)"])
 
 
-def test_a_song_with_this_genre_already_is_left_alone(song: Path) -> None:
+def test_a_song_that_has_the_genre_already_is_not_written(song: Path) -> None:
     write_genre(song, "jazz")
     before = (song.read_bytes(), song.stat().st_ino)
     assert write_genre(song, "jazz") == tags.Change(song, "jazz", "jazz", changed=False)
     assert (song.read_bytes(), song.stat().st_ino) == before
 
 
-def test_a_dry_run_says_what_would_change_and_changes_nothing(song: Path) -> None:
+def test_a_dry_run_returns_the_change_without_writing_it(song: Path) -> None:
     _give(song, "Folk", "x")
     before = (song.read_bytes(), song.stat())
     assert write_genre(song, "jazz", dry_run=True) == tags.Change(song, "Folk", "jazz", changed=True)
@@ -107,7 +107,7 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(song: Path) -> Non
     assert (after[1].st_ino, after[1].st_mtime_ns) == (before[1].st_ino, before[1].st_mtime_ns)
 
 
-def test_a_file_whose_audio_would_change_stays_as_it_was(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_whose_audio_would_change_is_not_replaced(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = tags._write
 
     def damaging(audio: Any, path: Path, genre: str, original: str) -> None:
@@ -126,7 +126,7 @@ def test_a_file_whose_audio_would_change_stays_as_it_was(song: Path, monkeypatch
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError, OSError(28, "No space left on device")])
-def test_an_end_half_way_leaves_the_song_whole(
+def test_an_interruption_leaves_the_song_unchanged(
     mp3: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException] | BaseException
 ) -> None:
     def stopped(audio: Any, path: Path, genre: str, original: str) -> None:
@@ -142,7 +142,7 @@ def test_an_end_half_way_leaves_the_song_whole(
     assert list(mp3.parent.iterdir()) == [mp3]
 
 
-def test_permissions_stay_and_the_time_of_change_is_now(song: Path) -> None:
+def test_permissions_stay_and_the_modification_time_is_new(song: Path) -> None:
     song.chmod(0o640)
     os.utime(song, (1_000_000_000, 1_000_000_000))
     write_genre(song, "jazz")
@@ -150,7 +150,7 @@ def test_permissions_stay_and_the_time_of_change_is_now(song: Path) -> None:
     assert song.stat().st_mtime > 1_000_000_000  # backups and players must see that it changed
 
 
-def test_of_a_link_the_file_that_it_points_to_is_changed(mp3: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_followed(mp3: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "elsewhere" / "link.mp3"
     link.symlink_to(Path("..") / mp3.name)
@@ -203,7 +203,7 @@ def test_an_old_id3v1_tag_is_kept(mp3: Path) -> None:
     assert stream_hash(mp3) == audio
 
 
-def test_several_genres_are_all_kept(tmp_path: Path, make_song: MakeSong) -> None:
+def test_several_original_genres_are_stored(tmp_path: Path, make_song: MakeSong) -> None:
     path = make_song(tmp_path / "a.flac", seconds=1.0)
     audio: Any = mutagen.File(path)
     audio["genre"] = ["Soul", "Funk"]
@@ -215,7 +215,7 @@ def test_several_genres_are_all_kept(tmp_path: Path, make_song: MakeSong) -> Non
 
 
 @pytest.mark.parametrize("name", ["a.mka", "a.wma", "a.au", "a.txt"])
-def test_a_format_without_tags_known_here_is_refused_by_name(tmp_path: Path, make_song: MakeSong, name: str) -> None:
+def test_an_unsupported_format_is_refused_by_name(tmp_path: Path, make_song: MakeSong, name: str) -> None:
     path = tmp_path / name
     if name == "a.txt":
         path.write_text("no audio\n" * 50)
@@ -226,7 +226,7 @@ def test_a_format_without_tags_known_here_is_refused_by_name(tmp_path: Path, mak
 
 
 @pytest.mark.parametrize("keep", [0, 10, 60, 700])
-def test_a_damaged_file_is_refused_by_name_and_stays_as_it_is(song: Path, keep: int) -> None:
+def test_a_damaged_file_is_refused_by_name_and_not_changed(song: Path, keep: int) -> None:
     data = song.read_bytes()[:keep]
     song.write_bytes(data)
     try:
@@ -247,7 +247,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         write_genre(tmp_path, "jazz")
 
 
-def test_a_genre_that_no_tag_can_hold_is_an_error_that_names_the_file(mp3: Path) -> None:
+def test_a_genre_that_cannot_be_encoded_is_an_error_with_the_file_name(mp3: Path) -> None:
     before = mp3.read_bytes()
     with pytest.raises(AudioError, match=r"song\.mp3"):
         write_genre(mp3, "\udcff")
