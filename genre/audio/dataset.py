@@ -38,15 +38,7 @@ class Song:
     split: str  # train or test; empty before the data set is divided
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Folders of a data set."""
-
-    folder: Path
-    splits: tuple[str, ...]  # train, test or both, if the folder has them
-    genres: tuple[tuple[str, Path], ...]  # split (empty without train/ and test/) and folder of each genre
-    other_folders: tuple[str, ...]  # names of folders beside train/ and test/
-    stray_files: tuple[Path, ...]  # audio files outside the genre folders
+Layout = dict[str, list[Path]]  # genre folders by split; the key is "" in a folder without train/ and test/
 
 
 def scan(folder: Path) -> list[Song]:
@@ -61,13 +53,11 @@ def scan(folder: Path) -> list[Song]:
         If the layout cannot be used, there are fewer than two genres, or the name of a genre is not allowed.
     """
     layout = read_layout(folder)
-    check_layout(layout)
-    if layout.stray_files:
-        n_files = len(layout.stray_files)
-        log.warning("%s: is in no genre folder and is skipped (%d such files)", layout.stray_files[0], n_files)
+    check_layout(layout, folder)
     songs = [
         Song(path, genre.name, safe_name(path.stem), split)
-        for split, genre in layout.genres
+        for split, genres in layout.items()
+        for genre in genres
         for path in audio_files(genre)
     ]
     check_genres({song.genre for song in songs}, folder)
@@ -75,7 +65,7 @@ def scan(folder: Path) -> list[Song]:
 
 
 def read_layout(folder: Path) -> Layout:
-    """Return the folders of a data set, without looking for songs.
+    """Return the genre folders of a data set by split, without looking for songs.
 
     Raises
     ------
@@ -87,36 +77,33 @@ def read_layout(folder: Path) -> Layout:
             f"{folder}/ is not there: put a folder of songs per genre into it, or choose another data set"
             " with dataset.name in params.yaml"
         )
-    top = _folders(folder)
-    splits = tuple(split for split in SPLITS if split in {path.name for path in top})
-    genres = [(split, path) for split in splits for path in _folders(folder / split)]
-    return Layout(
-        folder,
-        splits,
-        tuple(genres) if splits else tuple(("", path) for path in top),
-        tuple(path.name for path in top if splits and path.name not in splits),
-        tuple(
-            path
-            for parent in [folder, *(folder / split for split in splits)]
-            for path in sorted(parent.iterdir())
-            if path.suffix and _may_be_audio(path)
-        ),
-    )
+    names = {path.name for path in _folders(folder)}
+    return {split: _folders(folder / split) for split in [name for name in SPLITS if name in names] or [""]}
 
 
-def check_layout(layout: Layout) -> None:
-    """Raise `DatasetError` if a split is missing, a folder is beside the splits, or a genre links to its parents."""
-    folder = layout.folder
-    for path in [*(folder / split for split in layout.splits), *(genre for _, genre in layout.genres)]:
+def check_layout(layout: Layout, folder: Path) -> None:
+    """Warn of audio files outside the genre folders.
+
+    Raises
+    ------
+    DatasetError
+        If a split is missing, a folder is beside the splits, or a folder is a link to one that contains it.
+    """
+    parents = [folder / split for split in layout]
+    genres = [genre for genres in layout.values() for genre in genres]
+    for path in [*genres, *(parent for parent in parents if parent != folder)]:
         if folder.resolve().is_relative_to(path.resolve()):
             raise DatasetError(f"{path} is a link to a folder that contains it: remove it")
-    if len(layout.splits) == 1:
-        (missing,) = set(SPLITS) - set(layout.splits)
-        raise DatasetError(f"{folder}/ has {layout.splits[0]}/ but no {missing}/: add it, or use genre folders alone")
-    if layout.other_folders:
-        raise DatasetError(
-            f"{folder}/ has {layout.other_folders[0]}/ beside train/ and test/: move it into one of them"
-        )
+    if "" not in layout:
+        for missing in set(SPLITS) - set(layout):
+            raise DatasetError(f"{folder}/ has {min(layout)}/ but no {missing}/: add it, or use genre folders alone")
+        if others := {path.name for path in _folders(folder)} - set(SPLITS):
+            raise DatasetError(f"{folder}/ has {min(others)}/ beside train/ and test/: move it into one of them")
+    parents = sorted({folder, *parents})
+    if stray := [
+        path for parent in parents for path in sorted(parent.iterdir()) if path.suffix and _may_be_audio(path)
+    ]:
+        log.warning("%s: is in no genre folder and is skipped (%d such files)", stray[0], len(stray))
 
 
 def check_genres(genres: Iterable[str], folder: Path) -> None:
@@ -149,19 +136,8 @@ def audio_files(folder: Path) -> list[Path]:
 def divide(songs: Sequence[Song], digests: Mapping[Path, str], *, test_fraction: float, seed: int) -> list[Song]:
     """Return the songs divided into train and test, genre by genre.
 
-    The draw depends on the seed and the names of the songs only. Copies of one recording (equal digests) get the same
-    split, and every genre has at least one song in each split.
-
-    Parameters
-    ----------
-    songs : sequence of Song
-        Songs without a split.
-    digests : mapping
-        SHA-256 of each song's file, by path.
-    test_fraction : float
-        Share of the different songs of a genre that become test songs.
-    seed : int
-        Another seed gives another division.
+    The draw depends on the seed and the names of the songs only. Copies of one recording (equal SHA-256 in `digests`)
+    get the same split, and every genre has at least one song in each split.
 
     Raises
     ------

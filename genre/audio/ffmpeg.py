@@ -247,7 +247,7 @@ def _output_of(path: Path, start: float = 0.0, **options: str | int | None) -> I
             process.kill()
             process.wait()
             process.stdout.close()
-        reasons = [reason.replace(f"file:{link}: ", "") for reason in _reasons(errors)]
+        reasons = [reason.replace(f"file:{link}", str(path)) for reason in _reasons(errors)]
     if status:
         raise AudioError(f"{path}: cannot be decoded ({reasons[-1] if reasons else f'ffmpeg exit {status}'})")
     if reasons:
@@ -273,7 +273,7 @@ def _link_to(path: Path) -> Iterator[Path]:
 
 
 def _reading_command(link: Path, start: float, loglevel: str, options: Options) -> list[str]:
-    """Return a command line that reads one file, and no file that it names, and writes to standard output."""
+    """Return a command line that reads one file, and none that is named in it, and writes to standard output."""
     import ffmpeg
 
     safe = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_alloc": MAX_ALLOC_BYTES}

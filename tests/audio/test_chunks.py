@@ -107,6 +107,13 @@ def test_a_start_after_the_end_is_an_error(tmp_path: Path, make_song: MakeSong, 
             _cut(path, start=start)
 
 
+def test_a_flac_file_without_its_head_is_recognised_by_its_extension(tmp_path: Path, make_song: MakeSong) -> None:
+    data = make_song(tmp_path / "whole.flac", seconds=6.0, noise=0.1).read_bytes()
+    path = tmp_path / "damaged.flac"
+    path.write_bytes(data[len(data) // 3 :])
+    assert 0 < sum(piece.seconds for piece in _cut(path)) < 6
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="is not there"):
         _cut(tmp_path / "none.mp3")
