@@ -71,7 +71,7 @@ def write_genre(path: Path, genre: str, *, dry_run: bool = False) -> Change:
         if not dry_run:
             before = stream_hash(target)
             with _replacement(target) as copy:
-                _write(audio, copy, genre, change.old or NO_GENRE)
+                save_tags(audio, copy, genre, change.old or NO_GENRE)
                 if _hash_or_reason(copy) != before:
                     raise AudioError(f"{path}: its audio would change: the genre is not written")
     return change
@@ -134,8 +134,8 @@ def _genres(audio: Any) -> list[str]:
     return [genre for genre in genres if genre]
 
 
-def _write(audio: Any, path: Path, genre: str, original: str) -> None:
-    """Write the tags with the new genre to a file; the original genre is added unless it is stored already."""
+def save_tags(audio: Any, path: Path, genre: str, original: str) -> None:
+    """Write the tags of a mutagen object with a new genre to a file; `original` is added unless one is stored already."""
     from mutagen.id3 import COMM, ID3, TCON, Encoding
     from mutagen.mp4 import MP4Tags
 
