@@ -135,7 +135,7 @@ def _genres(audio: Any) -> list[str]:
 
 
 def save_tags(audio: Any, path: Path, genre: str, original: str) -> None:
-    """Write the tags of a mutagen object with a new genre to a file; `original` is added unless one is stored already."""
+    """Write the tags of a mutagen object with a new genre to a file; add `original` unless one is stored."""
     from mutagen.id3 import COMM, ID3, TCON, Encoding
     from mutagen.mp4 import MP4Tags
 
