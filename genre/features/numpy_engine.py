@@ -14,10 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from genre.errors import FeatureError
-from genre.features.transforms import CONTRAST_PEAKS, CONTRAST_VALLEYS, HOST_CHUNK, MFCC, TRANSFORMS, Transform
+from genre.features.transforms import (
+    CONTRAST_PEAKS,
+    CONTRAST_VALLEYS,
+    HOST_CHUNK,
+    MFCC,
+    TRANSFORMS,
+    Features,
+    Samples,
+    Transform,
+)
 
-Samples = npt.NDArray[np.int16] | npt.NDArray[np.float32]
-Features = dict[str, npt.NDArray[np.float32]]
+VERSION = "1"  # increased with every change of the numbers
 
 BATCH_CHUNKS = 32  # host chunks transformed together: their spectra stay in the L2 cache
 PART_BATCHES = 32  # batches yielded together: 48 s at 22,050 Hz

@@ -17,7 +17,8 @@ import numpy as np
 from genre import files
 from genre.audio.ffmpeg import stream_native
 from genre.errors import EngineError, FeatureError, GenreError
-from genre.features.engines import Failures, Job, vamp_folders
+from genre.features.engine import Failures, Job
+from genre.features.extraction import vamp_folders
 from genre.features.transforms import TRANSFORMS
 
 PROGRAM = "sonic-annotator"

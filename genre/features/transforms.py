@@ -1,4 +1,4 @@
-"""The transform table: the one place for Vamp ids, block and step sizes and column counts.
+"""The transform table: Vamp ids, block and step sizes and column counts.
 
 Source of every number: sonic-annotator 1.6 with qm-vamp-plugins 1.8 (qm-mfcc) and bbc-vamp-plugins 1.1
 (bbc-spectral-contrast) at their defaults.
@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-HOST_CHUNK = 1024  # samples; the host zero-fills the input to a multiple of this
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.int16] | npt.NDArray[np.float32]  # mono [shape=(n,)], full scale 32768 or 1.0
+Features = dict[str, npt.NDArray[np.float32]]  # by feature name, [shape=(frames, columns)]
+
+HOST_CHUNK = 1024  # samples; the Vamp host pads the input with zeros to a multiple of this
 
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """One output of one Vamp plugin, and the shape of what it writes."""
+    """One output of a Vamp plugin."""
 
     feature: str  # name of the feature, as in features/<feature>/
     vamp_id: str  # as sonic-annotator spells it
@@ -22,11 +28,11 @@ class Transform:
     columns: int  # values per frame
 
     def csv_name(self, stem: str) -> str:
-        """Return the name sonic-annotator gives the CSV of an audio file, from the file's name without extension."""
+        """Return sonic-annotator's file name for the CSV of an audio file named `stem` and an extension."""
         return f"{stem}_{self.vamp_id}.csv".replace(":", "_")
 
     def n_frames(self, n_samples: int) -> int:
-        """Frames sonic-annotator writes for a signal of `n_samples` samples."""
+        """Return the number of frames that sonic-annotator writes for a signal of `n_samples` samples."""
         return -(-n_samples // HOST_CHUNK) * (HOST_CHUNK // self.step)
 
 

@@ -23,9 +23,8 @@ import numpy.typing as npt
 
 from genre.errors import EngineError, FeatureError
 from genre.features import extraction
-from genre.features.engines import Failures, Job, vamp_folders
-from genre.features.numpy_engine import Features, Samples
-from genre.features.transforms import HOST_CHUNK, TRANSFORMS, Transform
+from genre.features.engine import Failures, Job
+from genre.features.transforms import HOST_CHUNK, TRANSFORMS, Features, Samples, Transform
 
 PART_CHUNKS = 64  # host chunks given to the plugins together: 3 s at 22,050 Hz
 PROBE_SECONDS = 60.0
@@ -37,7 +36,7 @@ INSTALL_PLUGINS = (
 )
 
 
-class VampHost:
+class VampEngine:
     """The QM and BBC plugins on VAMP_PATH, through the Python package vamp."""
 
     name = "vamp"
@@ -222,7 +221,7 @@ def _probe(vamp_path: str | None, home: str | None) -> tuple[dict[str, str], str
         return {}, f"the Vamp plugins cannot be tried ({error})"
     told = dict(re.findall(r"^(\S+)=(\S*)$", result.stdout, re.MULTILINE))
     if untold := [name for name in ("vamp", *_PLUGIN_KEYS) if name not in told]:
-        return {}, _breakage(untold[0], result)
+        return {}, _failure(untold[0], result)
     if missing := [name for name, version in told.items() if not version]:
         hints = re.findall(r"Unable to load library (.*)", result.stderr)
         found = f"these Vamp plugins are not found: {', '.join(missing)}" + "".join(f" ({hint})" for hint in hints)
@@ -232,7 +231,7 @@ def _probe(vamp_path: str | None, home: str | None) -> tuple[dict[str, str], str
 
 def _has_library(name: str) -> bool:
     """Return whether a folder of VAMP_PATH has the library that a plugin's key begins with (under any extension)."""
-    return any(path.is_file() for folder in vamp_folders() for path in folder.glob(f"{name}.*"))
+    return any(path.is_file() for folder in extraction.vamp_folders() for path in folder.glob(f"{name}.*"))
 
 
 def tell_versions() -> None:
@@ -256,7 +255,7 @@ def _tell(name: str, version: object) -> None:
     sys.stdout.flush()  # what comes next may crash
 
 
-def _breakage(name: str, result: subprocess.CompletedProcess[str]) -> str:
+def _failure(name: str, result: subprocess.CompletedProcess[str]) -> str:
     what, remedy = f"the Vamp plugin {name}", INSTALL_PLUGINS
     if name == "vamp":
         what, remedy = "the package vamp", f"install it again: {INSTALL_PACKAGE}"

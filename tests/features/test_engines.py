@@ -12,8 +12,8 @@ import pytest
 
 from genre.errors import EngineError, FeatureError
 from genre.features import engines
-from genre.features.builtin import Builtin
-from genre.features.engines import Job
+from genre.features.engine import Job
+from genre.features.extraction import NumpyEngine
 from genre.features.sonic_annotator import SonicAnnotator
 from genre.features.transforms import TRANSFORMS
 from stages import extract
@@ -81,7 +81,7 @@ def _golden(stem: str) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("stem", sorted(path.stem for path in GOLDEN.glob("*.wav")))
 def test_the_built_in_engine_writes_the_bytes_of_the_real_tool(tmp_path: Path, stem: str) -> None:
-    assert Builtin().extract(_jobs(GOLDEN / f"{stem}.wav", out=tmp_path)) == {}
+    assert NumpyEngine().extract(_jobs(GOLDEN / f"{stem}.wav", out=tmp_path)) == {}
     assert _written(tmp_path) == _golden(stem)
     assert len(_golden(stem)) == 3
 
@@ -93,7 +93,7 @@ def test_other_formats_are_read_at_their_own_rate(tmp_path: Path, make_song: Mak
     outcomes = []
     for path in (wav, flac, stereo):
         out = tmp_path / "out" / path.parent.name
-        assert Builtin().extract(_jobs(path, out=out)) == {}
+        assert NumpyEngine().extract(_jobs(path, out=out)) == {}
         outcomes.append(_written(out))
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
@@ -103,7 +103,7 @@ def test_a_broken_file_fails_alone_and_leaves_nothing(tmp_path: Path, make_song:
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"no audio")
     out = tmp_path / "out"
-    failures = Builtin().extract(_jobs(bad, good, out=out))
+    failures = NumpyEngine().extract(_jobs(bad, good, out=out))
     assert list(failures) == [bad]
     assert "bad.wav" in str(failures[bad])
     assert sorted(_written(out)) == sorted(t.csv_name("good") for t in TRANSFORMS.values())
