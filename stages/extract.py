@@ -115,7 +115,7 @@ class _Extractor:
 
     def restore(self, jobs: Sequence[Job]) -> Failures | None:
         """Restore the features of a batch from the cache; return None unless all of it was there."""
-        return {} if all([self._restore(job) for job in jobs]) else None
+        return {} if all(self._restore(job) for job in jobs) else None
 
     def extract(self, jobs: Sequence[Job]) -> Failures:
         """Extract the jobs of a batch that are not in the cache, and store their features there."""

@@ -356,7 +356,7 @@ def made_data_set() -> list[Row]:
         chunks.write(Path("chunks") / row.chunk, samples, sample_rate=22050)
         found.append(compute(samples, 22050))
     manifest.write(Path("chunks"), rows)
-    songs: dict[vectors.Side, list[str]] = {"train": [row.song_id for row in rows], "test": []}
+    songs: dict[vectors.Split, list[str]] = {"train": [row.song_id for row in rows], "test": []}
     for transform in TRANSFORMS.values():
         vectors.write_labels(folder, transform, "train", [0, 0, 0, 1, 1, 1], 2)
         with vectors.VectorWriter(folder, transform, "train", len(rows)) as writer:
