@@ -46,12 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not models:
         raise ModelError("there is no model to evaluate: run `dvc repro`")
     test = arrays.read(VECTORS, "test")
-    fingerprint = arrays.read_settings(VECTORS)["fingerprint"]
+    digest = arrays.read_settings(VECTORS)["digest"]
     settings = params.load()
     cache = Cache(Paths().cache, settings.cache.max_bytes)
     predictors = {model: load(model, cache=cache) for model in models}
     for model, predictor in predictors.items():
-        if predictor.card.settings["fingerprint"] != fingerprint or predictor.card.genres != test.genres:
+        if predictor.card.settings["digest"] != digest or predictor.card.genres != test.genres:
             raise ModelError(f"the model {model} was made from other vectors than {VECTORS}/: run `dvc repro`")
     samples = _Samples(test)
     peers = [predictor for predictor in predictors.values() if isinstance(predictor, baselines.Loaded)]

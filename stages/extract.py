@@ -1,7 +1,7 @@
 """Compute the features of all chunks, as the CSV files that sonic-annotator writes.
 
-python -m stages.extract                                    all of chunks/, as the DAG does
-python -m stages.extract --shard 3/16                       one job of an array of 16
+python -m stages.extract                                    all of chunks/, as `dvc repro` does
+python -m stages.extract --shard 3/16                       part 3 of 16, in a job array
 python -m stages.extract a.wav b.flac --out DIR             any files, at their own sample rate
 """
 
@@ -20,29 +20,21 @@ from genre.cache import Cache
 from genre.cli import Shard, add_shard_option, run_command
 from genre.errors import EngineError, FeatureError
 from genre.features import engines
-from genre.features.engines import Engine, Failures, Job
+from genre.features.engine import Engine, Failures, Job
 from genre.features.transforms import TRANSFORMS
 from genre.parallel import all_or_error, run
 from genre.paths import Paths
 
-CHUNKS = Path("chunks")
-FEATURES = Path("features")
-RECORD = FEATURES / "extraction.json"
-MAX_BATCH = 64  # files an engine gets at once
+MAX_BATCH = 64  # files per call of an engine
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage (chunks/ -> features/), or extract the files that are named."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.extract",
-        description="Compute the features of chunks/, or of the files that are named.",
-    )
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio files; none: the stage of the DAG")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the CSV files of FILE... go (default: here)")
-    parser.add_argument("--engine", choices=["auto", *engines.NAMES], help="default: extract.engine of params.yaml")
-    parser.add_argument(
-        "--engines", action="store_true", help="list the engines, and what one that cannot be used lacks"
-    )
+    """Run the stage (chunks/ -> features/), or extract the given files."""
+    parser = argparse.ArgumentParser(prog="python -m stages.extract", description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio files (default: chunks/)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the CSV files of FILE... (default: .)")
+    parser.add_argument("--engine", choices=["auto", *engines.NAMES], help="engine for FILE... (default: auto)")
+    parser.add_argument("--engines", action="store_true", help="list the engines and whether they can be used here")
     add_shard_option(parser)
     arguments = parser.parse_args(argv)
     if arguments.engines:
@@ -50,33 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.files:
         return _extract_files(arguments.files, arguments.out or Path(), arguments.engine or "auto")
     if arguments.out or arguments.engine:
-        parser.error("--out and --engine go with FILE...; the stage takes extract.engine from params.yaml")
-    return _extract_chunks(params.load(), arguments.shard)
-
-
-def _extract_chunks(settings: params.Params, shard: Shard | None) -> int:
-    rows = manifest.read(CHUNKS)
-    engine = engines.choose(settings.extract.engine)
-    jobs = [
-        Job(CHUNKS / row.chunk, {feature: FEATURES / feature / Path(row.chunk).parent for feature in TRANSFORMS})
-        for row in (shard.of(rows) if shard else rows)
-    ]
-    cache = Cache(Paths().cache, settings.cache.max_bytes)
-    failures = _extract(jobs, engine, settings.parallel, cache)
-    if failures:
-        raise FeatureError("; ".join(str(error) for error in failures.values()))
-    if shard:
-        print(f"extract: shard {shard}: {len(jobs)} chunks, engine {engine.name}; `dvc repro` gathers them")
-        return 0
-    files.remove_others(FEATURES, {job.target(t) for job in jobs for t in TRANSFORMS.values()} | {RECORD})
-    files.write_json(RECORD, {"engine": engine.name, "versions": engine.versions()})
-    cache.trim()
-    print(f"extract: {len(jobs)} chunks, {len(TRANSFORMS)} features, engine {engine.name}")
-    return 0
+        parser.error("--out and --engine need FILE...; for chunks/, set extract.engine in params.yaml")
+    return _extract_chunks(params.load(), Paths(), arguments.shard)
 
 
 def _list_engines() -> int:
-    """Print every engine in the order in which `auto` prefers them, with its versions or what it lacks."""
+    """Print every engine in the order of preference, with its versions or the reason why it cannot be used."""
     for name in engines.NAMES:
         engine = engines.get(name)
         reason = engine.unusable()
@@ -85,63 +56,91 @@ def _list_engines() -> int:
     return 0
 
 
-def _extract_files(paths: Sequence[Path], out: Path, engine_name: str) -> int:
-    jobs = [Job(path, dict.fromkeys(TRANSFORMS, out)) for path in dict.fromkeys(paths)]
-    targets = Counter(job.target(t) for job in jobs for t in TRANSFORMS.values())
+def _extract_files(audio: Sequence[Path], out: Path, engine_name: str) -> int:
+    jobs = [Job(path, dict.fromkeys(TRANSFORMS, out)) for path in dict.fromkeys(audio)]
+    n_jobs = Counter(job.audio.stem for job in jobs)
     for job in jobs:
-        if any(targets[job.target(t)] > 1 for t in TRANSFORMS.values()):
+        if n_jobs[job.audio.stem] > 1:
             raise FeatureError(f"{job.audio}: another file has the same name, their CSV files would collide in {out}/")
-    here = params.ParallelParams(workers=None, scheduler=None)
-    failures = _extract(jobs, engines.choose(engine_name), here, None)
+    failures = _extract(jobs, engines.choose(engine_name), params.ParallelParams(workers=None, scheduler=None), None)
     for error in failures.values():
         print(f"error: {error}", file=sys.stderr)
     return 1 if failures else 0
 
 
+def _extract_chunks(settings: params.Params, paths: Paths, shard: Shard | None) -> int:
+    rows = manifest.read(paths.chunks)
+    engine = engines.choose(settings.extract.engine)
+    jobs = [
+        Job(paths.chunks / row.chunk, {name: paths.features / name / Path(row.chunk).parent for name in TRANSFORMS})
+        for row in (shard.of(rows) if shard else rows)
+    ]
+    cache = Cache(paths.cache, settings.cache.max_bytes)
+    if failures := _extract(jobs, engine, settings.parallel, cache):
+        raise FeatureError("; ".join(str(error) for error in failures.values()))
+    if shard:
+        print(f"extract: shard {shard}: {len(jobs)} chunks, engine {engine.name}; `dvc repro` collects them")
+        return 0
+    targets = {job.target(t) for job in jobs for t in TRANSFORMS.values()}
+    files.remove_others(paths.features, targets | {paths.extraction})
+    files.write_json(paths.extraction, {"engine": engine.name, "versions": engine.versions()})
+    cache.trim()
+    print(f"extract: {len(jobs)} chunks, {len(TRANSFORMS)} features, engine {engine.name}")
+    return 0
+
+
 def _extract(jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParams, cache: Cache | None) -> Failures:
-    """Extract all jobs that are not in the cache, in batches over the cores; return the failures."""
-    work = _Work(engine.name, engine.versions(), cache)
-    waiting = [job for job in jobs if not work.restore(job)]
-    size = max(1, min(MAX_BATCH, len(waiting) // 8))
-    batches = [waiting[first : first + size] for first in range(0, len(waiting), size)]
-    failures: Failures = {}
+    """Extract all jobs in batches over the cores; return the error of each file that failed."""
+    extractor = _Extractor(engine.name, engine.versions(), cache)
+    size = max(1, min(MAX_BATCH, len(jobs) // 8))
     results = run(
-        work.do, batches, description="extract", unit="batch", workers=parallel.workers, scheduler=parallel.scheduler
+        extractor.extract,
+        [jobs[first : first + size] for first in range(0, len(jobs), size)],
+        description="extract",
+        unit="batch",
+        workers=parallel.workers,
+        scheduler=parallel.scheduler,
+        known=extractor.restore,
     )
-    for result in all_or_error(results):
-        failures |= result
-    return failures
+    return {path: error for failures in all_or_error(results) for path, error in failures.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """What is done with a batch of jobs, wherever it is done."""
+class _Extractor:
+    """Extracts batches of jobs with one engine and a cache, in any process."""
 
     engine: str
     versions: dict[str, str]
     cache: Cache | None
 
-    def do(self, jobs: Sequence[Job]) -> Failures:
-        """Extract the jobs and keep the results in the cache."""
+    def restore(self, jobs: Sequence[Job]) -> Failures | None:
+        """Restore the features of a batch from the cache; return None unless all of it was there."""
+        return {} if all(self._restore(job) for job in jobs) else None
+
+    def extract(self, jobs: Sequence[Job]) -> Failures:
+        """Extract the jobs of a batch that are not in the cache, and store their features there."""
         engine = engines.choose(self.engine)
-        if (found := engine.versions()) != self.versions:
-            raise EngineError(f"the engine {self.engine} has other versions here ({found}) than where the run began")
-        failures = engine.extract(jobs)
-        if self.cache is not None:
-            for job in jobs:
-                if job.audio not in failures:
-                    targets = [job.target(t) for t in TRANSFORMS.values()]
-                    self.cache.store(self._key(job), targets, self.versions)
+        if (versions := engine.versions()) != self.versions:
+            raise EngineError(
+                f"the engine {self.engine} has versions {versions} here, but {self.versions} at the start"
+            )
+        missing = [job for job in jobs if not self._restore(job)]
+        failures = engine.extract(missing)
+        for job in missing:
+            if self.cache is not None and job.audio not in failures:
+                self.cache.store(self._key(job), _targets(job), self.versions)
         return failures
 
-    def restore(self, job: Job) -> bool:
-        """Take the features of one file out of the cache; return whether they were there."""
-        targets = [job.target(t) for t in TRANSFORMS.values()]
-        return self.cache is not None and self.cache.restore(self._key(job), targets.__getitem__) is not None
+    def _restore(self, job: Job) -> bool:
+        return self.cache is not None and self.cache.restore(self._key(job), _targets(job).__getitem__) is not None
 
     def _key(self, job: Job) -> str:
         table = [asdict(t) for t in TRANSFORMS.values()]
         return files.digest("extract", self.engine, self.versions, table, files.sha256(job.audio))
+
+
+def _targets(job: Job) -> list[Path]:
+    return [job.target(t) for t in TRANSFORMS.values()]
 
 
 if __name__ == "__main__":

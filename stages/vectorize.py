@@ -1,4 +1,4 @@
-"""Read the features of all chunks back and write them as NumPy arrays with one-hot labels.
+"""Collect the feature CSVs of all chunks into NumPy arrays with one-hot labels.
 
 python -m stages.vectorize
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -19,47 +20,49 @@ from genre.audio import manifest
 from genre.cli import run_command
 from genre.errors import GenreError
 from genre.features import arrays, csv
-from genre.features.arrays import Side, VectorWriter
+from genre.features.arrays import Split, VectorWriter
 from genre.features.settings import Settings
 from genre.features.transforms import TRANSFORMS
 from genre.parallel import run
+from genre.paths import Paths
 
-CHUNKS = Path("chunks")
-FEATURES = Path("features")
-VECTORS = Path("pickled_vectors")
-SIDES: tuple[Side, Side] = ("train", "test")
+SPLITS: tuple[Split, Split] = ("train", "test")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: features/ -> pickled_vectors/."""
     parser = argparse.ArgumentParser(prog="python -m stages.vectorize", description=__doc__.splitlines()[0])
     parser.parse_args(argv)
-    settings = params.load()
-    rows = manifest.read(CHUNKS)
+    paths, settings = Paths(), params.load()
+    rows = manifest.read(paths.chunks)
     genres = sorted({row.genre for row in rows})
-    _write_vectors(rows, settings.parallel.workers)
-    songs: dict[Side, list[str]] = {}
-    for side in SIDES:
-        songs[side] = [row.song_id for row in rows if row.split == side]
-        labels = [genres.index(row.genre) for row in rows if row.split == side]
+    _write_vectors(rows, paths, settings.parallel.workers)
+    songs: dict[Split, list[str]] = {}
+    for split in SPLITS:
+        songs[split] = [row.song_id for row in rows if row.split == split]
+        labels = [genres.index(row.genre) for row in rows if row.split == split]
         for transform in TRANSFORMS.values():
-            arrays.write_labels(VECTORS, transform, side, labels, len(genres))
-    split = settings.split
-    arrays.write_names(VECTORS, genres, songs, Settings(split.sample_rate, split.chunk_seconds, split.min_seconds))
+            arrays.write_labels(paths.vectors, transform, split, labels, len(genres))
+    cut = settings.split
+    arrays.write_names(paths.vectors, genres, songs, Settings(cut.sample_rate, cut.chunk_seconds, cut.min_seconds))
     print(f"vectorize: {len(songs['train'])} training and {len(songs['test'])} test chunks, {len(genres)} genres")
     return 0
 
 
-def _write_vectors(rows: Sequence[manifest.Row], workers: int | None) -> None:
-    """Read the features of all chunks, several at a time, and write them in the order of the rows."""
+def _write_vectors(rows: Sequence[manifest.Row], paths: Paths, workers: int | None) -> None:
+    """Read the features of all chunks, several chunks at a time, and write them in the order of the rows."""
     n_chunks = Counter(row.split for row in rows)
     with contextlib.ExitStack() as stack:
         writers: dict[tuple[str, str], VectorWriter] = {
-            (side, transform.feature): stack.enter_context(VectorWriter(VECTORS, transform, side, n_chunks[side]))
-            for side in SIDES
+            (split, transform.feature): stack.enter_context(
+                VectorWriter(paths.vectors, transform, split, n_chunks[split])
+            )
+            for split in SPLITS
             for transform in TRANSFORMS.values()
         }
-        results = run(_read_features, rows, description="vectorize", unit="chunk", workers=workers)
+        read = functools.partial(_read_features, paths.features)
+        names = [row.chunk for row in rows]
+        results = run(read, names, description="vectorize", unit="chunk", workers=workers)
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, GenreError):
                 raise result
@@ -67,11 +70,11 @@ def _write_vectors(rows: Sequence[manifest.Row], workers: int | None) -> None:
                 writers[row.split, feature].add(values, f"{feature} of {row.chunk}")
 
 
-def _read_features(row: manifest.Row) -> dict[str, npt.NDArray[np.float32]]:
+def _read_features(folder: Path, chunk: str) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the features [shape=(frames, columns)] of one chunk, by feature name."""
+    name = PurePosixPath(chunk)
     return {
-        t.feature: csv.read(
-            FEATURES / t.feature / Path(row.chunk).parent / t.csv_name(Path(row.chunk).stem), columns=t.columns
-        )
+        t.feature: csv.read(folder / t.feature / name.parent / t.csv_name(name.stem), columns=t.columns)
         for t in TRANSFORMS.values()
     }
 

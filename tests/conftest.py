@@ -107,6 +107,6 @@ def save_svm(root: Path) -> None:
         baselines.fit("stats_svm", vectors, labels, songs, n_genres=2),
         root,
         genres=["high", "low"],
-        settings=Settings(22_050, 3.0, 1.0).as_dict(),
+        settings=Settings(22_050, 3.0, 1.0).to_dict(),
         dataset={"name": "made", "songs": 16, "chunks": 16},
     )

@@ -70,7 +70,7 @@ def _write_model(root: Path, data: bytes = FINE, **changes: Any) -> cards.ModelF
     files.write_bytes(paths.onnx, data)
     inputs = {"mfcc_coefficients": [FRAMES, COLUMNS]}
     made = cards.Card(
-        "mfcc", "conv1d", ["a", "b"], inputs, SETTINGS.as_dict(), {}, {}, {}, {}, files.sha256(paths.onnx)
+        "mfcc", "conv1d", ["a", "b"], inputs, SETTINGS.to_dict(), {}, {}, {}, {}, files.sha256(paths.onnx)
     )
     cards.write(replace(made, **changes), root)
     return paths
@@ -156,10 +156,10 @@ def test_weights_in_another_file_are_never_read(
         (_graph(inputs={"mfcc_coefficients": ["b", 9, 7]}, n_genres=2), {}, "mfcc"),
         (_graph(inputs=COEFFICIENTS, n_genres=2, scale=float("nan")), {}, "gives values that are no numbers"),
         (FINE, {"onnx_sha256": "0" * 64}, "not the file that"),
-        (FINE, {"settings": {**SETTINGS.as_dict(), "fingerprint": "0"}}, "fingerprint"),
-        (FINE, {"settings": Settings(10**12, 3.0, 1.0).as_dict()}, "sample_rate 1000000000000"),
-        (FINE, {"settings": Settings(22_050, 1e9, 1.0).as_dict()}, "chunk_seconds 1000000000"),
-        (FINE, {"settings": Settings(22_050, float("nan"), 1.0).as_dict()}, "chunk_seconds nan"),
+        (FINE, {"settings": {**SETTINGS.to_dict(), "digest": "0"}}, "digest"),
+        (FINE, {"settings": Settings(10**12, 3.0, 1.0).to_dict()}, "sample_rate 1000000000000"),
+        (FINE, {"settings": Settings(22_050, 1e9, 1.0).to_dict()}, "chunk_seconds 1000000000"),
+        (FINE, {"settings": Settings(22_050, float("nan"), 1.0).to_dict()}, "chunk_seconds nan"),
         (FINE, {"unknown": {"rates": [{"far": 0.05, "threshold": 7}]}}, "is damaged: unknown"),
     ],
 )
@@ -176,7 +176,7 @@ def test_a_network_and_a_card_that_do_not_fit_are_told_apart(
 def test_a_model_is_looked_for_in_its_folders_alone(tmp_path: Path, name: str) -> None:
     _write_model(tmp_path / "secret")
     _write_model(tmp_path)
-    one = ensemble.EnsembleCard("ensemble", ["mfcc"], 1.0, name, {}, ["a", "b"], SETTINGS.as_dict())
+    one = ensemble.EnsembleCard("ensemble", ["mfcc"], 1.0, name, {}, ["a", "b"], SETTINGS.to_dict())
     ensemble.write(one, tmp_path)
     with pytest.raises(ModelError):
         predict.load(None, tmp_path) if name else predict.Predictor(name, tmp_path)
@@ -245,8 +245,8 @@ def test_no_module_loads_what_keras_saved() -> None:
 
 def test_the_index_of_another_project_is_refused(tmp_path: Path) -> None:
     other = Settings(44_100, 10.0, 5.0)
-    for named, value in (("transforms", []), ("fingerprint", "")):
-        settings = other.as_dict() | {named: value}
+    for named, value in (("transforms", []), ("digest", "")):
+        settings = other.to_dict() | {named: value}
         made_with = embedding_manifest.Manifest("statistics", settings, 8, "0" * 64)
         embedding_manifest.write(made_with, songs=1, windows=1, contents="", scores={}, path=tmp_path / "index.json")
         with pytest.raises(SearchError, match=rf"index\.json.*other {named}"):

@@ -39,7 +39,7 @@ from tests.conftest import ROOT, write_params
 SMALL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHARES = st.floats(0, 1, width=32)
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
-SETTINGS = Settings(22_050, 3.0, 1.0).as_dict()
+SETTINGS = Settings(22_050, 3.0, 1.0).to_dict()
 MAX_MB = 400  # of a process that reads a bomb
 
 

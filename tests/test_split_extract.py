@@ -63,7 +63,7 @@ def work(monkeypatch: pytest.MonkeyPatch, project: Path) -> list[str]:
         return compute(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("genre.audio.chunks.iterate", counted_iterate)
-    monkeypatch.setattr("genre.features.builtin.compute_blocks", counted_compute)
+    monkeypatch.setattr("genre.features.numpy_engine.compute_blocks", counted_compute)
     return done
 
 

@@ -1,34 +1,53 @@
-"""From audio files to feature CSVs, for the engines that compute block by block in this process."""
+"""From audio files to feature CSVs, for the engines that compute in this process, block by block."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from genre import files
 from genre.audio import chunks
 from genre.audio.ffmpeg import stream_native
 from genre.errors import AudioError, EngineError, FeatureError, GenreError
-from genre.features import csv
-from genre.features.engines import Failures, Job
-from genre.features.numpy_engine import Features, Samples
-from genre.features.transforms import TRANSFORMS
+from genre.features import csv, numpy_engine
+from genre.features.engine import Failures, Job
+from genre.features.transforms import TRANSFORMS, Features, Samples
 
 ComputeBlocks = Callable[[Iterable[Samples], int], Iterator[Features]]
 
-MAX_WHOLE_BYTES = 1 << 26  # of a wav file that is read at once; longer ones are streamed through ffmpeg
+MAX_WHOLE_BYTES = 1 << 26  # of a wav file that is read at once; a longer file is streamed through ffmpeg
+
+
+class NumpyEngine:
+    """The built-in engine: needs no other software, writes the same numbers as sonic-annotator."""
+
+    name = "numpy"
+
+    def unusable(self) -> None:
+        """Return None: the engine can be used on every machine."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the engine and of NumPy, which computes the FFT."""
+        return {"numpy engine": numpy_engine.VERSION, "numpy": np.__version__}
+
+    def extract(self, jobs: Sequence[Job]) -> Failures:
+        """Write the CSV files of all jobs. See `Engine.extract`."""
+        return extract(jobs, numpy_engine.compute_blocks)
 
 
 def extract(jobs: Sequence[Job], compute_blocks: ComputeBlocks) -> Failures:
-    """Write the CSV files of all jobs, each file in bounded memory; return the files that failed.
+    """Write the CSV files of all jobs in bounded memory; return the error of each audio file that failed.
 
     Parameters
     ----------
     jobs : sequence of Job
-        What to extract, and where to.
+        Audio files and output folders.
     compute_blocks : callable
-        Takes consecutive blocks of samples and the sample rate in Hz, yields the next rows of every feature.
+        Maps consecutive blocks of samples and the sample rate in Hz to the next rows of every feature.
 
     Raises
     ------
@@ -48,6 +67,14 @@ def extract(jobs: Sequence[Job], compute_blocks: ComputeBlocks) -> Failures:
     return failures
 
 
+def vamp_folders() -> list[Path]:
+    """Return the folders of Vamp plugins: those of VAMP_PATH, or the Vamp SDK's defaults for Unix."""
+    if vamp_path := os.environ.get("VAMP_PATH"):
+        return [Path(folder) for folder in vamp_path.split(os.pathsep) if folder]
+    home = Path(os.environ.get("HOME", "/"))
+    return [home / "vamp", home / ".vamp", Path("/usr/local/lib/vamp"), Path("/usr/lib/vamp")]
+
+
 def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:
     sample_rate, blocks = _open(job.audio)
     with contextlib.ExitStack() as stack:
@@ -62,15 +89,15 @@ def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:
                 stream.write(csv.format_rows(values, sample_rate, transform.step, n_rows[transform]))
                 n_rows[transform] += len(values)
         if not all(n_rows.values()):
-            raise FeatureError("holds no audio")
+            raise FeatureError("the file has no audio samples")
 
 
 def _open(path: Path) -> tuple[int, Iterable[Samples]]:
-    """Return sample rate and samples: of a mono PCM wav at once and without ffmpeg, of anything else in blocks."""
+    """Return sample rate and blocks of samples: a mono PCM wav is one block, other formats are decoded by ffmpeg."""
     try:
         if path.stat().st_size <= MAX_WHOLE_BYTES:
             samples, sample_rate = chunks.read(path)
             return sample_rate, (samples,)
     except (AudioError, OSError):
-        pass  # ffmpeg reads it, or tells why not
+        pass  # ffmpeg reads it, or reports the error
     return stream_native(path)

@@ -9,12 +9,11 @@ import numpy.typing as npt
 
 
 def filters(sample_rate: int, n_fft: int, n_mels: int, lowest_hz: float = 0.0) -> npt.NDArray[np.float64]:
-    """Return a bank of triangles of unit area from `lowest_hz` to half the sample rate, as librosa computes it.
+    """Return the weights of mel filters of unit area from `lowest_hz` to half the sample rate, equal to librosa's.
 
     Returns
     -------
     npt.NDArray[np.float64] [shape=(n_fft // 2 + 1, n_mels)]
-        Weights of the bins of a spectrum of `n_fft` samples.
     """
     edges = _hz(np.linspace(_mel(lowest_hz), _mel(sample_rate / 2), n_mels + 2))
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]

@@ -1,4 +1,4 @@
-"""The settings that change a feature, and their digest: chunks, vectors and models are compared by them."""
+"""The settings that change a feature, and their digest. Chunks, vectors and models can be combined if it is equal."""
 
 from __future__ import annotations
 
@@ -13,28 +13,35 @@ from genre.features.transforms import TRANSFORMS
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting that changes a feature vector. Vectors and models made with different ones do not go together."""
+    """Every setting, besides the transform table, that changes a feature vector."""
 
     sample_rate: int  # Hz
     chunk_seconds: float
     min_seconds: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the settings with the transform table and the fingerprint of it all, ready for JSON."""
-        described = {**asdict(self), "transforms": [asdict(t) for t in TRANSFORMS.values()]}
-        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-        return {**described, "fingerprint": digest}
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of the settings and the transform table, in hexadecimal."""
+        return hashlib.sha256(json.dumps(self._described(), sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings, the transform table and the digest of both, ready for JSON."""
+        return {**self._described(), "digest": self.digest}
 
     @classmethod
-    def of(cls, described: Mapping[str, Any]) -> Settings:
-        """Return the settings that `as_dict` described.
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """Return the settings in a dict as `to_dict` returns it.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            If there is none, or it is one that params.yaml would not take: it says how much is decoded at once.
+            If a setting is missing or outside the range that params.yaml allows.
         """
-        found = cls(*(described[key] for key in ("sample_rate", "chunk_seconds", "min_seconds")))
-        if not (8_000 <= found.sample_rate <= 192_000 and 1 <= found.chunk_seconds <= 600 and found.min_seconds > 0):
-            raise ValueError(f"sample_rate {found.sample_rate}, chunk_seconds {found.chunk_seconds}")
-        return found
+        settings = cls(*(values[key] for key in ("sample_rate", "chunk_seconds", "min_seconds")))
+        rate, chunk_s, min_s = settings.sample_rate, settings.chunk_seconds, settings.min_seconds
+        if not (8_000 <= rate <= 192_000 and 1 <= chunk_s <= 600 and min_s > 0):
+            raise ValueError(f"sample_rate {rate}, chunk_seconds {chunk_s} or min_seconds {min_s} is out of range")
+        return settings
+
+    def _described(self) -> dict[str, Any]:
+        return {**asdict(self), "transforms": [asdict(t) for t in TRANSFORMS.values()]}

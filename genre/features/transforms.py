@@ -1,4 +1,4 @@
-"""The transform table: the one place for Vamp ids, block and step sizes and column counts.
+"""The transform table (Vamp ids, block and step sizes, column counts), and the signal as the Vamp host cuts it.
 
 Source of every number: sonic-annotator 1.6 with qm-vamp-plugins 1.8 (qm-mfcc) and bbc-vamp-plugins 1.1
 (bbc-spectral-contrast) at their defaults.
@@ -6,14 +6,23 @@ Source of every number: sonic-annotator 1.6 with qm-vamp-plugins 1.8 (qm-mfcc) a
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-HOST_CHUNK = 1024  # samples; the host zero-fills the input to a multiple of this
+import numpy as np
+import numpy.typing as npt
+
+from genre.errors import FeatureError
+
+Samples = npt.NDArray[np.int16] | npt.NDArray[np.float32]  # mono [shape=(n,)], full scale 32768 or 1.0
+Features = dict[str, npt.NDArray[np.float32]]  # by feature name, [shape=(frames, columns)]
+
+HOST_CHUNK = 1024  # samples; the Vamp host pads the input with zeros to a multiple of this
 
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """One output of one Vamp plugin, and the shape of what it writes."""
+    """One output of a Vamp plugin."""
 
     feature: str  # name of the feature, as in features/<feature>/
     vamp_id: str  # as sonic-annotator spells it
@@ -21,12 +30,17 @@ class Transform:
     step: int  # samples from one frame to the next
     columns: int  # values per frame
 
+    @property
+    def plugin(self) -> str:
+        """Return the plugin as the Python package vamp names it, "<library>:<plugin>"."""
+        return ":".join(self.vamp_id.split(":")[1:3])
+
     def csv_name(self, stem: str) -> str:
-        """Return the name sonic-annotator gives the CSV of an audio file, from the file's name without extension."""
+        """Return sonic-annotator's file name for the CSV of an audio file named `stem` and an extension."""
         return f"{stem}_{self.vamp_id}.csv".replace(":", "_")
 
     def n_frames(self, n_samples: int) -> int:
-        """Frames sonic-annotator writes for a signal of `n_samples` samples."""
+        """Return the number of frames that sonic-annotator writes for a signal of `n_samples` samples."""
         return -(-n_samples // HOST_CHUNK) * (HOST_CHUNK // self.step)
 
 
@@ -39,3 +53,45 @@ CONTRAST_VALLEYS = Transform(
 TRANSFORMS: dict[str, Transform] = {t.feature: t for t in (MFCC, CONTRAST_PEAKS, CONTRAST_VALLEYS)}
 
 CONTRAST_FLOOR = 1e-4  # magnitude; about the noise of 16-bit samples in one bin of a 1024-sample Hann window
+
+
+def host_blocks(blocks: Iterable[Samples], n_chunks: int) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield a signal in blocks of `n_chunks` host chunks; the last one is padded with zeros to whole host chunks.
+
+    Parameters
+    ----------
+    blocks : iterable of npt.NDArray [shape=(any,)]
+        Consecutive parts of one mono signal: int16, which is divided by 32768, or float32, which is clipped to
+        -1.0 to 1.0.
+    n_chunks : int
+        Length of a block in host chunks.
+
+    Yields
+    ------
+    npt.NDArray[np.float64] [shape=(HOST_CHUNK * n_chunks,), the last one may be shorter]
+        The next block overwrites it.
+
+    Raises
+    ------
+    FeatureError
+        If the signal is not one-dimensional int16 or finite float32.
+    """
+    signal = np.empty(n_chunks * HOST_CHUNK)
+    end = 0
+    for block in blocks:
+        if block.ndim != 1 or block.dtype not in (np.int16, np.float32):
+            raise FeatureError(f"the samples must be int16 or float32 [shape=(n,)], not {block.dtype} {block.shape}")
+        if not np.isfinite(block).all():
+            raise FeatureError("the samples contain NaN or infinity: decode the audio again")
+        rest = block
+        while rest.size:
+            part, rest = rest[: signal.size - end], rest[signal.size - end :]
+            signal[end : end + part.size] = part / 32768.0 if part.dtype == np.int16 else np.clip(part, -1.0, 1.0)
+            end += part.size
+            if end == signal.size:
+                yield signal
+                end = 0
+    if end:
+        padded_end = -(-end // HOST_CHUNK) * HOST_CHUNK
+        signal[end:padded_end] = 0.0
+        yield signal[:padded_end]

@@ -258,7 +258,7 @@ def save(
     genres : sequence of str
         In the order of the outputs.
     settings : mapping
-        What the chunks were made with, as `Settings.as_dict`.
+        What the chunks were made with, as `Settings.to_dict`.
     dataset : mapping
         Name, songs and chunks trained on.
     unknown : mapping or None

@@ -41,7 +41,7 @@ class Card:
     architecture: str
     genres: list[str]  # in the order of the model's outputs
     inputs: dict[str, list[int]]  # by feature: frames, columns
-    settings: dict[str, Any]  # what changes a feature, with its fingerprint, as Settings.as_dict
+    settings: dict[str, Any]  # what changes a feature, with its digest, as Settings.to_dict
     dataset: dict[str, Any]  # name, songs and chunks trained on
     training: dict[str, Any]  # the parameters
     scores: dict[str, float]  # on validation songs
@@ -130,8 +130,8 @@ def read(model: str, root: Path = Path()) -> Card:
 
 
 def settings_of(described: Mapping[str, Any]) -> Settings:
-    """Return the settings that `Settings.as_dict` described. Raises as `Settings.of`."""
-    return Settings.of(described)
+    """Return the settings that `Settings.to_dict` described. Raises as `Settings.from_dict`."""
+    return Settings.from_dict(described)
 
 
 def check_answers(genres: object, unknown: object) -> None:
@@ -164,7 +164,7 @@ def check_settings(described: Mapping[str, Any], path: Path) -> None:
         If they differ, or one is missing.
     """
     try:
-        ours = settings_of(described).as_dict()
+        ours = settings_of(described).to_dict()
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is damaged: no setting {error}") from error
     for key, value in ours.items():

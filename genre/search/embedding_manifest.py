@@ -26,7 +26,7 @@ class Manifest:
     """What made the vectors."""
 
     embedding: str
-    settings: dict[str, Any]  # what changes a feature, with its fingerprint, as Settings.as_dict
+    settings: dict[str, Any]  # what changes a feature, with its digest, as Settings.to_dict
     dimension: int
     fingerprint: str  # of everything that changes a vector
     vectors: int = 0  # that are in the store
@@ -34,15 +34,15 @@ class Manifest:
     @property
     def feature_settings(self) -> Settings:
         """The settings that a song must be cut with."""
-        return Settings.of(self.settings)
+        return Settings.from_dict(self.settings)
 
 
 def describe(embedding: str, settings: Settings, fitted_on: Iterable[str], project: Projection) -> Manifest:
     """Return what vectors are made with: an embedding of chunks, and a projection fitted on songs of these SHA-256."""
-    described = settings.as_dict()
+    described = settings.to_dict()
     dimension = int(project.axes.shape[1])
     # the songs that the projection was fitted on stand for its numbers, whose last digits differ between machines
-    made_of = (embeddings.describe(embedding), described["fingerprint"], sorted(fitted_on))
+    made_of = (embeddings.describe(embedding), described["digest"], sorted(fitted_on))
     fingerprint = files.digest(*made_of, [embedding_index.VERSION, embedding_index.LIMIT, dimension])
     return Manifest(embedding, described, dimension, fingerprint)
 
@@ -68,7 +68,7 @@ def read(path: Path = MANIFEST) -> Manifest:
         found = Manifest(
             raw["embedding"], raw["settings"], int(raw["dimension"]), raw["fingerprint"], int(raw["vectors"])
         )
-        ours = found.feature_settings.as_dict()
+        ours = found.feature_settings.to_dict()
     except FileNotFoundError:
         raise SearchError(f"{path} is not there: run `dvc repro index`") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

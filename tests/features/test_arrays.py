@@ -20,26 +20,26 @@ SETTINGS = Settings(22_050, 30.0, 10.0)
 
 
 def _write_all(folder: Path, n_chunks: int = 4) -> dict[str, np.ndarray]:
-    made = {}
+    vectors = {}
     for transform in TRANSFORMS.values():
         array = RNG.standard_normal((n_chunks, 6, transform.columns)).astype(np.float32)
-        for side in ("train", "test"):
-            with VectorWriter(folder, transform, side, n_chunks) as writer:
+        for split in ("train", "test"):
+            with VectorWriter(folder, transform, split, n_chunks) as writer:
                 for position, vector in enumerate(array):
                     writer.add(vector, str(position))
-            arrays.write_labels(folder, transform, side, [0, 1, 1, 0][:n_chunks], 2)
-        made[transform.feature] = array
+            arrays.write_labels(folder, transform, split, [0, 1, 1, 0][:n_chunks], 2)
+        vectors[transform.feature] = array
     songs = ["a", "b", "b", "c"][:n_chunks]
     arrays.write_names(folder, ["x", "y"], {"train": songs, "test": songs}, SETTINGS)
-    return made
+    return vectors
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    made = _write_all(tmp_path)
-    found = arrays.read(tmp_path, "test")
-    assert all(np.array_equal(found.inputs[feature], made[feature]) for feature in TRANSFORMS)
-    assert found.labels.tolist() == [0, 1, 1, 0]
-    assert (found.songs, found.genres) == (["a", "b", "b", "c"], ["x", "y"])
+    vectors = _write_all(tmp_path)
+    test_set = arrays.read(tmp_path, "test")
+    assert all(np.array_equal(test_set.inputs[feature], vectors[feature]) for feature in TRANSFORMS)
+    assert test_set.labels.tolist() == [0, 1, 1, 0]
+    assert (test_set.songs, test_set.genres) == (["a", "b", "b", "c"], ["x", "y"])
 
 
 def test_the_names_are_those_of_the_first_pipeline(tmp_path: Path) -> None:
@@ -115,7 +115,12 @@ def test_a_missing_file_says_what_makes_it(tmp_path: Path) -> None:
         arrays.read(tmp_path, "train")
 
 
-def test_the_fingerprint_changes_with_every_setting() -> None:
+def test_the_digest_changes_with_every_setting() -> None:
     others = [Settings(44_100, 30.0, 10.0), Settings(22_050, 29.0, 10.0), Settings(22_050, 30.0, 9.0)]
-    fingerprints = {settings.as_dict()["fingerprint"] for settings in (SETTINGS, *others)}
-    assert len(fingerprints) == 4
+    assert len({settings.digest for settings in (SETTINGS, *others)}) == 4
+
+
+def test_settings_are_read_back_from_json(tmp_path: Path) -> None:
+    _write_all(tmp_path)
+    assert arrays.read_settings(tmp_path)["digest"] == SETTINGS.digest
+    assert Settings.from_dict(arrays.read_settings(tmp_path)) == SETTINGS

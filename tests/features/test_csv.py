@@ -124,13 +124,6 @@ def test_an_iterator_of_pieces_is_written_like_the_whole(tmp_path: Path) -> None
     assert (tmp_path / "new" / "pieces.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_a_file_longer_than_one_read_comes_back_whole(tmp_path: Path) -> None:
-    values = _features(5000, 20)
-    csv.write(tmp_path / "f.csv", values, sample_rate=22_050, step=1024)
-    assert (tmp_path / "f.csv").stat().st_size > 2 * csv.BYTES_PER_READ
-    np.testing.assert_allclose(csv.read(tmp_path / "f.csv"), values, rtol=5.1e-6)
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_no_number_is_not_written(bad: float, tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match="NaN or infinite"):
@@ -150,21 +143,20 @@ def test_a_value_that_is_no_number_is_not_written(bad: float, tmp_path: Path) ->
         (b"0,1,2\n\n1,1,2\n", None, "line 2: 0 values after the time, not 2"),
         (b"0,1,2\n1,1,2\n2,1.2", None, r"line 3: the file ends inside it"),
         (b"0,1,2\n1,1,2\n2,1,2", None, r"line 3: the file ends inside it"),
-        (b"0,1,2\n1,1,x\n", None, "line 2: something is not a finite number"),
-        (b"time,a,b\n0,1,2\n", None, "line 1: something is not a finite number"),
-        (b"0,1,\n", None, "line 1: something is not a finite number"),
-        (b"0,1,nan\n", None, "line 1: something is not a finite number"),
-        (b"0,1,1e39\n", None, "line 1: something is not a finite number"),
-        (b"0,1,1e300\n", None, "line 1: something is not a finite number"),
-        (b"0,1,null\n", None, "line 1: something is not a finite number"),
-        (b"0,1,true\n", None, "line 1: something is not a finite number"),
-        (b'0,1,"2"\n', None, "line 1: something is not a finite number"),
-        (b"0,[1,2]\n", None, "line 1: something is not a finite number"),
-        (b"0,1],[2\n", None, "line 1: something is not a finite number"),
-        (b"0,1 2,3\n", None, "line 1: something is not a finite number"),
-        (b"0,1,99999999999999999999999\n", None, "line 1: something is not a finite number"),
+        (b"0,1,2\n1,1,x\n", None, "line 2: a value is not a finite number"),
+        (b"time,a,b\n0,1,2\n", None, "line 1: a value is not a finite number"),
+        (b"0,1,\n", None, "line 1: a value is not a finite number"),
+        (b"0,1,nan\n", None, "line 1: a value is not a finite number"),
+        (b"0,1,1e39\n", None, "line 1: a value is not a finite number"),
+        (b"0,1,1e300\n", None, "line 1: a value is not a finite number"),
+        (b"0,1,null\n", None, "line 1: a value is not a finite number"),
+        (b"0,1,true\n", None, "line 1: a value is not a finite number"),
+        (b'0,1,"2"\n', None, "line 1: a value is not a finite number"),
+        (b"0,[1,2]\n", None, "line 1: a value is not a finite number"),
+        (b"0,1],[2\n", None, "line 1: a value is not a finite number"),
+        (b"0,1 2,3\n", None, "line 1: a value is not a finite number"),
         (b"0,1,2\n1,\0\0\0\0\n", None, "line 2: 1 values after the time, not 2"),
-        (b"0,1,\xff\n", None, "line 1: something is not a finite number"),
+        (b"0,1,\xff\n", None, "line 1: a value is not a finite number"),
     ],
 )
 def test_a_malformed_file_is_refused_by_name_and_line(
@@ -177,7 +169,7 @@ def test_a_malformed_file_is_refused_by_name_and_line(
     assert str(path) in str(caught.value)
 
 
-def test_the_line_is_counted_over_all_reads(tmp_path: Path) -> None:
+def test_the_line_of_an_error_in_a_long_file_is_counted_from_its_start(tmp_path: Path) -> None:
     data = csv.format_rows(_features(5000, 20), 22_050, 1024)
     lines = data.splitlines(keepends=True)
     lines[4321] = b"oops\n"

@@ -1,4 +1,4 @@
-"""Choosing an engine, and what each does with its files."""
+"""Choice of the engine; the files that the built-in engine and sonic-annotator write."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from genre.errors import EngineError, FeatureError
+from genre.errors import EngineError
 from genre.features import engines
-from genre.features.builtin import Builtin
-from genre.features.engines import Job
+from genre.features.engine import Job
+from genre.features.extraction import NumpyEngine
 from genre.features.sonic_annotator import SonicAnnotator
 from genre.features.transforms import TRANSFORMS
-from stages import extract
 from tests.conftest import MakeSong
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
-# Stands in for the real tool: records its command line and writes golden CSV files, or fails as the real one does.
-# What it shows is how the tool is called and what is made of its outcome, nothing about features.
-STAND_IN = f"""#!{sys.executable}
+# Stub of sonic-annotator: records its command line and writes golden CSV files, or fails as the real tool does.
+STUB = f"""#!{sys.executable}
 import json, os, pathlib, shutil, sys
 args = sys.argv[1:]
 here = pathlib.Path(__file__).parent
@@ -49,12 +47,12 @@ elif "-d" in args:
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a stand-in for sonic-annotator first on PATH; return its folder."""
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a stub of sonic-annotator first on PATH; return its folder."""
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "sonic-annotator"
-    program.write_text(STAND_IN)
+    program.write_text(STUB)
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return folder
@@ -62,7 +60,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leave no sonic-annotator on PATH, and no Vamp plugins."""
+    """Remove sonic-annotator and the Vamp plugins from the search paths."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("VAMP_PATH", str(tmp_path))
 
@@ -81,7 +79,7 @@ def _golden(stem: str) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("stem", sorted(path.stem for path in GOLDEN.glob("*.wav")))
 def test_the_built_in_engine_writes_the_bytes_of_the_real_tool(tmp_path: Path, stem: str) -> None:
-    assert Builtin().extract(_jobs(GOLDEN / f"{stem}.wav", out=tmp_path)) == {}
+    assert NumpyEngine().extract(_jobs(GOLDEN / f"{stem}.wav", out=tmp_path)) == {}
     assert _written(tmp_path) == _golden(stem)
     assert len(_golden(stem)) == 3
 
@@ -90,12 +88,12 @@ def test_other_formats_are_read_at_their_own_rate(tmp_path: Path, make_song: Mak
     wav = make_song(tmp_path / "wav" / "a.wav", sample_rate=44_100)
     flac = make_song(tmp_path / "flac" / "a.flac", sample_rate=44_100)
     stereo = make_song(tmp_path / "stereo" / "a.flac", sample_rate=44_100, channels=2)
-    outcomes = []
+    outputs = []
     for path in (wav, flac, stereo):
         out = tmp_path / "out" / path.parent.name
-        assert Builtin().extract(_jobs(path, out=out)) == {}
-        outcomes.append(_written(out))
-    assert outcomes[0] == outcomes[1] == outcomes[2]
+        assert NumpyEngine().extract(_jobs(path, out=out)) == {}
+        outputs.append(_written(out))
+    assert outputs[0] == outputs[1] == outputs[2]
 
 
 def test_a_broken_file_fails_alone_and_leaves_nothing(tmp_path: Path, make_song: MakeSong) -> None:
@@ -103,32 +101,32 @@ def test_a_broken_file_fails_alone_and_leaves_nothing(tmp_path: Path, make_song:
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"no audio")
     out = tmp_path / "out"
-    failures = Builtin().extract(_jobs(bad, good, out=out))
+    failures = NumpyEngine().extract(_jobs(bad, good, out=out))
     assert list(failures) == [bad]
     assert "bad.wav" in str(failures[bad])
     assert sorted(_written(out)) == sorted(t.csv_name("good") for t in TRANSFORMS.values())
 
 
-def test_auto_takes_the_real_tool_where_it_is(stand_in: Path) -> None:
+def test_auto_prefers_sonic_annotator(stub: Path) -> None:
     assert engines.choose("auto").name == "sonic-annotator"
 
 
-def test_auto_falls_back_to_what_can_be_used(no_tool: None) -> None:
+def test_auto_falls_back_to_numpy(no_tool: None) -> None:
     assert engines.choose("auto").name == "numpy"
 
 
-def test_a_missing_tool_is_told_with_what_to_install(no_tool: None) -> None:
+def test_the_error_of_a_missing_tool_says_what_to_install(no_tool: None) -> None:
     with pytest.raises(EngineError, match=r"not on PATH; install sonic-annotator .* bbc-vamp-plugins"):
         engines.choose("sonic-annotator")
 
 
-def test_an_unknown_engine_is_told_with_the_known_ones() -> None:
+def test_the_error_of_an_unknown_engine_lists_the_known_ones() -> None:
     with pytest.raises(EngineError, match="choose auto, sonic-annotator"):
         engines.choose("essentia")
 
 
 def test_the_tool_gets_all_transforms_in_one_run_and_mono_files_of_one_rate(
-    tmp_path: Path, stand_in: Path, make_song: MakeSong
+    tmp_path: Path, stub: Path, make_song: MakeSong
 ) -> None:
     audio = [
         make_song(tmp_path / "one" / "a.wav"),
@@ -138,7 +136,7 @@ def test_the_tool_gets_all_transforms_in_one_run_and_mono_files_of_one_rate(
     ]
     jobs = [Job(path, dict.fromkeys(TRANSFORMS, tmp_path / "out" / str(i))) for i, path in enumerate(audio)]
     assert SonicAnnotator().extract(jobs) == {}
-    runs = [line for line in (stand_in / "calls.jsonl").read_text().splitlines() if '"-d"' in line]
+    runs = [line for line in (stub / "calls.jsonl").read_text().splitlines() if '"-d"' in line]
     assert len(runs) == 2  # one per sample rate
     assert all(run.count('"-d"') == 3 and "#" not in run for run in runs)
     assert sorted(run.count(".wav") for run in runs) == [1, 3]
@@ -146,8 +144,8 @@ def test_the_tool_gets_all_transforms_in_one_run_and_mono_files_of_one_rate(
         assert sorted(_written(tmp_path / "out" / str(i))) == sorted(t.csv_name(path.stem) for t in TRANSFORMS.values())
 
 
-def test_a_csv_that_the_tool_did_not_write_is_noticed_and_explained(
-    tmp_path: Path, stand_in: Path, make_song: MakeSong
+def test_a_csv_that_the_tool_did_not_write_is_an_error_of_that_file(
+    tmp_path: Path, stub: Path, make_song: MakeSong
 ) -> None:
     good, short = make_song(tmp_path / "good.wav"), make_song(tmp_path / "short.wav", seconds=1.0)
     failures = SonicAnnotator().extract(_jobs(good, short, out=tmp_path / "out"))
@@ -156,8 +154,8 @@ def test_a_csv_that_the_tool_did_not_write_is_noticed_and_explained(
     assert len(_written(tmp_path / "out")) == 3
 
 
-def test_missing_plugins_are_the_engines_failure(tmp_path: Path, stand_in: Path, make_song: MakeSong) -> None:
-    (stand_in / "no-plugins").touch()
+def test_missing_plugins_are_an_error_of_the_engine(tmp_path: Path, stub: Path, make_song: MakeSong) -> None:
+    (stub / "no-plugins").touch()
     with pytest.raises(EngineError, match=r"Failed to load plugin .* install"):
         SonicAnnotator().extract(_jobs(make_song(tmp_path / "a.wav"), out=tmp_path / "out"))
 
@@ -167,23 +165,3 @@ def test_missing_plugins_are_the_engines_failure(tmp_path: Path, stand_in: Path,
 def test_the_real_tool_writes_the_golden_files(tmp_path: Path, stem: str) -> None:
     assert SonicAnnotator().extract(_jobs(GOLDEN / f"{stem}.wav", out=tmp_path)) == {}
     assert _written(tmp_path) == _golden(stem)
-
-
-def test_files_that_are_named_are_extracted_into_a_folder(tmp_path: Path) -> None:
-    assert extract.main([str(GOLDEN / "mix_22k.wav"), "--out", str(tmp_path), "--engine", "numpy"]) == 0
-    assert _written(tmp_path) == _golden("mix_22k")
-
-
-def test_named_files_whose_results_would_collide_are_refused(tmp_path: Path, make_song: MakeSong) -> None:
-    one, two = make_song(tmp_path / "a.wav"), make_song(tmp_path / "a.flac")
-    with pytest.raises(FeatureError, match="collide"):
-        extract.main([str(one), str(two), "--out", str(tmp_path / "out"), "--engine", "numpy"])
-
-
-def test_a_named_file_that_is_broken_makes_the_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "bad.wav").write_bytes(b"")
-    good = str(GOLDEN / "mix_22k.wav")
-    out = tmp_path / "out"
-    assert extract.main([str(tmp_path / "bad.wav"), good, "--out", str(out), "--engine", "numpy"]) == 1
-    assert "bad.wav" in capsys.readouterr().err
-    assert _written(out) == _golden("mix_22k")

@@ -20,7 +20,6 @@ from genre.features.transforms import CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TR
 GOLDEN = Path(__file__).parents[1] / "golden"
 SAMPLE_RATE = 22_050  # Hz
 BATCH = numpy_engine.BATCH_CHUNKS * 1024  # samples
-PART = numpy_engine.PART_CHUNKS * 1024  # samples
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=lambda t: t.feature)
@@ -50,18 +49,18 @@ def test_the_signal_may_be_cut_anywhere(n: int, cuts: list[int]) -> None:
         assert np.concatenate([part[feature] for part in parts]).tobytes() == whole.tobytes()
 
 
-@pytest.mark.parametrize("n", [PART - 1, PART, PART + 1])
-def test_a_signal_longer_than_one_part_may_be_cut_anywhere(n: int) -> None:
+@pytest.mark.parametrize("n", [BATCH - 1, BATCH, BATCH + 1])
+def test_a_signal_longer_than_one_batch_may_be_cut_anywhere(n: int) -> None:
     samples = _noise(n)
     parts = list(numpy_engine.compute_blocks(np.array_split(samples, 7), SAMPLE_RATE))
-    assert len(parts) == -(-n // PART)
+    assert len(parts) == -(-n // BATCH)
     for feature, whole in numpy_engine.compute(samples, SAMPLE_RATE).items():
         assert len(whole) == TRANSFORMS[feature].n_frames(n)
         assert np.concatenate([part[feature] for part in parts]).tobytes() == whole.tobytes()
 
 
 def test_a_frame_does_not_depend_on_what_comes_long_after_it() -> None:
-    samples = _noise(PART + BATCH)
+    samples = _noise(2 * BATCH)
     beginning = numpy_engine.compute(samples[: 5 * 1024], SAMPLE_RATE)
     for feature, whole in numpy_engine.compute(samples, SAMPLE_RATE).items():
         assert whole[: len(beginning[feature])].tobytes() == beginning[feature].tobytes()

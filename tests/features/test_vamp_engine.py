@@ -18,9 +18,9 @@ import pytest
 
 from genre.errors import EngineError, FeatureError
 from genre.features import engines, extraction, vamp_engine
-from genre.features.engines import Job
+from genre.features.engine import Job
 from genre.features.transforms import TRANSFORMS, Transform
-from genre.features.vamp_engine import VampHost, compute_blocks
+from genre.features.vamp_engine import VampEngine, compute_blocks
 from tests.conftest import MakeSong
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -44,7 +44,7 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def real_plugins() -> None:
     """Skip unless the QM and BBC plugins can be used."""
-    if reason := VampHost().unusable():
+    if reason := VampEngine().unusable():
         pytest.skip(reason)
 
 
@@ -228,7 +228,7 @@ def test_missing_plugins_are_named_whatever_home_is(
     with pytest.raises(EngineError, match=both):
         engines.choose("vamp")
     with pytest.raises(EngineError, match=both):
-        VampHost().versions()
+        VampEngine().versions()
 
 
 def test_a_plugin_library_that_cannot_be_loaded_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,7 @@ def test_a_plugin_library_that_cannot_be_loaded_is_told(tmp_path: Path, monkeypa
     monkeypatch.setenv("VAMP_PATH", str(tmp_path))
     for name in ("qm-vamp-plugins.so", "bbc-vamp-plugins.so"):
         (tmp_path / name).write_text("not a library")
-    reason = VampHost().unusable()
+    reason = VampEngine().unusable()
     assert reason is not None
     assert "qm-vamp-plugins:qm-mfcc" in reason
     assert f'("{tmp_path}/qm-vamp-plugins.so": ' in reason
@@ -250,14 +250,14 @@ def test_a_plugin_library_that_crashes_is_told(tmp_path: Path, monkeypatch: pyte
     library = tmp_path / "qm-vamp-plugins.so"
     (tmp_path / "bbc-vamp-plugins.so").touch()
     subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library], input=source, text=True, check=True)
-    with pytest.raises(EngineError, match=r"qm-vamp-plugins:qm-mfcc breaks when it is tried \(SIGABRT: "):
+    with pytest.raises(EngineError, match=r"qm-vamp-plugins:qm-mfcc fails when it is loaded \(SIGABRT: "):
         engines.choose("vamp")
 
 
 @pytest.mark.usefixtures("real_plugins")
 @pytest.mark.parametrize("stem", sorted(path.stem for path in GOLDEN.glob("*.wav")))
 def test_the_real_plugins_write_the_bytes_of_the_real_tool(tmp_path: Path, stem: str) -> None:
-    assert VampHost().extract([Job(GOLDEN / f"{stem}.wav", dict.fromkeys(TRANSFORMS, tmp_path))]) == {}
+    assert VampEngine().extract([Job(GOLDEN / f"{stem}.wav", dict.fromkeys(TRANSFORMS, tmp_path))]) == {}
     written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert written == {path.name: path.read_bytes() for path in GOLDEN.glob(f"{stem}_*.csv")}
 

@@ -31,7 +31,7 @@ from tests.conftest import write_params
 
 GENRES = ["folk", "jazz", "rock"]
 N_SONGS, N_CHUNKS = 6, 2  # songs of a genre, chunks of a song
-SETTINGS = Settings(22050, 30.0, 10.0).as_dict()
+SETTINGS = Settings(22050, 30.0, 10.0).to_dict()
 
 
 def made_up(spread: float = 1.0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[str]]:
@@ -173,7 +173,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"settings": SETTINGS | {"sample_rate": 44100}}, "fingerprint"),
+        ({"settings": SETTINGS | {"sample_rate": 44100}}, "digest"),
         ({"embedding": {"name": "statistics", "n_values": 287, "version": 0}}, "this version makes"),
         ({"embedding": {"name": "sound", "n_values": 287, "version": 1}}, "no embedding sound"),
         ({"classifier": "knn"}, "not the card of stats_svm"),
@@ -356,7 +356,7 @@ def made_data_set() -> list[Row]:
         chunks.write(Path("chunks") / row.chunk, samples, sample_rate=22050)
         found.append(compute(samples, 22050))
     manifest.write(Path("chunks"), rows)
-    songs: dict[vectors.Side, list[str]] = {"train": [row.song_id for row in rows], "test": []}
+    songs: dict[vectors.Split, list[str]] = {"train": [row.song_id for row in rows], "test": []}
     for transform in TRANSFORMS.values():
         vectors.write_labels(folder, transform, "train", [0, 0, 0, 1, 1, 1], 2)
         with vectors.VectorWriter(folder, transform, "train", len(rows)) as writer:

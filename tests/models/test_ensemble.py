@@ -16,7 +16,7 @@ from genre.models import ensemble, unknown
 from genre.models.ensemble import Validation, combine
 
 GENRES = ["a", "b"]
-SETTINGS = Settings(22_050, 30.0, 10.0).as_dict()
+SETTINGS = Settings(22_050, 30.0, 10.0).to_dict()
 LABELS = np.array([0, 1] * 10)
 SONGS = [str(n) for n in range(20)]
 

@@ -1,0 +1,129 @@
+"""The stage extract: cache, shards, named files and errors."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genre.audio import chunks, manifest
+from genre.errors import FeatureError
+from genre.features import numpy_engine
+from genre.features.transforms import TRANSFORMS
+from genre.files import read_json
+from stages import extract
+from tests.conftest import MakeSong, outs, write_params
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SAMPLE_RATE = 22_050  # Hz
+
+
+def write_chunks(project: Path, n_songs: int = 3) -> list[manifest.Row]:
+    """Write one chunk of noise per song for train and test of two genres, and chunks/index.csv."""
+    rows = []
+    for number in range(4 * n_songs):
+        genre, split = ("high", "low")[number % 2], ("train", "test")[number // 2 % 2]
+        name = f"{split}/{genre}/song {number}-000.wav"
+        samples = np.random.default_rng(number).normal(0, 3000, 3 * SAMPLE_RATE).astype(np.int16)
+        chunks.write(project / "chunks" / name, samples, sample_rate=SAMPLE_RATE)
+        source = f"dataset/tiny/{genre}/song {number}.wav"
+        rows.append(manifest.Row(name, f"song {number}", genre, split, 0.0, 3.0, source, f"{number:064x}"))
+    manifest.write(project / "chunks", rows)
+    return rows
+
+
+@pytest.fixture
+def extracted(monkeypatch: pytest.MonkeyPatch, project: Path) -> list[int]:
+    """Return a list that gets an item for every file that is analysed, in a project with chunks and one worker."""
+    write_params(project, parallel__workers=1)
+    write_chunks(project)
+    calls: list[int] = []
+    compute_blocks = numpy_engine.compute_blocks
+
+    def counted(*arguments: object, **options: object) -> object:
+        calls.append(1)
+        return compute_blocks(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(numpy_engine, "compute_blocks", counted)
+    return calls
+
+
+def test_a_second_run_restores_the_same_files_from_the_cache(project: Path, extracted: list[int]) -> None:
+    assert extract.main([]) == 0
+    first = outs(project)
+    assert len(extracted) == 12
+    shutil.rmtree(project / "features")
+    assert extract.main([]) == 0
+    assert len(extracted) == 12
+    assert outs(project) == first
+    assert read_json(project / "features" / "extraction.json")["engine"] == "numpy"
+
+
+def test_a_changed_chunk_is_the_only_one_extracted_again(project: Path, extracted: list[int]) -> None:
+    assert extract.main([]) == 0
+    chunks.write(project / "chunks" / "train/high/song 0-000.wav", np.ones(5000, np.int16), sample_rate=SAMPLE_RATE)
+    extracted.clear()
+    assert extract.main([]) == 0
+    assert len(extracted) == 1
+
+
+def test_files_of_removed_chunks_are_removed(project: Path, extracted: list[int]) -> None:
+    assert extract.main([]) == 0
+    rows = manifest.read(project / "chunks")
+    manifest.write(project / "chunks", rows[1:])
+    assert extract.main([]) == 0
+    names = [path.name for path in (project / "features").rglob("*.csv")]
+    assert len(names) == 11 * len(TRANSFORMS)
+    assert not [name for name in names if name.startswith("song 0-")]
+
+
+def test_shards_fill_the_cache_and_the_stage_collects_them(project: Path, extracted: list[int]) -> None:
+    assert [extract.main(["--shard", f"{number}/3"]) for number in (1, 2, 3)] == [0, 0, 0]
+    assert len(extracted) == 12
+    assert not (project / "features" / "extraction.json").exists()
+    assert extract.main([]) == 0
+    assert len(extracted) == 12
+
+
+def test_a_chunk_that_cannot_be_read_fails_the_stage(project: Path, extracted: list[int]) -> None:
+    (project / "chunks" / "test/low/song 3-000.wav").write_bytes(b"no audio")
+    with pytest.raises(FeatureError, match=r"song 3-000\.wav"):
+        extract.main([])
+
+
+def test_the_csv_of_named_files_goes_to_the_folder_out(tmp_path: Path) -> None:
+    assert extract.main([str(GOLDEN / "mix_22k.wav"), "--out", str(tmp_path), "--engine", "numpy"]) == 0
+    _assert_golden(tmp_path)
+
+
+def test_named_files_whose_csv_files_would_collide_are_refused(tmp_path: Path, make_song: MakeSong) -> None:
+    one, two = make_song(tmp_path / "a.wav"), make_song(tmp_path / "a.flac")
+    with pytest.raises(FeatureError, match="collide"):
+        extract.main([str(one), str(two), "--out", str(tmp_path / "out"), "--engine", "numpy"])
+
+
+def test_a_damaged_named_file_is_reported_and_the_others_are_extracted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"")
+    good = str(GOLDEN / "mix_22k.wav")
+    assert extract.main([str(tmp_path / "bad.wav"), good, "--out", str(tmp_path / "out"), "--engine", "numpy"]) == 1
+    assert "bad.wav" in capsys.readouterr().err
+    _assert_golden(tmp_path / "out")
+
+
+def test_the_list_of_engines_says_which_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("VAMP_PATH", str(tmp_path))
+    assert extract.main(["--engines"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["sonic-annotator", "no:"], ["vamp", "no:"], ["numpy", "yes:"]]
+
+
+def _assert_golden(folder: Path) -> None:
+    csvs = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert csvs == {path.name: path.read_bytes() for path in GOLDEN.glob("mix_22k_*.csv")}
