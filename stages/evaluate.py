@@ -103,8 +103,9 @@ def _load(model: str, test: VectorSet, paths: Paths, cache: Cache) -> Answers:
 
 def _audio_embedding(predictor: Answers) -> str | None:
     """Return the embedding that a model computes from audio; None if it predicts from features."""
-    is_baseline = isinstance(predictor, baselines.Loaded)
-    return predictor.fitted.embedding if is_baseline and predictor.needs_samples else None
+    if isinstance(predictor, baselines.Loaded) and predictor.needs_samples:
+        return predictor.fitted.embedding
+    return None
 
 
 def _chunk_paths(test: VectorSet, paths: Paths) -> list[Path]:

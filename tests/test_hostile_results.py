@@ -281,7 +281,7 @@ def test_an_index_of_chunks_that_leads_out_of_the_project_moves_no_command(
         with pytest.raises(DatasetError, match=rf"index\.csv is damaged .*{column}"):
             stage.main([])
     with pytest.raises(DatasetError, match="damaged"):
-        dataset_card.describe("tiny", Path("chunks"), genres=["high", "low"], chunk_seconds=3.0)
+        dataset_card.describe("tiny", Path("chunks"), genres=["high", "low"], chunk_s=3.0)
     assert Library(divided).songs() == {}
     assert _names(divided.parent) == before
 

@@ -112,9 +112,7 @@ def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, s
     song_labels = np.array(sorted(set(zip(songs, labels.tolist(), strict=True))), dtype=object)[:, 1].astype(np.int64)
     fewest = int(np.unique(song_labels, return_counts=True)[1].min())
     if fewest < n_folds:
-        raise ParamsError(
-            f"compare.folds is {n_folds}, but a genre has only {fewest} songs: use at most {fewest} folds"
-        )
+        raise ParamsError(f"compare.folds is {n_folds}, but a genre has only {fewest} songs: use at most {fewest}")
     return [
         Fold(repeat, number, np.asarray(train, np.int64), np.asarray(test, np.int64))
         for repeat in range(n_repeats)

@@ -141,7 +141,7 @@ def _errors(predictions: Sequence[SongPrediction], provenance: Provenance) -> li
     for p in predictions:
         if p.actual != p.predicted:
             confidences.setdefault((p.song, p.actual, p.predicted), []).append(p.confidence)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "song": song,
             "href": provenance.dataset.links[song],
