@@ -74,7 +74,7 @@ def of_summaries(summaries: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """Return one row per model with its scores, the model as its index."""
     import pandas as pd
 
-    return pd.DataFrame.from_dict(summaries, orient="index").rename_axis("model")
+    return pd.DataFrame(list(summaries.values()), index=pd.Index(summaries, name="model"))
 
 
 def of_repeats(results: Sequence[Result], genres: Sequence[str]) -> pd.DataFrame:
