@@ -131,4 +131,4 @@ def test_wrong_test_labels_change_no_prediction(data: Path, model: str, monkeypa
         job = compare.Job(model, fold, key="0" * 64)
         kept = compare.train_and_predict(job, settings=load(), paths=paths, cache=Cache(data / ".cache", 10**9))
         probabilities.append(Outcome.from_bytes(kept).probabilities)
-    assert np.array_equal(*probabilities)
+    assert np.array_equal(probabilities[0], probabilities[1])
