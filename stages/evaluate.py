@@ -31,7 +31,7 @@ from genre.paths import Paths
 if TYPE_CHECKING:
     import pandas as pd
 
-SECTIONS = ("dataset", "split", "extract", "train", "musicnn", "baselines", "ensemble", "query")  # in the report
+SECTIONS = ("dataset", "split", "extract", "train", "musicnn", "baselines", "ensemble")  # in the report
 BATCH = 64  # chunks whose samples are in memory at a time
 
 

@@ -86,6 +86,7 @@ class Result:
     model: str
     summary: Summary
     predictions: list[list[SongPrediction]]  # for each repeat, one per song
+    song_accuracies: dict[str, float]  # for each song, the fraction of repeats in which its genre was predicted
 
 
 def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, seed: int) -> list[Fold]:
@@ -173,19 +174,11 @@ def rank(
     """
     results = [_result(model, of_model, folds, labels, songs) for model, of_model in outcomes.items()]
     results.sort(key=lambda result: -result.summary.song_accuracy)
-    best = song_accuracies(results[0])
+    p_values = [paired_p_value(result.song_accuracies, results[0].song_accuracies) for result in results]
     return [
-        replace(result, summary=replace(result.summary, p_against_best=paired_p_value(song_accuracies(result), best)))
-        for result in results
+        replace(result, summary=replace(result.summary, p_against_best=p_value))
+        for result, p_value in zip(results, p_values, strict=True)
     ]
-
-
-def song_accuracies(result: Result) -> dict[str, float]:
-    """Return for each song the fraction of repeats in which its genre was predicted."""
-    correct: dict[str, list[bool]] = {}
-    for prediction in (prediction for repeat in result.predictions for prediction in repeat):
-        correct.setdefault(prediction.song, []).append(prediction.actual == prediction.predicted)
-    return {song: float(np.mean(values)) for song, values in correct.items()}
 
 
 def paired_p_value(accuracies: Mapping[str, float], best: Mapping[str, float], seed: int = 0) -> float:
@@ -194,7 +187,7 @@ def paired_p_value(accuracies: Mapping[str, float], best: Mapping[str, float], s
     Parameters
     ----------
     accuracies, best : mapping of str to float
-        Accuracy of two models on each song, as `song_accuracies` returns it; the same songs in both.
+        Accuracy of two models on each song, `Result.song_accuracies`; the same songs in both.
     seed : int
         Random seed of the bootstrap.
     """
@@ -218,27 +211,24 @@ def _result(
         metrics.by_song(probabilities, labels[rows], [songs[row] for row in rows])
         for rows, probabilities in _by_repeat(outcomes, folds)
     ]
-    scores = [metrics.scores(repeat) | {"map": _average_precision(repeat)} for repeat in predictions]
-    means = {key: float(np.mean([score[key] for score in scores])) for key in scores[0]}
+    accuracies = _song_accuracies(predictions)
+    low, high = metrics.bootstrap_interval(np.array(list(accuracies.values())))
+    scores = [
+        metrics.scores(repeat) | {"macro_average_precision": _average_precision(repeat)} for repeat in predictions
+    ]
+    averaged = ("song_accuracy", "chunk_accuracy", "macro_average_precision", "roc_auc", "log_loss", "ece")
     summary = Summary(
-        song_accuracy=means["song_accuracy"],
-        song_accuracy_low=0.0,
-        song_accuracy_high=0.0,
+        **{key: float(np.mean([score[key] for score in scores])) for key in averaged},
+        song_accuracy_low=low,
+        song_accuracy_high=high,
         song_accuracy_sd=float(np.std([score["song_accuracy"] for score in scores])),
-        chunk_accuracy=means["chunk_accuracy"],
-        macro_average_precision=means["map"],
-        roc_auc=means["roc_auc"],
-        log_loss=means["log_loss"],
-        ece=means["ece"],
         train_s=float(np.mean([outcome.train_s for outcome in outcomes])),
         predict_s_per_song=sum(outcome.predict_s for outcome in outcomes) / sum(map(len, predictions)),
         size_mb=float(np.mean([outcome.n_bytes for outcome in outcomes])) / 1e6,
-        n_songs=len(predictions[0]),
+        n_songs=len(accuracies),
         n_repeats=len(predictions),
     )
-    result = Result(model, summary, predictions)
-    low, high = metrics.bootstrap_interval(np.array(list(song_accuracies(result).values())))
-    return replace(result, summary=replace(summary, song_accuracy_low=low, song_accuracy_high=high))
+    return Result(model, summary, predictions, accuracies)
 
 
 def _by_repeat(outcomes: Sequence[Outcome], folds: Sequence[Fold]) -> Iterator[tuple[Rows, Probabilities]]:
@@ -249,6 +239,13 @@ def _by_repeat(outcomes: Sequence[Outcome], folds: Sequence[Fold]) -> Iterator[t
             np.concatenate([fold.test for fold, _ in parts]),
             np.concatenate([outcome.probabilities for _, outcome in parts]),
         )
+
+
+def _song_accuracies(predictions: Sequence[Sequence[SongPrediction]]) -> dict[str, float]:
+    correct: dict[str, list[bool]] = {}
+    for prediction in (prediction for repeat in predictions for prediction in repeat):
+        correct.setdefault(prediction.song, []).append(prediction.actual == prediction.predicted)
+    return {song: float(np.mean(values)) for song, values in correct.items()}
 
 
 def _average_precision(predictions: Sequence[SongPrediction]) -> float:

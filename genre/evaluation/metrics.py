@@ -9,13 +9,6 @@ Genres are class indices from 0 to n_genres - 1. Probabilities are arrays of sha
 to 1, labels are integer arrays of shape (n_chunks,), and songs are sequences with the song name of each chunk. Every
 function that scores takes the list of `SongPrediction` that `by_song` returns.
 
-Metrics
--------
-* `scores`: accuracy with its interval, precision, recall, F1, ROC-AUC, log loss and calibration error of a model
-* `per_genre`: precision, recall and F1 of each genre
-* `confusion_matrix`: number of songs by true and predicted genre
-* `bootstrap_interval`, `calibration_error`: the interval and the calibration error by themselves
-
 Examples
 --------
 >>> import numpy as np
@@ -145,7 +138,7 @@ def scores(predictions: Sequence[SongPrediction]) -> dict[str, float]:
     actual, predicted = _labels(predictions)
     means = np.stack([p.probabilities for p in predictions])
     clipped = np.clip(means, MIN_PROBABILITY, 1.0)
-    n_chunks = sum(p.n_chunks for p in predictions)
+    n_chunks, all_genres = sum(p.n_chunks for p in predictions), np.arange(means.shape[1])
     low, high = bootstrap_interval(actual == predicted)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         actual, predicted, average="macro", labels=np.unique(actual), zero_division=0
@@ -162,11 +155,7 @@ def scores(predictions: Sequence[SongPrediction]) -> dict[str, float]:
         "macro_recall": float(recall),
         "macro_f1": float(f1),
         "roc_auc": float(np.mean(areas)),
-        "log_loss": float(
-            metrics.log_loss(
-                actual, clipped / clipped.sum(axis=1, keepdims=True), labels=np.arange(max(2, means.shape[1]))
-            )
-        ),
+        "log_loss": float(metrics.log_loss(actual, clipped / clipped.sum(axis=1, keepdims=True), labels=all_genres)),
         "ece": calibration_error(np.array([p.confidence for p in predictions]), actual == predicted),
         "n_songs": len(predictions),
         "n_chunks": n_chunks,
@@ -204,17 +193,14 @@ def calibration_bins(confidences: npt.NDArray[np.float64]) -> npt.NDArray[np.int
 def calibration_error(confidences: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_]) -> float:
     """Return the expected calibration error (Guo et al. 2017), from 0 (calibrated) to 1.
 
+    It is the distance between mean confidence and accuracy in each of ten equal bins, weighted by the songs in the bin.
+
     Parameters
     ----------
     confidences : npt.NDArray[np.float64] [shape=(n,)]
         Probability of each predicted genre.
     correct : npt.NDArray[np.bool_] [shape=(n,)]
         Whether the prediction is correct.
-
-    Returns
-    -------
-    float
-        Distance between mean confidence and accuracy in each of ten equal bins, weighted by the songs in the bin.
     """
     bins = calibration_bins(confidences)
     in_bins = [bins == number for number in np.unique(bins)]

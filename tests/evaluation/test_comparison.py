@@ -59,7 +59,7 @@ def test_a_genre_with_fewer_songs_than_folds_is_refused() -> None:
 def test_the_summary_counts_songs_and_its_interval_contains_the_accuracy() -> None:
     (result,) = _rank(model=_outcomes(0.7))
     summary = result.summary
-    assert summary.song_accuracy == pytest.approx(np.mean(list(comparison.song_accuracies(result).values())))
+    assert summary.song_accuracy == pytest.approx(np.mean(list(result.song_accuracies.values())))
     assert summary.song_accuracy_low < summary.song_accuracy < summary.song_accuracy_high
     assert (summary.n_songs, summary.n_repeats) == (N_SONGS, 2)
     assert summary.predict_s_per_song == pytest.approx(10 * 0.5 / (2 * N_SONGS))
@@ -79,7 +79,7 @@ def test_models_are_ranked_and_tested_against_the_best() -> None:
 
 
 def test_a_difference_of_one_song_is_not_significant() -> None:
-    best = comparison.song_accuracies(_rank(model=_outcomes(0.95))[0])
+    best = _rank(model=_outcomes(0.95))[0].song_accuracies
     assert comparison.paired_p_value({**best, "song 0": 1.0 - best["song 0"]}, best) > 0.1
 
 
