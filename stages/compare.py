@@ -13,7 +13,7 @@ import argparse
 import functools
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -224,10 +224,13 @@ def _check_name(name: str) -> None:
 
 def _write(results: Sequence[Result], data: VectorSet, settings: params.Params, paths: Paths) -> None:
     """Write the results as CSV, JSON, Markdown, PNG and HTML; print the Markdown table."""
+    import pandas as pd
+
     folder = paths.comparison
     summaries = {result.model: asdict(result.summary) for result in results}
-    tables.write(folder / "results.csv", tables.of_summaries(summaries), "%.6g")
-    described: Mapping[str, object] = {
+    scores = pd.DataFrame(list(summaries.values()), index=pd.Index(summaries, name="model"))
+    tables.write(folder / "results.csv", scores, "%.6g")
+    described = {
         "dataset": settings.dataset.name,
         "vectors": dataset_card.digest(paths.vectors),
         "split": settings.compare.model_dump(exclude={"models"}),
@@ -240,7 +243,10 @@ def _write(results: Sequence[Result], data: VectorSet, settings: params.Params, 
     files.write_json(folder / "results.json", described)
     metrics = {model: {key: summary[key] for key in METRICS} for model, summary in summaries.items()}
     files.write_json(folder / "metrics.json", metrics)
-    tables.write(folder / "predictions.csv", tables.of_repeats(results, data.genres))
+    songs = {
+        (r.model, n): tables.of_songs(repeat, data.genres) for r in results for n, repeat in enumerate(r.predictions)
+    }
+    tables.write(folder / "predictions.csv", tables.stacked(songs, ["model", "repeat"]))
     plots.write(folder / "song_accuracy.png", plots.intervals({result.model: result.summary for result in results}))
     files.write_text(folder / "report.html", _report(results, data, settings, paths))
     table = report.comparison_markdown(results)

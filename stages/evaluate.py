@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     test = arrays.read(paths.vectors, "test")
     chunk_paths = _chunk_paths(test, paths)
     cache = Cache(paths.cache, settings.cache.max_bytes)
-    predictors = [_load(model, test, paths, cache) for model in _models(settings)]
+    models = [*networks.MODELS, *settings.baselines.models, ensemble.NAME]
+    predictors = [_load(model, test, paths, cache) for model in models]
     for embedding in dict.fromkeys(name for predictor in predictors if (name := _audio_embedding(predictor))):
         embeddings.of_files(embedding, chunk_paths, cache=cache, workers=settings.parallel.workers)  # fills the cache
     results, song_tables = [], {}
@@ -82,15 +83,11 @@ def _write_all(
 ) -> None:
     """Write what covers all models: metrics.json, predictions.csv, curves.csv, report.html."""
     files.write_json(paths.evaluation / "metrics.json", {result.name: result.scores for result in results})
-    tables.write(paths.evaluation / "predictions.csv", tables.by_model(song_tables))
+    tables.write(paths.evaluation / "predictions.csv", tables.stacked(song_tables, ["model"]))
     curves = tables.learning_curves({model: paths.training(model) for model in networks.MODELS})
     tables.write(paths.evaluation / "curves.csv", curves)
     ranked = sorted(results, key=lambda result: -result.scores["song_accuracy"])
     files.write_text(paths.evaluation / "report.html", report.evaluation_html(ranked, provenance, curves))
-
-
-def _models(settings: params.Params) -> list[str]:
-    return [*networks.MODELS, *settings.baselines.models, ensemble.NAME]
 
 
 def _load(model: str, test: VectorSet, paths: Paths, cache: Cache) -> Answers:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from genre import files
 from genre.evaluation import metrics
-from genre.evaluation.comparison import Result
 from genre.evaluation.metrics import SongPrediction
 
 if TYPE_CHECKING:
@@ -63,26 +62,11 @@ def of_matrix(matrix: npt.NDArray[np.int64], genres: Sequence[str]) -> pd.DataFr
     return pd.DataFrame(matrix, columns=list(genres), index=pd.Index(genres, name="actual"))
 
 
-def by_model(of_models: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the tables of several models as one, with the model as its index."""
+def stacked(parts: Mapping[Any, pd.DataFrame], names: list[str]) -> pd.DataFrame:
+    """Return several tables as one; their keys become an index with the given names."""
     import pandas as pd
 
-    return pd.concat(of_models, names=["model"]).droplevel(1)
-
-
-def of_summaries(summaries: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """Return one row per model with its scores, the model as its index."""
-    import pandas as pd
-
-    return pd.DataFrame(list(summaries.values()), index=pd.Index(summaries, name="model"))
-
-
-def of_repeats(results: Sequence[Result], genres: Sequence[str]) -> pd.DataFrame:
-    """Return the tables of the songs of all models and repeats as one, with model and repeat as its index."""
-    import pandas as pd
-
-    parts = {(r.model, n): of_songs(repeat, genres) for r in results for n, repeat in enumerate(r.predictions)}
-    return pd.concat(parts, names=["model", "repeat"]).droplevel(2)
+    return pd.concat(parts, names=names).droplevel(len(names))
 
 
 def learning_curves(folders: Mapping[str, Path]) -> pd.DataFrame:
