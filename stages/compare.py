@@ -188,7 +188,7 @@ def _config(model: str, settings: params.Params) -> object:
 
 
 def _sources() -> str:
-    """Return one SHA-256 of the sources that outcomes depend on."""
+    """Return one SHA-256 of the sources that outcomes depend on: all modules of `SOURCES`, and those that train."""
     package = Path(files.__file__).parent
     paths = [path for room in SOURCES for path in sorted((package / room).rglob("*.py"))]
     return files.digest([files.sha256(path) for path in [*paths, Path(comparison.__file__), Path(__file__)]])

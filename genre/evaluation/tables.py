@@ -66,7 +66,8 @@ def stacked(parts: Mapping[Any, pd.DataFrame], names: list[str]) -> pd.DataFrame
     """Return several tables as one; their keys become an index with the given names."""
     import pandas as pd
 
-    return pd.concat(parts, names=names).droplevel(len(names))
+    table: pd.DataFrame = pd.concat(parts, names=names).droplevel(len(names))
+    return table
 
 
 def learning_curves(folders: Mapping[str, Path]) -> pd.DataFrame:
