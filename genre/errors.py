@@ -50,6 +50,10 @@ class ModelError(GenreError):
     """A model is missing, damaged, or was made with other settings than those asked for."""
 
 
+class EvaluationError(GenreError):
+    """Predictions, labels and songs do not fit together, or are too few for an evaluation."""
+
+
 class SearchError(GenreError):
     """The vector store, the landmark index or the fingerprint network cannot be used as it is."""
 

@@ -3,79 +3,207 @@
     python -m stages.compare
     python -m stages.compare --models merged stats_svm --repeats 1
 
-Reads pickled_vectors/ and chunks/ of the data set, trains every model on every fold, writes comparison/. What is
-finished is kept in .cache/compare/ and not done again: a run that was stopped goes on where it was.
+Reads pickled_vectors/ and chunks/, trains every model on every fold, writes comparison/. Finished folds are kept in
+the cache, so an interrupted run resumes.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import io
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from genre import files, params
 from genre.audio import chunks, manifest
+from genre.cache import Cache
 from genre.cli import run_command
 from genre.errors import ModelError
-from genre.evaluation import comparison, dataset_card, plots, report
-from genre.evaluation.comparison import Fold, Outcome
-from genre.evaluation.metrics import SongPrediction
-from genre.evaluation.report import ModelResult
-from genre.features import arrays as vectors
+from genre.evaluation import comparison, dataset_card, plots, report, tables
+from genre.evaluation.comparison import Fold, Outcome, Result
+from genre.features import arrays
 from genre.features.arrays import VectorSet
 from genre.models import baselines, cards, embeddings, networks
-from genre.models.ensemble import Validation
 from genre.parallel import all_or_error, run
+from genre.paths import Paths
 
-CHUNKS = Path("chunks")
-VECTORS = Path("pickled_vectors")
-COMPARISON = Path("comparison")
-CACHE = Path(".cache") / "compare"
-LSTM = "lstm2016_"  # before the name of a model: the same features in the networks of 2016
+LSTM = "lstm2016_"  # prefix of the models with the architecture of 2016
 ENSEMBLE = "ensemble"
-# What changes results when it changes, below genre/
-SOURCES = (
-    "features/mel.py",
-    *(f"models/{name}.py" for name in ("networks", "training", "baselines", "classifiers", "embeddings", "musicnn")),
-)
-SHOWN = ("dataset", "split", "extract", "train", "compare", "ensemble")  # what the models are made with
-METRICS = ("song_accuracy", "log_loss", "ece")  # few: each is a column of `dvc exp show` for every model
+SECTIONS = ("dataset", "split", "extract", "train", "musicnn", "compare", "ensemble")  # in the report
+METRICS = ("song_accuracy", "log_loss", "ece")  # each is a column of `dvc exp show` for every model
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "scikit-learn", "xgboost", "xgboost-cpu", "librosa")
-COLUMNS = {key: name for key, name in report.COMPARISON_COLUMNS.items() if key not in ("interval", "p_against_best")}
+SOURCES = ("audio", "features", "models")  # packages of genre/ that change an outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One model on one fold."""
+
+    model: str
+    fold: Fold
+    key: str  # digest of everything that the outcome depends on
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison and write comparison/."""
-    settings = params.load()
-    asked = settings.compare.model_copy(update=vars(_parser(settings.compare).parse_args(argv)))
-    settings = settings.model_copy(update={"compare": asked})
-    data = _data()
-    ensemble = settings.ensemble.models if ENSEMBLE in asked.models else []
-    names = list(dict.fromkeys([name for name in asked.models if name != ENSEMBLE] + ensemble))
-    for name in names:
-        _check_name(name)
-    tested = _folds(data, asked)
-    work = [_Work(name, fold, settings.compare.seed, settings.train) for name in names for fold in tested]
-    _embed_all(names)
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
-    results = run(_run, work, description="compare", unit="fold", workers=settings.parallel.workers, known=_finished)
-    for item, result in zip(work, all_or_error(results), strict=True):
-        outcomes[item.model].append(result)
-    if ensemble:
-        members = {name: outcomes[name] for name in ensemble}
-        outcomes[ENSEMBLE] = comparison.ensemble(members, tested, data.labels, data.songs)
-    _write(data, tested, {name: outcomes[name] for name in [*names, ENSEMBLE] if name in outcomes}, settings)
+    settings, paths = params.load(), Paths()
+    options = vars(_parser(settings.compare).parse_args(argv))
+    settings = settings.model_copy(update={"compare": settings.compare.model_copy(update=options)})
+    data = read_all(paths)
+    folds = _folds(data, settings.compare, paths)
+    cache = Cache(paths.cache, settings.cache.max_bytes)
+    members = settings.ensemble.models if ENSEMBLE in settings.compare.models else []
+    models = list(dict.fromkeys([*(name for name in settings.compare.models if name != ENSEMBLE), *members]))
+    for model in models:
+        _check_name(model)
+        if model in baselines.BASELINES:
+            embed(_embedding(model, settings), data, paths, cache)  # once for all folds
+    outcomes = _outcomes(models, folds, settings, paths, cache)
+    if members:
+        of_members = {model: outcomes[model] for model in members}
+        outcomes[ENSEMBLE] = comparison.ensemble(of_members, folds, data.labels, data.songs)
+    _write(comparison.rank(outcomes, folds, data.labels, data.songs), data, settings, paths)
+    cache.trim()
     return 0
+
+
+def read_all(paths: Paths) -> VectorSet:
+    """Return all chunks of the data set: those of train, then those of test."""
+    train, test = arrays.read(paths.vectors, "train"), arrays.read(paths.vectors, "test")
+    return VectorSet(
+        {feature: np.concatenate([train.inputs[feature], test.inputs[feature]]) for feature in train.inputs},
+        np.concatenate([train.labels, test.labels]),
+        train.songs + test.songs,
+        train.genres,
+    )
+
+
+def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache: Cache) -> bytes:
+    """Train one model on the training chunks of a fold, predict its test chunks, and keep the outcome in the cache."""
+    data = read_all(paths)
+    train = _train_baseline if job.model in baselines.BASELINES else _train_network
+    return cache.keep(job.key, train(job.model, job.fold, data, settings, paths, cache).to_bytes())
+
+
+def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[npt.NDArray[np.float32], float]:
+    """Return the embeddings of all chunks [shape=(n_chunks, n_values)] and the seconds per chunk, cached."""
+    key = files.digest("compare embedding", embeddings.describe(name), dataset_card.digest(paths.vectors), _sources())
+    if (kept := cache.recall(key)) is None:
+        rows = sorted(manifest.read(paths.chunks), key=lambda row: row.split != "train")
+        audio = (chunks.read(paths.chunks / row.chunk) for row in rows)
+        start = time.perf_counter()
+        vectors = embeddings.embed(name, features=embeddings.each_chunk(data.inputs), audio=audio)
+        stream = io.BytesIO()
+        np.savez(stream, vectors=vectors, chunk_s=np.array((time.perf_counter() - start) / len(vectors)))
+        kept = cache.keep(key, stream.getvalue())
+    loaded = files.read_npz(kept)
+    return loaded["vectors"], float(loaded["chunk_s"])
+
+
+def _train_network(
+    model: str, fold: Fold, data: VectorSet, settings: params.Params, _paths: Paths, _cache: Cache
+) -> Outcome:
+    from genre.models import keras_backend
+
+    keras_backend.prepare()
+    import keras
+
+    from genre.models.training import fit
+
+    keras.backend.clear_session()
+    features = model.removeprefix(LSTM)
+    changes = {"architecture": "lstm2016", "members": 1} if model.startswith(LSTM) else {}
+    config = settings.train.model_copy(update={**changes, "seed": settings.compare.seed + fold.repeat})
+    inputs = {feature: array[fold.train] for feature, array in data.inputs.items()}
+    songs = [data.songs[row] for row in fold.train]
+    start = time.perf_counter()
+    with keras_backend.quiet():
+        trained = fit(
+            inputs, data.labels[fold.train], songs, model=features, n_genres=len(data.genres), **params.flat(config)
+        )
+        train_end = time.perf_counter()
+        test = {feature: data.inputs[feature][fold.test] for feature in networks.MODELS[features]}
+        probabilities = np.asarray(trained.model.predict(test, batch_size=32, verbose=0), np.float32)
+    predict_s = time.perf_counter() - train_end
+    n_bytes = 4 * int(trained.model.count_params())
+    return Outcome(probabilities, train_end - start, predict_s, n_bytes, trained.validation)
+
+
+def _train_baseline(
+    model: str, fold: Fold, data: VectorSet, settings: params.Params, paths: Paths, cache: Cache
+) -> Outcome:
+    embedding = _embedding(model, settings)
+    vectors, chunk_s = embed(embedding, data, paths, cache)
+    start = time.perf_counter()
+    fitted = baselines.fit(
+        model,
+        vectors[fold.train],
+        data.labels[fold.train],
+        [data.songs[row] for row in fold.train],
+        n_genres=len(data.genres),
+        seed=settings.compare.seed + fold.repeat,
+        embedding=embedding,
+    )
+    train_end = time.perf_counter()
+    probabilities = fitted.predict(vectors[fold.test])
+    predict_s = time.perf_counter() - train_end + chunk_s * len(fold.test)
+    n_bytes = len(fitted.classifier.to_bytes())
+    return Outcome(probabilities, train_end - start, predict_s, n_bytes, fitted.validation)
+
+
+def _embedding(model: str, settings: params.Params) -> str:
+    return settings.musicnn.embedding if model.startswith("musicnn") else baselines.get(model).embedding
+
+
+def _outcomes(
+    models: Sequence[str], folds: Sequence[Fold], settings: params.Params, paths: Paths, cache: Cache
+) -> dict[str, list[Outcome]]:
+    """Return the outcomes of each model on all folds; what is not in the cache is computed."""
+    common = [settings.compare.seed, dataset_card.digest(paths.vectors), _sources()]
+    jobs = [
+        Job(model, fold, files.digest("compare", model, fold.repeat, fold.train.tolist(), fold.test.tolist(), config))
+        for model in models
+        for config in [[*common, _config(model, settings)]]
+        for fold in folds
+    ]
+    kept = {job.key: cache.recall(job.key) for job in jobs}
+    missing = [job for job in jobs if kept[job.key] is None]
+    function = functools.partial(train_and_predict, settings=settings, paths=paths, cache=cache)
+    results = run(function, missing, description="compare", unit="fold", workers=settings.parallel.workers)
+    kept |= {job.key: data for job, data in zip(missing, all_or_error(results), strict=True)}
+    outcomes: dict[str, list[Outcome]] = {model: [] for model in models}
+    for job in jobs:
+        outcomes[job.model].append(Outcome.from_bytes(kept[job.key] or b""))
+    return outcomes
+
+
+def _config(model: str, settings: params.Params) -> object:
+    return _embedding(model, settings) if model in baselines.BASELINES else settings.train.model_dump()
+
+
+def _sources() -> str:
+    """Return one SHA-256 of the sources that outcomes depend on: all modules of `SOURCES`, and those that train."""
+    package = Path(files.__file__).parent
+    paths = [path for room in SOURCES for path in sorted((package / room).rglob("*.py"))]
+    return files.digest([files.sha256(path) for path in [*paths, Path(comparison.__file__), Path(__file__)]])
+
+
+def _folds(data: VectorSet, options: params.CompareParams, paths: Paths) -> list[Fold]:
+    if options.split == "folds":
+        return comparison.folds(
+            data.labels, data.songs, n_folds=options.folds, n_repeats=options.repeats, seed=options.seed
+        )
+    n_train = len(arrays.read(paths.vectors, "train").songs)
+    if shared := set(data.songs[:n_train]) & set(data.songs[n_train:]):
+        raise ModelError(f"{paths.vectors}/: {min(shared)} is in training and in test: run `dvc repro --force split`")
+    rows = np.arange(len(data.songs))
+    return [Fold(repeat, 0, rows[:n_train], rows[n_train:]) for repeat in range(options.repeats)]
 
 
 def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
@@ -89,276 +217,56 @@ def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
 
 
 def _check_name(name: str) -> None:
-    known = [*networks.MODELS, *(LSTM + model for model in networks.MODELS), *baselines.BASELINES]
-    if name not in known:
-        raise ModelError(f"there is no model {name} to compare: choose from {', '.join([*known, ENSEMBLE])}")
+    names = [*networks.MODELS, *(LSTM + model for model in networks.MODELS), *baselines.BASELINES]
+    if name not in names:
+        raise ModelError(f"compare.models: unknown model {name}; choose from {', '.join([*names, ENSEMBLE])}")
 
 
-@functools.cache
-def _data() -> VectorSet:
-    """Return all chunks of the data set: those of train, then those of test."""
-    train, test = vectors.read(VECTORS, "train"), vectors.read(VECTORS, "test")
-    return VectorSet(
-        {feature: np.concatenate([train.inputs[feature], test.inputs[feature]]) for feature in train.inputs},
-        np.concatenate([train.labels, test.labels]),
-        train.songs + test.songs,
-        train.genres,
-    )
+def _write(results: Sequence[Result], data: VectorSet, settings: params.Params, paths: Paths) -> None:
+    """Write the results as CSV, JSON, Markdown, PNG and HTML; print the Markdown table."""
+    import pandas as pd
 
-
-def _folds(data: VectorSet, asked: params.CompareParams) -> list[Fold]:
-    if asked.split == "folds":
-        made = comparison.folds(data.labels, data.songs, n_folds=asked.folds, n_repeats=asked.repeats, seed=asked.seed)
-    else:
-        n_train = len(vectors.read(VECTORS, "train").songs)
-        rows = np.arange(len(data.songs))
-        made = [Fold(repeat, 0, rows[:n_train], rows[n_train:]) for repeat in range(asked.repeats)]
-    for fold in made:
-        if both := {data.songs[row] for row in fold.train} & {data.songs[row] for row in fold.test}:
-            raise ModelError(f"{min(both)} would be in training and in test: this must not happen")
-    return made
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """One model on one fold."""
-
-    model: str
-    fold: Fold
-    seed: int
-    train: params.TrainParams
-
-    @property
-    def path(self) -> Path:
-        """Where the outcome is kept: named by everything that it depends on."""
-        key = files.digest(
-            self.model,
-            self.fold.repeat,
-            self.fold.train.tolist(),
-            self.fold.test.tolist(),
-            self.seed,
-            self.train.model_dump() if self.model not in baselines.BASELINES else None,
-            _digest_of_data(),
-            _digest_of_sources(),
-        )
-        return CACHE / f"{key}.npz"
-
-
-def _run(work: _Work) -> Outcome:
-    """Train one model on the training songs of one fold and predict the test songs; keep the outcome."""
-    runner = _run_baseline if work.model in baselines.BASELINES else _run_keras
-    outcome = runner(work, _data())
-    stream = io.BytesIO()
-    figures = [outcome.train_seconds, outcome.predict_seconds, outcome.size_bytes]
-    arrays = {"probabilities": outcome.probabilities, "figures": np.array(figures)}
-    if outcome.validation is not None:
-        arrays |= {"validation_rows": outcome.validation.rows, "validation": outcome.validation.probabilities}
-    np.savez(stream, **arrays)  # type: ignore[arg-type]
-    files.write_bytes(work.path, stream.getvalue())
-    return outcome
-
-
-def _finished(work: _Work) -> Outcome | None:
-    try:
-        with np.load(work.path, allow_pickle=False) as found:
-            train_seconds, predict_seconds, size_bytes = found["figures"].tolist()
-            validation = Validation(found["validation_rows"], found["validation"]) if "validation" in found else None
-            return Outcome(found["probabilities"], train_seconds, predict_seconds, int(size_bytes), validation)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError):  # damaged: it is done again
-        return None
-
-
-def _run_keras(work: _Work, data: VectorSet) -> Outcome:
-    from genre.models import keras_backend
-
-    keras_backend.prepare()
-    import keras
-
-    from genre.models.training import fit
-
-    keras.backend.clear_session()
-    lstm = work.model.startswith(LSTM)
-    model = work.model.removeprefix(LSTM)
-    options: dict[str, Any] = params.flat(work.train) | ({"architecture": "lstm2016", "members": 1} if lstm else {})
-    options["seed"] = work.seed + work.fold.repeat
-    train, test = work.fold.train, work.fold.test
-    began = time.perf_counter()
-    with keras_backend.quiet():
-        trained = fit(
-            {feature: array[train] for feature, array in data.inputs.items()},
-            data.labels[train],
-            [data.songs[row] for row in train],
-            model=model,
-            n_genres=len(data.genres),
-            **options,
-        )
-        trained_after = time.perf_counter()
-        inputs = {feature: data.inputs[feature][test] for feature in networks.MODELS[model]}
-        probabilities = np.asarray(trained.model.predict(inputs, batch_size=32, verbose=0), np.float32)
-    done = time.perf_counter()
-    size = 4 * int(trained.model.count_params())
-    return Outcome(probabilities, trained_after - began, done - trained_after, size, trained.validation)
-
-
-def _run_baseline(work: _Work, data: VectorSet) -> Outcome:
-    name = baselines.get(work.model).embedding
-    embedded, seconds_per_chunk = _embedded(name)
-    train, test = work.fold.train, work.fold.test
-    began = time.perf_counter()
-    fitted = baselines.fit(
-        work.model,
-        embedded[train],
-        data.labels[train],
-        [data.songs[row] for row in train],
-        n_genres=len(data.genres),
-        seed=work.seed + work.fold.repeat,
-    )
-    trained_after = time.perf_counter()
-    probabilities = fitted.predict(embedded[test])
-    seconds = time.perf_counter() - trained_after + seconds_per_chunk * len(test)
-    size = len(fitted.classifier.to_bytes())
-    return Outcome(probabilities, trained_after - began, seconds, size, fitted.validation)
-
-
-def _embed_all(names: Sequence[str]) -> None:
-    """Make the embeddings that the baselines need, each once for all folds."""
-    for name in dict.fromkeys(baselines.get(n).embedding for n in names if n in baselines.BASELINES):
-        _embedded(name)
-
-
-@functools.cache
-def _embedded(name: str) -> tuple[npt.NDArray[np.float32], float]:
-    """Return the vectors of all chunks, and the seconds that one takes, from .cache/ or made now."""
-    path = CACHE / f"{files.digest(embeddings.describe(name), _digest_of_data(), _digest_of_sources())}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as found:
-            return found["vectors"], float(found["seconds"])
-    print(f"compare: embedding {name}", file=sys.stderr)
-    began = time.perf_counter()
-    made = embeddings.embed(name, features=embeddings.each_chunk(_data().inputs), audio=_audio())
-    seconds = (time.perf_counter() - began) / len(made)
-    stream = io.BytesIO()
-    np.savez(stream, vectors=made, seconds=np.array(seconds))
-    files.write_bytes(path, stream.getvalue())
-    return made, seconds
-
-
-def _audio() -> Iterator[tuple[npt.NDArray[np.int16], int]]:
-    """Yield samples and sample rate of all chunks, in the order of the vectors."""
-    for row in sorted(manifest.read(CHUNKS), key=lambda row: row.split != "train"):
-        yield chunks.read(CHUNKS / row.chunk)
-
-
-@functools.cache
-def _digest_of_data() -> str:
-    return dataset_card.digest(VECTORS)
-
-
-@functools.cache
-def _digest_of_sources() -> str:
-    folder = Path(__file__).parent.parent / "genre"
-    return hashlib.sha256("".join(files.sha256(folder / name) for name in SOURCES).encode()).hexdigest()
-
-
-def _write(
-    data: VectorSet, tested: Sequence[Fold], outcomes: Mapping[str, Sequence[Outcome]], settings: params.Params
-) -> None:
-    """Write the figures as CSV, JSON, a Markdown table, a picture and a report; print the table."""
-    scored: dict[str, dict[str, float]] = {}
-    rates: dict[str, dict[str, float]] = {}
-    for name, found in outcomes.items():
-        scored[name], rates[name] = comparison.summarise(found, tested, data.labels, data.songs)
-    ranked = sorted(scored, key=lambda name: -scored[name]["song_accuracy"])
-    for name in ranked:
-        scored[name]["p_against_best"] = comparison.paired_p_value(rates[name], rates[ranked[0]])
-    keys = list(scored[ranked[0]])
-    files.write_table(
-        COMPARISON / "results.csv",
-        ["model", *keys],
-        ([name, *(f"{scored[name][key]:.6g}" for key in keys)] for name in ranked),
-    )
+    folder = paths.comparison
+    summaries = {result.model: asdict(result.summary) for result in results}
+    scores = pd.DataFrame(list(summaries.values()), index=pd.Index(summaries, name="model"))
+    tables.write(folder / "results.csv", scores, "%.6g")
     described = {
         "dataset": settings.dataset.name,
-        "vectors": _digest_of_data(),
+        "vectors": dataset_card.digest(paths.vectors),
         "split": settings.compare.model_dump(exclude={"models"}),
         "songs": len(set(data.songs)),
         "chunks": len(data.songs),
         "genres": data.genres,
         "ensemble": list(settings.ensemble.models),
-        "models": {name: scored[name] for name in ranked},
+        "models": summaries,
     }
-    files.write_json(COMPARISON / "results.json", described)
-    metrics = {name: {key: scored[name][key] for key in METRICS} for name in ranked}
-    files.write_json(COMPARISON / "metrics.json", metrics)
-    table = _table(scored, ranked)
-    files.write_text(COMPARISON / "table.md", table)
-    plots.write(COMPARISON / "song_accuracy.png", plots.intervals({name: scored[name] for name in ranked}))
-    said = {name: comparison.predictions(outcomes[name], tested, data.labels, data.songs) for name in ranked}
-    _write_predictions(said, data.genres)
-    results = [ModelResult(name, scored[name], [p for repeat in said[name] for p in repeat]) for name in ranked]
-    files.write_text(COMPARISON / "report.html", _report(results, data, settings))
+    files.write_json(folder / "results.json", described)
+    metrics = {model: {key: summary[key] for key in METRICS} for model, summary in summaries.items()}
+    files.write_json(folder / "metrics.json", metrics)
+    songs = {
+        (r.model, n): tables.of_songs(repeat, data.genres) for r in results for n, repeat in enumerate(r.predictions)
+    }
+    tables.write(folder / "predictions.csv", tables.stacked(songs, ["model", "repeat"]))
+    plots.write(folder / "song_accuracy.png", plots.intervals({result.model: result.summary for result in results}))
+    files.write_text(folder / "report.html", _report(results, data, settings, paths))
+    table = report.comparison_markdown(results)
+    files.write_text(folder / "table.md", table)
     print(table, end="")
 
 
-def _write_predictions(said: Mapping[str, Sequence[Sequence[SongPrediction]]], genres: Sequence[str]) -> None:
-    """Write what each model said of each song in each repeat."""
-    for name, repeats in said.items():
-        files.write_table(
-            COMPARISON / "predictions" / f"{name}.csv",
-            ["repeat", "song", "actual", "predicted", "confidence", "chunks", *genres],
-            (
-                [repeat, p.song, genres[p.actual], genres[p.predicted], f"{p.confidence:.6f}", p.n_chunks]
-                + [f"{value:.6f}" for value in p.probabilities]
-                for repeat, predictions in enumerate(repeats)
-                for p in predictions
-            ),
-        )
-    files.remove_others(COMPARISON / "predictions", {COMPARISON / "predictions" / f"{name}.csv" for name in said})
-
-
-def _report(results: Sequence[ModelResult], data: VectorSet, settings: params.Params) -> str:
-    of_folds, n_repeats = settings.compare.split == "folds", settings.compare.repeats
-    explained = f"{settings.compare.folds} folds by song" if of_folds else "Training songs against test songs"
-    if n_repeats > 1:
-        explained += f", {n_repeats} times with other {'folds and seeds' if of_folds else 'seeds'}"
-    with_ensemble = any(result.name == ENSEMBLE for result in results)
-    return report.render_comparison(
-        results,
-        report.Made(
-            dataset_card.describe(
-                settings.dataset.name,
-                CHUNKS,
-                genres=data.genres,
-                chunk_seconds=settings.split.chunk_seconds,
-                divided=not of_folds,
-            ),
-            params.as_yaml(settings, *SHOWN),
-            cards.installed_versions(PACKAGES) | {"vectors (SHA-256)": _digest_of_data()},
-            data.genres,
-        ),
-        explained=explained + ".",
-        n_repeats=n_repeats,
-        ensemble=settings.ensemble.models if with_ensemble else [],
+def _report(results: Sequence[Result], data: VectorSet, settings: params.Params, paths: Paths) -> str:
+    options = settings.compare
+    by_folds = options.split == "folds"
+    method = f"{options.folds} folds by song" if by_folds else "Training songs against test songs"
+    if options.repeats > 1:
+        method += f", {options.repeats} repeats with other {'folds and seeds' if by_folds else 'seeds'}"
+    card = dataset_card.describe(
+        settings.dataset.name, paths.chunks, genres=data.genres, chunk_s=settings.split.chunk_seconds
     )
-
-
-def _table(scored: Mapping[str, Mapping[str, float]], ranked: Sequence[str]) -> str:
-    lines = [f"| model | {' | '.join(COLUMNS.values())} | p |", "|" + "---|" * (len(COLUMNS) + 2)]
-    for name in ranked:
-        row = scored[name]
-        cells = []
-        for key in COLUMNS:
-            if key == "song_accuracy":
-                cells.append(f"{row[key]:.1%} ({row['song_accuracy_low']:.1%}-{row['song_accuracy_high']:.1%})")
-            elif key == "chunk_accuracy":
-                cells.append(f"{row[key]:.1%}")
-            else:
-                cells.append(f"{row[key]:.3g}")
-        p = "" if name == ranked[0] else f"{row['p_against_best']:.3f}"
-        lines.append(f"| {name} | {' | '.join(cells)} | {p} |")
-    return "\n".join(lines) + "\n"
+    versions = cards.installed_versions(PACKAGES) | {"vectors (SHA-256)": dataset_card.digest(paths.vectors)}
+    provenance = report.Provenance(card, params.as_yaml(settings, *SECTIONS), versions, data.genres)
+    ensemble = settings.ensemble.models if any(result.model == ENSEMBLE for result in results) else []
+    return report.comparison_html(results, provenance, method=f"{method}.", ensemble=ensemble)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Score the trained models on the test songs, through the same ONNX files that query uses.
+"""Score the trained models on the test songs, with the ONNX files that query uses.
 
 python -m stages.evaluate
 """
@@ -6,11 +6,10 @@ python -m stages.evaluate
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,151 +20,124 @@ from genre.audio import chunks, manifest
 from genre.cache import Cache
 from genre.cli import run_command
 from genre.errors import ModelError
-from genre.evaluation import dataset_card, plots, report
-from genre.evaluation import metrics as evaluation
-from genre.evaluation.metrics import SongPrediction
-from genre.evaluation.report import ModelResult
+from genre.evaluation import dataset_card, metrics, plots, report, tables
+from genre.evaluation.report import ModelResult, Provenance
 from genre.features import arrays
 from genre.features.arrays import VectorSet
-from genre.models import baselines, cards, embeddings, networks
-from genre.models.predict import available, load
+from genre.models import baselines, cards, embeddings, ensemble, networks
+from genre.models.predict import Answers, load
 from genre.paths import Paths
 
-CHUNKS = Path("chunks")
-VECTORS = Path("pickled_vectors")
-TRAINING = Path("training")
-EVALUATION = Path("evaluation")
-SHOWN = ("dataset", "split", "extract", "train", "baselines", "ensemble", "query")  # what the models were made with
+if TYPE_CHECKING:
+    import pandas as pd
+
+SECTIONS = ("dataset", "split", "extract", "train", "musicnn", "baselines", "ensemble")  # in the report
+BATCH = 64  # chunks whose samples are in memory at a time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage: pickled_vectors/ and the models -> evaluation/."""
+    """Run the stage: pickled_vectors/, chunks/ and the models -> evaluation/."""
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__.splitlines()[0])
     parser.parse_args(argv)
-    models = available()
-    if not models:
-        raise ModelError("there is no model to evaluate: run `dvc repro`")
-    test = arrays.read(VECTORS, "test")
-    digest = arrays.read_settings(VECTORS)["digest"]
-    settings = params.load()
-    cache = Cache(Paths().cache, settings.cache.max_bytes)
-    predictors = {model: load(model, cache=cache) for model in models}
-    for model, predictor in predictors.items():
-        if predictor.card.settings["digest"] != digest or predictor.card.genres != test.genres:
-            raise ModelError(f"the model {model} was made from other vectors than {VECTORS}/: run `dvc repro`")
-    samples = _Samples(test)
-    peers = [predictor for predictor in predictors.values() if isinstance(predictor, baselines.Loaded)]
-    for embedding in {peer.fitted.embedding for peer in peers if peer.needs_samples}:  # on all cores, to be found later
-        embeddings.of_files(embedding, samples.paths, cache=cache, workers=settings.parallel.workers)
-    metrics = {}
-    results = []
-    for model, predictor in tqdm(predictors.items(), desc="evaluate", unit="model", disable=not sys.stderr.isatty()):
-        probabilities = predictor.predict(test.inputs, samples if predictor.needs_samples else ())
-        metrics[model] = evaluation.scores(probabilities, test.labels, test.songs)
-        predictions = evaluation.by_song(probabilities, test.labels, test.songs)
-        _write_model(EVALUATION / model, predictions, test, probabilities)
-        results.append(ModelResult(model, metrics[model], predictions, predictor.card.unknown))
-        print(_line(model, metrics[model]))
-    files.write_json(EVALUATION / "metrics.json", metrics)
-    files.write_text(EVALUATION / "report.html", _report(results, test, settings))
+    settings, paths = params.load(), Paths()
+    test = arrays.read(paths.vectors, "test")
+    chunk_paths = _chunk_paths(test, paths)
+    cache = Cache(paths.cache, settings.cache.max_bytes)
+    models = [*networks.MODELS, *settings.baselines.models, ensemble.NAME]
+    predictors = [_load(model, test, paths, cache) for model in models]
+    for embedding in dict.fromkeys(name for predictor in predictors if (name := _audio_embedding(predictor))):
+        embeddings.of_files(embedding, chunk_paths, cache=cache, workers=settings.parallel.workers)  # fills the cache
+    results, song_tables = [], {}
+    for predictor in tqdm(predictors, desc="evaluate", unit="model", disable=not sys.stderr.isatty()):
+        probabilities = _predict(predictor, test, chunk_paths)
+        result = evaluate(predictor, probabilities, test)
+        results.append(result)
+        song_tables[result.name] = write(result, probabilities, test, paths.evaluation / result.name)
+        print(_line(result))
+    _write_all(results, song_tables, _provenance(test, settings, paths), paths)
     cache.trim()
     return 0
 
 
-def _report(results: Sequence[ModelResult], test: VectorSet, settings: params.Params) -> str:
-    described = dataset_card.describe(
-        settings.dataset.name,
-        CHUNKS,
-        genres=test.genres,
-        chunk_seconds=settings.split.chunk_seconds,
-    )
-    versions = cards.read("merged").versions | cards.installed_versions(("onnxruntime", "scikit-learn"))
-    return report.render(
-        sorted(results, key=lambda result: -result.scores["song_accuracy"]),
-        report.Made(
-            described,
-            params.as_yaml(settings, *SHOWN),
-            versions | {"vectors (SHA-256)": dataset_card.digest(VECTORS)},
-            test.genres,
-        ),
-        curves={model: found for model in networks.MODELS if (found := _curves(model))},
-    )
+def evaluate(predictor: Answers, probabilities: npt.NDArray[np.float32], test: VectorSet) -> ModelResult:
+    """Return the scores and the songs' predictions of a model, given its probabilities of the test chunks."""
+    predictions = metrics.by_song(probabilities, test.labels, test.songs)
+    return ModelResult(predictor.card.model, metrics.scores(predictions), predictions, predictor.card.unknown)
 
 
-def _curves(model: str) -> dict[str, dict[str, list[float]]]:
-    """Return the learning curves that training left, by measure and side."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for measure in ("loss", "accuracy"):
-        for part, side in (("train", "training"), ("eval", "validation")):
-            path = TRAINING / model / "plots" / "metrics" / part / f"{measure}.tsv"
-            if path.is_file():
-                with path.open(encoding="utf-8", newline="") as stream:
-                    rows = csv.DictReader(stream, delimiter="\t")
-                    found.setdefault(measure, {})[side] = [float(row[measure]) for row in rows]
-    return found
-
-
-class _Samples(Sequence[npt.NDArray[np.int16]]):
-    """The samples of the test chunks, read when they are needed."""
-
-    def __init__(self, test: VectorSet) -> None:
-        rows = [row for row in manifest.read(CHUNKS) if row.split == "test"]
-        if [row.song_id for row in rows] != test.songs:
-            raise ModelError(f"{VECTORS}/ was not made from {CHUNKS}/{manifest.INDEX_NAME}: run `dvc repro vectorize`")
-        self.paths = [CHUNKS / row.chunk for row in rows]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, position: Any) -> Any:
-        return chunks.read(self.paths[position])[0]
-
-
-def _write_model(
-    folder: Path, predictions: Sequence[SongPrediction], test: VectorSet, probabilities: npt.NDArray[np.float32]
-) -> None:
-    genres = test.genres
-    files.write_table(
-        folder / "predictions.csv",
-        ["song", "actual", "predicted", "confidence", "chunks", *genres],
-        (
-            [p.song, genres[p.actual], genres[p.predicted], f"{p.confidence:.6f}", p.n_chunks]
-            + [f"{value:.6f}" for value in p.probabilities]
-            for p in predictions
-        ),
-    )
-    files.write_table(
-        folder / "chunks.csv",
-        ["song", "actual", "predicted", *genres],
-        (
-            [song, genres[label], genres[int(row.argmax())], *(f"{value:.6f}" for value in row)]
-            for song, label, row in zip(test.songs, test.labels, probabilities, strict=True)
-        ),
-    )
-    files.write_table(
-        folder / "per_genre.csv",
-        ["genre", "precision", "recall", "f1", "songs"],
-        (
-            [genre, f"{precision:.4f}", f"{recall:.4f}", f"{f1:.4f}", n]
-            for genre, (precision, recall, f1, n) in zip(
-                genres, evaluation.per_genre(predictions, len(genres)), strict=True
-            )
-        ),
-    )
-    matrix = evaluation.confusion(predictions, len(genres))
-    files.write_table(
-        folder / "confusion_matrix.csv",
-        ["actual", *genres],
-        ([genre, *row.tolist()] for genre, row in zip(genres, matrix, strict=True)),
-    )
+def write(result: ModelResult, probabilities: npt.NDArray[np.float32], test: VectorSet, folder: Path) -> pd.DataFrame:
+    """Write the tables and the confusion matrix of a model; return the table of the songs."""
+    genres, predictions = test.genres, result.predictions
+    songs = tables.of_songs(predictions, genres)
+    tables.write(folder / "predictions.csv", songs)
+    tables.write(folder / "chunks.csv", tables.of_chunks(probabilities, test.labels, test.songs, genres))
+    tables.write(folder / "per_genre.csv", tables.of_genres(predictions, genres), "%.4f")
+    matrix = metrics.confusion_matrix(predictions, len(genres))
+    tables.write(folder / "confusion_matrix.csv", tables.of_matrix(matrix, genres))
     plots.write(folder / "confusion_matrix.png", plots.confusion(matrix, genres))
+    return songs
 
 
-def _line(model: str, scored: dict[str, float]) -> str:
+def _write_all(
+    results: Sequence[ModelResult], song_tables: dict[str, pd.DataFrame], provenance: Provenance, paths: Paths
+) -> None:
+    """Write what covers all models: metrics.json, predictions.csv, curves.csv, report.html."""
+    files.write_json(paths.evaluation / "metrics.json", {result.name: result.scores for result in results})
+    tables.write(paths.evaluation / "predictions.csv", tables.stacked(song_tables, ["model"]))
+    curves = tables.learning_curves({model: paths.training(model) for model in networks.MODELS})
+    tables.write(paths.evaluation / "curves.csv", curves)
+    ranked = sorted(results, key=lambda result: -result.scores["song_accuracy"])
+    files.write_text(paths.evaluation / "report.html", report.evaluation_html(ranked, provenance, curves))
+
+
+def _load(model: str, test: VectorSet, paths: Paths, cache: Cache) -> Answers:
+    predictor = load(model, paths.root, cache=cache)
+    card = predictor.card
+    if dict(card.settings) != arrays.read_settings(paths.vectors) or card.genres != test.genres:
+        raise ModelError(f"the model {model} was trained on other vectors than {paths.vectors}/: run `dvc repro`")
+    return predictor
+
+
+def _audio_embedding(predictor: Answers) -> str | None:
+    """Return the embedding that a model computes from audio; None if it predicts from features."""
+    if isinstance(predictor, baselines.Loaded) and predictor.needs_samples:
+        return predictor.fitted.embedding
+    return None
+
+
+def _chunk_paths(test: VectorSet, paths: Paths) -> list[Path]:
+    rows = [row for row in manifest.read(paths.chunks) if row.split == "test"]
+    if [row.song_id for row in rows] != test.songs:
+        index = paths.chunks / manifest.INDEX_NAME
+        raise ModelError(f"{paths.vectors}/ does not have the test chunks of {index}: run `dvc repro vectorize`")
+    return [paths.chunks / row.chunk for row in rows]
+
+
+def _predict(predictor: Answers, test: VectorSet, chunk_paths: Sequence[Path]) -> npt.NDArray[np.float32]:
+    """Return the genre probabilities of the test chunks [shape=(n_chunks, n_genres)]."""
+    batches = []
+    for first in range(0, len(chunk_paths), BATCH):
+        rows = slice(first, first + BATCH)
+        samples = [chunks.read(path)[0] for path in chunk_paths[rows]] if predictor.needs_samples else []
+        batches.append(predictor.predict({name: array[rows] for name, array in test.inputs.items()}, samples))
+    return np.concatenate(batches)
+
+
+def _provenance(test: VectorSet, settings: params.Params, paths: Paths) -> Provenance:
+    card = dataset_card.describe(
+        settings.dataset.name, paths.chunks, genres=test.genres, chunk_s=settings.split.chunk_seconds
+    )
+    versions = cards.read("merged", paths.root).versions | cards.installed_versions(("onnxruntime", "scikit-learn"))
+    versions["vectors (SHA-256)"] = dataset_card.digest(paths.vectors)
+    return Provenance(card, params.as_yaml(settings, *SECTIONS), versions, test.genres)
+
+
+def _line(result: ModelResult) -> str:
+    scores = result.scores
     return (
-        f"evaluate: {model}: songs {scored['song_accuracy']:.1%}"
-        f" ({scored['song_accuracy_low']:.1%} to {scored['song_accuracy_high']:.1%}, n = {scored['n_songs']:.0f}),"
-        f" chunks {scored['chunk_accuracy']:.1%} (n = {scored['n_chunks']:.0f})"
+        f"evaluate: {result.name}: songs {scores['song_accuracy']:.1%}"
+        f" ({scores['song_accuracy_low']:.1%} to {scores['song_accuracy_high']:.1%}, n = {scores['n_songs']:.0f}),"
+        f" chunks {scores['chunk_accuracy']:.1%} (n = {scores['n_chunks']:.0f})"
     )
 
 

@@ -14,6 +14,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from genre.cli import (
     FORMATS,
@@ -76,7 +77,7 @@ def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
         timeline.check_path(arguments.plot)
         if len(arguments.songs) > 1 or is_folder(arguments.songs[0]):
             parser.error("--plot draws the answer about one song: name one")
-        return lambda answer: timeline.plot(answer, arguments.plot)
+        return lambda answer: timeline.plot(cast(Any, answer), arguments.plot)
     if arguments.write_tags:
         from genre.audio.sources import is_file_name
 

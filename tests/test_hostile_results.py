@@ -281,7 +281,7 @@ def test_an_index_of_chunks_that_leads_out_of_the_project_moves_no_command(
         with pytest.raises(DatasetError, match=rf"index\.csv is damaged .*{column}"):
             stage.main([])
     with pytest.raises(DatasetError, match="damaged"):
-        dataset_card.describe("tiny", Path("chunks"), genres=["high", "low"], chunk_seconds=3.0)
+        dataset_card.describe("tiny", Path("chunks"), genres=["high", "low"], chunk_s=3.0)
     assert Library(divided).songs() == {}
     assert _names(divided.parent) == before
 
@@ -373,7 +373,8 @@ def test_a_picture_of_a_hostile_name_holds_the_name_alone(tmp_path: Path) -> Non
     probabilities = {"a": 0.75, "<script>alert(1)</script>$\\input{x}$": 0.25}
     chunk = {"start": 0.0, "end": 3.0, "genre": "a", "probabilities": probabilities}
     one = {"genre": "a", "confidence": 0.75, "votes": {"a": 1}, "vector": [0], "chunks": [chunk], "duration": 3.0}
-    timeline.plot({"file": f"../{CONTROL}$\\frac{{<script>.mp3", "model": "m", **one}, tmp_path / "x.svg")
+    answer: Any = {"file": f"../{CONTROL}$\\frac{{<script>.mp3", "model": "m", **one}
+    timeline.plot(answer, tmp_path / "x.svg")
     text = (tmp_path / "x.svg").read_text()
     assert "<script" not in text
     assert "\x1b" not in text

@@ -1,14 +1,16 @@
-"""A fair comparison of models: identical folds by song, intervals over songs, paired tests. Computes only."""
+"""Comparison of models on identical folds: no song in training and test, intervals over songs, paired tests."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from genre.errors import VectorError
+from genre import files
+from genre.errors import ParamsError
 from genre.evaluation import metrics
 from genre.evaluation.metrics import N_BOOTSTRAP, SongPrediction
 from genre.models import ensemble as ensembles
@@ -20,7 +22,7 @@ Probabilities = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Which chunks train and which test; no song is on both sides."""
+    """The training and test chunks of one fold, as row numbers; no song has chunks in both."""
 
     repeat: int
     number: int
@@ -30,137 +32,226 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one model did on one fold."""
+    """The predictions and costs of one model on one fold."""
 
-    probabilities: Probabilities  # shape (test chunks, genres)
-    train_seconds: float
-    predict_seconds: float
-    size_bytes: int  # of what predicts
-    validation: Validation | None = None  # of training chunks (numbered within the fold) that were left out
+    probabilities: Probabilities  # shape (n_test_chunks, n_genres)
+    train_s: float
+    predict_s: float  # for all test chunks
+    n_bytes: int  # of the model
+    validation: Validation | None = None  # predictions of held-out training chunks; rows count within fold.train
+
+    def to_bytes(self) -> bytes:
+        """Return the outcome in NumPy's npz format."""
+        arrays = {"probabilities": self.probabilities, "costs": np.array([self.train_s, self.predict_s, self.n_bytes])}
+        if self.validation is not None:
+            arrays |= {"rows": self.validation.rows, "validation": self.validation.probabilities}
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+        return stream.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Outcome:
+        """Return the outcome that `to_bytes` wrote."""
+        arrays = files.read_npz(data)
+        train_s, predict_s, n_bytes = arrays["costs"].tolist()
+        validation = Validation(arrays["rows"], arrays["validation"]) if "rows" in arrays else None
+        return cls(arrays["probabilities"], train_s, predict_s, int(n_bytes), validation)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Scores of one model: computed over all songs of a repeat, averaged over the repeats (see `metrics.scores`)."""
+
+    song_accuracy: float
+    song_accuracy_low: float  # 95 % bootstrap interval, over songs, of their accuracy over the repeats
+    song_accuracy_high: float
+    song_accuracy_sd: float  # standard deviation over the repeats
+    chunk_accuracy: float
+    macro_average_precision: float  # of the songs' mean probabilities, mean over the genres
+    roc_auc: float
+    log_loss: float
+    ece: float
+    train_s: float  # seconds of training in one fold, mean
+    predict_s_per_song: float  # seconds, embedding included, decoding and features not
+    size_mb: float  # megabytes (10^6 bytes) of the model, mean over the folds
+    n_songs: int
+    n_repeats: int
+    p_against_best: float = 1.0  # paired test against the model with the highest song accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One model of a comparison."""
+
+    model: str
+    summary: Summary
+    predictions: list[list[SongPrediction]]  # for each repeat, one per song
+    song_accuracies: dict[str, float]  # for each song, the fraction of repeats in which its genre was predicted
 
 
 def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, seed: int) -> list[Fold]:
-    """Divide chunks into folds by song, stratified by genre; every chunk is tested once in each repeat.
+    """Return folds grouped by song and stratified by genre; each chunk is tested once in every repeat.
+
+    Parameters
+    ----------
+    labels : npt.NDArray[np.int64] [shape=(n_chunks,)]
+        Class index of each chunk.
+    songs : sequence of str
+        Song of each chunk.
+    n_folds, n_repeats : int
+        Folds in a repeat, and number of repeats.
+    seed : int
+        Random seed of the first repeat; each further repeat adds 1.
 
     Raises
     ------
-    VectorError
+    ParamsError
         If a genre has fewer songs than there are folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    fewest = min(
-        len({song for song, label in zip(songs, labels, strict=True) if label == genre}) for genre in np.unique(labels)
-    )
+    song_labels = np.array(sorted(set(zip(songs, labels.tolist(), strict=True))), dtype=object)[:, 1].astype(np.int64)
+    fewest = int(np.unique(song_labels, return_counts=True)[1].min())
     if fewest < n_folds:
-        raise VectorError(f"a genre has {fewest} songs only: too few for {n_folds} folds (compare.folds)")
-    made = []
-    for repeat in range(n_repeats):
-        divide = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed + repeat)
-        for number, (train, test) in enumerate(divide.split(labels, labels, list(songs))):
-            made.append(Fold(repeat, number, np.asarray(train, np.int64), np.asarray(test, np.int64)))
-    return made
-
-
-def predictions(
-    outcomes: Sequence[Outcome], tested: Sequence[Fold], labels: Rows, songs: Sequence[str]
-) -> list[list[SongPrediction]]:
-    """Return what a model says of each song, once for every repeat."""
-    made = []
-    for rows, probabilities in _of_repeats(outcomes, tested):
-        made.append(metrics.by_song(probabilities, labels[rows], [songs[row] for row in rows]))
-    return made
-
-
-def summarise(
-    outcomes: Sequence[Outcome], tested: Sequence[Fold], labels: Rows, songs: Sequence[str]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the scores of a model over all folds and repeats, and for each song how often it was right.
-
-    Scores are computed per repeat, over all songs tested in it, and averaged over the repeats. The interval is the
-    95 % bootstrap over songs of the mean accuracy. `ece` is the expected calibration error of the songs' confidence
-    over ten equal bins (Guo et al. 2017).
-    """
-    from sklearn.metrics import average_precision_score
-
-    per_repeat: list[dict[str, float]] = []
-    right: dict[str, list[bool]] = {}
-    for rows, probabilities in _of_repeats(outcomes, tested):
-        names = [songs[row] for row in rows]
-        answered = metrics.by_song(probabilities, labels[rows], names)
-        scored = metrics.scores(probabilities, labels[rows], names)
-        actual = np.array([p.actual for p in answered])
-        means = np.stack([p.probabilities for p in answered])
-        precisions = [average_precision_score(actual == genre, means[:, genre]) for genre in np.unique(actual)]
-        per_repeat.append(
-            {
-                "song_accuracy": scored["song_accuracy"],
-                "chunk_accuracy": scored["chunk_accuracy"],
-                "macro_average_precision": float(np.mean(precisions)),
-                "roc_auc": scored["roc_auc"],
-                "log_loss": scored["log_loss"],
-                "ece": scored["ece"],
-            }
+        raise ParamsError(f"compare.folds is {n_folds}, but a genre has only {fewest} songs: use at most {fewest}")
+    return [
+        Fold(repeat, number, np.asarray(train, np.int64), np.asarray(test, np.int64))
+        for repeat in range(n_repeats)
+        for number, (train, test) in enumerate(
+            StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed + repeat).split(labels, labels, list(songs))
         )
-        for prediction in answered:
-            right.setdefault(prediction.song, []).append(prediction.actual == prediction.predicted)
-    rates = {song: float(np.mean(hits)) for song, hits in right.items()}
-    low, high = metrics.bootstrap_interval(np.array(list(rates.values())))
-    n_songs = sum(len({songs[row] for row in fold.test}) for fold in tested)
-    averaged = {key: float(np.mean([scored[key] for scored in per_repeat])) for key in per_repeat[0]}
-    return averaged | {
-        "song_accuracy_low": low,
-        "song_accuracy_high": high,
-        "song_accuracy_sd": float(np.std([scored["song_accuracy"] for scored in per_repeat])),
-        "train_seconds": float(np.mean([outcome.train_seconds for outcome in outcomes])),
-        "predict_seconds_per_song": sum(outcome.predict_seconds for outcome in outcomes) / n_songs,
-        "size_mb": float(np.mean([outcome.size_bytes for outcome in outcomes])) / 1e6,
-        "n_songs": len(rates),
-        "n_repeats": len(per_repeat),
-    }, rates
+    ]
 
 
-def paired_p_value(rates: Mapping[str, float], best: Mapping[str, float], seed: int = 0) -> float:
-    """Return the two-sided p-value of a paired bootstrap over songs: of no difference in accuracy."""
-    differences = np.array([best[song] - rates[song] for song in sorted(best)])
+def ensemble(
+    outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
+) -> list[Outcome]:
+    """Return the outcome of the ensemble of several models on each fold.
+
+    The temperature is fitted in each fold on the training chunks that every model held out; it is 1 if a model held
+    out none.
+
+    Parameters
+    ----------
+    outcomes : mapping of str to sequence of Outcome
+        For each model, one per fold.
+    folds : sequence of Fold
+    labels : npt.NDArray[np.int64] [shape=(n_chunks,)]
+        Class index of each chunk.
+    songs : sequence of str
+        Song of each chunk.
+    """
+    combined = []
+    for fold, *members in zip(folds, *outcomes.values(), strict=True):
+        validations = {
+            model: outcome.validation
+            for model, outcome in zip(outcomes, members, strict=True)
+            if outcome.validation is not None
+        }
+        temperature = 1.0
+        if len(validations) == len(members):
+            temperature = _fit_temperature(validations, labels[fold.train], [songs[row] for row in fold.train])
+        combined.append(
+            Outcome(
+                ensembles.combine([member.probabilities for member in members], temperature),
+                sum(member.train_s for member in members),
+                sum(member.predict_s for member in members),
+                sum(member.n_bytes for member in members),
+            )
+        )
+    return combined
+
+
+def rank(
+    outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
+) -> list[Result]:
+    """Return the scores and predictions of all models, the most accurate first, each tested against the first.
+
+    Parameters
+    ----------
+    outcomes, folds, labels, songs
+        As for `ensemble`.
+    """
+    results = [_result(model, of_model, folds, labels, songs) for model, of_model in outcomes.items()]
+    results.sort(key=lambda result: -result.summary.song_accuracy)
+    p_values = [paired_p_value(result.song_accuracies, results[0].song_accuracies) for result in results]
+    return [
+        replace(result, summary=replace(result.summary, p_against_best=p_value))
+        for result, p_value in zip(results, p_values, strict=True)
+    ]
+
+
+def paired_p_value(accuracies: Mapping[str, float], best: Mapping[str, float], seed: int = 0) -> float:
+    """Return the two-sided p-value of a paired bootstrap over songs; the null hypothesis is equal accuracy.
+
+    Parameters
+    ----------
+    accuracies, best : mapping of str to float
+        Accuracy of two models on each song, `Result.song_accuracies`; the same songs in both.
+    seed : int
+        Random seed of the bootstrap.
+    """
+    differences = np.array([best[song] - accuracies[song] for song in sorted(best)])
     observed = differences.mean()
     if not differences.any():
         return 1.0
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(differences), size=(N_BOOTSTRAP, len(differences)))
+    draws = np.random.default_rng(seed).integers(0, len(differences), size=(N_BOOTSTRAP, len(differences)))
     centred = differences[draws].mean(axis=1) - observed
     return float((1 + np.count_nonzero(np.abs(centred) >= abs(observed) - 1e-12)) / (1 + N_BOOTSTRAP))
 
 
-def ensemble(
-    outcomes: Mapping[str, Sequence[Outcome]], tested: Sequence[Fold], labels: Rows, songs: Sequence[str]
-) -> list[Outcome]:
-    """Return the outcomes, fold by fold, of the ensemble of several models.
+def _fit_temperature(validations: Mapping[str, Validation], labels: Rows, songs: Sequence[str]) -> float:
+    return ensembles.fit(validations, labels, songs, genres=[], settings={}).temperature
 
-    Its temperature is fitted in each fold on the training songs that all models have left out in it.
-    """
-    made = []
-    for position, fold in enumerate(tested):
-        of_fold = {name: found[position] for name, found in outcomes.items()}
-        validations = {name: outcome.validation for name, outcome in of_fold.items() if outcome.validation}
-        temperature = 1.0
-        if len(validations) == len(of_fold):
-            in_fold = [songs[row] for row in fold.train]
-            temperature = ensembles.fit(validations, labels[fold.train], in_fold, genres=[], settings={}).temperature
-        made.append(
-            Outcome(
-                ensembles.combine([outcome.probabilities for outcome in of_fold.values()], temperature),
-                sum(outcome.train_seconds for outcome in of_fold.values()),
-                sum(outcome.predict_seconds for outcome in of_fold.values()),
-                sum(outcome.size_bytes for outcome in of_fold.values()),
-            )
+
+def _result(
+    model: str, outcomes: Sequence[Outcome], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
+) -> Result:
+    predictions = [
+        metrics.by_song(probabilities, labels[rows], [songs[row] for row in rows])
+        for rows, probabilities in _by_repeat(outcomes, folds)
+    ]
+    accuracies = _song_accuracies(predictions)
+    low, high = metrics.bootstrap_interval(np.array(list(accuracies.values())))
+    scores = [
+        metrics.scores(repeat) | {"macro_average_precision": _average_precision(repeat)} for repeat in predictions
+    ]
+    averaged = ("song_accuracy", "chunk_accuracy", "macro_average_precision", "roc_auc", "log_loss", "ece")
+    summary = Summary(
+        **{key: float(np.mean([score[key] for score in scores])) for key in averaged},
+        song_accuracy_low=low,
+        song_accuracy_high=high,
+        song_accuracy_sd=float(np.std([score["song_accuracy"] for score in scores])),
+        train_s=float(np.mean([outcome.train_s for outcome in outcomes])),
+        predict_s_per_song=sum(outcome.predict_s for outcome in outcomes) / sum(map(len, predictions)),
+        size_mb=float(np.mean([outcome.n_bytes for outcome in outcomes])) / 1e6,
+        n_songs=len(accuracies),
+        n_repeats=len(predictions),
+    )
+    return Result(model, summary, predictions, accuracies)
+
+
+def _by_repeat(outcomes: Sequence[Outcome], folds: Sequence[Fold]) -> Iterator[tuple[Rows, Probabilities]]:
+    """Yield the test rows of each repeat and their probabilities."""
+    for repeat in sorted({fold.repeat for fold in folds}):
+        parts = [(fold, outcome) for fold, outcome in zip(folds, outcomes, strict=True) if fold.repeat == repeat]
+        yield (
+            np.concatenate([fold.test for fold, _ in parts]),
+            np.concatenate([outcome.probabilities for _, outcome in parts]),
         )
-    return made
 
 
-def _of_repeats(outcomes: Sequence[Outcome], tested: Sequence[Fold]) -> Iterator[tuple[Rows, Probabilities]]:
-    """Yield for each repeat all chunks tested in it, and what was said of them."""
-    for repeat in sorted({fold.repeat for fold in tested}):
-        parts = [(fold, outcome) for fold, outcome in zip(tested, outcomes, strict=True) if fold.repeat == repeat]
-        rows = np.concatenate([fold.test for fold, _ in parts])
-        yield rows, np.concatenate([outcome.probabilities for _, outcome in parts])
+def _song_accuracies(predictions: Sequence[Sequence[SongPrediction]]) -> dict[str, float]:
+    correct: dict[str, list[bool]] = {}
+    for prediction in (prediction for repeat in predictions for prediction in repeat):
+        correct.setdefault(prediction.song, []).append(prediction.actual == prediction.predicted)
+    return {song: float(np.mean(values)) for song, values in correct.items()}
+
+
+def _average_precision(predictions: Sequence[SongPrediction]) -> float:
+    """Return the mean over genres of the average precision of the songs' mean probabilities."""
+    from sklearn.metrics import average_precision_score
+
+    actual = np.array([p.actual for p in predictions])
+    means = np.stack([p.probabilities for p in predictions])
+    return float(np.mean([average_precision_score(actual == genre, means[:, genre]) for genre in np.unique(actual)]))

@@ -1,8 +1,7 @@
-"""What a reader of figures must know of the data set behind them: its size, its songs, and what is wrong with it."""
+"""Summary of the data set for reports: songs and chunks by genre, duplicates, decoding failures, known issues."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import urllib.parse
@@ -14,44 +13,53 @@ from genre import files
 from genre.audio import manifest
 from genre.audio.manifest import Row
 
-N_NAMED = 5  # groups of identical files that are named; of more there is only the number
+MAX_NAMED = 5  # groups of identical files that are listed by name
+LENGTH_TOLERANCE_S = 0.5 / 8_000  # half a sample at the lowest sample rate
 
-# By the beginning of a data set's name: what nobody can see in its files.
-KNOWN_FAULTS = {
-    "demo": "The songs are synthetic: these figures say nothing about real music.",
+# Issues that cannot be seen in the files, by the beginning of the data set's name.
+KNOWN_ISSUES = {
+    "demo": "The songs are synthetic: the scores do not carry over to real music.",
     "gtzan": (
-        "GTZAN has replicas, mislabelled clips and artists on both sides of a random split (Sturm 2013):"
-        " these figures are optimistic."
+        "GTZAN has duplicates, mislabelled clips and artists in both training and test (Sturm 2013):"
+        " the scores are optimistic."
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class DataSet:
-    """A data set as a report shows it."""
+class GenreCount:
+    """Songs and chunks of one genre in training and test."""
+
+    genre: str
+    train_songs: int
+    train_chunks: int
+    test_songs: int
+    test_chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCard:
+    """The data set as a report shows it."""
 
     name: str
-    header: list[str]  # of the counts: genre, then what is counted
-    counts: list[tuple[str | int, ...]]
-    faults: list[str]  # a sentence each
-    links: dict[str, str]  # by song, from a folder beside chunks/
+    counts: list[GenreCount]
+    issues: list[str]  # one sentence each
+    links: dict[str, str]  # by song: URL of the source file, relative to a folder beside chunks/
 
 
-def describe(name: str, chunks: Path, *, genres: Sequence[str], chunk_seconds: float, divided: bool = True) -> DataSet:
-    """Describe a data set by its chunks.
+def describe(name: str, chunks: Path, *, genres: Sequence[str], chunk_s: float) -> DatasetCard:
+    """Return the summary of a data set.
 
     Parameters
     ----------
     name : str
-        As in `dataset.name`.
+        Name of the data set, `dataset.name`.
     chunks : Path
-        The folder of chunks, with its index and the list of files that could not be decoded.
+        Folder of the chunks, with index.csv and failures.csv.
     genres : sequence of str
-        In the order of the counts.
-    chunk_seconds : float
-        Length of a chunk; one that the song is too short for was filled by repeating it.
-    divided : bool
-        Whether training and test are counted apart.
+        Genres in the order of the counts.
+    chunk_s : float
+        Length of a chunk in seconds.
 
     Raises
     ------
@@ -59,50 +67,43 @@ def describe(name: str, chunks: Path, *, genres: Sequence[str], chunk_seconds: f
         If the index is missing or damaged.
     """
     rows = manifest.read(chunks)
-    sides = {"training ": {"train"}, "test ": {"test"}} if divided else {"": {"train", "test"}}
-    header = ["genre", *(f"{side}{counted}" for side in sides for counted in ("songs", "chunks"))]
-    counts: list[tuple[str | int, ...]] = []
-    for genre in genres:
-        found = [[row for row in rows if row.genre == genre and row.split in side] for side in sides.values()]
-        counts.append((genre, *(n for side in found for n in (len({row.song for row in side}), len(side)))))
-    faults = [sentence for start, sentence in KNOWN_FAULTS.items() if name.startswith(start)]
-    faults += _identical(rows)
-    if n_failures := _n_lines(chunks / manifest.FAILURES_NAME):
-        faults.append(f"{_were(n_failures, 'file')} left out: no audio could be decoded (chunks/failures.csv).")
-    if n_short := sum(row.seconds < chunk_seconds - 0.5 / 8_000 for row in rows):  # half a sample
-        faults.append(f"{_were(n_short, 'chunk')} shorter than {chunk_seconds:g} s and filled by repeating it.")
+    issues = [issue for start, issue in KNOWN_ISSUES.items() if name.startswith(start)] + _duplicates(rows)
+    if n_failures := _n_failures(chunks / manifest.FAILURES_NAME):
+        issues.append(f"{_were(n_failures, 'file')} left out because decoding failed (chunks/failures.csv).")
+    if n_short := sum(row.seconds < chunk_s - LENGTH_TOLERANCE_S for row in rows):
+        issues.append(f"{_were(n_short, 'chunk')} shorter than {chunk_s:g} s and filled by repetition.")
     links = {row.song_id: "../" + urllib.parse.quote(os.fsencode(row.source)) for row in rows}
-    return DataSet(name, header, counts, faults, links)
+    return DatasetCard(name, [_count(genre, rows) for genre in genres], issues, links)
 
 
 def digest(vectors: Path) -> str:
-    """Return the SHA-256 of the folder of pickled vectors: the same for the same chunks, labels and songs."""
-    names = [path for path in sorted(vectors.iterdir()) if path.suffix in (".json", ".pickle")]
-    return hashlib.sha256("".join(files.sha256(path) for path in names).encode()).hexdigest()
+    """Return the SHA-256 of the pickled vectors with their genres, songs and settings, as 64 hex digits."""
+    paths = [path for path in sorted(vectors.iterdir()) if path.suffix in (".json", ".pickle")]
+    return hashlib.sha256("".join(files.sha256(path) for path in paths).encode()).hexdigest()
 
 
-def _identical(rows: Sequence[Row]) -> list[str]:
-    """Return a sentence about files that are the same to the byte, which makes figures too good."""
+def _count(genre: str, rows: Sequence[Row]) -> GenreCount:
+    train, test = ([row for row in rows if row.genre == genre and row.split == split] for split in ("train", "test"))
+    return GenreCount(genre, len({row.song for row in train}), len(train), len({row.song for row in test}), len(test))
+
+
+def _duplicates(rows: Sequence[Row]) -> list[str]:
+    """Return a sentence about songs whose source files are identical, if there are any."""
     copies: dict[str, set[str]] = {}
     for row in rows:
         copies.setdefault(row.source_sha256, set()).add(row.song_id)
-    groups = [group for group in copies.values() if len(group) > 1]
-    if not groups:
-        return []
-    named = "; ".join(" = ".join(sorted(group)) for group in groups[:N_NAMED])
-    return [
-        f"{sum(map(len, groups))} songs are copies of each other ({named}{'; ...' if len(groups) > N_NAMED else ''}):"
-        " figures are too good where one copy trains and another tests."
-    ]
+    groups = [" = ".join(sorted(group)) for group in copies.values() if len(group) > 1]
+    n_songs = sum(len(group) for group in copies.values() if len(group) > 1)
+    names = "; ".join(groups[:MAX_NAMED] + (["..."] if len(groups) > MAX_NAMED else []))
+    optimistic = "scores are optimistic where one copy is in training and another in test."
+    return [f"{n_songs} songs have identical files ({names}): {optimistic}"] if groups else []
 
 
-def _n_lines(path: Path) -> int:
-    """Return the lines of a CSV file below its header; 0 if it is not there."""
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            return sum(1 for _ in csv.reader(stream)) - 1
-    except FileNotFoundError:
-        return 0
+def _n_failures(path: Path) -> int:
+    """Return the number of source files that could not be decoded."""
+    import pandas as pd
+
+    return len(pd.read_csv(path, dtype=str, encoding_errors="surrogateescape")) if path.is_file() else 0
 
 
 def _were(n: int, noun: str) -> str:

@@ -1,138 +1,211 @@
-"""Scores of predictions: per chunk, per song and per genre, with intervals. Computes only, reads and writes nothing."""
+"""Scores of genre predictions over the songs of a test set.
+
+A model predicts chunks. The prediction of a song is the vote of its chunks (`genre.models.vote`). Scores are computed
+over songs unless their name says otherwise, because the chunks of one song are not independent samples.
+
+Conventions
+-----------
+Genres are class indices from 0 to n_genres - 1. Probabilities are arrays of shape (n_chunks, n_genres) whose rows sum
+to 1, labels are integer arrays of shape (n_chunks,), and songs are sequences with the song name of each chunk. Every
+function that scores takes the list of `SongPrediction` that `by_song` returns.
+
+Examples
+--------
+>>> import numpy as np
+>>> probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3]], np.float32)
+>>> predictions = by_song(probabilities, np.array([0, 0, 1]), ["song a", "song a", "song b"])
+>>> [prediction.predicted for prediction in predictions]
+[0, 0]
+>>> scores(predictions)["song_accuracy"]
+0.5
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from genre.errors import VectorError
+from genre.errors import EvaluationError
 from genre.models.vote import vote
 
 N_BOOTSTRAP = 2000
 CALIBRATION_BINS = 10
+MIN_PROBABILITY = 1e-12  # lower bound in the log loss
 
 
 @dataclass(frozen=True, slots=True)
 class SongPrediction:
-    """What a model says of one song."""
+    """The prediction of one song."""
 
     song: str
-    actual: int
-    predicted: int
-    confidence: float
+    actual: int  # class index of the true genre
+    predicted: int  # class index of the predicted genre
+    confidence: float  # mean probability of the predicted genre over the chunks
     n_chunks: int
-    probabilities: npt.NDArray[np.float64]  # shape (genres,), mean over the chunks
+    n_correct_chunks: int
+    probabilities: npt.NDArray[np.float64]  # shape (n_genres,), mean over the chunks
 
 
-def by_song(
-    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], songs: Sequence[str]
-) -> list[SongPrediction]:
-    """Gather the chunks of each song into one prediction, in the order of first appearance.
-
-    Parameters
-    ----------
-    probabilities : npt.NDArray[np.float32] [shape=(chunks, genres)]
-    labels : npt.NDArray[np.int64] [shape=(chunks,)]
-    songs : sequence of str
-        Song of each chunk.
+def validate(probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64], songs: Sequence[str]) -> None:
+    """Check the predictions of chunks against the conventions of this module.
 
     Raises
     ------
-    VectorError
-        If the lengths differ, or chunks of one song have different labels.
+    EvaluationError
+        If there are no chunks, the lengths differ, a probability is not finite, or a label is not a class index.
     """
-    if not len(probabilities) == len(labels) == len(songs):
-        raise VectorError(f"{len(probabilities)} predictions, {len(labels)} labels and {len(songs)} songs differ")
+    if probabilities.ndim != 2 or not len(probabilities) == len(labels) == len(songs):
+        raise EvaluationError(
+            f"probabilities of shape {probabilities.shape}, {len(labels)} labels and {len(songs)} song names do not fit"
+        )
+    if not len(songs):
+        raise EvaluationError("the set of chunks to score is empty")
+    if not np.isfinite(probabilities).all():
+        raise EvaluationError("the probabilities contain NaN or infinity")
+    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
+        raise EvaluationError(f"labels must be 0 to {probabilities.shape[1] - 1}")
+
+
+def by_song(
+    probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64], songs: Sequence[str]
+) -> list[SongPrediction]:
+    """Return the prediction of each song, in the order of first appearance.
+
+    Parameters
+    ----------
+    probabilities : npt.NDArray[np.floating] [shape=(n_chunks, n_genres)]
+        Genre probabilities of each chunk.
+    labels : npt.NDArray[np.int64] [shape=(n_chunks,)]
+        Class index of the true genre of each chunk.
+    songs : sequence of str
+        Song of each chunk.
+
+    Returns
+    -------
+    list of SongPrediction
+        One per song.
+
+    Raises
+    ------
+    EvaluationError
+        If the arguments fail `validate`, or the chunks of one song have different labels.
+    """
+    validate(probabilities, labels, songs)
     rows: dict[str, list[int]] = {}
-    for position, song in enumerate(songs):
-        rows.setdefault(song, []).append(position)
+    for row, song in enumerate(songs):
+        rows.setdefault(song, []).append(row)
     predictions = []
     for song, positions in rows.items():
-        actual = {int(labels[p]) for p in positions}
-        if len(actual) > 1:
-            raise VectorError(f"the chunks of {song} have different labels")
-        outcome = vote(probabilities[positions])
-        means = probabilities[positions].mean(axis=0, dtype=np.float64)
-        predictions.append(SongPrediction(song, actual.pop(), outcome.genre, outcome.confidence, len(positions), means))
+        of_song, actual = probabilities[positions], int(labels[positions[0]])
+        if (labels[positions] != actual).any():
+            raise EvaluationError(f"the chunks of {song} have different labels")
+        result = vote(of_song)
+        n_correct = int(np.count_nonzero(of_song.argmax(axis=1) == actual))
+        means = of_song.mean(axis=0, dtype=np.float64)
+        predictions.append(
+            SongPrediction(song, actual, result.genre, result.confidence, len(positions), n_correct, means)
+        )
     return predictions
 
 
-def scores(
-    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], songs: Sequence[str]
-) -> dict[str, float]:
-    """Return the scores of one model.
+def scores(predictions: Sequence[SongPrediction]) -> dict[str, float]:
+    """Return the scores of one model on a test set.
 
-    Accuracy per chunk and per song (vote), the latter with its 95 % bootstrap interval over songs; macro averages of
-    precision, recall and F1 over songs; macro one-against-rest ROC-AUC and log loss of the songs' mean
-    probabilities; expected calibration error of their confidence. A genre without test songs does not enter ROC-AUC.
+    Parameters
+    ----------
+    predictions : sequence of SongPrediction
+        One per song, at least one.
+
+    Returns
+    -------
+    dict of str to float
+        song_accuracy : fraction of songs whose predicted genre is the true one
+        song_accuracy_low, song_accuracy_high : its 95 % bootstrap interval over songs
+        chunk_accuracy : fraction of chunks whose most probable genre is the true one
+        macro_precision, macro_recall, macro_f1 : means over the genres that have test songs
+        roc_auc : mean one-against-rest area under the ROC curve of the songs' mean probabilities, over the genres
+            that have test songs; 0 if there is only one genre
+        log_loss : mean negative natural logarithm of the mean probability of the true genre
+        ece : expected calibration error of the confidence, see `calibration_error`
+        n_songs, n_chunks : number of songs and of chunks
     """
     from sklearn import metrics
 
-    predictions = by_song(probabilities, labels, songs)
-    actual, predicted = _outcomes(predictions)
+    actual, predicted = _labels(predictions)
     means = np.stack([p.probabilities for p in predictions])
-    n_genres = probabilities.shape[1]
+    clipped = np.clip(means, MIN_PROBABILITY, 1.0)
+    n_chunks, all_genres = sum(p.n_chunks for p in predictions), np.arange(means.shape[1])
     low, high = bootstrap_interval(actual == predicted)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         actual, predicted, average="macro", labels=np.unique(actual), zero_division=0
     )
-    aucs = [
-        metrics.roc_auc_score(actual == genre, means[:, genre])
-        for genre in range(n_genres)
-        if 0 < np.count_nonzero(actual == genre) < len(actual)
-    ]
+    # roc_auc_score with multi_class="ovr" refuses a test set in which a genre of the model has no songs.
+    genres = np.unique(actual)
+    areas = [metrics.roc_auc_score(actual == genre, means[:, genre]) for genre in genres] if len(genres) > 1 else [0.0]
     return {
         "song_accuracy": float(np.mean(actual == predicted)),
         "song_accuracy_low": low,
         "song_accuracy_high": high,
-        "chunk_accuracy": float(np.mean(probabilities.argmax(axis=1) == labels)),
+        "chunk_accuracy": sum(p.n_correct_chunks for p in predictions) / n_chunks,
         "macro_precision": float(precision),
         "macro_recall": float(recall),
         "macro_f1": float(f1),
-        "roc_auc": float(np.mean(aucs)) if aucs else 0.0,
-        "log_loss": float(-np.log(np.clip(means[np.arange(len(actual)), actual], 1e-12, 1.0)).mean()),
+        "roc_auc": float(np.mean(areas)),
+        "log_loss": float(metrics.log_loss(actual, clipped / clipped.sum(axis=1, keepdims=True), labels=all_genres)),
         "ece": calibration_error(np.array([p.confidence for p in predictions]), actual == predicted),
         "n_songs": len(predictions),
-        "n_chunks": len(labels),
+        "n_chunks": n_chunks,
     }
 
 
 def per_genre(predictions: Sequence[SongPrediction], n_genres: int) -> list[tuple[float, float, float, int]]:
-    """Return precision, recall, F1 and number of songs of each genre."""
+    """Return precision, recall, F1 and number of test songs of each genre."""
     from sklearn import metrics
 
-    actual, predicted = _outcomes(predictions)
-    columns = metrics.precision_recall_fscore_support(actual, predicted, labels=range(n_genres), zero_division=0)
+    columns = metrics.precision_recall_fscore_support(*_labels(predictions), labels=range(n_genres), zero_division=0)
     return [(float(p), float(r), float(f), int(n)) for p, r, f, n in zip(*columns, strict=True)]
 
 
-def confusion(predictions: Sequence[SongPrediction], n_genres: int) -> npt.NDArray[np.int64]:
-    """Return the confusion matrix over songs [shape=(genres, genres)], rows actual, columns predicted."""
-    matrix = np.zeros((n_genres, n_genres), dtype=np.int64)
-    np.add.at(matrix, _outcomes(predictions), 1)
-    return matrix
+def confusion_matrix(predictions: Sequence[SongPrediction], n_genres: int) -> npt.NDArray[np.int64]:
+    """Return the number of songs [shape=(n_genres, n_genres)] by true genre (rows) and predicted genre (columns)."""
+    from sklearn import metrics
+
+    return np.asarray(metrics.confusion_matrix(*_labels(predictions), labels=range(n_genres)), np.int64)
 
 
 def bootstrap_interval(values: npt.NDArray[np.bool_] | npt.NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of the mean of `values`, resampled over its entries."""
+    """Return the 95 % percentile bootstrap interval of the mean of `values` [shape=(n,)]."""
     rng = np.random.default_rng(seed)
     means = values[rng.integers(0, len(values), size=(N_BOOTSTRAP, len(values)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
+def calibration_bins(confidences: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the index of the calibration bin of each confidence [shape=(n,)]; the bins divide 0 to 1 equally."""
+    return np.minimum((confidences * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+
+
 def calibration_error(confidences: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_]) -> float:
-    """Return the expected calibration error: mean distance of confidence and accuracy over ten equal bins."""
-    bins = np.minimum((confidences * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    return float(
-        sum(
-            abs(confidences[bins == b].mean() - correct[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)
-        )
-    )
+    """Return the expected calibration error (Guo et al. 2017), from 0 (calibrated) to 1.
+
+    It is the distance between mean confidence and accuracy in each of ten equal bins, weighted by the songs in the bin.
+
+    Parameters
+    ----------
+    confidences : npt.NDArray[np.float64] [shape=(n,)]
+        Probability of each predicted genre.
+    correct : npt.NDArray[np.bool_] [shape=(n,)]
+        Whether the prediction is correct.
+    """
+    bins = calibration_bins(confidences)
+    in_bins = [bins == number for number in np.unique(bins)]
+    return float(sum(abs(confidences[rows].mean() - correct[rows].mean()) * np.mean(rows) for rows in in_bins))
 
 
-def _outcomes(predictions: Sequence[SongPrediction]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _labels(predictions: Sequence[SongPrediction]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     return np.array([p.actual for p in predictions]), np.array([p.predicted for p in predictions])

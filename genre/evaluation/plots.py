@@ -1,8 +1,9 @@
-"""Pictures of predictions: confusion, reliability, learning curves, intervals. Returns figures, writes nothing."""
+"""Figures of predictions: confusion matrix, reliability, learning curves, intervals; and the colours of genres."""
 
 from __future__ import annotations
 
 import base64
+import colorsys
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,43 +13,68 @@ import numpy as np
 import numpy.typing as npt
 
 from genre import files
-from genre.evaluation.metrics import CALIBRATION_BINS, SongPrediction
+from genre.evaluation.metrics import CALIBRATION_BINS, SongPrediction, calibration_bins
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
-BLUE, GREY = "#2b6cb0", "#8a8a8a"
+    from genre.evaluation.comparison import Summary
+
+# Petroff, "Accessible color sequences for data visualization" (2021): distinguishable with every kind of colour
+# vision, on light and on dark ground.
+PETROFF10 = (
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+)
+NEUTRAL = "#8a8f98"  # of "unknown", and of a genre that is not among those of the model
+BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#8a8a8a"
+LIGHTNESS_STEP = 0.22  # between genres that share one of the ten colours
 
 
-def confusion(matrix: npt.NDArray[np.int64], genres: Sequence[str], title: str = "test songs, by vote") -> Figure:
-    """Return a picture of a confusion matrix over songs [shape=(genres, genres)], rows actual, columns predicted."""
+def colours(genres: Sequence[str]) -> dict[str, str]:
+    """Return the colour of each genre as #rrggbb, by its position among the model's outputs."""
+    return {genre: _colour(position) for position, genre in enumerate(genres)}
+
+
+def text_on(colour: str) -> str:
+    """Return black or white, whichever has the higher contrast to a colour (WCAG 2.2, relative luminance)."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in _rgb(colour)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#ffffff"
+
+
+def confusion(matrix: npt.NDArray[np.int64], genres: Sequence[str]) -> Figure:
+    """Return the figure of a confusion matrix [shape=(n_genres, n_genres)], rows true, columns predicted genre.
+
+    A cell is coloured by its fraction of the songs of the true genre. scikit-learn's ConfusionMatrixDisplay colours by
+    counts, needs pyplot, and reads a dollar sign in the name of a genre as a formula.
+    """
     size = 2.5 + 0.5 * len(genres)
     figure = _figure(size, size * 0.9)
     axes = figure.add_subplot()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(fractions, cmap="Blues", vmin=0.0, vmax=1.0)
     axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(len(genres)), genres, parse_math=False)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("actual")
-    axes.set_title(title)
+    axes.set(xlabel="predicted genre", ylabel="true genre", title="songs, by vote of their chunks")
     for row, column in np.argwhere(matrix):
-        shade = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, matrix[row, column], ha="center", va="center", color=shade)
+        colour = "white" if fractions[row, column] > 0.5 else "black"
+        axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
     return figure
 
 
 def reliability(predictions: Sequence[SongPrediction]) -> Figure:
-    """Return accuracy over confidence in the bins of the calibration error; below, how many songs each bin has."""
+    """Return the figure of accuracy against confidence in ten bins, above a histogram of the confidences."""
     confidences = np.array([p.confidence for p in predictions])
     correct = np.array([p.actual == p.predicted for p in predictions])
-    bins = np.minimum((confidences * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins = calibration_bins(confidences)
     figure = _figure(4.8, 4.8)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
     points = [(confidences[bins == b].mean(), correct[bins == b].mean()) for b in np.unique(bins)]
     upper.plot(*zip(*points, strict=True), "o-", color=BLUE)
-    upper.set(ylim=(-0.03, 1.05), ylabel="share of songs right", title="reliability")
+    upper.set(ylim=(-0.03, 1.05), ylabel="fraction of songs correct", title="reliability")
     centres = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
     lower.bar(centres, np.bincount(bins, minlength=CALIBRATION_BINS), width=0.9 / CALIBRATION_BINS, color=BLUE)
     lower.set(xlim=(0, 1.02), xlabel="confidence", ylabel="songs")
@@ -57,65 +83,78 @@ def reliability(predictions: Sequence[SongPrediction]) -> Figure:
     return figure
 
 
-def curves(found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> Figure:
-    """Return learning curves.
+def curves(table: pd.DataFrame) -> Figure:
+    """Return the figure of learning curves, one column of plots per model and one row per measure.
 
     Parameters
     ----------
-    found : mapping
-        By model, then by measure (such as 'loss'), then by side (such as 'training'): one value per epoch.
+    table : pd.DataFrame
+        With the columns model, measure (such as loss), split (training or validation), epoch and value.
     """
-    measures = list(dict.fromkeys(measure for of_model in found.values() for measure in of_model))
-    figure = _figure(4.2 * len(found), 3.0 * len(measures))
-    for row, measure in zip(figure.subplots(len(measures), len(found), squeeze=False), measures, strict=True):
-        for axes, (model, of_model) in zip(row, found.items(), strict=True):
-            for side, values in of_model.get(measure, {}).items():
-                axes.plot(
-                    range(1, len(values) + 1), values, label=side, color=BLUE if side == "training" else "#dd6b20"
-                )
-            axes.set(title=model if measure == measures[0] else "", xlabel="epoch", ylabel=measure)
-            axes.legend()
-            axes.grid(alpha=0.3)
+    models, measures = table["model"].unique(), table["measure"].unique()
+    figure = _figure(4.2 * len(models), 3.0 * len(measures))
+    grid = figure.subplots(len(measures), len(models), squeeze=False)
+    for (row, column), axes in np.ndenumerate(grid):
+        of_axes = table[(table["model"] == models[column]) & (table["measure"] == measures[row])]
+        for split, curve in of_axes.groupby("split", sort=False):
+            axes.plot(curve["epoch"], curve["value"], label=split, color=BLUE if split == "training" else ORANGE)
+        axes.set(title="" if row else models[column], xlabel="epoch", ylabel=measures[row])
+        axes.legend()
+        axes.grid(alpha=0.3)
     return figure
 
 
-def intervals(scored: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Return the accuracy per song of each model with its interval, the first on top."""
-    figure = _figure(7, 1.2 + 0.4 * len(scored))
+def intervals(summaries: Mapping[str, Summary]) -> Figure:
+    """Return the figure of the song accuracy of each model with its interval, the first model at the top."""
+    figure = _figure(7, 1.2 + 0.4 * len(summaries))
     axes = figure.add_subplot()
-    upwards = list(scored)[::-1]
+    upwards = list(summaries)[::-1]
     for position, name in enumerate(upwards):
-        row = scored[name]
-        value = row["song_accuracy"]
-        axes.plot([row["song_accuracy_low"], row["song_accuracy_high"]], [position] * 2, color=BLUE, linewidth=2)
+        summary = summaries[name]
+        value = summary.song_accuracy
+        axes.plot([summary.song_accuracy_low, summary.song_accuracy_high], [position] * 2, color=BLUE, linewidth=2)
         axes.plot(value, position, "o", color=BLUE)
         axes.annotate(f"{value:.1%}", (value, position), xytext=(0, 6), textcoords="offset points", ha="center")
-    axes.set_yticks(range(len(scored)), upwards, parse_math=False)
-    axes.set_ylim(-0.6, len(scored) - 0.2)
+    axes.set_yticks(range(len(summaries)), upwards, parse_math=False)
+    axes.set_ylim(-0.6, len(summaries) - 0.2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set_xlabel("songs right, 95 % bootstrap interval over songs")
+    axes.set_xlabel("song accuracy with 95 % bootstrap interval over songs")
     axes.grid(axis="x", alpha=0.3)
     return figure
 
 
 def png(figure: Figure) -> bytes:
-    """Return the figure as PNG; the same figure gives the same bytes."""
+    """Return the figure as PNG; equal figures give equal bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
 
 
 def data_url(figure: Figure) -> str:
-    """Return the figure as what an <img> takes for its source."""
+    """Return the figure as a data URL for the src attribute of an image."""
     return "data:image/png;base64," + base64.b64encode(png(figure)).decode()
 
 
 def write(path: Path, figure: Figure) -> None:
-    """Write the figure as PNG."""
+    """Write the figure as a PNG file."""
     files.write_bytes(path, png(figure))
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width_in: float, height_in: float) -> Figure:
     from matplotlib.figure import Figure as NewFigure
 
-    return NewFigure(figsize=(width, height), dpi=110, layout="constrained")
+    return NewFigure(figsize=(width_in, height_in), dpi=110, layout="constrained")
+
+
+def _colour(position: int) -> str:
+    rounds, index = divmod(position, len(PETROFF10))
+    if not rounds:
+        return PETROFF10[index]
+    hue, lightness, saturation = colorsys.rgb_to_hls(*_rgb(PETROFF10[index]))
+    lighter = (lightness + rounds * LIGHTNESS_STEP - 0.2) % 0.7 + 0.2  # neither black nor white
+    return "#" + "".join(f"{round(255 * value):02x}" for value in colorsys.hls_to_rgb(hue, lighter, saturation))
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue

@@ -103,13 +103,13 @@ def fit(
 
     def log_loss(log_temperature: float) -> float:
         combined = combine(list(found.values()), float(np.exp(log_temperature)))
-        return metrics.scores(combined, actual, names)["log_loss"]
+        return metrics.scores(metrics.by_song(combined, actual, names))["log_loss"]
 
     temperature = float(np.exp(minimize_scalar(log_loss, bounds=TEMPERATURES_LOG, method="bounded").x))
     candidates = {**found, NAME: combine(list(found.values()), temperature)}
     scores = {}
     for name, probabilities in candidates.items():
-        scored = metrics.scores(probabilities, actual, names)
+        scored = metrics.scores(metrics.by_song(probabilities, actual, names))
         scores[name] = {key: scored[key] for key in ("song_accuracy", "log_loss", "n_songs")}
     default = NAME
     if FALLBACK in scores and _rank(scores[FALLBACK]) >= _rank(scores[NAME]):

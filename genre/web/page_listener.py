@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genre.errors import AudioError, GenreError
-from genre.evaluation import palette
+from genre.evaluation import plots
 from genre.web import page_parts
 from genre.web.contract import Asked
 from genre.web.page_songs import Library
@@ -36,7 +36,7 @@ class Listener:
 
     def empty(self) -> Parts:
         """Return the parts before there is a song."""
-        genres = list(palette.colours(self.answerer.genres).items()) if self.answerer.ready else []
+        genres = list(plots.colours(self.answerer.genres).items()) if self.answerer.ready else []
         return "", page_parts.render("empty", genres=genres), "", ""
 
     def waiting(self, upload: Upload | None) -> Parts:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genre.audio import ffmpeg
-from genre.evaluation import palette
+from genre.evaluation import plots
 from genre.web.page_songs import Library
 
 FOLDER = Path(__file__).parent
@@ -57,18 +57,18 @@ def render(part: str, **values: Any) -> str:
 
 def render_answer(answer: Answer, wave: Wave, genres: Sequence[str], *, name: str, cut_short: bool) -> str:
     """Return the verdict and the timeline."""
-    colours = palette.colours(genres)
+    colours = plots.colours(genres)
     chunks = [_chunk(chunk, colours, wave.seconds) for chunk in answer["chunks"]]
     means = _means(answer["chunks"])
     return render(
         "answer",
         name=name,
         genre=answer["genre"],
-        colour=colours.get(answer["genre"], palette.NEUTRAL),
+        colour=colours.get(answer["genre"], plots.NEUTRAL),
         certainty=next(words for least, words in CERTAINTY if answer["confidence"] >= least),
         percent=_percent(answer["confidence"]),
         votes=[
-            {"genre": genre, "n": n, "colour": colours.get(genre, palette.NEUTRAL)}
+            {"genre": genre, "n": n, "colour": colours.get(genre, plots.NEUTRAL)}
             for genre, n in sorted(answer["votes"].items(), key=lambda item: -item[1])
         ],
         n_chunks=len(chunks),
@@ -97,7 +97,7 @@ def render_near(found: Answer, library: Library, genres: Sequence[str]) -> str:
 def _song(genre: str, name: str, library: Library, genres: Sequence[str]) -> dict[str, Any]:
     known = library.find(genre, name)
     sha256 = known.sha256 if known and known.audio else None
-    colour = palette.colours(genres).get(genre, palette.NEUTRAL)
+    colour = plots.colours(genres).get(genre, plots.NEUTRAL)
     return {"song": name, "genre": genre, "colour": colour, "sha256": sha256}
 
 
@@ -110,7 +110,7 @@ def _chunk(chunk: Answer, colours: Mapping[str, str], seconds: float) -> dict[st
         "start": chunk["start"],
         "genre": chunk["genre"],
         "percent": _percent(probabilities[chunk["genre"]]),
-        "text": palette.text_on(colours[chunk["genre"]]),
+        "text": plots.text_on(colours[chunk["genre"]]),
         "left": left,
         "width": min(100 * chunk["end"] / seconds, 100.0) - left,
         "stack": [(genre, colours[genre], 100 * p) for genre, p in probabilities.items() if p >= 0.005],
@@ -125,7 +125,7 @@ def _bars(wave: Wave, chunks: Sequence[Answer], colours: Mapping[str, str]) -> l
         at = (i + 0.5) / N_BARS * wave.seconds
         genre = next((chunk["genre"] for chunk in chunks if chunk["start"] <= at < chunk["end"]), None)
         half = max(1.0, 46 * float(level))
-        paths[colours.get(genre or "", palette.NEUTRAL)].append(f"M{i + 0.5} {50 - half:.1f}V{50 + half:.1f}")
+        paths[colours.get(genre or "", plots.NEUTRAL)].append(f"M{i + 0.5} {50 - half:.1f}V{50 + half:.1f}")
     return [(colour, "".join(parts)) for colour, parts in paths.items()]
 
 

@@ -1,13 +1,14 @@
-"""A comparison is fair: same folds, no song on both sides, intervals and tests that tell chance from difference."""
+"""A comparison uses identical folds by song, and its tests separate chance from difference."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from genre.errors import VectorError
-from genre.evaluation import comparison, metrics
-from genre.evaluation.comparison import Fold, Outcome
+from genre.errors import ParamsError
+from genre.evaluation import comparison
+from genre.evaluation.comparison import Fold, Outcome, Result
+from genre.models.ensemble import Validation
 
 N_SONGS = 40
 SONGS = [f"song {n // 2}" for n in range(2 * N_SONGS)]  # two chunks each
@@ -19,16 +20,20 @@ def _folds() -> list[Fold]:
 
 
 def _outcomes(accuracy: float, seed: int = 0) -> list[Outcome]:
-    """Return outcomes that are right for a share of the songs."""
+    """Return outcomes with the given song accuracy."""
     rng = np.random.default_rng(seed)
     right = dict(zip(sorted(set(SONGS)), rng.random(N_SONGS) < accuracy, strict=True))
-    made = []
+    outcomes = []
     for fold in _folds():
         guesses = [LABELS[row] if right[SONGS[row]] else (LABELS[row] + 1) % 4 for row in fold.test]
         probabilities = np.full((len(fold.test), 4), 0.1, np.float32)
         probabilities[np.arange(len(guesses)), guesses] = 0.7
-        made.append(Outcome(probabilities, 1.0, 0.5, 100))
-    return made
+        outcomes.append(Outcome(probabilities, 1.0, 0.5, 100))
+    return outcomes
+
+
+def _rank(**outcomes: list[Outcome]) -> list[Result]:
+    return comparison.rank(outcomes, _folds(), LABELS, SONGS)
 
 
 def test_every_chunk_is_tested_once_a_repeat_and_never_with_its_song_in_training() -> None:
@@ -41,41 +46,55 @@ def test_every_chunk_is_tested_once_a_repeat_and_never_with_its_song_in_training
 
 
 def test_repeats_divide_differently_and_a_seed_divides_alike() -> None:
-    made = _folds()
-    assert made[0].test.tolist() != made[5].test.tolist()
-    assert [fold.test.tolist() for fold in made] == [fold.test.tolist() for fold in _folds()]
+    folds = _folds()
+    assert folds[0].test.tolist() != folds[5].test.tolist()
+    assert [fold.test.tolist() for fold in folds] == [fold.test.tolist() for fold in _folds()]
 
 
 def test_a_genre_with_fewer_songs_than_folds_is_refused() -> None:
-    with pytest.raises(VectorError, match="too few for 11 folds"):
+    with pytest.raises(ParamsError, match=r"compare\.folds is 11, but a genre has only 10 songs"):
         comparison.folds(LABELS, SONGS, n_folds=11, n_repeats=1, seed=0)
 
 
-def test_the_summary_counts_songs_and_its_interval_holds_the_accuracy() -> None:
-    scored, rates = comparison.summarise(_outcomes(0.7), _folds(), LABELS, SONGS)
-    assert scored["song_accuracy"] == pytest.approx(np.mean(list(rates.values())))
-    assert scored["song_accuracy_low"] < scored["song_accuracy"] < scored["song_accuracy_high"]
-    assert scored["n_songs"] == N_SONGS
-    assert scored["predict_seconds_per_song"] == pytest.approx(10 * 0.5 / (2 * N_SONGS))
+def test_the_summary_counts_songs_and_its_interval_contains_the_accuracy() -> None:
+    (result,) = _rank(model=_outcomes(0.7))
+    summary = result.summary
+    assert summary.song_accuracy == pytest.approx(np.mean(list(result.song_accuracies.values())))
+    assert summary.song_accuracy_low < summary.song_accuracy < summary.song_accuracy_high
+    assert (summary.n_songs, summary.n_repeats) == (N_SONGS, 2)
+    assert summary.predict_s_per_song == pytest.approx(10 * 0.5 / (2 * N_SONGS))
 
 
 def test_a_perfect_model_has_perfect_scores() -> None:
-    scored, _ = comparison.summarise(_outcomes(1.0), _folds(), LABELS, SONGS)
-    assert scored["song_accuracy"] == scored["macro_average_precision"] == scored["roc_auc"] == 1.0
-    assert scored["ece"] == pytest.approx(0.3, abs=1e-5)  # right always, at a confidence of 0.7
+    summary = _rank(model=_outcomes(1.0))[0].summary
+    assert summary.song_accuracy == summary.macro_average_precision == summary.roc_auc == 1.0
+    assert summary.ece == pytest.approx(0.3, abs=1e-5)  # always correct, at a confidence of 0.7
 
 
-def test_the_calibration_error_is_the_distance_of_confidence_and_accuracy() -> None:
-    confidences = np.array([0.95] * 10 + [0.65] * 10)
-    correct = np.array([True] * 10 + [True] * 5 + [False] * 5)
-    assert metrics.calibration_error(confidences, correct) == pytest.approx((0.05 + 0.15) / 2)
-    assert metrics.calibration_error(np.array([1.0]), np.array([True])) == 0.0
+def test_models_are_ranked_and_tested_against_the_best() -> None:
+    results = _rank(worse=_outcomes(0.4, seed=1), best=_outcomes(0.95))
+    assert [result.model for result in results] == ["best", "worse"]
+    assert results[0].summary.p_against_best == 1.0
+    assert results[1].summary.p_against_best < 0.01
 
 
-def test_the_paired_test_finds_a_difference_and_finds_none_where_there_is_none() -> None:
-    _, best = comparison.summarise(_outcomes(0.95), _folds(), LABELS, SONGS)
-    _, worse = comparison.summarise(_outcomes(0.4, seed=1), _folds(), LABELS, SONGS)
-    assert comparison.paired_p_value(worse, best) < 0.01
-    assert comparison.paired_p_value(best, best) == 1.0
-    one_song = {**best, "song 0": 1.0 - best["song 0"]}
-    assert comparison.paired_p_value(one_song, best) > 0.1
+def test_a_difference_of_one_song_is_not_significant() -> None:
+    best = _rank(model=_outcomes(0.95))[0].song_accuracies
+    assert comparison.paired_p_value({**best, "song 0": 1.0 - best["song 0"]}, best) > 0.1
+
+
+def test_an_outcome_is_read_as_it_was_written() -> None:
+    outcome = Outcome(np.eye(2, dtype=np.float32), 1.5, 0.25, 100, Validation(np.array([3, 5]), np.eye(2, dtype="f4")))
+    again = Outcome.from_bytes(outcome.to_bytes())
+    assert (again.train_s, again.predict_s, again.n_bytes) == (1.5, 0.25, 100)
+    assert np.array_equal(again.probabilities, outcome.probabilities)
+    assert again.validation is not None
+    assert again.validation.rows.tolist() == [3, 5]
+
+
+def test_the_ensemble_averages_its_members_and_adds_their_costs() -> None:
+    members = {"a": _outcomes(1.0), "b": _outcomes(0.5)}
+    combined = comparison.ensemble(members, _folds(), LABELS, SONGS)
+    expected = np.mean([outcomes[0].probabilities for outcomes in members.values()], axis=0)
+    np.testing.assert_allclose(combined[0].probabilities, expected, rtol=1e-6)
+    assert (combined[0].train_s, combined[0].predict_s, combined[0].n_bytes) == (2.0, 1.0, 200)

@@ -1,13 +1,16 @@
-"""Scores agree with scikit-learn, with counts done by hand, and with what a chance model must get."""
+"""Scores agree with scikit-learn and with counts done by hand; inputs that do not fit are refused."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-from sklearn import metrics
+from sklearn import metrics as sklearn_metrics
 
-from genre.errors import VectorError
-from genre.evaluation import metrics as evaluation
+from genre.errors import EvaluationError
+from genre.evaluation import metrics
+
+Array = npt.NDArray[np.float32]
 
 SONGS = ["a", "a", "a", "b", "c", "c"]
 LABELS = np.array([0, 0, 0, 1, 2, 2])
@@ -18,16 +21,16 @@ PROBABILITIES = np.array(
 
 
 def test_songs_are_scored_by_vote_and_chunks_one_by_one() -> None:
-    scored = evaluation.scores(PROBABILITIES, LABELS, SONGS)
+    scored = metrics.scores(metrics.by_song(PROBABILITIES, LABELS, SONGS))
     assert scored["song_accuracy"] == pytest.approx(2 / 3)
     assert scored["chunk_accuracy"] == pytest.approx(4 / 6)
     assert (scored["n_songs"], scored["n_chunks"]) == (3, 6)
 
 
 def test_genres_and_confusion_are_counted_over_songs() -> None:
-    predictions = evaluation.by_song(PROBABILITIES, LABELS, SONGS)
-    assert evaluation.confusion(predictions, 3).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
-    precision, recall, f1, n_songs = evaluation.per_genre(predictions, 3)[2]
+    predictions = metrics.by_song(PROBABILITIES, LABELS, SONGS)
+    assert metrics.confusion_matrix(predictions, 3).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
+    precision, recall, f1, n_songs = metrics.per_genre(predictions, 3)[2]
     assert (precision, recall, n_songs) == (0.5, 1.0, 1)
     assert f1 == pytest.approx(2 / 3)
 
@@ -37,17 +40,17 @@ def test_roc_auc_is_scikit_learns_macro_average() -> None:
     labels = np.arange(60) % 3
     probabilities = rng.dirichlet(np.ones(3), 60).astype(np.float32)
     songs = [str(n) for n in range(60)]
-    scored = evaluation.scores(probabilities, labels, songs)
+    scored = metrics.scores(metrics.by_song(probabilities, labels, songs))
     exact = probabilities.astype(np.float64) / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
-    assert scored["roc_auc"] == pytest.approx(metrics.roc_auc_score(labels, exact, multi_class="ovr"), abs=1e-6)
-    assert scored["log_loss"] == pytest.approx(metrics.log_loss(labels, exact), abs=1e-6)
+    assert scored["roc_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(labels, exact, multi_class="ovr"), abs=1e-6)
+    assert scored["log_loss"] == pytest.approx(sklearn_metrics.log_loss(labels, exact), abs=1e-6)
 
 
 def test_the_interval_holds_the_accuracy_and_narrows_with_songs() -> None:
     widths = []
     for n_songs in (20, 2000):
         correct = np.arange(n_songs) % 4 > 0
-        low, high = evaluation.bootstrap_interval(correct)
+        low, high = metrics.bootstrap_interval(correct)
         assert low < 0.75 < high
         widths.append(high - low)
     assert widths[0] > 5 * widths[1]
@@ -55,14 +58,26 @@ def test_the_interval_holds_the_accuracy_and_narrows_with_songs() -> None:
 
 def test_a_genre_without_test_songs_does_not_count() -> None:
     with_fourth = np.pad(PROBABILITIES, ((0, 0), (0, 1)))
-    assert evaluation.scores(with_fourth, LABELS, SONGS) == evaluation.scores(PROBABILITIES, LABELS, SONGS)
+    scored = metrics.scores(metrics.by_song(with_fourth, LABELS, SONGS))
+    assert scored == pytest.approx(metrics.scores(metrics.by_song(PROBABILITIES, LABELS, SONGS)), abs=1e-9)
 
 
-def test_a_song_with_two_labels_is_refused() -> None:
-    with pytest.raises(VectorError, match="chunks of a have different labels"):
-        evaluation.by_song(PROBABILITIES, np.array([0, 1, 0, 1, 2, 2]), SONGS)
+def test_the_calibration_error_is_the_distance_of_confidence_and_accuracy() -> None:
+    confidences = np.array([0.95] * 10 + [0.65] * 10)
+    correct = np.array([True] * 10 + [True] * 5 + [False] * 5)
+    assert metrics.calibration_error(confidences, correct) == pytest.approx((0.05 + 0.15) / 2)
+    assert metrics.calibration_error(np.array([1.0]), np.array([True])) == 0.0
 
 
-def test_lengths_that_differ_are_refused() -> None:
-    with pytest.raises(VectorError, match="differ"):
-        evaluation.by_song(PROBABILITIES, LABELS[:5], SONGS)
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "message"),
+    [
+        (PROBABILITIES, [0, 1, 0, 1, 2, 2], "chunks of a have different labels"),
+        (PROBABILITIES, LABELS[:5], "5 labels"),
+        (PROBABILITIES, [0, 0, 0, 1, 3, 3], "labels must be 0 to 2"),
+        (PROBABILITIES * np.float32(np.nan), LABELS, "NaN"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(probabilities: Array, labels: list[int], message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        metrics.by_song(probabilities, np.array(labels), SONGS)

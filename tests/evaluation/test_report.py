@@ -1,74 +1,91 @@
-"""The reports show what was measured, and no name in them can be more than a name."""
+"""The reports show scores, errors and their data set, and no name in them is read as HTML."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
-from genre.evaluation import metrics
-from genre.evaluation.dataset_card import DataSet
-from genre.evaluation.report import Made, ModelResult, render, render_comparison
+from genre.evaluation import comparison, metrics, report
+from genre.evaluation.comparison import Fold, Outcome
+from genre.evaluation.dataset_card import DatasetCard, GenreCount
+from genre.evaluation.report import ModelResult, Provenance
 
 EVIL = "<script>alert(1)</script>\" onload='x'"
 GENRES = ["a", EVIL]
 LABELS, SONGS = np.array([0, 1, 1]), ["a/fine", "b/right", f"b/{EVIL}"]
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.99, 0.01]], dtype=np.float32)
-SCORES = metrics.scores(PROBABILITIES, LABELS, SONGS)
 PREDICTIONS = metrics.by_song(PROBABILITIES, LABELS, SONGS)
+RESULT = ModelResult(EVIL, metrics.scores(PREDICTIONS), PREDICTIONS)
 
 
-def _made(faults: list[str]) -> Made:
-    counts: list[tuple[str | int, ...]] = [("a", 1, 2, 3, 4), (EVIL, 1, 2, 3, 40)]
+def _provenance(issues: list[str]) -> Provenance:
     links = {song: f"../dataset/{number}" for number, song in enumerate(SONGS)}
-    described = DataSet(EVIL, ["genre", "training songs", EVIL, "test songs", "test chunks"], counts, faults, links)
-    return Made(described, parameters=EVIL, versions={EVIL: EVIL}, genres=GENRES)
+    card = DatasetCard(EVIL, [GenreCount("a", 1, 2, 3, 4), GenreCount(EVIL, 1, 2, 3, 40)], issues, links)
+    return Provenance(card, parameters=EVIL, versions={EVIL: EVIL}, genres=GENRES)
 
 
 def _evaluation() -> str:
-    sides = {"training": [1.0, 0.5], "validation": [1.1, 0.9]}
-    curves = {"merged": {"loss": sides, "accuracy": sides}}
-    return render([ModelResult(EVIL, SCORES, PREDICTIONS)], _made([]), curves=curves)
+    splits = [(split, epoch) for split in ("training", "validation") for epoch in (1, 2)]
+    rows = [("merged", "loss", split, epoch, 1 / epoch) for split, epoch in splits]
+    curves = pd.DataFrame(rows, columns=["model", "measure", "split", "epoch", "value"])
+    return report.evaluation_html([RESULT], _provenance([]), curves)
+
+
+def _results() -> list[comparison.Result]:
+    rows = np.arange(3)
+    folds = [Fold(repeat, 0, rows, rows) for repeat in range(3)]
+    outcomes = [Outcome(PROBABILITIES, 161.7, 0.0427 * 3, 349_000) for _ in folds]
+    results = comparison.rank({"merged": outcomes, EVIL: outcomes}, folds, LABELS, SONGS)
+    return [replace(result, summary=replace(result.summary, p_against_best=0.04)) for result in results]
 
 
 def _comparison() -> str:
-    scores = SCORES | {"p_against_best": 0.04, "macro_average_precision": 0.9}
-    scores |= {"train_seconds": 161.7, "predict_seconds_per_song": 0.0427, "size_mb": 0.349}
-    results = [ModelResult(name, scores, PREDICTIONS * 3) for name in ("merged", EVIL)]
-    return render_comparison(results, _made([EVIL]), explained="5 folds.", n_repeats=3, ensemble=["merged", EVIL])
+    return report.comparison_html(_results(), _provenance([EVIL]), method="5 folds.", ensemble=["merged", EVIL])
 
 
 def _text(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
 
 
-def test_the_most_confident_mistake_is_linked() -> None:
+def test_the_most_confident_error_is_linked() -> None:
     html = _evaluation()
     assert '<a href="../dataset/2">' in html
     assert "99%" in html
     assert "../dataset/1" not in html
 
 
-def test_a_mistake_made_in_every_repeat_is_one_line_that_says_so() -> None:
+def test_an_error_in_every_repeat_is_one_row_with_its_count() -> None:
     html = _comparison().split("<h2")[2]
     assert html.count('<a href="../dataset/2">') == 1
-    assert "times of 3" in html
+    assert "repeats of 3" in html
     assert " a 99% 3 " in _text(html)
 
 
-def test_the_comparison_says_what_the_figures_rest_on() -> None:
+def test_the_comparison_states_its_method_costs_and_issues() -> None:
     text = _text(_comparison())
-    for stated in ("5 folds.", "0.040", "162", "0.0427", "3 songs", "average of merged", "Known faults"):
+    for stated in ("5 folds.", "0.040", "162", "0.0427", "3 songs", "average of merged", "Known issues", "all 8 48"):
         assert stated in text
 
 
-def test_the_evaluation_says_what_it_costs_to_name_few_songs_of_other_genres() -> None:
-    rates = {"genres": 4, "songs": 50, "rates": [{"far": 0.05, "threshold": 0.9431, "lost": 0.125}]}
-    html = render([ModelResult("merged", SCORES, PREDICTIONS, rates)], _made([]), curves={})
+def test_the_markdown_table_has_one_row_per_model() -> None:
+    lines = report.comparison_markdown(_results()).splitlines()
+    assert len(lines) == 4
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2].startswith("| merged | 66.7% (")
+    assert lines[2].endswith("| 162 | 0.0427 | 0.349 | |")
+    assert lines[3].endswith("| 0.040 |")
+
+
+def test_the_evaluation_shows_the_thresholds_for_unknown() -> None:
+    rejection = {"genres": 4, "songs": 50, "rates": [{"far": 0.05, "threshold": 0.9431, "lost": 0.125}]}
+    html = report.evaluation_html([replace(RESULT, rejection=rejection)], _provenance([]), pd.DataFrame())
     assert "5% 94.3% 12.5%" in _text(html)
 
 
-def test_the_data_set_is_counted_in_all() -> None:
+def test_the_songs_of_all_genres_are_added_up() -> None:
     assert "all 2 4 6 44" in _text(_evaluation())
 
 

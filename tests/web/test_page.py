@@ -19,7 +19,7 @@ import pytest
 
 from genre.audio.ffmpeg import executable
 from genre.errors import GenreError
-from genre.evaluation import palette
+from genre.evaluation import plots
 from genre.web import page_parts
 from genre.web.page_guard import OPEN
 from genre.web.page_listener import Listener
@@ -321,10 +321,10 @@ def test_without_an_index_there_is_nothing_to_listen_to(tmp_path: Path) -> None:
 
 def test_many_genres_have_many_colours() -> None:
     genres = [str(i) for i in range(30)]
-    colours = palette.colours(genres)
+    colours = plots.colours(genres)
     assert len(set(colours.values())) == 30
     assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours.values())
-    assert (palette.text_on("#ffffff"), palette.text_on("#000000")) == ("#000000", "#ffffff")
+    assert (plots.text_on("#ffffff"), plots.text_on("#000000")) == ("#000000", "#ffffff")
 
 
 class _WithoutIndex:

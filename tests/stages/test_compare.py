@@ -1,0 +1,134 @@
+"""The comparison writes its tables, resumes where it was interrupted, and never trains on test labels."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genre.audio import manifest
+from genre.audio.manifest import Row
+from genre.cache import Cache
+from genre.errors import ModelError
+from genre.evaluation import comparison
+from genre.evaluation.comparison import Outcome
+from genre.features import arrays
+from genre.features.arrays import Side, VectorWriter
+from genre.features.settings import Settings
+from genre.features.transforms import TRANSFORMS
+from genre.models import baselines
+from genre.params import load
+from genre.paths import Paths
+from stages import compare
+from tests.conftest import write_params
+
+N_SONGS = 12  # of a split and genre
+
+
+@pytest.fixture
+def data(project: Path) -> Path:
+    """Write random vectors of two genres with different means, and return the project."""
+    rng = np.random.default_rng(0)
+    write_params(project, parallel__workers=1, compare__folds=3, compare__repeats=2)
+    labels = [n % 2 for n in range(2 * N_SONGS)]
+    sides: tuple[Side, Side] = ("train", "test")
+    for side in sides:
+        for transform in TRANSFORMS.values():
+            with VectorWriter(Path("pickled_vectors"), transform, side, len(labels)) as writer:
+                for label in labels:
+                    values = rng.gamma(2.0 + label, 1.0, (40, transform.columns)).astype(np.float32)
+                    writer.add(values, "made")
+            arrays.write_labels(Path("pickled_vectors"), transform, side, labels, 2)
+    names: dict[Side, list[str]] = {
+        side: [f"{'xy'[label]}/{side} {n}" for n, label in enumerate(labels)] for side in sides
+    }
+    arrays.write_names(Path("pickled_vectors"), ["x", "y"], names, Settings(22_050, 3.0, 1.0))
+    rows = [
+        Row(f"{side}/x.wav", f"{side} {n}", "xy"[label], side, 0.0, 3.0, f"dataset/tiny/{side} {n}", f"{side} {n}")
+        for side in sides
+        for n, label in enumerate(labels)
+    ]
+    manifest.write(Path("chunks"), rows)
+    return project
+
+
+def _written(project: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (project / "comparison").iterdir()}
+
+
+@pytest.mark.slow
+def test_the_tables_are_written_and_a_second_run_trains_nothing(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--models", "stats_svm", "knn", "ensemble"]
+    write_params(data, parallel__workers=1, compare__folds=3, compare__repeats=2, ensemble__models=["stats_svm", "knn"])
+    assert compare.main(arguments) == 0
+    first = _written(data)
+    tables = {"results.csv", "predictions.csv", "table.md", "song_accuracy.png", "report.html"}
+    assert set(first) == tables | {"results.json", "metrics.json"}
+    results = json.loads(first["results.json"])
+    assert set(results["models"]) == {"stats_svm", "knn", "ensemble"}
+    assert results["songs"] == 4 * N_SONGS
+    predictions = pd.read_csv(data / "comparison" / "predictions.csv")
+    assert predictions.groupby(["model", "repeat"])["song"].nunique().tolist() == [4 * N_SONGS] * 6
+    assert pd.read_csv(data / "comparison" / "results.csv", index_col="model")["song_accuracy"]["stats_svm"] > 0.8
+    assert capsys.readouterr().out == first["table.md"].decode()
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a cached fold was trained again")
+
+    monkeypatch.setattr(baselines, "fit", fail)
+    assert compare.main(arguments) == 0
+    assert _written(data) == first
+
+
+def test_other_data_or_seeds_are_never_answered_from_the_cache(data: Path) -> None:
+    cache = Cache(data / ".cache", 10**9)
+    sizes = [0]
+    path = data / "pickled_vectors" / "songs.json"
+    for change in ("first run", "song renamed", "other seed"):
+        if change == "song renamed":
+            path.write_text(path.read_text().replace("x/train 0", "x/renamed"))
+        if change == "other seed":
+            write_params(data, parallel__workers=1, compare__folds=3, compare__repeats=2, compare__seed=1)
+        assert compare.main(["--models", "knn"]) == 0
+        sizes.append(len(cache.entries()))
+    assert sizes == sorted(set(sizes))
+
+
+def test_the_cache_of_folds_is_bounded(data: Path) -> None:
+    write_params(data, parallel__workers=1, compare__folds=3, compare__repeats=1, cache__max_bytes=0)
+    assert compare.main(["--models", "knn"]) == 0
+    assert not Cache(data / ".cache", 0).entries()
+
+
+def test_an_unknown_model_is_reported_with_the_choices(data: Path) -> None:
+    with pytest.raises(ModelError, match="unknown model forest; choose from mfcc"):
+        compare.main(["--models", "forest"])
+
+
+def test_a_fixed_split_tests_on_the_test_songs_alone(data: Path) -> None:
+    write_params(data, parallel__workers=1, compare__split="fixed", compare__repeats=1)
+    assert compare.main(["--models", "knn"]) == 0
+    results = json.loads((data / "comparison" / "results.json").read_text())
+    assert results["models"]["knn"]["n_songs"] == 2 * N_SONGS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mfcc", "stats_svm"])
+def test_wrong_test_labels_change_no_prediction(data: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, paths = compare.read_all(Paths()), Paths()
+    fold = comparison.folds(vectors.labels, vectors.songs, n_folds=3, n_repeats=1, seed=0)[0]
+    wrong = vectors.labels.copy()
+    wrong[fold.test] = 1 - wrong[fold.test]
+    probabilities = []
+    for labels in (vectors.labels, wrong):
+        monkeypatch.setattr(compare, "read_all", lambda _, labels=labels: replace(vectors, labels=labels))
+        job = compare.Job(model, fold, key="0" * 64)
+        kept = compare.train_and_predict(job, settings=load(), paths=paths, cache=Cache(data / ".cache", 10**9))
+        probabilities.append(Outcome.from_bytes(kept).probabilities)
+    assert np.array_equal(probabilities[0], probabilities[1])
