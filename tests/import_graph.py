@@ -1,53 +1,90 @@
-"""Which modules of this project a module imports, directly or through others, found by reading the sources."""
+"""The modules of this project that a module imports, found by reading the sources.
+
+python -m tests.import_graph stages.train      the code that the stage depends on, as lines for dvc.yaml
+"""
 
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("stages", "genre")
+COMPUTING_ROOMS = ("audio", "demo", "features", "models", "evaluation", "search")
+PRESENTATION = frozenset(  # modules of these rooms that change no number
+    {
+        "genre/audio/sources.py",
+        "genre/audio/tags.py",
+        "genre/evaluation/plots.py",
+        "genre/evaluation/report.py",
+        "genre/evaluation/tables.py",
+        "genre/evaluation/timeline.py",
+    }
+)
 
 
-def imported_files(module: str) -> set[str]:
-    """Return the files that `module` and all it imports are made of, relative to the root, without __init__ files."""
-    found: set[str] = set()
-    waiting = [module]
-    while waiting:
-        path = _file_of(waiting.pop())
-        if path is None or path in found:
-            continue
-        found.add(path)
-        waiting += _imports((ROOT / path).read_text(encoding="utf-8"))
-    return {path for path in found if not path.endswith("__init__.py")}
+def modules() -> list[str]:
+    """Return the paths of all modules of stages/ and genre/, relative to the root, without __init__ files."""
+    paths = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    return sorted(path.relative_to(ROOT).as_posix() for path in paths if path.name != "__init__.py")
 
 
-def _imports(source: str) -> Iterator[str]:
-    """Yield every dotted name that may be a module, wherever it is imported; imports for type checkers do not count."""
-    waiting: list[ast.AST] = [ast.parse(source)]
-    while waiting:
-        node = waiting.pop()
+def room(path: str) -> str:
+    """Return the room of a module: stages, cli, a folder in genre/, or genre for the other modules of genre/."""
+    parts = path.split("/")
+    if path == "genre/cli.py":
+        return "cli"
+    return parts[1] if len(parts) == 3 else parts[0]
+
+
+@functools.cache
+def imports(path: str) -> frozenset[str]:
+    """Return the modules that a module itself imports, also inside functions but not for type checkers only."""
+    names = _imported_names(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+    return frozenset(file for name in names if (file := _file_of(name)) is not None) - {path}
+
+
+def reachable(path: str) -> set[str]:
+    """Return a module and all modules that it imports, directly or through others."""
+    reached: set[str] = set()
+    queue = [path]
+    while queue:
+        if (path := queue.pop()) not in reached:
+            reached.add(path)
+            queue += imports(path)
+    return reached
+
+
+def computing_modules(stage: str) -> set[str]:
+    """Return the modules that change the numbers of a stage (stages/<name>.py): its own and those that compute."""
+    reached = {path for path in reachable(stage) if room(path) in COMPUTING_ROOMS}
+    return {stage} | reached - PRESENTATION
+
+
+def _imported_names(tree: ast.AST) -> Iterator[str]:
+    """Yield every dotted name that may be a module."""
+    queue: list[ast.AST] = [tree]
+    while queue:
+        node = queue.pop()
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            waiting += node.orelse
+            queue += node.orelse
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         else:
-            waiting += ast.iter_child_nodes(node)
+            queue += ast.iter_child_nodes(node)
 
 
 def _file_of(module: str) -> str | None:
-    if module.split(".")[0] not in ("stages", "genre"):
-        return None
-    base = Path(*module.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if (ROOT / path).is_file():
-            return path.as_posix()
-    return None
+    path = Path(*module.split(".")).with_suffix(".py")
+    return path.as_posix() if module.split(".")[0] in PACKAGES and (ROOT / path).is_file() else None
 
 
-if __name__ == "__main__":  # python -m tests.import_graph stages.train: the lines for dvc.yaml
-    print("\n".join(f"      - {path}" for path in sorted(imported_files(sys.argv[1]))))  # noqa: T201
+if __name__ == "__main__":
+    stage_file = sys.argv[1].replace(".", "/") + ".py"
+    print("\n".join(f"      - {path}" for path in sorted(computing_modules(stage_file))))  # noqa: T201

@@ -326,7 +326,7 @@ def test_links_of_a_data_set_in_circles_end(tmp_path: Path) -> None:
     (root / "a" / "back.mp3").symlink_to("there.mp3")
     assert [(song.genre, song.name) for song in dataset.scan(root)] == [("a", "x"), ("b", "x")]
     (root / "c").symlink_to(root)
-    with pytest.raises(DatasetError, match="c is a link to the folder that it is in"):
+    with pytest.raises(DatasetError, match="c is a link to a folder that contains it"):
         dataset.scan(root)
 
 

@@ -39,7 +39,7 @@ def test_a_bad_key_or_value_is_named(tmp_path: Path, old: str, new: str, named: 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     write_params(tmp_path, train__epochs=0, train__dropout=7)
-    with pytest.raises(ParamsError, match=r"train\.epochs.*train\.dropout"):
+    with pytest.raises(ParamsError, match=r"train\.dropout.*train\.epochs"):
         params.load(tmp_path / "params.yaml")
 
 
