@@ -17,7 +17,7 @@ from genre.errors import ModelError
 from genre.evaluation import comparison
 from genre.evaluation.comparison import Outcome
 from genre.features import arrays
-from genre.features.arrays import Side, VectorWriter
+from genre.features.arrays import Split, VectorWriter
 from genre.features.settings import Settings
 from genre.features.transforms import TRANSFORMS
 from genre.models import baselines
@@ -35,7 +35,7 @@ def data(project: Path) -> Path:
     rng = np.random.default_rng(0)
     write_params(project, parallel__workers=1, compare__folds=3, compare__repeats=2)
     labels = [n % 2 for n in range(2 * N_SONGS)]
-    sides: tuple[Side, Side] = ("train", "test")
+    sides: tuple[Split, Split] = ("train", "test")
     for side in sides:
         for transform in TRANSFORMS.values():
             with VectorWriter(Path("pickled_vectors"), transform, side, len(labels)) as writer:
@@ -43,7 +43,7 @@ def data(project: Path) -> Path:
                     values = rng.gamma(2.0 + label, 1.0, (40, transform.columns)).astype(np.float32)
                     writer.add(values, "made")
             arrays.write_labels(Path("pickled_vectors"), transform, side, labels, 2)
-    names: dict[Side, list[str]] = {
+    names: dict[Split, list[str]] = {
         side: [f"{'xy'[label]}/{side} {n}" for n, label in enumerate(labels)] for side in sides
     }
     arrays.write_names(Path("pickled_vectors"), ["x", "y"], names, Settings(22_050, 3.0, 1.0))
