@@ -67,7 +67,7 @@ class Workers:
         AbandonedError
             If `disconnected` completed first.
         """
-        gone = asyncio.ensure_future(disconnected)
+        gone: asyncio.Future[None] = asyncio.ensure_future(disconnected)
         try:
             result = asyncio.wrap_future(self._submit(job))
             await asyncio.wait({result, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

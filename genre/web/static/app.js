@@ -42,7 +42,7 @@ function textOn(background) { // WCAG 2.2, relative luminance
   return (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) ? "#000" : "#fff";
 }
 
-const percent = (share) => (share >= 0.01 ? `${Math.round(100 * share)} %` : "under 1 %");
+const percent = (share) => (share >= 0.01 ? `${Math.round(100 * share)} %` : "< 1 %");
 
 function clock(seconds) {
   const whole = Math.max(0, Math.round(seconds));
@@ -241,7 +241,7 @@ function paint() { // everything that has a colour
   $("chunks").replaceChildren(...answer.chunks.map((chunk, i) => {
     const label = `${clock(chunk.start)}–${clock(chunk.end)} ${chunk.genre}, ${percent(chunk.probabilities[chunk.genre])}`;
     const width = (100 * (chunk.end - chunk.start)) / song.seconds;
-    const button = element("button", { type: "button", title: label, textContent: width > 9 ? chunk.genre : "" });
+    const button = element("button", { type: "button", title: label, textContent: (width / 100) * $("chunks").clientWidth > 8 * chunk.genre.length + 12 ? chunk.genre : "" });
     button.setAttribute("role", "radio");
     button.setAttribute("aria-label", label);
     button.style.left = `${(100 * chunk.start) / song.seconds}%`;
