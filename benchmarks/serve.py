@@ -1,9 +1,9 @@
-"""How fast the service answers, how long its clients wait, and whether its memory stays what it was.
+"""Throughput, latency and memory of the HTTP service.
 
     python -m benchmarks.serve [--clients 1 4 16 64] [--requests 128] [--soak 2000] [--model NAME] [--clip FILE]
 
 Run it in a project's folder. It starts the service as a process of its own on loopback and sends clips of 30 s to
-/v1/query. The peer, measured before in this process, is the same model asked directly, one clip after the other.
+/v1/query. The peer is the same model called in this process, one clip after the other.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ import httpx
 import numpy as np
 
 from genre.audio import chunks
-from genre.web.service import Answerer
+from genre.paths import Paths
+from genre.web.service import Service
 
 SAMPLE_RATE = 22_050  # Hz
 CLIP_S = 30.0
-START_S = 180.0  # that the service may take until it is ready
-REQUEST_S = 120.0  # that an answer may take
-N_PEER = 8  # clips that the model is asked about directly
+START_S = 180.0  # time-out of the start
+REQUEST_S = 120.0  # time-out of a request
+N_PEER = 8  # clips of the peer
 SOAK_CLIENTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a number of requests."""
+    """Result of a number of requests."""
 
-    seconds: float  # all together
-    latencies: list[float]  # of those that were answered, in seconds
+    seconds: float  # total
+    latencies: list[float]  # of answered requests, in seconds
     statuses: Counter[int]
 
 
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         clip = arguments.clip or _write_clip(Path(folder, "clip.wav"))
         peer = _peer(clip, arguments.model)
-        print(f"peer: {peer:.2f} clips/s, asked directly, one after the other")
+        print(f"peer: {peer:.2f} clips/s, called directly, one after the other")
         with _service(arguments.model) as url:
             body = clip.read_bytes()
             _load(url, body, 4, 8)
@@ -72,9 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64], help="at the same time")
     parser.add_argument("--requests", type=int, default=128, help="for each number of clients (default: %(default)s)")
-    parser.add_argument("--soak", type=int, default=2000, help="requests between the two looks at the memory")
+    parser.add_argument("--soak", type=int, default=2000, help="requests between the two memory readings")
     parser.add_argument("--model", help="as of stages.query")
-    parser.add_argument("--clip", type=Path, help="a file to send (default: made music of 30 s)")
+    parser.add_argument("--clip", type=Path, help="a file to send (default: synthetic music of 30 s)")
     return parser
 
 
@@ -93,21 +94,21 @@ def _write_clip(path: Path) -> Path:
 
 def _peer(clip: Path, model: str | None) -> float:
     """Return clips a second of the model without the service."""
-    answerer = Answerer(model=model)
-    answerer.load()
+    service = Service(Paths(), model=model)
+    service.load()
     try:
         began = time.perf_counter()
         for _ in range(N_PEER):
-            answerer.query(clip)
+            service.query(clip)
         return N_PEER / (time.perf_counter() - began)
     finally:
-        answerer.close()
+        service.close()
 
 
 @contextmanager
 def _service(model: str | None) -> Iterator[str]:
     """Start the service; yield its address."""
-    command = [sys.executable, "-m", "stages.serve", "--no-page", "--port", "0", *(["--model", model] if model else [])]
+    command = [sys.executable, "-m", "stages.serve", "--port", "0", *(["--model", model] if model else [])]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
@@ -153,8 +154,8 @@ def _print(clients: int, outcome: Outcome, peer: float) -> None:
 
 
 def _resident_mb(url: str) -> float:
-    found = re.search(r"^process_resident_memory_bytes (\S+)$", httpx.get(f"{url}/metrics").text, re.MULTILINE)
-    return float(found[1]) / 1e6 if found else float("nan")
+    value = re.search(r"^process_resident_memory_bytes (\S+)$", httpx.get(f"{url}/metrics").text, re.MULTILINE)
+    return float(value[1]) / 1e6 if value else float("nan")
 
 
 if __name__ == "__main__":

@@ -171,7 +171,6 @@ class ServeParams(_Section):
     max_audio_s: Annotated[float, Field(ge=1.0, le=36_000.0)]
     timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)]
     upload_timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)]
-    header_timeout_s: Annotated[float, Field(gt=0.0, le=600.0)]
     shutdown_s: Annotated[int, Field(ge=0, le=3_600)]
     hosts: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+$")]]
     api_key: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]

@@ -1,4 +1,4 @@
-"""The HTTP service: upload a song, get its genre, its name or songs like it as JSON; a page for people at /ui.
+"""The HTTP service: genre, recognition and similar songs of an upload as JSON; a page at /ui.
 
 python -m stages.serve
 python -m stages.serve --host 0.0.0.0 --port 8000
@@ -8,57 +8,35 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from genre.cli import run_command
 from genre.parallel import one_thread_each
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until the process is told to end."""
+    """Serve until SIGTERM or SIGINT."""
     arguments = _parser().parse_args(argv)
     from genre import params
-
-    settings = params.load().serve
-    # MusiCNN is converted with TensorFlow on its first use. A service is not the place for that: it says what to do.
-    sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type]
-    for name in ("uvicorn.access", "genre.web"):  # uvicorn's "startup complete" comes before the models are loaded
-        logging.getLogger(name).setLevel(logging.INFO)
+    from genre.paths import Paths
     from genre.web import server
 
-    server.run(
-        settings,
-        host=arguments.host,
-        port=arguments.port,
-        model=arguments.model,
-        mount=_page() if arguments.page else None,
-    )
+    for name in ("uvicorn.access", "genre.web"):  # uvicorn's "startup complete" comes before the models are loaded
+        logging.getLogger(name).setLevel(logging.INFO)
+    paths = Paths()
+    settings = params.load(paths.params).serve
+    server.run(settings, paths, host=arguments.host, port=arguments.port, model=arguments.model)
     return 0
-
-
-def _page() -> Callable[..., Any] | None:
-    """Return what adds the page, if Gradio is installed."""
-    try:
-        from genre.web import page
-    except ImportError as error:
-        if not (error.name or "").startswith("gradio"):
-            raise
-        print("the page at /ui needs gradio (`uv pip install gradio`): serving without it", file=sys.stderr)
-        return None
-    return page.mount
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.serve",
-        description="Answer about uploaded songs over HTTP; what it allows stands in params.yaml under serve.",
+        description="Answer queries about uploaded songs over HTTP; limits are in params.yaml under serve.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=5000, metavar="N", help="0: a free one (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=5000, metavar="N", help="0: a free port (default: %(default)s)")
     parser.add_argument("--model", metavar="NAME", help="as of stages.query (default: the ensemble's choice)")
-    parser.add_argument("--no-page", dest="page", action="store_false", help="do not serve the page at /ui")
     return parser
 
 
@@ -70,5 +48,5 @@ def _port(text: str) -> int:
 
 
 if __name__ == "__main__":
-    one_thread_each()  # songs are answered side by side
+    one_thread_each()  # songs are analysed in parallel
     run_command(main)

@@ -1,7 +1,4 @@
-"""The HTTP service: upload a song, get the answer of query, identify or similar as JSON.
-
-The first version of this service answered `POST /`; it still does, in the same words.
-"""
+"""The HTTP service: upload a song, get the answer of query, identify or similar as JSON; the page at /ui."""
 
 from __future__ import annotations
 
@@ -10,129 +7,108 @@ import contextlib
 import functools
 import logging
 import math
-import re
-import shutil
-import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.security import APIKeyHeader
-from pydantic import BaseModel
-from starlette.datastructures import UploadFile
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
+from typing_extensions import TypedDict
 
 from genre.errors import AudioError, GenreError
-from genre.web import documentation
-from genre.web.contract import Answering, Limits
-from genre.web.limits import VANISHED
-from genre.web.metrics import CONTENT_TYPE, Metrics
-from genre.web.uploads import Uploads
-from genre.web.workers import AbandonedError, QueueFullError, TooSlowError, Workers
+from genre.models.query import Answer
+from genre.params import ServeParams
+from genre.paths import Paths
+from genre.search.engines import Match
+from genre.search.similar import Similar
+from genre.web import limits, upload
+from genre.web.metrics import DISCONNECTED, CountRequests, Metrics
+from genre.web.service import ModelInfo, Service
+from genre.web.songs import MEDIA_TYPES, Songs
+from genre.web.workers import AbandonedError, QueueFullError, Workers
 
 log = logging.getLogger(__name__)
 
-FIELD = "audio"  # of the form
-PAGE = "/ui"  # where the page is
-MAX_FIELD_BYTES = 1 << 16  # of a field that is not the file
-MAX_TOP = 100  # songs that similar names
-NAME_LENGTH = 200  # characters of an upload's name that are kept
+Result = TypeVar("Result")
+
+STATIC = Path(__file__).parent / "static"
+MAX_TOP = 100  # songs that similar returns
+N_EXAMPLES = 5
 LOADING_RETRY_S = 2
 
 
-class Verdict(BaseModel):
+class Verdict(TypedDict):
     """The answer of `POST /`."""
 
-    duration: float  # seconds it took
+    duration: float  # s, time to answer
     message: str  # the genre
     status: Literal["success"]
 
 
-class Chunk(BaseModel):
-    """A piece of a song, with the model's answer about it."""
-
-    start: float
-    end: float
-    genre: str
-    probabilities: dict[str, float]
-
-
-class Queried(BaseModel):
-    """The genre of a song."""
-
-    file: str
-    duration: float
-    model: str
-    genre: str
-    confidence: float
-    votes: dict[str, int]
-    vector: list[int]
-    chunks: list[Chunk]
-
-
-class Identified(BaseModel):
-    """The indexed song that a snippet is from; null when there is none."""
-
-    file: str
-    song: str | None
-    offset: float | None
-    score: float
-    genre: str | None
-
-
-class Neighbour(BaseModel):
-    """An indexed song, and how similar it is."""
-
-    song: str
-    genre: str
-    score: float
-
-
-class Alike(BaseModel):
-    """The songs most like a song, and the genre they vote for."""
-
-    file: str
-    genre: str
-    weighted_genre: str
-    votes: dict[str, int]
-    songs: list[Neighbour]
-
-
-class State(BaseModel):
-    """How the service is."""
+class State(TypedDict):
+    """State of the service."""
 
     status: Literal["alive", "ready"]
 
 
-class Failure(BaseModel):
-    """Every answer that is not the one asked for."""
+class Failure(TypedDict):
+    """Body of every error response."""
 
     status: Literal["error"]
     message: str
 
 
-Start = Annotated[float, Query(ge=0.0, le=1e6, allow_inf_nan=False, description="begin at this second of the song")]
-Duration = Annotated[
-    float | None, Query(gt=0.0, le=1e6, allow_inf_nan=False, description="hear this many seconds (default: to the end)")
-]
-Top = Annotated[int, Query(ge=1, le=MAX_TOP, description="songs to name")]
+class Example(TypedDict):
+    """An indexed song to try."""
 
-_REASONS = {
-    400: "The file is empty or cannot be decoded, or the form is not well-formed",
-    401: "A key is needed",
+    song: str
+    genre: str
+
+
+class Info(ModelInfo):
+    """The model, the limits of uploads and some songs to try."""
+
+    max_upload_bytes: int
+    max_audio_s: float
+    examples: list[Example]
+
+
+class Excerpt(BaseModel):
+    """Query parameters: the part of the song to analyse."""
+
+    model_config = ConfigDict(extra="forbid")
+    start: Annotated[float, Query(ge=0.0, le=1e6, allow_inf_nan=False, description="start in seconds")] = 0.0
+    duration: Annotated[
+        float | None, Query(gt=0.0, le=1e6, allow_inf_nan=False, description="length in seconds; default: to the end")
+    ] = None
+
+
+class TopExcerpt(Excerpt):
+    """Query parameters of similar."""
+
+    top: Annotated[int, Query(ge=1, le=MAX_TOP, description="number of songs")] = 10
+
+
+_ERRORS: dict[int | str, str] = {
+    400: "The file is empty or cannot be decoded, or the form is malformed",
+    401: "The key is missing or wrong",
     403: "The request comes from a page of another site",
     408: "The upload took too long",
     413: "The upload is too large",
     415: "The request is not a multipart/form-data form",
-    421: "The service does not answer under this name",
-    422: "The form has no file `audio`, or a parameter has a bad value or is unknown",
-    429: "Too many songs wait, or too many uploads are under way; see Retry-After",
-    503: "The models are not loaded yet, or there is no index",
+    421: "The host name is not one of this service's",
+    422: "The form has no file `audio`, or a parameter is unknown or out of range",
+    429: "The queue is full, or there are too many uploads; see Retry-After",
+    503: "The models are not loaded yet, there is no index, or the service is shutting down",
     504: "The answer took too long",
 }
 _FORM = {
@@ -141,286 +117,282 @@ _FORM = {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "required": [FIELD],
-                "properties": {FIELD: {"type": "string", "format": "binary", "description": "a song of any format"}},
+                "required": [upload.FIELD],
+                "properties": {
+                    upload.FIELD: {"type": "string", "format": "binary", "description": "an audio file of any format"}
+                },
             }
         }
     },
 }
 
 
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": Failure, "description": _ERRORS[status]} for status in statuses or _ERRORS}
+
+
+_ANALYSIS: dict[str, Any] = {"responses": _errors(), "openapi_extra": {"requestBody": _FORM}}
+
+router = APIRouter()
+
+
+@router.post("/", summary="Genre of a song, one word", **_ANALYSIS)
+async def verdict(request: Request) -> Verdict:
+    """Answer in the form of the first version of this service."""
+    start = time.perf_counter()
+    answer = await _backend(request).query(request, Excerpt())
+    return {"duration": round(time.perf_counter() - start, 3), "message": answer["genre"], "status": "success"}
+
+
+@router.post("/v1/query", summary="Genre of a song and of each chunk", **_ANALYSIS)
+async def query(request: Request, excerpt: Annotated[Excerpt, Query()]) -> Answer:
+    """Return the answer of query (docs/query.md)."""
+    return await _backend(request).query(request, excerpt)
+
+
+@router.post("/v1/identify", summary="Indexed song that a snippet is from", **_ANALYSIS)
+async def identify(request: Request, excerpt: Annotated[Excerpt, Query()]) -> Match:
+    """Return the answer of identify (docs/search.md)."""
+    backend = _backend(request)
+    return await backend.answer(request, backend.service.identify, excerpt)
+
+
+@router.post("/v1/similar", summary="Indexed songs most similar to a song", **_ANALYSIS)
+async def similar(request: Request, excerpt: Annotated[TopExcerpt, Query()]) -> Similar:
+    """Return the answer of similar (docs/search.md)."""
+    backend = _backend(request)
+    return await backend.answer(request, functools.partial(backend.service.similar, top=excerpt.top), excerpt)
+
+
+@router.get("/v1/info", summary="Model, limits and example songs", responses=_errors(401, 403, 421, 503))
+async def info(request: Request) -> Info:
+    """Return what a client should know before it uploads a song."""
+    backend = _backend(request)
+    backend.check_ready()
+    songs = await asyncio.to_thread(backend.songs.examples, N_EXAMPLES)
+    return {
+        **backend.service.info,
+        "max_upload_bytes": backend.params.max_upload_bytes,
+        "max_audio_s": backend.params.max_audio_s,
+        "examples": [{"song": song.song, "genre": song.genre} for song in songs],
+    }
+
+
+@router.get("/v1/audio", include_in_schema=False)
+def audio(request: Request, genre: str, song: str) -> FileResponse:
+    """Return the file of an indexed song; byte ranges are supported."""
+    indexed = _backend(request).songs.get(genre, song)
+    path = indexed.audio if indexed else None
+    if path is None:
+        raise HTTPException(404, "there is no such song in the index")
+    return FileResponse(
+        path, media_type=MEDIA_TYPES[path.suffix.lower()], headers={"cache-control": "private, max-age=3600"}
+    )
+
+
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", summary="Whether the process is alive", responses=_errors(403, 421))
+async def healthz() -> State:
+    """Answer as long as the process runs."""
+    return {"status": "alive"}
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", summary="Whether the models are loaded", responses=_errors(403, 421, 503))
+async def readyz(request: Request) -> State:
+    """Answer 200 once the models are loaded."""
+    _backend(request).check_ready()
+    return {"status": "ready"}
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics_text(request: Request) -> Response:
+    """Return the metrics for Prometheus."""
+    return Response(_backend(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> FileResponse:
+    """Return Swagger UI, without requests to other hosts."""
+    return FileResponse(STATIC / "docs.html")
+
+
+@router.get("/", include_in_schema=False)
+@router.get("/ui", include_in_schema=False)
+async def page() -> RedirectResponse:
+    """Redirect to the page; relative, for proxies that serve it under a prefix."""
+    return RedirectResponse("ui/")
+
+
+class Backend:
+    """State of one application: models, worker threads, songs and metrics."""
+
+    def __init__(self, service: Service, params: ServeParams, paths: Paths) -> None:
+        self.service, self.params, self.songs, self.metrics = service, params, Songs(paths), Metrics()
+        self._workers = Workers(params.workers, params.queue)
+        self._n_uploads = 0
+        self.metrics.gauge("genre_queue_waiting", "Songs in the queue", lambda: self._workers.waiting)
+        self.metrics.gauge("genre_queue_running", "Songs being analysed", lambda: self._workers.running)
+        self.metrics.gauge("genre_uploads", "Uploads being received", lambda: self._n_uploads)
+        self.metrics.gauge("genre_ready", "1 when the models are loaded", lambda: float(service.ready))
+
+    def check_ready(self) -> None:
+        """Raise HTTPException 503 until the models are loaded."""
+        if not self.service.ready:
+            raise HTTPException(
+                503, "the models are still loading: retry shortly", {"Retry-After": str(LOADING_RETRY_S)}
+            )
+
+    async def query(self, request: Request, excerpt: Excerpt) -> Answer:
+        """Return the genre of the uploaded song and count its length."""
+        answer = await self.answer(request, self.service.query, excerpt)
+        self.metrics.audio.inc(answer["duration"])
+        return answer
+
+    async def answer(self, request: Request, function: Callable[..., Result], excerpt: Excerpt) -> Result:
+        """Return the result of `function` for the uploaded song, as an HTTPException if it fails."""
+        self.check_ready()
+        upload.check_content_type(request)
+        try:
+            async with upload.temporary_folder() as folder:
+                song = await self._receive(request, folder)
+                duration = min(excerpt.duration or math.inf, self.params.max_audio_s)
+                job = functools.partial(function, song.path, start=excerpt.start, duration=duration)
+                try:
+                    result: Any = await self._workers.run(
+                        job, timeout_s=self.params.timeout_s, disconnected=_disconnected(request)
+                    )
+                except AudioError as error:
+                    raise HTTPException(400, song.without_path(str(error))) from None
+                except GenreError as error:
+                    log.warning("%s", error)
+                    raise HTTPException(503, song.without_path(str(error))) from None
+                return {**result, "file": song.name}  # type: ignore[return-value]
+        except TimeoutError:
+            raise HTTPException(504, f"the answer took longer than {self.params.timeout_s:g} s") from None
+        except QueueFullError:
+            raise self._busy() from None
+        except asyncio.CancelledError:  # uvicorn, after timeout_graceful_shutdown
+            raise HTTPException(503, "the service is shutting down") from None
+
+    async def _receive(self, request: Request, folder: Path) -> upload.Upload:
+        if self._workers.full or self._n_uploads >= self.params.uploads:
+            raise self._busy()
+        self._n_uploads += 1
+        try:
+            return await upload.receive(request, folder, max_fields=self.params.max_parts)
+        finally:
+            self._n_uploads -= 1
+
+    def _busy(self) -> HTTPException:
+        retry_s = self._workers.retry_after_s
+        return HTTPException(429, f"the queue is full: retry after {retry_s} s", {"Retry-After": str(retry_s)})
+
+
 def create_app(
-    answerer: Answering,
-    limits: Limits,
-    metrics: Metrics,
+    service: Service,
+    params: ServeParams,
+    paths: Paths,
     *,
-    key_needed: bool = False,
-    loaded: Callable[[FastAPI], None] | None = None,
-    failed: Callable[[BaseException], None] | None = None,
+    hosts: Collection[str] = (),
+    key: str | None = None,
+    loaded: Callable[[BaseException | None], None] = lambda _: None,
 ) -> FastAPI:
-    """Return the application, which loads the models when it starts; `gate.Gate` belongs in front of it.
+    """Return the application; it loads the models when it starts.
 
     Parameters
     ----------
-    answerer : Answerer
-    limits : Limits
-        The section `serve` of params.yaml.
-    metrics : Metrics
-    key_needed : bool
-        Whether the gate asks for a key: the documentation then says so.
-    loaded : callable or None
-        Called with the application when the models are loaded.
-    failed : callable or None
-        Called with the exception when the models cannot be loaded.
+    service : Service
+    params : ServeParams
+    paths : Paths
+    hosts : collection of str
+        Accepted host names without port; empty: any.
+    key : str or None
+        The key that clients must send; None or empty: none.
+    loaded : callable
+        Called when loading has ended, with the exception if it failed.
     """
-    uploads = Uploads(limits.uploads)
-    service = _Service(answerer, limits, metrics, uploads)
+
+    def load() -> None:
+        try:
+            service.load()
+        except BaseException as error:
+            loaded(error)
+        else:
+            loaded(None)
 
     @contextlib.asynccontextmanager
-    async def lifespan(of: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(service.load(loaded and functools.partial(loaded, of), failed))
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=load, daemon=True).start()
         yield
-        loading.cancel()
-        service.workers.close()
+        service.close()
 
     app = FastAPI(
         title="Genre",
-        summary="What genre is it, which song is it, what is like it: upload a song.",
+        summary="Genre of a song, recognition of an indexed song, similar songs.",
         version="1",
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(APIKeyHeader(name="X-API-Key", auto_error=False))] if key else [],
+        servers=[{"url": "."}],  # relative to openapi.json: works under any prefix of a proxy
     )
-    app.state.uploads = uploads
-    key = [Depends(APIKeyHeader(name="X-API-Key", auto_error=False))] if key_needed else []
-    asks: dict[str, Any] = {
-        "responses": {status: {"model": Failure, "description": reason} for status, reason in _REASONS.items()},
-        "openapi_extra": {"requestBody": _FORM},
-        "response_description": "The answer",
-        "dependencies": key,
-    }
-    strict = {**asks, "dependencies": [*key, Depends(_check_parameters)]}  # the first version took any parameter
-
-    @app.post("/", summary="The genre of a song, in a word", **asks)
-    async def verdict(request: Request) -> Verdict:
-        began = time.perf_counter()
-        answer = await service.answer(request, answerer.query, 0.0, None)
-        metrics.heard(answer["duration"])
-        return Verdict(duration=round(time.perf_counter() - began, 3), message=answer["genre"], status="success")
-
-    @app.post("/v1/query", summary="The genre of a song, and of each part of it", response_model=Queried, **strict)
-    async def query(request: Request, start: Start = 0.0, duration: Duration = None) -> dict[str, Any]:
-        answer = await service.answer(request, answerer.query, start, duration)
-        metrics.heard(answer["duration"])
-        return answer
-
-    @app.post("/v1/identify", summary="Which indexed song a snippet is from", response_model=Identified, **strict)
-    async def identify(request: Request, start: Start = 0.0, duration: Duration = None) -> dict[str, Any]:
-        return await service.answer(request, answerer.identify, start, duration)
-
-    @app.post("/v1/similar", summary="The indexed songs most like a song", response_model=Alike, **strict)
-    async def similar(request: Request, top: Top = 10, start: Start = 0.0, duration: Duration = None) -> dict[str, Any]:
-        return await service.answer(request, functools.partial(answerer.similar, top=top), start, duration)
-
-    @app.head("/healthz", include_in_schema=False)
-    @app.get("/healthz", summary="Whether the process lives", response_description="It does")
-    async def healthz() -> State:
-        return State(status="alive")
-
-    @app.head("/readyz", include_in_schema=False)
-    @app.get(
-        "/readyz",
-        summary="Whether the models are loaded",
-        response_description="They are",
-        responses={503: asks["responses"][503]},
-    )
-    async def readyz() -> State:
-        service.check_ready()
-        return State(status="ready")
-
-    @app.get("/metrics", include_in_schema=False)
-    async def metrics_text() -> Response:
-        return Response(metrics.text(), media_type=CONTENT_TYPE)
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> HTMLResponse:
-        base = str(request.base_url).rstrip("/")
-        return HTMLResponse(documentation.page(app.openapi(), base), headers=documentation.HEADERS)
-
-    @app.get("/", include_in_schema=False)
-    async def home() -> RedirectResponse:
-        return RedirectResponse("ui" if has_page(app) else "docs")
-
-    _answer_failures(app)
-    metrics.paths |= {"/", "/openapi.json", "/docs", "/metrics", "/healthz", "/readyz"}
-    metrics.paths |= {"/v1/query", "/v1/identify", "/v1/similar"}
-    metrics.prefixes.add(PAGE)
+    app.state.backend = Backend(service, params, paths)
+    app.include_router(router)
+    app.mount("/ui", StaticFiles(directory=STATIC, html=True))
+    app.mount("/docs-assets", StaticFiles(packages=[("fastapi_offline", "static")]))
+    _add_error_handlers(app)
+    if key:
+        app.add_middleware(limits.CheckKey, key=key)
+    app.add_middleware(limits.CheckOrigin, hosts=hosts)
+    app.add_middleware(limits.LimitBody, max_bytes=params.max_upload_bytes, timeout_s=params.upload_timeout_s)
+    app.add_middleware(limits.SecurityHeaders)
+    labels = {getattr(route, "path", "") for route in router.routes} | {"/openapi.json"}
+    app.add_middleware(CountRequests, metrics=app.state.backend.metrics, paths=labels, prefixes=["/ui"])
     return app
 
 
-def has_page(app: FastAPI) -> bool:
-    """Return whether the page was added to the application."""
-    return any(getattr(route, "path", "") == PAGE for route in app.routes)
-
-
-class _Service:
-    def __init__(self, answerer: Answering, limits: Limits, metrics: Metrics, uploads: Uploads) -> None:
-        self.workers = Workers(limits.workers, limits.queue)
-        self._answerer, self._limits = answerer, limits
-        self._uploads = uploads
-        metrics.watch(
-            waiting=lambda: self.workers.waiting,
-            running=lambda: self.workers.running,
-            uploading=lambda: uploads.count,
-            ready=lambda: float(answerer.ready),
-        )
-
-    async def load(self, loaded: Callable[[], None] | None, failed: Callable[[BaseException], None] | None) -> None:
-        try:
-            await asyncio.to_thread(self._answerer.load)
-        except Exception as error:
-            if failed is None:
-                raise
-            failed(error)
-        else:
-            if loaded is not None:
-                loaded()
-
-    def check_ready(self) -> None:
-        if not self._answerer.ready:
-            raise HTTPException(
-                503, "the models are being loaded: ask again in a moment", {"Retry-After": str(LOADING_RETRY_S)}
-            )
-
-    async def answer(
-        self, request: Request, ask: Callable[..., dict[str, Any]], start: float, duration: float | None
-    ) -> dict[str, Any]:
-        """Return an answer about the song that a request brings."""
-        self.check_ready()
-        async with self._upload(request) as (path, name):
-            heard_s = min(duration or math.inf, self._limits.max_audio_s)
-            try:
-                answer = await self.workers.run(
-                    functools.partial(ask, path, start=start, duration=heard_s),
-                    timeout_s=self._limits.timeout_s,
-                    abandoned=functools.partial(_disconnected, request),
-                )
-            except AudioError as error:
-                raise HTTPException(400, _without_path(str(error), path, name)) from None
-            except GenreError as error:
-                log.warning("%s", error)
-                raise HTTPException(503, _without_path(str(error), path, name)) from None
-            except TooSlowError:
-                raise HTTPException(504, f"the answer took longer than {self._limits.timeout_s:g} s") from None
-            except QueueFullError:
-                raise self._busy() from None
-        return {**answer, "file": name}
-
-    @contextlib.asynccontextmanager
-    async def _upload(self, request: Request) -> AsyncIterator[tuple[Path, str]]:
-        """Yield a temporary file with what was uploaded, and the name that the client gave it."""
-        _check_type(request)
-        if self.workers.full or self._uploads.full:
-            raise self._busy()
-        with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
-            with self._uploads.one():
-                path, name = await self._receive(request, Path(folder))
-            yield path, name
-
-    async def _receive(self, request: Request, folder: Path) -> tuple[Path, str]:
-        form = request.form(max_files=1, max_fields=self._limits.max_parts, max_part_size=MAX_FIELD_BYTES)
-        try:
-            async with form as fields:
-                upload = fields.get(FIELD)
-                if not isinstance(upload, UploadFile) or not (upload.filename or upload.size):
-                    raise HTTPException(422, f"the form field {FIELD} is missing: send the song as a file in it")
-                if not upload.size:
-                    raise HTTPException(400, f"the file in the form field {FIELD} is empty")
-                name = _plain_name(upload.filename or "")
-                path = folder / f"upload{_suffix(name)}"
-                await asyncio.to_thread(_copy, upload, path)
-        except (UnicodeError, LookupError):  # a charset that is none
-            raise HTTPException(400, "the form is not well-formed") from None
-        return path, name
-
-    def _busy(self) -> HTTPException:
-        message = "as many songs wait as may: ask again after the seconds that Retry-After names"
-        return HTTPException(429, message, {"Retry-After": str(self.workers.retry_after_s)})
-
-
-def _answer_failures(app: FastAPI) -> None:
-    """Let every error answer in the one form, without what only the log should hold."""
-
-    def failure(status: int, message: str, headers: Any = None) -> JSONResponse:
-        return JSONResponse({"status": "error", "message": message}, status, headers)
-
-    async def of_http(_: Request, error: Exception) -> Response:
-        assert isinstance(error, StarletteHTTPException)
-        sentences = {404: "there is nothing here: /docs tells what there is", 405: "this path takes another method"}
-        sentence = sentences.get(error.status_code, str(error.detail))
-        if not isinstance(error, HTTPException):  # Starlette's own phrases; ours may begin with the name of a file
-            sentence = sentence[:1].lower() + sentence[1:]
-        return failure(error.status_code, sentence, error.headers)
-
-    async def of_validation(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        faults = (f"{fault['loc'][-1]}: {fault['msg'].lower()}" for fault in error.errors())
-        return failure(422, "; ".join(faults))
-
-    async def of_defect(*_: object) -> Response:
-        return failure(500, "the service failed: its log says why")
-
-    async def of_absence(*_: object) -> Response:
-        return Response(status_code=VANISHED)
-
-    app.add_exception_handler(StarletteHTTPException, of_http)
-    app.add_exception_handler(RequestValidationError, of_validation)
-    app.add_exception_handler(ClientDisconnect, of_absence)
-    app.add_exception_handler(AbandonedError, of_absence)
-    app.add_exception_handler(Exception, of_defect)
-
-
-def _check_type(request: Request) -> None:
-    """Check that a request brings a form; one without a body brings a form without fields."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-    if not media_type and not has_body:
-        raise HTTPException(422, f"the form field {FIELD} is missing: send the song as a file in it")
-    if media_type != "multipart/form-data":
-        raise HTTPException(415, f"send the song as the file {FIELD} of a multipart/form-data form")
-
-
-def _check_parameters(request: Request) -> None:
-    """Check that a request names no parameter that the path does not have, as one that is misspelt."""
-    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
-    for name in request.query_params:
-        if name not in known:
-            raise HTTPException(422, f"{name[:NAME_LENGTH]}: there is no such parameter, but {', '.join(known)}")
+def _backend(request: Request) -> Backend:
+    backend: Backend = request.app.state.backend
+    return backend
 
 
 async def _disconnected(request: Request) -> None:
-    """Wait until the client is gone."""
+    """Wait until the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _copy(upload: UploadFile, path: Path) -> None:
-    with path.open("xb") as stream:
-        shutil.copyfileobj(upload.file, stream, 1 << 20)
+def _add_error_handlers(app: FastAPI) -> None:
+    """Give every error the body of `Failure`, without internals."""
+
+    async def http_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, StarletteHTTPException)
+        messages = {404: "unknown path or song; see /docs", 405: "method not allowed on this path"}
+        message = (
+            str(error.detail) if isinstance(error, HTTPException) else messages.get(error.status_code, error.detail)
+        )
+        return limits.failure(error.status_code, message, error.headers)
+
+    async def invalid_parameter(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return limits.failure(422, "; ".join(_parameter_message(fault) for fault in error.errors()))
+
+    async def defect(*_: object) -> Response:
+        return limits.failure(500, "internal error; see the log of the service", limits.SECURITY_HEADERS)
+
+    async def disconnected(*_: object) -> Response:
+        return Response(status_code=DISCONNECTED)
+
+    app.add_exception_handler(StarletteHTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid_parameter)
+    app.add_exception_handler(ClientDisconnect, disconnected)
+    app.add_exception_handler(AbandonedError, disconnected)
+    app.add_exception_handler(Exception, defect)
 
 
-def _plain_name(name: str) -> str:
-    """Return the last part of a file's name, without characters that cannot be seen."""
-    last = re.split(r"[/\\]", name)[-1]
-    return "".join(char for char in last if char.isprintable())[-NAME_LENGTH:].strip() or "upload"
-
-
-def _suffix(name: str) -> str:
-    """Return the extension of a name if it is a plain one: ffmpeg takes it for a hint."""
-    found = re.search(r"\.[A-Za-z0-9]{1,8}$", name)
-    return found[0] if found else ""
-
-
-def _without_path(message: str, path: Path, name: str) -> str:
-    return message.replace(str(path), name).replace(str(path.parent), "")
+def _parameter_message(fault: Mapping[str, Any]) -> str:
+    name = str(fault["loc"][-1])[: upload.MAX_NAME_LENGTH]
+    message = "unknown parameter" if fault["type"] == "extra_forbidden" else fault["msg"].lower()
+    return f"{name}: {message}"

@@ -1,8 +1,4 @@
-"""The gate that every request passes before anything reads it: who may ask, how much may be sent, how long it may take.
-
-It is ASGI middleware around the whole application, the page included, so no handler and no parser sees a body that is
-too large or too slow.
-"""
+"""Checks on every request before it reaches an endpoint, as ASGI middleware: one class per concern."""
 
 from __future__ import annotations
 
@@ -10,240 +6,151 @@ import asyncio
 import base64
 import binascii
 import hmac
-import json
-import logging
-import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
 from urllib.parse import urlsplit
 
-from genre.web.metrics import Metrics
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-
-log = logging.getLogger(__name__)
-
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # need no key: orchestrators ask them
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
-VANISHED = 499  # in the metrics: the client went away before it was answered
-MAX_HEAD_BYTES = 1 << 14  # of a request: its path and headers
-DISCARDED_BYTES = 1 << 16  # of a body that nobody reads; with more to come the connection is closed
-LINGER_S = 1.0  # that a refused client has to read its answer before the connection is closed
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # need no key: orchestrators probe them
+DISCARDED_BYTES = 1 << 16  # of an unread body; if more is to come, the connection is closed
+LINGER_S = 1.0  # time for a client that is still sending to read its answer before the connection closes
 
-SECURITY_HEADERS: Headers = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A status with the sentence that tells why."""
-
-    status: int
-    message: str
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "microphone=(self), camera=(), geolocation=()",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:;"
+    " media-src 'self' blob:; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+}
 
 
-class _StoppedError(Exception):
-    """The body is refused: no more of it is read."""
+def failure(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return an error response in the form of all endpoints."""
+    return JSONResponse({"status": "error", "message": message}, status, headers)
 
 
-class Gate:
-    """ASGI middleware: hosts, origins, the key, size and time of bodies, security headers, metrics."""
+class SecurityHeaders:
+    """Add `SECURITY_HEADERS` to every response."""
 
-    def __init__(
-        self,
-        app: App,
-        *,
-        metrics: Metrics,
-        max_upload_bytes: int,
-        upload_timeout_s: float,
-        api_key: str | None = None,
-        hosts: Collection[str] = (),
-    ) -> None:
-        """Guard an application.
-
-        Parameters
-        ----------
-        app : ASGI application
-        metrics : Metrics
-            Every request is counted there.
-        max_upload_bytes, upload_timeout_s : int, float
-            Of one request's body.
-        api_key : str or None
-            What clients must send, except to `OPEN_PATHS`.
-        hosts : collection of str
-            Names that the Host header may have, without port; empty: any.
-        """
-        self._app, self._metrics = app, metrics
-        self._max_bytes, self._timeout_s = max_upload_bytes, upload_timeout_s
-        self._key = api_key.encode() if api_key else None
-        self._hosts = frozenset(host.lower() for host in hosts)
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
-        if scope["type"] == "websocket":  # none is served
-            await send({"type": "websocket.close", "code": 1008})
-            return
+        """Pass the request on."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class CheckOrigin:
+    """Refuse host names that are not the service's (421; DNS rebinding) and pages of other sites (403)."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+        """Accept the names in `hosts`, written without port; if it is empty, any name."""
+        self._app, self._hosts = app, {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        exchange = _Exchange(scope, receive, send, self._max_bytes, self._timeout_s)
-        try:
-            refusal = self._refused(exchange)
-            if refusal:
-                await exchange.refuse(refusal)
-            else:
-                await exchange.run(self._app)
-        except Exception:
-            if exchange.status:  # the server logs it, and closes the connection if the answer has no end
-                raise
-            log.exception("a request failed")
-            await exchange.refuse(Refusal(500, "the service failed: its log says why"))
-        finally:
-            self._metrics.observe(exchange.path, exchange.status or VANISHED, exchange.seconds)
-
-    def _refused(self, exchange: _Exchange) -> Refusal | None:
-        """Return why the head of a request is refused; None if it is not."""
-        if exchange.head_bytes > MAX_HEAD_BYTES:  # the server looks only at heads that do not arrive at once
-            message = f"the head of the request is longer than {MAX_HEAD_BYTES:,} bytes"
-            return Refusal(431, message, ((b"connection", b"close"),))
-        if exchange.header(b"content-length") and exchange.header(b"transfer-encoding"):
-            # Who stands before this service may believe the other one, and see another request begin (RFC 9112, 6.1).
-            message = "the request has both Content-Length and Transfer-Encoding"
-            return Refusal(400, message, ((b"connection", b"close"),))
-        host = exchange.header(b"host")
+            return await self._app(scope, receive, send)
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", "").lower(), headers.get("origin")
         if self._hosts and _without_port(host) not in self._hosts:
-            return Refusal(421, "this service does not answer under that name (serve.hosts in params.yaml lists more)")
-        origin = exchange.header(b"origin")
-        if origin and _host_of(origin) != host.lower():
-            return Refusal(403, "pages of other sites may not ask this service")
-        if self._key and exchange.path not in OPEN_PATHS and not _knows(self._key, exchange):
-            message = "a key is needed: send it as X-API-Key, as a bearer token, or as the password of basic access"
-            challenges = ((b"www-authenticate", b"Bearer"), (b"www-authenticate", b'Basic realm="genre"'))
-            return Refusal(401, message, challenges)
-        if exchange.declared_bytes > self._max_bytes:
-            return exchange.too_large()
-        return None
+            response = failure(421, "the host name is not one of this service's; add it to serve.hosts in params.yaml")
+        elif origin and _host(origin) != host:
+            response = failure(403, "requests from pages of other sites are refused")
+        else:
+            return await self._app(scope, receive, send)
+        await response(scope, receive, send)
 
 
-class _Exchange:
-    """One request and its answer."""
+class CheckKey:
+    """Refuse requests without the key (401), except to `OPEN_PATHS`."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, max_bytes: int, timeout_s: float) -> None:
-        self.status = 0  # of the answer, once it has begun
-        self.path: str = scope["path"]
-        self._began, self._ended = time.perf_counter(), 0.0
-        self._scope, self._receive, self._send = scope, receive, send
-        self._max_bytes, self._timeout_s = max_bytes, timeout_s
-        self._deadline = asyncio.get_running_loop().time() + timeout_s
-        self._headers: Headers = scope["headers"]
-        self._n_read = 0
-        declared = self.header(b"content-length")
-        self.declared_bytes = int(declared) if declared.isdigit() else 0
-        self._whole = not self.declared_bytes and not self.header(b"transfer-encoding")
-        self._closing = False
-        self._refusal: Refusal | None = None
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app, self._key = app, key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it."""
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            headers = Headers(scope=scope)
+            if not any(hmac.compare_digest(sent, self._key) for sent in _keys(headers)):
+                response = failure(401, "a key is required: send it as X-API-Key, bearer token or Basic password")
+                response.headers.append("www-authenticate", "Bearer")
+                response.headers.append("www-authenticate", 'Basic realm="genre"')
+                return await response(scope, receive, send)
+        await self._app(scope, receive, send)
+
+
+class LimitBody:
+    """Bound the size (413) and the duration (408) of request bodies."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
+        self._app, self._max_bytes, self._timeout_s = app, max_bytes, timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        headers = Headers(scope=scope)
+        n_declared = int(headers.get("content-length", "0"))
+        chunked = "transfer-encoding" in headers
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        n_read, complete, closing = 0, not (n_declared or chunked), False
+
+        async def limited_receive() -> Message:
+            nonlocal n_read, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"the upload took longer than {self._timeout_s:g} s") from None
+            n_read += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
+            if n_read > self._max_bytes:
+                raise HTTPException(413, self._too_large)
+            return message
+
+        async def closing_send(message: Message) -> None:
+            nonlocal closing
+            if message["type"] == "http.response.start":
+                closing = not complete and (chunked or n_declared - n_read > DISCARDED_BYTES)
+                if closing:
+                    MutableHeaders(scope=message)["connection"] = "close"
+            elif closing and not message.get("more_body", False):
+                # Closing while the client still sends can reset the connection before it has read the answer.
+                await send({**message, "more_body": True})
+                await asyncio.sleep(LINGER_S)
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        if n_declared and chunked:  # request smuggling, RFC 9112 section 6.1
+            response = failure(400, "a request must not have both Content-Length and Transfer-Encoding")
+            await response(scope, receive, closing_send)
+        elif n_declared > self._max_bytes:
+            await failure(413, self._too_large)(scope, receive, closing_send)
+        else:
+            await self._app(scope, limited_receive, closing_send)
 
     @property
-    def head_bytes(self) -> int:
-        """Size of path, query and headers."""
-        target = len(self._scope["path"]) + len(self._scope["query_string"])
-        return target + sum(len(name) + len(value) for name, value in self._headers)
-
-    @property
-    def seconds(self) -> float:
-        """Time from the head of the request to the end of the answer, or to now."""
-        return (self._ended or time.perf_counter()) - self._began
-
-    def header(self, name: bytes) -> str:
-        """Return the first value of a header, or nothing."""
-        return next((value.decode("latin-1") for key, value in self._headers if key == name), "")
-
-    def too_large(self) -> Refusal:
-        return Refusal(413, f"the upload is larger than {self._max_bytes:,} bytes")
-
-    async def run(self, app: App) -> None:
-        """Let the application answer, unless its reading of the body meets a limit."""
-        try:
-            await app(self._scope, self._limited_receive, self._limited_send)
-        except asyncio.CancelledError:  # the server ends, and has waited for this as long as it may
-            self._refusal = Refusal(503, "the service is ending")
-        except Exception:
-            if self._refusal is None:
-                raise
-        if self._refusal and not self.status:
-            await self.refuse(self._refusal)
-
-    async def refuse(self, refusal: Refusal) -> None:
-        """Answer with a refusal."""
-        self._refusal = None
-        body = failure(refusal.message)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await self._limited_send(
-            {"type": "http.response.start", "status": refusal.status, "headers": [*headers, *refusal.headers]}
-        )
-        await self._limited_send({"type": "http.response.body", "body": body})
-
-    async def _limited_receive(self) -> Message:
-        if self._refusal:
-            raise _StoppedError
-        if self._whole:
-            return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
-        except TimeoutError:
-            self._refusal = Refusal(408, f"the upload took longer than {self._timeout_s:g} s")
-            raise _StoppedError from None
-        if message["type"] == "http.request":
-            self._n_read += len(message.get("body", b""))
-            self._whole = not message.get("more_body", False)
-            if self._n_read > self._max_bytes:
-                self._refusal = self.too_large()
-                raise _StoppedError
-        return message
-
-    async def _limited_send(self, message: Message) -> None:
-        if self._refusal:  # the application answers to what it could not read
-            return
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = list(message.get("headers", []))
-            present = {name.lower() for name, _ in headers}
-            headers += [(name, value) for name, value in SECURITY_HEADERS if name not in present]
-            to_come = self.declared_bytes - self._n_read if self.declared_bytes else DISCARDED_BYTES + 1
-            self._closing = not self._whole and to_come > DISCARDED_BYTES
-            if self._closing:
-                headers.append((b"connection", b"close"))
-            message = {**message, "headers": headers}
-        elif self._closing and not message.get("more_body", False):
-            # The server closes the connection when an answer ends, which can take the answer from a client that is
-            # still sending. Nothing more is read, but it has a moment to see it.
-            await self._send({**message, "more_body": True})
-            self._ended = time.perf_counter()
-            await asyncio.sleep(LINGER_S)
-            message = {"type": "http.response.body", "body": b""}
-        await self._send(message)
+    def _too_large(self) -> str:
+        return f"the upload is larger than {self._max_bytes:,} bytes"
 
 
-def failure(message: str) -> bytes:
-    """Return the body of every answer that is an error."""
-    return json.dumps({"status": "error", "message": message}, separators=(",", ":")).encode()
-
-
-def _host_of(origin: str) -> str:
-    """Return host and port of an origin; nothing if it has none or is malformed."""
+def _host(origin: str) -> str:
+    """Return the host and port of an origin; empty if it has none or is malformed."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
@@ -252,17 +159,13 @@ def _host_of(origin: str) -> str:
 
 def _without_port(host: str) -> str:
     name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdigit() else host).lower()
+    return name if colon and port.isdigit() else host
 
 
-def _knows(key: bytes, exchange: _Exchange) -> bool:
-    """Return whether a request has the key; what was sent is compared in constant time."""
-    return any(hmac.compare_digest(sent, key) for sent in _keys_sent(exchange))
-
-
-def _keys_sent(exchange: _Exchange) -> Iterable[bytes]:
-    yield exchange.header(b"x-api-key").encode("latin-1")
-    scheme, _, value = exchange.header(b"authorization").partition(" ")
+def _keys(headers: Headers) -> Iterator[bytes]:
+    """Yield the keys that a request carries."""
+    yield headers.get("x-api-key", "").encode("latin-1")
+    scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         yield value.strip().encode("latin-1")
     elif scheme.lower() == "basic":

@@ -1,202 +1,170 @@
-"""What the service and the page answer with: models and indexes, loaded once, asked by many threads."""
+"""Models and indexes of the service: loaded once, called from several threads."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from genre import params
 from genre.audio import chunks, ffmpeg
 from genre.errors import GenreError, ModelError, SearchError
+from genre.paths import Paths
 
 if TYPE_CHECKING:
     from genre.models.predict import Answers
     from genre.models.query import Answer
     from genre.search.engines import Engine, Match
-    from genre.search.settings import SearchSettings
     from genre.search.similar import Neighbours, Similar
 
 Loaded = TypeVar("Loaded")
 
 log = logging.getLogger(__name__)
 
-WARM_UP_S = 5.0  # of made noise that is answered about before the first song comes
+WARM_UP_S = 5.0  # length of the noise that is analysed once before the service is ready
 
 
-class Answerer:
-    """The answers of query, identify and similar, from models that stay loaded. Methods may be called by any thread."""
+class ModelInfo(TypedDict):
+    """The model that answers."""
 
-    def __init__(self, root: Path = Path(), *, model: str | None = None) -> None:
-        """Name the project's folder, and the model that answers (None: the ensemble's choice)."""
-        self._root, self._model = root, model
-        self._ready = False
-        self._settings: SearchSettings
+    model: str
+    genres: list[str]  # in the order of the model's outputs
+    accuracy: float | None  # on validation songs; None if the card has none
+    validation_songs: int | None
+
+
+class Service:
+    """The answers of query, identify and similar. Its methods may be called from any thread."""
+
+    def __init__(self, paths: Paths, *, model: str | None = None) -> None:
+        """Use the models of a project; `model` None means the default of query."""
+        self._paths, self._model = paths, model
         self._predictor: Answers
-        self._min_confidence = 0.0
-        self._engine: Engine | str  # of identify, or why there is none
-        self._neighbours: Neighbours | str
-        self._held = contextlib.ExitStack()  # what is open: vector stores
+        self._engine: Engine | str  # of identify, or the reason why there is none
+        self._neighbours: Neighbours | str  # of similar, or the reason why there are none
+        self._resources = contextlib.ExitStack()
+        self.ready = False
 
     def load(self) -> None:
-        """Load models and indexes, and answer once about made noise. An index that is missing is told when it is asked.
+        """Load models and indexes and analyse some noise. Without an index only identify and similar fail.
 
         Raises
         ------
         GenreError
-            If params.yaml, ffmpeg or the model that answers is missing or damaged.
+            If params.yaml, ffmpeg or the model is missing or damaged.
         """
         from genre.models import ensemble, predict
-        from genre.search.settings import search_settings
+        from genre.search import engines
+        from genre.search import similar as neighbours
+        from genre.search.settings import index_settings, search_settings
 
         ffmpeg.executable()
-        everything = params.load(self._root / params.PARAMS_FILE)
-        self._settings = search_settings(everything)
-        with _missing_packages_named():
-            self._predictor = predict.load(self._model, self._root)
-        self._min_confidence = ensemble.unknown_threshold(self._predictor.card.unknown, self._root) or 0.0
-        self._engine = _or_reason("identify", partial(self._load_engine, everything))
-        self._neighbours = _or_reason("similar", partial(self._load_neighbours, everything))
+        settings = params.load(self._paths.params)
+        self._search, index, root = search_settings(settings), index_settings(settings), self._paths.root
+        self._predictor = _with_packages(partial(predict.load, self._model, root))
+        self._min_confidence = ensemble.unknown_threshold(self._predictor.card.unknown, root) or 0.0
+        engine = engines.opened(self._search.engine, index, max_speed_change=self._search.max_speed_change, root=root)
+        self._engine = _or_reason("identify", partial(self._resources.enter_context, engine))
+        store = neighbours.opened(root, index)
+        self._neighbours = _or_reason("similar", partial(self._resources.enter_context, store))
         self._warm_up()
-        self._ready = True
+        self.ready = True
 
     def close(self) -> None:
-        """Let go of the vector stores."""
-        self._ready = False
-        self._held.close()
+        """Close the vector stores."""
+        self.ready = False
+        self._resources.close()
 
     @property
-    def ready(self) -> bool:
-        """Whether everything is loaded."""
-        return self._ready
+    def info(self) -> ModelInfo:
+        """Name, genres and validation accuracy of the model that answers."""
+        from genre.models import ensemble
 
-    @property
-    def model(self) -> str | None:
-        """The name of the model that answers; None before `load`."""
-        return self._predictor.card.model if self._ready else None
-
-    @property
-    def genres(self) -> list[str]:
-        """The genres that query tells apart, in the order of the model's outputs; none before `load`."""
-        return self._predictor.card.genres if self._ready else []
+        card = self._predictor.card
+        scores: dict[str, Any] = getattr(card, "scores", {})
+        if ensemble.card_path(self._paths.root).is_file():
+            scores = ensemble.read(self._paths.root).scores.get(card.model, scores)
+        accuracy, songs = scores.get("song_accuracy", scores.get("validation_accuracy")), scores.get("n_songs")
+        return {
+            "model": card.model,
+            "genres": list(card.genres),
+            "accuracy": accuracy,
+            "validation_songs": None if songs is None else int(songs),
+        }
 
     def query(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Answer:
-        """Return the genre of a song, in the form of the query contract (docs/query.md).
-
-        Raises
-        ------
-        AudioError
-            If the song cannot be decoded.
-        """
+        """Return the genre of a song (docs/query.md). See `genre.models.query.answer` for errors."""
         from genre.models.query import answer
 
         return answer(path, self._predictor, start=start, duration=duration, min_confidence=self._min_confidence)
 
     def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Match:
-        """Return which indexed song a snippet is from, in the form of the identify contract (docs/search.md).
-
-        Raises
-        ------
-        AudioError
-            If the snippet cannot be decoded.
-        SearchError
-            If there is no index; it says what makes one.
-        """
+        """Return the indexed song of a snippet (docs/search.md); SearchError if there is no index."""
         from genre.search.engines import identify
 
         if isinstance(self._engine, str):
             raise SearchError(self._engine)
-        return identify(path, engine=self._engine, start=start, duration=duration, min_score=self._settings.min_score)
+        return identify(path, engine=self._engine, start=start, duration=duration, min_score=self._search.min_score)
 
     def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
-        """Return the songs most like a song, in the form of the similar contract (docs/search.md).
-
-        Raises
-        ------
-        AudioError
-            If the song cannot be decoded.
-        SearchError
-            If there is no index, it says what makes one; or the vector store does not answer.
-        """
+        """Return the songs most similar to a song (docs/search.md); SearchError if there is no index."""
         from genre.search.similar import similar
 
         if isinstance(self._neighbours, str):
             raise SearchError(self._neighbours)
-        made_with = self._neighbours.made_with
+        description = self._neighbours.made_with
         return similar(
             path,
             store=self._neighbours.store,
             projection=self._neighbours.projection,
-            embedding=made_with.embedding,
-            settings=made_with.feature_settings,
+            embedding=description.embedding,
+            settings=description.feature_settings,
             top=top,
-            top_k=self._settings.top_k,
+            top_k=self._search.top_k,
             start=start,
             duration=duration,
         )
 
-    def _load_engine(self, everything: params.Params) -> Engine:
-        from genre.search import engines
-        from genre.search.settings import index_settings
-
-        return self._held.enter_context(
-            engines.opened(
-                self._settings.engine,
-                index_settings(everything),
-                max_speed_change=self._settings.max_speed_change,
-                root=self._root,
-            )
-        )
-
-    def _load_neighbours(self, everything: params.Params) -> Neighbours:
-        from genre.search import similar as neighbours
-        from genre.search.settings import index_settings
-
-        return self._held.enter_context(neighbours.opened(self._root, index_settings(everything)))
-
     def _warm_up(self) -> None:
-        """Answer about noise: what is loaded on first use is loaded now, and what does not work shows now."""
+        """Analyse noise, to load what is loaded on first use and to detect what does not work."""
         sample_rate = self._predictor.card.feature_settings.sample_rate
         noise = np.random.default_rng(0).normal(0.0, 1000.0, round(WARM_UP_S * sample_rate)).astype(np.int16)
         with tempfile.TemporaryDirectory(prefix="genre-") as folder:
             path = Path(folder, "noise.wav")
             chunks.write(path, noise, sample_rate=sample_rate)
-            with _missing_packages_named():
-                self.query(path)
-            if not isinstance(self._engine, str):
-                self._engine = _or_reason("identify", partial(_tried, self._engine, self.identify, path))
-            if not isinstance(self._neighbours, str):
-                self._neighbours = _or_reason("similar", partial(_tried, self._neighbours, self.similar, path))
-
-
-def _tried(loaded: Loaded, ask: Callable[[Path], Any], path: Path) -> Loaded:
-    ask(path)
-    return loaded
+            _with_packages(partial(self.query, path))
+            for command, function, attribute in (
+                ("identify", self.identify, "_engine"),
+                ("similar", self.similar, "_neighbours"),
+            ):
+                if not isinstance(getattr(self, attribute), str):
+                    outcome: Any = _or_reason(command, partial(function, path))
+                    if isinstance(outcome, str):
+                        setattr(self, attribute, outcome)
 
 
 def _or_reason(command: str, load: Callable[[], Loaded]) -> Loaded | str:
-    """Return what is loaded, or why it cannot be: then the other answers are given all the same."""
+    """Return the result of `load`, or the reason why it failed: the other commands still work."""
     try:
-        with _missing_packages_named():
-            return load()
+        return _with_packages(load)
     except GenreError as error:
-        log.warning("%s cannot answer: %s", command, error)
-        return f"{error}; then start the service again"
+        log.warning("%s is not available: %s", command, error)
+        return f"{error}; then restart the service"
 
 
-@contextlib.contextmanager
-def _missing_packages_named() -> Iterator[None]:
-    """Say in a sentence that something was never converted, and TensorFlow, which does it, is not to be had here."""
+def _with_packages(load: Callable[[], Loaded]) -> Loaded:
+    """Return the result of `load`; a missing optional package becomes a ModelError that says what to do."""
     try:
-        yield
+        return load()
     except ImportError as error:
         raise ModelError(
-            f"a model needs the package {error.name}, which is not to be had here: where it is, run"
-            " `python -m stages.query` and `python -m stages.similar` on a song once"
+            f"a model needs the package {error.name}, which is not installed:"
+            " run `python -m stages.query` and `python -m stages.similar` once where it is"
         ) from error

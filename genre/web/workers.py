@@ -1,124 +1,111 @@
-"""Work off the event loop: a few threads, a queue that is bounded, and nobody waits for ever."""
+"""A bounded pool of daemon threads for CPU work, with time-outs."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures as futures
 import math
+import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
-FIRST_GUESS_S = 1.0  # of work, before any was done
-SMOOTHING = 0.2  # weight of the newest in the mean time of work
+INITIAL_MEAN_S = 1.0  # assumed duration of a job before the first has finished
+SMOOTHING = 0.2  # weight of the newest job in the mean duration
 MAX_RETRY_S = 60
 
 
 class QueueFullError(Exception):
-    """As many wait as may."""
-
-
-class TooSlowError(Exception):
-    """The result did not come in time."""
+    """The queue is full."""
 
 
 class AbandonedError(Exception):
-    """Nobody waits for the result any more."""
+    """The client has disconnected."""
 
 
 class Workers:
-    """Threads that work on what is given to them, first come first served."""
+    """Threads that run jobs in order of arrival. Daemon threads: an unfinished job does not keep the process alive."""
 
-    def __init__(self, count: int, queue: int) -> None:
-        """Start with `count` threads, for which `queue` more may wait."""
-        self._pool = futures.ThreadPoolExecutor(count, thread_name_prefix="work")
-        self._count, self._queue = count, queue
+    def __init__(self, count: int, queue_size: int) -> None:
+        """Start `count` threads; at most `queue_size` further jobs wait."""
+        self._capacity, self._count = count + queue_size, count
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._held = 0  # given and not done, whether or not somebody still waits for it
-        self._running = 0
-        self._mean_s = FIRST_GUESS_S
+        self._n_open = 0  # jobs waiting or running
+        self.running = 0
+        self._mean_s = INITIAL_MEAN_S
+        for _ in range(count):
+            threading.Thread(target=self._work, daemon=True).start()
 
     @property
     def full(self) -> bool:
-        """Whether more would be refused."""
-        return self._held >= self._count + self._queue
-
-    @property
-    def running(self) -> int:
-        """How many are worked on."""
-        return self._running
+        """Whether `run` would raise QueueFullError."""
+        return self._n_open >= self._capacity
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
-        return max(self._held - self._running, 0)
+        """Number of jobs in the queue."""
+        return max(self._n_open - self.running, 0)
 
     @property
     def retry_after_s(self) -> int:
-        """Whole seconds after which there should be room again."""
+        """Estimated time until a place in the queue is free, in whole seconds."""
         return min(MAX_RETRY_S, max(1, math.ceil(self._mean_s * (self.waiting + 1) / self._count)))
 
-    async def run(
-        self, function: Callable[[], Result], *, timeout_s: float, abandoned: Callable[[], Awaitable[Any]]
-    ) -> Result:
-        """Return what a function returns, called on one of the threads.
-
-        Parameters
-        ----------
-        function : callable
-            A thread cannot be stopped: once it has begun it ends, and what it returns is dropped if nobody waits.
-        timeout_s : float
-            How long to wait, in the queue and for the result.
-        abandoned : callable
-            Ends when nobody waits for the result any more.
+    async def run(self, job: Callable[[], Result], *, timeout_s: float, disconnected: Awaitable[None]) -> Result:
+        """Return the result of `job`, called on one of the threads; a started job runs to its end in any case.
 
         Raises
         ------
-        QueueFullError, TooSlowError, AbandonedError
-            The function is not called, or what it returns is dropped.
+        QueueFullError
+            If the queue is full.
+        TimeoutError
+            If waiting and running together took longer than `timeout_s`.
+        AbandonedError
+            If `disconnected` completed first.
         """
-        work = asyncio.wrap_future(self._submit(function))
-        gone = asyncio.ensure_future(abandoned())
+        gone: asyncio.Future[None] = asyncio.ensure_future(disconnected)
         try:
-            await asyncio.wait({work, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                return work.result()
-            raise AbandonedError if gone.done() else TooSlowError
+            result = asyncio.wrap_future(self._submit(job))
+            futures: set[asyncio.Future[Any]] = {result, gone}
+            await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if result.done():
+                return result.result()
+            result.cancel()
+            raise AbandonedError if gone.done() else TimeoutError
         finally:
-            work.cancel()
             gone.cancel()
 
-    def close(self) -> None:
-        """Begin nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _submit(self, function: Callable[[], Result]) -> futures.Future[Result]:
+    def _submit(self, job: Callable[[], Result]) -> Future[Result]:
+        future: Future[Result] = Future()
         with self._lock:
             if self.full:
                 raise QueueFullError
-            self._held += 1
-        try:
-            future = self._pool.submit(self._timed, function)
-        except RuntimeError:  # closed
-            self._done()
-            raise QueueFullError from None
-        future.add_done_callback(lambda _: self._done())
+            self._n_open += 1
+        future.add_done_callback(self._close_job)
+        self._jobs.put((future, job))
         return future
 
-    def _timed(self, function: Callable[[], Result]) -> Result:
-        began = time.perf_counter()
+    def _close_job(self, _: Future[Any]) -> None:
         with self._lock:
-            self._running += 1
-        try:
-            return function()
-        finally:
-            with self._lock:
-                self._running -= 1
-                self._mean_s += SMOOTHING * (time.perf_counter() - began - self._mean_s)
+            self._n_open -= 1
 
-    def _done(self) -> None:
-        with self._lock:
-            self._held -= 1
+    def _work(self) -> None:
+        while True:
+            future, job = self._jobs.get()
+            if not future.set_running_or_notify_cancel():
+                continue
+            start = time.perf_counter()
+            with self._lock:
+                self.running += 1
+            try:
+                result, error = job(), None
+            except BaseException as raised:
+                result, error = None, raised
+            with self._lock:
+                self.running -= 1
+                self._mean_s += SMOOTHING * (time.perf_counter() - start - self._mean_s)
+            future.set_exception(error) if error else future.set_result(result)

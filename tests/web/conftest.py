@@ -1,4 +1,4 @@
-"""A small project with a model and an index, and the service as a process of its own."""
+"""A small project with a model and an index, and the service in its own process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import ROOT, write_params
 MODEL = "stats_svm"  # trained in a second, without TensorFlow
 SAMPLE_RATE = 22_050
 SONG_S = 8.0
-START_S = 60.0  # that a process may take until it is ready, on a busy machine
+START_S = 60.0  # time-out of the start, generous for a busy machine
 
 UNSET = ("MILVUS_URI", "GENRE_API_KEY", "PYTHONDONTWRITEBYTECODE")
 
@@ -46,7 +46,7 @@ class Server:
     def metric(self, name: str, headers: Mapping[bytes, bytes] | None = None) -> float:
         """Return the sum of a metric over its labels."""
         text = httpx.get(f"{self.url}/metrics", headers=headers).text
-        return sum(float(found) for found in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
     def wait_for(self, name: str, value: float, headers: Mapping[bytes, bytes] | None = None) -> None:
         """Wait until a metric has a value."""
@@ -113,7 +113,7 @@ def start_server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def wait_until(condition: Callable[[], bool], otherwise: str, seconds: float = START_S) -> None:
-    """Wait until something is so, or fail."""
+    """Wait until a condition holds, or fail with the message `otherwise`."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, otherwise
@@ -142,14 +142,14 @@ def _start(
     log = base / "log"
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "stages.serve", "--no-page", "--port", "0", "--model", MODEL, *arguments],
+            [sys.executable, "-m", "stages.serve", "--port", "0", "--model", MODEL, *arguments],
             cwd=folder,
             env={
                 **{name: value for name, value in os.environ.items() if name not in UNSET},
                 "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
                 "PYTHONPATH": str(ROOT),
                 "TMPDIR": str(temporary),
-                "PYTHONPYCACHEPREFIX": str(trained / "pycache"),  # what is compiled for one is there for the next
+                "PYTHONPYCACHEPREFIX": str(trained / "pycache"),  # compiled once for all servers
                 "OMP_NUM_THREADS": "1",
                 **environment,
             },
@@ -157,9 +157,9 @@ def _start(
             text=True,
         )
     wait_until(lambda: "http://" in log.read_text() or process.poll() is not None, "the service does not start")
-    found = re.search(r"^http://\S+$", log.read_text(), re.MULTILINE)
-    server = Server(process, found[0] if found else "", folder, temporary, log, hold)
-    if found and not held:
+    url = re.search(r"^http://\S+$", log.read_text(), re.MULTILINE)
+    server = Server(process, url[0] if url else "", folder, temporary, log, hold)
+    if url and not held:
         wait_until(lambda: _is_ready(server) or process.poll() is not None, "the service is not ready")
     return server
 
