@@ -280,13 +280,8 @@ def test_an_index_of_chunks_that_leads_out_of_the_project_moves_no_command(
         with pytest.raises(DatasetError, match=rf"index\.csv is damaged .*{column}"):
             stage.main([])
     with pytest.raises(DatasetError, match="damaged"):
-<<<<<<< ours
         dataset_card.describe("tiny", Path("chunks"), genres=["high", "low"], chunk_s=3.0)
-    assert Library(divided).songs() == {}
-=======
-        dataset_card.describe("tiny", Path("chunks"), genres=["high", "low"], chunk_seconds=3.0)
     assert Songs(Paths(divided)).examples(5) == []
->>>>>>> theirs
     assert _names(divided.parent) == before
 
 

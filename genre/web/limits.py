@@ -72,6 +72,7 @@ class CheckOrigin:
         else:
             return await self._app(scope, receive, send)
         await response(scope, receive, send)
+        return None
 
 
 class CheckKey:
@@ -90,6 +91,7 @@ class CheckKey:
                 response.headers.append("www-authenticate", 'Basic realm="genre"')
                 return await response(scope, receive, send)
         await self._app(scope, receive, send)
+        return None
 
 
 class LimitBody:
@@ -143,6 +145,7 @@ class LimitBody:
             await failure(413, self._too_large)(scope, receive, closing_send)
         else:
             await self._app(scope, limited_receive, closing_send)
+        return None
 
     @property
     def _too_large(self) -> str:

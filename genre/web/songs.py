@@ -33,9 +33,9 @@ class IndexedSong:
     def audio(self) -> Path | None:
         """The file to play; None if there is none that a browser plays or if a link leads out of its folder."""
         for path, folder in self.candidates:
-            if path.suffix.lower() in MEDIA_TYPES and path.is_file():
-                if path.resolve().is_relative_to(folder.resolve()):
-                    return path
+            playable = path.suffix.lower() in MEDIA_TYPES and path.is_file()
+            if playable and path.resolve().is_relative_to(folder.resolve()):
+                return path
         return None
 
 

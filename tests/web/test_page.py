@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from genre.evaluation import palette
+from genre.evaluation import plots
 from tests.web.conftest import Server, StartServer
 
 pytestmark = pytest.mark.slow
@@ -113,10 +113,11 @@ def test_an_example_is_answered_at_a_click(page: Any) -> None:
 
 def test_the_waveform_has_the_colours_of_the_genres(page: Any, songs: list[Path]) -> None:
     _analyse(page, songs[0])
-    colour = palette.colours(["high", "low"])[songs[0].parent.name]
+    colour = plots.colours(["high", "low"])[songs[0].parent.name]
     expected = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     pixels = page.evaluate(
-        "(c => [...c.getContext('2d').getImageData(0, c.height / 2, c.width, 1).data])(document.getElementById('waveform'))"
+        "(c => [...c.getContext('2d').getImageData(0, c.height / 2, c.width, 1).data])"
+        "(document.getElementById('waveform'))"
     )
     opaque = [pixels[i : i + 3] for i in range(0, len(pixels), 4) if pixels[i + 3] == 255]
     assert expected in opaque
