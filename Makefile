@@ -58,6 +58,6 @@ audit: setup
 
 # Pin the newest versions that fit pyproject.toml (network needed). The files name no package index.
 lock:
-	$(COMPILE) $(addprefix --extra ,baselines cluster data dev page train urls) -o requirements.lock pyproject.toml
-	$(COMPILE) --extra page --extra urls -c requirements.lock -o requirements-serve.lock pyproject.toml
+	$(COMPILE) $(addprefix --extra ,baselines cluster data dev train urls) -o requirements.lock pyproject.toml
+	$(COMPILE) --extra urls -c requirements.lock -o requirements-serve.lock pyproject.toml
 	echo 'vamp>=1.1' | $(COMPILE) --no-deps -o requirements-vamp.lock -
