@@ -5,9 +5,9 @@ python -m tests.import_graph stages.train      the code that the stage depends o
 
 from __future__ import annotations
 
+import argparse
 import ast
 import functools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,5 +86,7 @@ def _file_of(module: str) -> str | None:
 
 
 if __name__ == "__main__":
-    stage_file = sys.argv[1].replace(".", "/") + ".py"
-    print("\n".join(f"      - {path}" for path in sorted(computing_modules(stage_file))))  # noqa: T201
+    parser = argparse.ArgumentParser(prog="python -m tests.import_graph", description=__doc__.splitlines()[0])
+    parser.add_argument("stage", help="a module, such as stages.train")
+    code = computing_modules(parser.parse_args().stage.replace(".", "/") + ".py")
+    print("\n".join(f"      - {path}" for path in sorted(code)))  # noqa: T201
