@@ -117,7 +117,7 @@ def test_the_answer_is_drawn(songs: Path) -> None:
     assert (songs / "drawn" / "3.svg").read_text().startswith("<?xml")
     refused = query(songs, "album/3.mp3", "--plot", "3.doc", status=1)
     assert refused.stdout == ""
-    assert "3.doc: a picture is written as .png or .svg" in refused.stderr
+    assert "3.doc: the name of a plot must end in .png or .svg" in refused.stderr
     assert "name one" in query(songs, "album", "--plot", "album.png", status=2).stderr
 
 
