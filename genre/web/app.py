@@ -346,6 +346,7 @@ def create_app(
     if key:
         app.add_middleware(limits.CheckKey, key=key)
     app.add_middleware(limits.CheckOrigin, hosts=hosts)
+    app.add_middleware(limits.LimitHead)
     app.add_middleware(limits.LimitBody, max_bytes=params.max_upload_bytes, timeout_s=params.upload_timeout_s)
     app.add_middleware(limits.SecurityHeaders)
     labels = {getattr(route, "path", "") for route in router.routes} | {"/openapi.json"}

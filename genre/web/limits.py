@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # need no key: orchestrators probe them
+MAX_HEAD_BYTES = 1 << 14  # of the path and the headers of a request
 DISCARDED_BYTES = 1 << 16  # of an unread body; if more is to come, the connection is closed
 LINGER_S = 1.0  # time for a client that is still sending to read its answer before the connection closes
 
@@ -50,6 +51,23 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+class LimitHead:
+    """Refuse a path and headers of more than `MAX_HEAD_BYTES` (431), also where they arrive in one piece."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it."""
+        if scope["type"] == "http":
+            n_bytes = len(scope["raw_path"]) + len(scope["query_string"])
+            n_bytes += sum(len(name) + len(value) for name, value in scope["headers"])
+            if n_bytes > MAX_HEAD_BYTES:
+                await failure(431, "path and headers are longer than 16 KiB")(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class CheckOrigin:
