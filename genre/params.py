@@ -99,9 +99,14 @@ class MusicnnParams(_Section):
     vector: Literal["max_pool", "penultimate", "both"]
 
     @property
+    def network(self) -> str:
+        """Return the name of the network, a key of `models.musicnn.CHECKPOINTS`."""
+        return f"{self.checkpoint}_musicnn"
+
+    @property
     def embedding(self) -> str:
         """Return the name of the embedding, a key of `models.embeddings.EMBEDDINGS`."""
-        return f"{self.checkpoint}_musicnn_{self.vector}"
+        return f"{self.network}_{self.vector}"
 
 
 class ParallelParams(_Section):

@@ -76,6 +76,10 @@ class Paths:
         """Return the ONNX file of a model."""
         return self.weights / f"{_checked(model)}_model.onnx"
 
+    def musicnn(self, checkpoint: str) -> Path:
+        """Return the converted network of a MusiCNN checkpoint, such as MSD_musicnn."""
+        return self.weights / "musicnn" / f"{checkpoint}.onnx"
+
     def training(self, model: str) -> Path:
         """Return the folder of a model's learning curves and validation predictions."""
         return self.root / "training" / _checked(model)

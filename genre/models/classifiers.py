@@ -1,352 +1,159 @@
-"""Classifiers of vectors: one score per genre from each, and a file of each that holds no pickle."""
+"""Classifiers of embeddings, each trained with its library and exported to ONNX.
+
+The ONNX file takes `vector` [shape=(chunks, values)] and returns uncalibrated `probabilities` [shape=(chunks, classes)].
+"""
 
 from __future__ import annotations
 
-import abc
-import io
-import itertools
-import json
-import zipfile
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from genre import files
 from genre.errors import ModelError
-from genre.models import runtime
+from genre.models import onnx
 
-Vectors = npt.NDArray[np.float32]  # shape (chunks, values)
-Labels = npt.NDArray[np.int64]  # shape (chunks,), 0 to the number of classes - 1, each class at least once
-Array = npt.NDArray[np.float64]
-Scores = npt.NDArray[np.float64]  # shape (chunks, classes); softmax makes probabilities of them
+Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
+Labels = npt.NDArray[np.int64]  # [shape=(chunks,)], 0 to classes - 1; every class at least once
 
 NEIGHBOURS = 5
-PRIOR_VOTES = 1.0  # of a neighbour that is of every class alike: no class is ever impossible
+MIN_DISTANCE = 1e-7  # of a neighbour: a copy of the chunk outweighs all others
+PRIOR_VOTES = 1.0  # votes shared evenly by all classes, so that none has a probability of 0
 TREES = {
-    "objective": "multi:softprob",
+    "n_estimators": 200,
     "max_depth": 3,
     "learning_rate": 0.1,
     "subsample": 0.8,
     "colsample_bynode": 0.1,
     "tree_method": "hist",
-    "nthread": 1,  # the same trees on every machine
+    "n_jobs": 1,  # the same trees on every machine
 }
-ROUNDS = 200
 HIDDEN = (300, 200)  # units
 EPOCHS = 64
 BATCH_SIZE = 32
-MIN_PROBABILITY = 1e-7  # below the logarithm
-
-
-class Classifier(abc.ABC):
-    """What every classifier offers."""
-
-    suffix: ClassVar[str]  # of its file
-    packages: ClassVar[tuple[str, ...]]  # that have a say in the numbers
-    calibrated: ClassVar[bool] = True  # whether a temperature is to be fitted to the scores of left-out songs
-
-    @classmethod
-    @abc.abstractmethod
-    def fit(cls, vectors: Vectors, labels: Labels, *, seed: int) -> Self:
-        """Train one; the same arguments give the same classifier."""
-
-    @abc.abstractmethod
-    def scores(self, vectors: Vectors) -> Scores:
-        """Return logarithms of unnormalised probabilities."""
-
-    @abc.abstractmethod
-    def to_bytes(self) -> bytes:
-        """Return its file; the same classifier gives the same bytes."""
-
-    @classmethod
-    @abc.abstractmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Read its file.
-
-        Raises
-        ------
-        ModelError
-            If it is damaged, or holds anything that a classifier is not made of.
-        """
 
 
 @dataclass(frozen=True, slots=True)
-class Svm(Classifier):
-    """Support vector machine with a Gaussian kernel, C = 1, on standardised values; it answers with NumPy alone.
+class Classifier:
+    """A kind of classifier."""
 
-    One machine for each pair of classes, as LIBSVM has them; its file holds the arrays.
+    train: Callable[[Vectors, Labels, int], bytes]  # vectors, labels and seed to the bytes of an ONNX file
+    packages: tuple[str, ...]  # packages whose versions change the numbers
+    validated: bool = True  # whether it is also trained on validation folds, for calibration
+
+
+def train_svm(vectors: Vectors, labels: Labels, seed: int) -> bytes:  # noqa: ARG001 (deterministic)
+    """Return a support vector machine with a Gaussian kernel, C = 1, on standardised values.
+
+    Its probabilities are the softmax of scikit-learn's one-vs-rest decision values.
     """
-
-    suffix = "npz"
-    packages = ("scikit-learn",)
-
-    mean: Array  # shape (values,)
-    scale: Array  # shape (values,)
-    support: Array  # shape (support vectors, values), standardised, those of a class side by side
-    n_support: npt.NDArray[np.int64]  # of each class
-    coefficients: Array  # shape (classes - 1, support vectors), as LIBSVM's sv_coef
-    intercepts: Array  # shape (pairs,)
-    gamma: Array  # shape (): of the kernel exp(-gamma * distance ** 2)
-
-    @classmethod
-    def fit(cls, vectors: Vectors, labels: Labels, *, seed: int) -> Self:  # noqa: ARG003 (nothing is drawn)
-        """See `Classifier.fit`."""
-        from sklearn.preprocessing import StandardScaler
-        from sklearn.svm import SVC
-
-        scaler = StandardScaler().fit(vectors)
-        machine = SVC(C=1.0).fit(scaler.transform(vectors), labels)
-        # scikit-learn turns the signs of its public attributes where there are two classes only.
-        return cls(
-            np.asarray(scaler.mean_, np.float64),
-            np.asarray(scaler.scale_, np.float64),
-            np.asarray(machine.support_vectors_, np.float64),
-            np.asarray(machine.n_support_, np.int64),
-            np.asarray(machine._dual_coef_, np.float64),
-            np.asarray(machine._intercept_, np.float64),
-            np.asarray(machine._gamma, np.float64),
-        )
-
-    def scores(self, vectors: Vectors) -> Scores:
-        """Return one decision value per class: the votes of all pairs of classes, and how sure they are.
-
-        The same as scikit-learn's `SVC.decision_function` of shape "ovr".
-        """
-        values = ((vectors - self.mean).astype(np.float32) / self.scale).astype(np.float32).astype(np.float64)
-        squares = (values**2).sum(axis=1)[:, np.newaxis] + (self.support**2).sum(axis=1)
-        kernel = np.exp(-self.gamma * np.maximum(squares - 2 * values @ self.support.T, 0.0))
-        n_classes = len(self.n_support)
-        ends = np.cumsum(self.n_support)
-        of_class = [slice(end - n, end) for end, n in zip(ends, self.n_support, strict=True)]
-        votes, sureness = np.zeros((2, len(vectors), n_classes))
-        for (i, j), intercept in zip(itertools.combinations(range(n_classes), 2), self.intercepts, strict=True):
-            decision = (  # above 0: class i
-                kernel[:, of_class[i]] @ self.coefficients[j - 1, of_class[i]]
-                + kernel[:, of_class[j]] @ self.coefficients[i, of_class[j]]
-                + intercept
-            )
-            if n_classes == 2:
-                return np.stack([decision, -decision], axis=1)
-            votes[:, i] += decision >= 0
-            votes[:, j] += decision < 0
-            sureness[:, i] += decision
-            sureness[:, j] -= decision
-        scored: Scores = votes + sureness / (3 * (np.abs(sureness) + 1))  # never as much as half a vote
-        return scored
-
-    def to_bytes(self) -> bytes:
-        """See `Classifier.to_bytes`."""
-        stream = io.BytesIO()
-        np.savez(stream, allow_pickle=False, **{part.name: getattr(self, part.name) for part in fields(self)})
-        return stream.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """See `Classifier.from_bytes`."""
-        try:
-            found = cls(**files.read_npz(data))
-        except Exception as error:  # a damaged file can raise nearly anything
-            raise ModelError("holds no support vector machine") from error
-        n_classes, n_support, n_values = len(found.n_support), len(found.support), found.mean.size
-        expected = {
-            "scale": (n_values,),
-            "support": (n_support, n_values),
-            "coefficients": (n_classes - 1, n_support),
-            "intercepts": (n_classes * (n_classes - 1) // 2,),
-            "gamma": (),
-        }
-        if found.n_support.sum() != n_support or any(getattr(found, k).shape != v for k, v in expected.items()):
-            raise ModelError("holds a support vector machine whose arrays do not fit together")
-        return found
+    model = svm().fit(vectors, labels)
+    return onnx.from_sklearn(model, vectors.shape[1], raw_scores=True)
 
 
-class Knn(Classifier):
-    """The nearest training chunks by the cosine between standardised values, nearer ones with more weight.
+def svm() -> Any:
+    """Return the untrained support vector machine, a scikit-learn pipeline."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
 
-    A scikit-learn pipeline, kept as skops.
+    return make_pipeline(StandardScaler(), SVC(C=1.0))
+
+
+def train_knn(vectors: Vectors, labels: Labels, seed: int) -> bytes:  # noqa: ARG001 (deterministic)
+    """Return the vote of the nearest training chunks by cosine distance, weighted by its inverse.
+
+    Its probabilities are the shares of 5 neighbours' votes and one vote shared by all classes.
     """
+    from onnx import numpy_helper, parser
+    from sklearn.preprocessing import StandardScaler, normalize
 
-    suffix = "skops"
-    packages = ("scikit-learn", "skops")
-
-    def __init__(self, pipeline: Any) -> None:
-        self._pipeline = pipeline
-
-    @classmethod
-    def fit(cls, vectors: Vectors, labels: Labels, *, seed: int) -> Self:  # noqa: ARG003 (nothing is drawn)
-        """See `Classifier.fit`."""
-        from sklearn.neighbors import KNeighborsClassifier
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        neighbours = KNeighborsClassifier(
-            min(NEIGHBOURS, len(vectors)), metric="cosine", weights="distance", algorithm="brute", n_jobs=1
-        )
-        return cls(make_pipeline(StandardScaler(), neighbours).fit(vectors, labels))
-
-    def scores(self, vectors: Vectors) -> Scores:
-        """Return the logarithm of the share of the votes that each class has."""
-        shares = np.asarray(self._pipeline.predict_proba(vectors), np.float64)
-        votes: Scores = NEIGHBOURS * shares + PRIOR_VOTES / shares.shape[1]
-        return np.log(votes)
-
-    def to_bytes(self) -> bytes:
-        """See `Classifier.to_bytes`."""
-        return _skops_bytes(self._pipeline)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """See `Classifier.from_bytes`."""
-        return cls(_from_skops(data))
-
-
-class Xgboost(Classifier):
-    """Gradient boosted trees."""
-
-    suffix = "ubj"
-    packages = ("xgboost", "xgboost-cpu")
-
-    def __init__(self, booster: Any) -> None:
-        self._booster = booster
-
-    @classmethod
-    def fit(cls, vectors: Vectors, labels: Labels, *, seed: int) -> Self:
-        """See `Classifier.fit`."""
-        xgboost = _xgboost()
-        settings = TREES | {"num_class": int(labels.max()) + 1, "seed": seed}
-        return cls(xgboost.train(settings, xgboost.DMatrix(vectors, labels, nthread=1), ROUNDS))
-
-    def scores(self, vectors: Vectors) -> Scores:
-        """Return the sum of the trees of each class."""
-        data = _xgboost().DMatrix(vectors, nthread=1)
-        return np.asarray(self._booster.predict(data, output_margin=True), np.float64)
-
-    def to_bytes(self) -> bytes:
-        """See `Classifier.to_bytes`."""
-        return bytes(self._booster.save_raw("ubj"))
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """See `Classifier.from_bytes`."""
-        xgboost = _xgboost()
-        try:
-            return cls(xgboost.Booster({"nthread": 1}, model_file=bytearray(data)))
-        except xgboost.core.XGBoostError as error:
-            raise ModelError(f"holds no XGBoost model: {str(error).splitlines()[0]}") from error
+    scaler = StandardScaler().fit(vectors)
+    n_classes = int(labels.max()) + 1
+    constants = {
+        "mean": scaler.mean_.astype(np.float32),
+        "scale": scaler.scale_.astype(np.float32),
+        "training": normalize(scaler.transform(vectors)).T.astype(np.float32),
+        "classes": np.eye(n_classes, dtype=np.float32)[labels],
+        "k": np.array([min(NEIGHBOURS, len(vectors))]),
+        "one": np.float32(1.0),
+        "least": np.float32(MIN_DISTANCE),
+        "neighbours": np.float32(NEIGHBOURS),
+        "prior": np.float32(PRIOR_VOTES / n_classes),
+        "total": np.float32(NEIGHBOURS + PRIOR_VOTES),
+        "last": np.array([2]),
+        "middle": np.array([1]),
+    }
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        knn (float[batch, {vectors.shape[1]}] vector) => (float[batch, {n_classes}] probabilities) {{
+            centred = Sub(vector, mean)
+            scaled = Div(centred, scale)
+            unit = LpNormalization <axis = 1, p = 2> (scaled)
+            similarities = MatMul(unit, training)
+            nearest, positions = TopK <axis = 1> (similarities, k)
+            distances = Sub(one, nearest)
+            bounded = Max(distances, least)
+            weights = Div(one, bounded)
+            sum = ReduceSum <keepdims = 1> (weights, middle)
+            shares = Div(weights, sum)
+            column = Unsqueeze(shares, last)
+            labels = Gather <axis = 0> (classes, positions)
+            weighted = Mul(column, labels)
+            votes = ReduceSum <keepdims = 0> (weighted, middle)
+            scaled_votes = Mul(votes, neighbours)
+            with_prior = Add(scaled_votes, prior)
+            probabilities = Div(with_prior, total)
+        }}"""
+    )
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    return bytes(model.SerializeToString(deterministic=True))
 
 
-class Dense(Classifier):
-    """A dense network, 300 and 200 ReLU, 64 epochs, with standardisation in its graph; it answers as ONNX."""
-
-    suffix = "onnx"
-    packages = ("keras", "tensorflow", "tensorflow-cpu", "onnx", "tf2onnx")
-    calibrated = False  # as it was; and it would take as many trainings more as there are folds
-
-    def __init__(self, onnx: bytes) -> None:
-        self._onnx = onnx
-        try:
-            self._session = runtime.session(onnx)
-        except ModelError as error:
-            raise ModelError(f"holds no ONNX model: {error}") from error
-
-    @classmethod
-    def fit(cls, vectors: Vectors, labels: Labels, *, seed: int) -> Self:
-        """See `Classifier.fit`."""
-        from genre.models import keras_backend
-
-        keras_backend.prepare()
-        import keras
-        from keras import layers
-
-        from genre.models.onnx import to_onnx
-
-        keras.utils.set_random_seed(seed)
-        standardise = layers.BatchNormalization(
-            center=False, scale=False, epsilon=1e-12, trainable=False, name="standardise"
-        )
-        vector = keras.Input((vectors.shape[1],), name="vector")
-        hidden = standardise(vector)
-        for i, units in enumerate(HIDDEN):
-            hidden = layers.Dense(units, activation="relu", name=f"hidden_{i}")(hidden)
-        output = layers.Dense(int(labels.max()) + 1, activation="softmax", name="genre")(hidden)
-        means, variances = vectors.mean(axis=0, dtype=np.float64), vectors.var(axis=0, dtype=np.float64)
-        standardise.set_weights([means, np.where(variances > 0, variances, 1.0)])
-        network = keras.Model({"vector": vector}, output, name="dense")
-        network.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
-        network.fit({"vector": vectors}, labels, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
-        return cls(to_onnx(network))
-
-    def scores(self, vectors: Vectors) -> Scores:
-        """Return the logarithms of the network's probabilities."""
-        probabilities = runtime.run(self._session, {"vector": vectors}).astype(np.float64)
-        return np.log(np.maximum(probabilities, MIN_PROBABILITY))
-
-    def to_bytes(self) -> bytes:
-        """See `Classifier.to_bytes`."""
-        return self._onnx
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """See `Classifier.from_bytes`."""
-        return cls(data)
+def train_xgboost(vectors: Vectors, labels: Labels, seed: int) -> bytes:
+    """Return gradient boosted trees."""
+    return onnx.from_xgboost(boosted_trees(seed).fit(vectors, labels), vectors.shape[1])
 
 
-CLASSIFIERS: dict[str, type[Classifier]] = {"svm": Svm, "knn": Knn, "xgboost": Xgboost, "dense": Dense}
-
-
-def _xgboost() -> Any:
+def boosted_trees(seed: int) -> Any:
+    """Return the untrained gradient boosted trees, an `xgboost.XGBClassifier`."""
     try:
-        import xgboost
+        from xgboost import XGBClassifier
     except ImportError:
-        raise ModelError("the package xgboost is not installed: run `uv pip install xgboost-cpu`") from None
-    return xgboost
+        raise ModelError("the package xgboost is not installed: run `make setup`") from None
+    return XGBClassifier(**TREES, random_state=seed)
 
 
-def _skops() -> Any:
-    try:
-        import skops.io
-    except ImportError:
-        raise ModelError("the package skops is not installed: run `uv pip install skops`") from None
-    return skops.io
+def train_dense(vectors: Vectors, labels: Labels, seed: int) -> bytes:
+    """Return a dense network, 300 and 200 ReLU, trained for 64 epochs, with standardisation in its graph."""
+    from genre.models import keras_backend
+
+    keras_backend.prepare()
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+    standardise = layers.BatchNormalization(
+        center=False, scale=False, epsilon=1e-12, trainable=False, name="standardise"
+    )
+    vector = keras.Input((vectors.shape[1],), name=onnx.VECTOR)
+    hidden = standardise(vector)
+    for i, units in enumerate(HIDDEN):
+        hidden = layers.Dense(units, activation="relu", name=f"hidden_{i}")(hidden)
+    output = layers.Dense(int(labels.max()) + 1, activation="softmax", name="genre")(hidden)
+    means, variances = vectors.mean(axis=0, dtype=np.float64), vectors.var(axis=0, dtype=np.float64)
+    standardise.set_weights([means, np.where(variances > 0, variances, 1.0)])
+    network = keras.Model({onnx.VECTOR: vector}, output, name="dense")
+    network.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    network.fit({onnx.VECTOR: vectors}, labels, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
+    return onnx.from_keras(network)
 
 
-def _skops_bytes(estimator: Any) -> bytes:
-    """Return the skops file of an estimator, with the memory addresses and times in it replaced by numbers."""
-    numbers: dict[str, str] = {}
-
-    def numbered(node: Any) -> Any:
-        if isinstance(node, list):
-            return [numbered(part) for part in node]
-        if not isinstance(node, dict):
-            return node
-        renamed = {key: numbered(part) for key, part in node.items()}
-        if "__id__" in node:
-            renamed["__id__"] = int(numbers.setdefault(str(node["__id__"]), str(len(numbers))))
-        if "file" in node and "__loader__" in node:
-            address, _, suffix = node["file"].partition(".")
-            renamed["file"] = f"{numbers.setdefault(address, str(len(numbers)))}.{suffix}"
-        return renamed
-
-    target = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(_skops().dumps(estimator))) as source, zipfile.ZipFile(target, "w") as copy:
-        schema = json.dumps(numbered(json.loads(source.read("schema.json"))), indent=1)
-        copy.writestr(zipfile.ZipInfo("schema.json"), schema)
-        members = {numbers[name.partition(".")[0]]: name for name in source.namelist() if name != "schema.json"}
-        for number, name in sorted(members.items(), key=lambda item: int(item[0])):
-            copy.writestr(zipfile.ZipInfo(f"{number}.{name.partition('.')[2]}"), source.read(name))
-    return target.getvalue()
-
-
-def _from_skops(data: bytes) -> Any:
-    skops = _skops()
-    from sklearn.pipeline import Pipeline
-
-    try:
-        estimator = skops.loads(data, trusted=[])  # nothing beyond NumPy, SciPy and scikit-learn
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise ModelError(f"holds no scikit-learn model that can be trusted: {error}") from error
-    if not isinstance(estimator, Pipeline):
-        raise ModelError(f"holds a {type(estimator).__name__}, not the model that was saved")
-    return estimator
+CLASSIFIERS: dict[str, Classifier] = {
+    "svm": Classifier(train_svm, ("scikit-learn", "skl2onnx")),
+    "knn": Classifier(train_knn, ("scikit-learn",)),
+    "xgboost": Classifier(train_xgboost, ("xgboost", "xgboost-cpu", "onnxmltools")),
+    "dense": Classifier(train_dense, ("keras", "tensorflow", "tensorflow-cpu", "tf2onnx"), validated=False),
+}

@@ -1,41 +1,140 @@
-"""From a Keras model to ONNX, the form in which models answer."""
+"""ONNX files: exported from Keras, scikit-learn and XGBoost, and run on the CPU by ONNX Runtime.
+
+A file is a function of its model: the same model gives the same bytes. The first dimension of every input is the batch.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from genre.errors import ModelError
 
 if TYPE_CHECKING:
     import keras
 
 BATCH = "batch"  # name of the free dimension
 OUTPUT = "probabilities"
+VECTOR = "vector"  # input of a classifier
+EXTERNAL = b"location"  # key in an ONNX file that precedes the path of external weights
 
 
-def to_onnx(model: keras.Model) -> bytes:
-    """Return the ONNX file of a model (through tf2onnx).
-
-    Its inputs are named as the model's, its output is `probabilities`, and the batch is free.
-    """
-    import numpy as np
+def from_keras(model: keras.Model) -> bytes:
+    """Return the ONNX file of a Keras model (through tf2onnx), with its inputs by name and the output `probabilities`."""
     import onnx
 
-    model({tensor.name: np.zeros((1, *tensor.shape[1:]), np.float32) for tensor in model.inputs})  # Keras wants a call
+    model({tensor.name: np.zeros((1, *tensor.shape[1:]), np.float32) for tensor in model.inputs})  # Keras needs a call
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         path = Path(folder, "model.onnx")
         model.export(str(path), format="onnx", verbose=False)
         exported = onnx.load(str(path))
+    return _named(exported, exported.graph.output[0].name)
+
+
+def from_sklearn(estimator: Any, n_values: int, *, raw_scores: bool = False) -> bytes:
+    """Return the ONNX file of a scikit-learn classifier (through skl2onnx): `vector` to `probabilities`.
+
+    Parameters
+    ----------
+    estimator : sklearn.base.ClassifierMixin
+        A fitted classifier or pipeline.
+    n_values : int
+        Length of its input vectors.
+    raw_scores : bool
+        Whether the probabilities are the softmax of its decision values; otherwise they are its own.
+    """
+    import onnx
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+
+    types = [(VECTOR, FloatTensorType([None, n_values]))]
+    options = {"zipmap": False, "raw_scores": raw_scores}
+    exported = to_onnx(estimator, initial_types=types, options={id(estimator): options}, target_opset=17)
+    output = exported.graph.output[1].name
+    if raw_scores:
+        exported.graph.node.append(onnx.helper.make_node("Softmax", [output], ["softmax"], axis=1))
+        exported.graph.output[1].name = output = "softmax"
+    return _named(exported, output)
+
+
+def from_xgboost(estimator: Any, n_values: int) -> bytes:
+    """Return the ONNX file of an `xgboost.XGBClassifier` (through onnxmltools): `vector` to `probabilities`."""
+    from onnxmltools import convert_xgboost
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    exported = convert_xgboost(estimator, initial_types=[(VECTOR, FloatTensorType([None, n_values]))])
+    return _named(exported, exported.graph.output[1].name)
+
+
+def session(model: Path | bytes) -> Any:
+    """Return an `onnxruntime.InferenceSession` of an ONNX file or of its bytes; threads may share it.
+
+    It uses as many threads as the environment variable OMP_NUM_THREADS says (0: one per core).
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime cannot load it. The message gives the reason, not the file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised too; the log could send control characters to a terminal
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+    try:
+        data = model if isinstance(model, bytes) else model.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot be read ({error.strerror})") from error
+    if EXTERNAL in data:  # the digest in the card does not cover other files
+        raise ModelError("has its weights in another file")
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises many kinds
+        raise ModelError(str(error)) from error
+
+
+def run(session: Any, inputs: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Return the first output of a session for inputs by name.
+
+    Raises
+    ------
+    ModelError
+        If the model refuses the inputs, or returns NaN or infinity. The message does not name the file.
+    """
+    try:
+        output: npt.NDArray[np.float32] = np.asarray(session.run(None, dict(inputs))[0], np.float32)
+    except Exception as error:  # onnxruntime raises many kinds
+        raise ModelError(f"cannot be run: {error}") from error
+    if not np.isfinite(output).all():
+        raise ModelError("returned NaN or infinity")
+    return output
+
+
+def _named(exported: Any, output: str) -> bytes:
+    """Return a model with the one output `probabilities`, a named batch dimension and no counters of the exporter."""
+    import onnx
+
     graph = exported.graph
+    kept = next(value for value in graph.output if value.name == output)
+    del graph.output[:]
+    graph.output.append(kept)
     for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = BATCH  # tf2onnx counts: the name would differ from run to run
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    names = {OUTPUT: "raw", output: OUTPUT}
     for node in graph.node:
-        node.output[:] = [OUTPUT if name == graph.output[0].name else name for name in node.output]
-        node.input[:] = [OUTPUT if name == graph.output[0].name else name for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        node.input[:] = [names.get(name, name) for name in node.input]
     graph.output[0].name = OUTPUT
-    graph.doc_string = ""  # holds another counter
+    graph.doc_string = ""
+    graph.name = "model"
     del graph.value_info[:]
     onnx.checker.check_model(exported)
     return bytes(exported.SerializeToString(deterministic=True))

@@ -1,7 +1,8 @@
-"""From the probabilities of a song's chunks to one answer."""
+"""The vote of a song's chunks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What the chunks of one song say together."""
+    """The prediction for one song from those for its chunks."""
 
     genre: int  # position of the genre
     confidence: float  # mean probability of that genre over the chunks
@@ -31,3 +32,18 @@ def vote(probabilities: npt.NDArray[np.float32]) -> Vote:
     means = probabilities.mean(axis=0, dtype=np.float64)
     genre = int(np.lexsort((means, counts))[-1])
     return Vote(genre, float(means[genre]), vector.tolist(), counts.tolist())
+
+
+def vote_by_song(probabilities: npt.NDArray[np.float32], songs: Sequence[str]) -> dict[str, Vote]:
+    """Return the vote of each song's chunks, by song in order of first appearance.
+
+    Parameters
+    ----------
+    probabilities : npt.NDArray[np.float32] [shape=(chunks, genres)]
+    songs : sequence of str
+        Song of each chunk.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, song in enumerate(songs):
+        rows.setdefault(song, []).append(row)
+    return {song: vote(probabilities[of_song]) for song, of_song in rows.items()}

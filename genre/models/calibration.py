@@ -1,0 +1,196 @@
+"""Calibration on validation songs: temperatures, and confidence thresholds for songs of other genres.
+
+A validation prediction is that of a model trained without the song. Test songs are not used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from genre import files
+from genre.errors import ModelError
+from genre.models.vote import vote_by_song
+
+Rows = npt.NDArray[np.int64]  # row numbers or labels [shape=(chunks,)]
+Probabilities = npt.NDArray[np.float32]  # [shape=(chunks, genres)]
+
+TEMPERATURE_RANGE = (0.2, 5.0)  # bounds of the fit: few validation songs must not make it extreme
+MIN_PROBABILITY = 1e-7
+FALSE_ACCEPTANCE_RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+MIN_GENRES = 5  # with four, 28 % of out-of-set songs were accepted at a nominal rate of 5 %
+DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Predictions of a model for training chunks that it was not trained on."""
+
+    rows: Rows  # positions among the training chunks
+    probabilities: Probabilities
+
+
+def calibrate(probabilities: Probabilities, temperature: float) -> Probabilities:
+    """Return probabilities p as p^(1 / temperature), normalised: the softmax of the log probabilities, scaled.
+
+    A temperature above 1 makes them less confident (Guo et al. 2017, On calibration of modern neural networks).
+    """
+    powered = np.maximum(probabilities.astype(np.float64), MIN_PROBABILITY) ** (1 / temperature)
+    calibrated: Probabilities = (powered / powered.sum(axis=1, keepdims=True)).astype(np.float32)
+    return calibrated
+
+
+def fit_temperature(probabilities: Probabilities, labels: Rows) -> float:
+    """Return the temperature of the lowest log loss of `calibrate`, within `TEMPERATURE_RANGE`; 1.0 without chunks."""
+    from scipy.optimize import minimize_scalar
+
+    if not len(labels):
+        return 1.0
+    logits = np.log(np.maximum(probabilities.astype(np.float64), MIN_PROBABILITY))
+
+    def log_loss(log_temperature: float) -> float:
+        scaled = logits / math.exp(log_temperature)
+        scaled -= scaled.max(axis=1, keepdims=True)
+        normaliser = np.log(np.exp(scaled).sum(axis=1))
+        return float(np.mean(normaliser - scaled[np.arange(len(labels)), labels]))
+
+    low, high = map(math.log, TEMPERATURE_RANGE)
+    return math.exp(minimize_scalar(log_loss, bounds=(low, high), method="bounded").x)
+
+
+def validation_folds(labels: Rows, songs: Sequence[str], n_folds: int, rng: np.random.Generator) -> Iterator[Rows]:
+    """Yield the rows of each validation fold: whole songs, the songs of each genre dealt out evenly.
+
+    The only song of a genre is in no fold, so that every genre is always trained on.
+    """
+    genre_of = dict(zip(songs, labels.tolist(), strict=True))
+    fold_of: dict[str, int] = {}
+    for genre in sorted(set(genre_of.values())):
+        names = sorted(song for song, label in genre_of.items() if label == genre)
+        if len(names) > 1:
+            fold_of |= {names[i]: position % n_folds for position, i in enumerate(rng.permutation(len(names)))}
+    folds = np.array([fold_of.get(song, -1) for song in songs])
+    for fold in range(n_folds):
+        rows = np.flatnonzero(folds == fold)
+        if len(rows):
+            yield rows
+
+
+def common_predictions(validations: Sequence[Validation]) -> tuple[Rows, list[Probabilities]]:
+    """Return the rows that every model has predicted, and the predictions of each; repeated rows are averaged."""
+    rows = np.array(sorted(set.intersection(*(set(v.rows.tolist()) for v in validations))), np.int64)
+    if not len(rows):
+        return rows, [validation.probabilities[:0] for validation in validations]
+    return rows, [
+        np.stack([validation.probabilities[validation.rows == row].mean(axis=0) for row in rows])
+        for validation in validations
+    ]
+
+
+def drop_true_genre(probabilities: Probabilities, labels: Rows) -> Probabilities:
+    """Return probabilities [shape=(chunks, genres)] without the true genre of each chunk; the rest sums to 1.
+
+    This approximates, without retraining, a model that was never trained on that genre.
+    """
+    rest = probabilities.astype(np.float64)
+    rest[np.arange(len(labels)), labels] = 0.0
+    normalised: Probabilities = (rest / np.maximum(rest.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return normalised
+
+
+def fit_thresholds(
+    probabilities: Probabilities, out_of_set: Probabilities, labels: Rows, songs: Sequence[str]
+) -> dict[str, Any] | None:
+    """Return the confidence threshold of each false acceptance rate that there are enough songs for.
+
+    The threshold is the conformal quantile (Vovk et al. 2005): of n songs, the ceil((n + 1)(1 - rate))-th lowest
+    confidence is below it.
+
+    Parameters
+    ----------
+    probabilities : npt.NDArray[np.float32] [shape=(chunks, genres)]
+        Predictions for validation chunks.
+    out_of_set : npt.NDArray[np.float32] [shape=(chunks, genres)]
+        The same after `drop_true_genre`.
+    labels : npt.NDArray[np.int64] [shape=(chunks,)]
+        Genre of each chunk.
+    songs : sequence of str
+        Song of each chunk.
+
+    Returns
+    -------
+    dict or None
+        For a model card: the number of `genres` and `songs`, and of each of the `rates` the `false_acceptance` rate,
+        the `threshold`, and `lost`, the share of correctly classified songs below it. None with too few genres or songs.
+    """
+    n_genres = len(np.unique(labels))
+    if n_genres < MIN_GENRES:
+        return None
+    confidences = np.sort([vote.confidence for vote in vote_by_song(out_of_set, songs).values()])
+    genre_of = dict(zip(songs, labels.tolist(), strict=True))
+    votes = vote_by_song(probabilities, songs)
+    correct = np.array([vote.confidence for song, vote in votes.items() if vote.genre == genre_of[song]])
+    rates = []
+    for rate in FALSE_ACCEPTANCE_RATES:
+        position = math.ceil((len(confidences) + 1) * (1 - rate) - 1e-9) - 1
+        if position >= len(confidences):
+            continue
+        threshold = (math.floor(confidences[position] * 10**DIGITS) + 1) / 10**DIGITS
+        if threshold <= 1.0:
+            lost = float(np.mean(correct < threshold)) if len(correct) else 0.0
+            rates.append({"false_acceptance": rate, "threshold": threshold, "lost": round(lost, DIGITS)})
+    return {"genres": n_genres, "songs": len(confidences), "rates": rates} if rates else None
+
+
+def threshold(thresholds: Mapping[str, Any] | None, max_false_acceptance: float | None) -> float | None:
+    """Return the lowest confidence to accept, so that at most that share of out-of-set songs is accepted.
+
+    Parameters
+    ----------
+    thresholds : mapping or None
+        As `fit_thresholds` returns them.
+    max_false_acceptance : float or None
+        None for no threshold.
+
+    Returns
+    -------
+    float or None
+        None for no threshold: none is wanted, or there were too few songs or genres for that rate.
+    """
+    if not thresholds or max_false_acceptance is None:
+        return None
+    rates = [rate for rate in thresholds["rates"] if rate["false_acceptance"] <= max_false_acceptance + 1e-9]
+    return float(rates[-1]["threshold"]) if rates else None
+
+
+def write_validation(path: Path, validation: Validation, genres: Sequence[str]) -> None:
+    """Write validation predictions as CSV: the row, then a probability per genre."""
+    import pandas as pd
+
+    table = pd.DataFrame(validation.probabilities, columns=list(genres), index=pd.Index(validation.rows, name="row"))
+    files.write_text(path, table.to_csv(float_format="%.9g", lineterminator="\n"))
+
+
+def read_validation(path: Path) -> Validation:
+    """Read the CSV that `write_validation` wrote.
+
+    Raises
+    ------
+    ModelError
+        If it is missing or damaged.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, index_col="row", dtype=np.float32)
+        return Validation(table.index.to_numpy().astype(np.int64), table.to_numpy(np.float32))
+    except OSError:
+        raise ModelError(f"{path} is missing: train the model first (`dvc repro`)") from None
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from error

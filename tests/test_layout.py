@@ -1,0 +1,78 @@
+"""Two packages whose rooms import one way, in modules and functions of readable size."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.import_graph import ROOT, imports, modules, room
+
+BELOW = {  # the rooms that a room may import from; genre stands for the modules at the top of genre/
+    "genre": {"genre"},
+    "audio": {"genre"},
+    "cli": {"genre", "audio"},
+    "demo": {"genre", "audio"},
+    "features": {"genre", "audio"},
+    "models": {"genre", "audio", "features"},
+    "evaluation": {"genre", "audio", "cli", "features", "models"},
+    "search": {"genre", "audio", "features", "models"},
+    "web": {"genre", "audio", "cli", "features", "models", "evaluation", "search"},
+    "stages": {"genre", "audio", "cli", "demo", "features", "models", "evaluation", "search", "web"},
+}
+MAX_MODULE_LINES = 380
+MAX_BODY_LINES = 60
+MAX_PARAMETERS = 9
+
+
+@pytest.mark.parametrize("path", modules())
+def test_a_module_imports_from_its_room_and_from_those_below_it(path: str) -> None:
+    own = room(path)
+    others = {module: room(module) for module in imports(path)}
+    allowed = BELOW[own] | ({own} if own != "stages" else set())
+    assert not {module for module, of in others.items() if of not in allowed}
+
+
+def test_no_two_modules_import_each_other() -> None:
+    done: set[str] = set()
+
+    def visit(path: str, trail: tuple[str, ...]) -> None:
+        assert path not in trail, " -> ".join([*trail[trail.index(path) :], path])
+        if path not in done:
+            for imported in imports(path):
+                visit(imported, (*trail, path))
+            done.add(path)
+
+    for path in modules():
+        visit(path, ())
+
+
+@pytest.mark.parametrize("path", modules())
+def test_modules_and_functions_have_a_readable_size(path: str) -> None:
+    source = (ROOT / path).read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= MAX_MODULE_LINES
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            arguments = node.args
+            names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+            assert len([n for n in names if n not in ("self", "cls")]) <= MAX_PARAMETERS, node.name
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            assert (node.end_lineno or 0) - first.lineno < MAX_BODY_LINES, node.name
+
+
+def test_only_commands_print() -> None:
+    for path in modules():
+        if room(path) != "stages" and path != "genre/cli.py":
+            calls = (node for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.Call))
+            assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"], path
+
+
+def test_the_code_stays_small() -> None:
+    def lines(*folders: str) -> int:
+        return sum(
+            len(p.read_text(encoding="utf-8").splitlines()) for f in folders for p in Path(ROOT, f).rglob("*.py")
+        )
+
+    assert lines("stages", "genre") <= 11_000
+    assert lines("tests") <= 8_500
