@@ -47,14 +47,14 @@ def lap(name):
 lap("")
 import numpy, onnxruntime
 from genre.audio import chunks
-from genre.models import baselines, ensemble, predict, query
+from genre.models import predict, query
 lap("imports")
-predictor = predict.load(model)
+predictor = predict.load(model, Paths())
 lap("model load")
 settings = predictor.card.feature_settings
 cut = list(chunks.iterate(Path(song), **asdict(settings)))
 lap("decode")
-features = [answer.compute(chunk.samples, settings.sample_rate) for chunk in cut]
+features = [query.compute(chunk.samples, settings.sample_rate) for chunk in cut]
 lap("features")
 for chunk, of_chunk in zip(cut, features):
     predictor.predict({name: values[None] for name, values in of_chunk.items()}, [chunk.samples])

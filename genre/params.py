@@ -182,9 +182,9 @@ class ServeParams(_Section):
 
 
 class QueryParams(_Section):
-    """When query says "unknown"."""
+    """The confidence threshold of query."""
 
-    unknown_far: Annotated[float, Field(ge=0.01, le=0.5)] | None
+    max_false_acceptance: Annotated[float, Field(ge=0.01, le=0.5)] | None
 
 
 class FingerprintParams(_Section):

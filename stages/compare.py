@@ -30,14 +30,27 @@ from genre.evaluation.comparison import Fold, Outcome, Result
 from genre.features import arrays
 from genre.features.arrays import VectorSet
 from genre.models import baselines, cards, embeddings, networks
+from genre.models.baselines import BASELINES, embedding_name
+from genre.models.calibration import calibrate
+from genre.models.cards import ENSEMBLE
 from genre.parallel import all_or_error, run
 from genre.paths import Paths
 
 LSTM = "lstm2016_"  # prefix of the models with the architecture of 2016
-ENSEMBLE = "ensemble"
 SECTIONS = ("dataset", "split", "extract", "train", "musicnn", "compare", "ensemble")  # in the report
 METRICS = ("song_accuracy", "log_loss", "ece")  # each is a column of `dvc exp show` for every model
-PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "scikit-learn", "xgboost", "xgboost-cpu", "librosa")
+PACKAGES = (
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "numpy",
+    "scikit-learn",
+    "skl2onnx",
+    "xgboost",
+    "xgboost-cpu",
+    "onnxmltools",
+    "librosa",
+)
 SOURCES = ("audio", "features", "models")  # packages of genre/ that change an outcome
 
 
@@ -62,12 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     models = list(dict.fromkeys([*(name for name in settings.compare.models if name != ENSEMBLE), *members]))
     for model in models:
         _check_name(model)
-        if model in baselines.BASELINES:
-            embed(_embedding(model, settings), data, paths, cache)  # once for all folds
+    for model in set(models) & set(BASELINES):
+        embed(embedding_name(model, settings.musicnn), data, paths, cache)  # once for all folds
     outcomes = _outcomes(models, folds, settings, paths, cache)
     if members:
         of_members = {model: outcomes[model] for model in members}
-        outcomes[ENSEMBLE] = comparison.ensemble(of_members, folds, data.labels, data.songs)
+        outcomes[ENSEMBLE] = comparison.ensemble(of_members, folds, data.labels)
     _write(comparison.rank(outcomes, folds, data.labels, data.songs), data, settings, paths)
     cache.trim()
     return 0
@@ -87,18 +100,21 @@ def read_all(paths: Paths) -> VectorSet:
 def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache: Cache) -> bytes:
     """Train one model on the training chunks of a fold, predict its test chunks, and keep the outcome in the cache."""
     data = read_all(paths)
-    train = _train_baseline if job.model in baselines.BASELINES else _train_network
+    train = _train_baseline if job.model in BASELINES else _train_network
     return cache.keep(job.key, train(job.model, job.fold, data, settings, paths, cache).to_bytes())
 
 
 def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[npt.NDArray[np.float32], float]:
     """Return the embeddings of all chunks [shape=(n_chunks, n_values)] and the seconds per chunk, cached."""
-    key = files.digest("compare embedding", embeddings.describe(name), dataset_card.digest(paths.vectors), _sources())
+    embedder = embeddings.load(name, paths)
+    key = files.digest("compare embedding", embedder.describe(), dataset_card.digest(paths.vectors), _sources())
     if (kept := cache.recall(key)) is None:
         rows = sorted(manifest.read(paths.chunks), key=lambda row: row.split != "train")
-        audio = (chunks.read(paths.chunks / row.chunk) for row in rows)
         start = time.perf_counter()
-        vectors = embeddings.embed(name, features=embeddings.each_chunk(data.inputs), audio=audio)
+        if embedder.needs_audio:
+            vectors = np.stack([embedder.of_audio(*chunks.read(paths.chunks / row.chunk)) for row in rows])
+        else:
+            vectors = embedder.of_features(data.inputs)
         stream = io.BytesIO()
         np.savez(stream, vectors=vectors, chunk_s=np.array((time.perf_counter() - start) / len(vectors)))
         kept = cache.keep(key, stream.getvalue())
@@ -120,16 +136,19 @@ def _train_network(
     features = model.removeprefix(LSTM)
     changes = {"architecture": "lstm2016", "members": 1} if model.startswith(LSTM) else {}
     config = settings.train.model_copy(update={**changes, "seed": settings.compare.seed + fold.repeat})
-    inputs = {feature: array[fold.train] for feature, array in data.inputs.items()}
-    songs = [data.songs[row] for row in fold.train]
+    training = VectorSet(
+        {feature: array[fold.train] for feature, array in data.inputs.items()},
+        data.labels[fold.train],
+        [data.songs[row] for row in fold.train],
+        data.genres,
+    )
     start = time.perf_counter()
     with keras_backend.quiet():
-        trained = fit(
-            inputs, data.labels[fold.train], songs, model=features, n_genres=len(data.genres), **params.flat(config)
-        )
+        trained = fit(training, config, model=features)
         train_end = time.perf_counter()
         test = {feature: data.inputs[feature][fold.test] for feature in networks.MODELS[features]}
-        probabilities = np.asarray(trained.model.predict(test, batch_size=32, verbose=0), np.float32)
+        outputs = np.asarray(trained.model.predict(test, batch_size=32, verbose=0), np.float32)
+        probabilities = calibrate(outputs, trained.temperature)
     predict_s = time.perf_counter() - train_end
     n_bytes = 4 * int(trained.model.count_params())
     return Outcome(probabilities, train_end - start, predict_s, n_bytes, trained.validation)
@@ -138,27 +157,20 @@ def _train_network(
 def _train_baseline(
     model: str, fold: Fold, data: VectorSet, settings: params.Params, paths: Paths, cache: Cache
 ) -> Outcome:
-    embedding = _embedding(model, settings)
-    vectors, chunk_s = embed(embedding, data, paths, cache)
+    vectors, chunk_s = embed(embedding_name(model, settings.musicnn), data, paths, cache)
     start = time.perf_counter()
-    fitted = baselines.fit(
+    trained = baselines.train(
         model,
         vectors[fold.train],
         data.labels[fold.train],
         [data.songs[row] for row in fold.train],
         n_genres=len(data.genres),
         seed=settings.compare.seed + fold.repeat,
-        embedding=embedding,
     )
     train_end = time.perf_counter()
-    probabilities = fitted.predict(vectors[fold.test])
+    probabilities = calibrate(baselines.predict(trained.onnx, vectors[fold.test]), trained.temperature)
     predict_s = time.perf_counter() - train_end + chunk_s * len(fold.test)
-    n_bytes = len(fitted.classifier.to_bytes())
-    return Outcome(probabilities, train_end - start, predict_s, n_bytes, fitted.validation)
-
-
-def _embedding(model: str, settings: params.Params) -> str:
-    return settings.musicnn.embedding if model.startswith("musicnn") else baselines.get(model).embedding
+    return Outcome(probabilities, train_end - start, predict_s, len(trained.onnx), trained.validation)
 
 
 def _outcomes(
@@ -184,7 +196,7 @@ def _outcomes(
 
 
 def _config(model: str, settings: params.Params) -> object:
-    return _embedding(model, settings) if model in baselines.BASELINES else settings.train.model_dump()
+    return embedding_name(model, settings.musicnn) if model in BASELINES else settings.train.model_dump()
 
 
 def _sources() -> str:
@@ -217,7 +229,7 @@ def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
 
 
 def _check_name(name: str) -> None:
-    names = [*networks.MODELS, *(LSTM + model for model in networks.MODELS), *baselines.BASELINES]
+    names = [*networks.MODELS, *(LSTM + model for model in networks.MODELS), *BASELINES]
     if name not in names:
         raise ModelError(f"compare.models: unknown model {name}; choose from {', '.join([*names, ENSEMBLE])}")
 

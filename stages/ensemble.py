@@ -1,63 +1,88 @@
-"""Average the trained models into one, and choose on validation songs what query answers with.
+"""Fit the ensemble, the calibrated average of several models, and choose the default model of query.
 
 python -m stages.ensemble
+
+Both use the validation songs that no model of the ensemble was trained on.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from genre import params
 from genre.cli import run_command
 from genre.errors import ModelError
+from genre.evaluation import metrics
 from genre.features import arrays
-from genre.models import baselines, ensemble, networks, unknown
+from genre.features.transforms import MFCC
+from genre.models import calibration, cards
+from genre.models.baselines import BASELINES
+from genre.models.cards import ENSEMBLE, ModelCard
+from genre.models.networks import MODELS
+from genre.models.predict import WITHOUT_ENSEMBLE
+from genre.paths import Paths
 
-VECTORS = Path("pickled_vectors")
-TRAINING = Path("training")
+SCORES = ("song_accuracy", "log_loss", "n_songs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: training/*/validation.csv -> model_architecture/ensemble_model_card.json."""
-    parser = argparse.ArgumentParser(prog="python -m stages.ensemble", description=__doc__.splitlines()[0])
-    parser.parse_args(argv)
-    asked = params.load()
-    names = asked.ensemble.models
-    training = arrays.read(VECTORS, "train")
-    made = ensemble.fit(
-        {name: ensemble.read_validation(_validation_path(name)) for name in names},
-        training.labels,
-        training.songs,
-        genres=training.genres,
-        settings=arrays.read_settings(VECTORS),
-        unknown_far=asked.query.unknown_far,
+    argparse.ArgumentParser(prog="python -m stages.ensemble", description=__doc__.splitlines()[0]).parse_args(argv)
+    settings, paths = params.load(), Paths()
+    models = settings.ensemble.models
+    if unknown := sorted(set(models) - {*MODELS, *BASELINES}):
+        raise ModelError(f"ensemble.models: unknown model {unknown[0]}; choose from {', '.join([*MODELS, *BASELINES])}")
+    training = arrays.read(paths.vectors, "train", (MFCC.feature,))
+    validations = {name: calibration.read_validation(paths.validation(name)) for name in models}
+    rows, predictions = calibration.common_predictions(list(validations.values()))
+    if not len(rows):
+        raise ModelError("the models of the ensemble have no common validation song: raise train.validation_fraction")
+    labels, songs = training.labels[rows], [training.songs[row] for row in rows]
+    mean = np.asarray(np.mean(predictions, axis=0), np.float32)
+    temperature = calibration.fit_temperature(mean, labels)
+    candidates = dict(zip(models, predictions, strict=True)) | {ENSEMBLE: calibration.calibrate(mean, temperature)}
+    scores = {name: _scores(probabilities, labels, songs) for name, probabilities in candidates.items()}
+    default = _better(scores)
+    thresholds = calibration.fit_thresholds(list(validations.values()), training.labels, training.songs, temperature)
+    cards.write(
+        ModelCard(
+            model=ENSEMBLE,
+            kind=ENSEMBLE,
+            genres=training.genres,
+            models=list(models),
+            default=default,
+            settings=arrays.read_settings(paths.vectors),
+            temperature=temperature,
+            thresholds=thresholds,
+            dataset=cards.describe_dataset(settings.dataset.name, training.songs),
+            scores=scores,
+        ),
+        paths,
     )
-    ensemble.write(made)
-    for name, scored in made.scores.items():
-        print(
-            f"ensemble: {name}: {scored['song_accuracy']:.1%} of {scored['n_songs']:.0f} validation songs right,"
-            f" log loss {scored['log_loss']:.3f}"
-        )
-    print(f"ensemble: query answers with {made.default}")
-    if made.unknown_far is not None:
-        least = unknown.threshold(made.unknown, made.unknown_far)
-        print(
-            "ensemble: too few genres or validation songs to say unknown"
-            if least is None
-            else f"ensemble: its answer is unknown below a confidence of {least:.1%}"
-        )
+    for name, score in scores.items():
+        accuracy, n_songs, log_loss = score["song_accuracy"], score["n_songs"], score["log_loss"]
+        print(f"ensemble: {name}: {accuracy:.1%} of {n_songs:.0f} validation songs, log loss {log_loss:.3f}")
+    print(f"ensemble: default model of query: {default}")
     return 0
 
 
-def _validation_path(name: str) -> Path:
-    if name in networks.MODELS:
-        return TRAINING / name / "validation.csv"
-    if name in baselines.BASELINES:
-        return TRAINING / "baselines" / name / "validation.csv"
-    known = ", ".join([*networks.MODELS, *baselines.BASELINES])
-    raise ModelError(f"ensemble.models names {name}, which there is not: choose from {known}")
+def _scores(
+    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], songs: Sequence[str]
+) -> dict[str, float]:
+    scores = metrics.scores(metrics.by_song(probabilities, labels, songs))
+    return {key: scores[key] for key in SCORES}
+
+
+def _better(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the ensemble, or `merged` if it predicts the validation songs at least as well."""
+    if WITHOUT_ENSEMBLE not in scores:
+        return ENSEMBLE
+    ranks = {name: (scores[name]["song_accuracy"], -scores[name]["log_loss"]) for name in (WITHOUT_ENSEMBLE, ENSEMBLE)}
+    return max(ranks, key=ranks.__getitem__)  # the first of equal ones
 
 
 if __name__ == "__main__":

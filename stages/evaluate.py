@@ -24,8 +24,9 @@ from genre.evaluation import dataset_card, metrics, plots, report, tables
 from genre.evaluation.report import ModelResult, Provenance
 from genre.features import arrays
 from genre.features.arrays import VectorSet
-from genre.models import baselines, cards, embeddings, ensemble, networks
-from genre.models.predict import Answers, load
+from genre.models import cards, embeddings, networks, predict
+from genre.models.cards import ENSEMBLE
+from genre.models.predict import Predictor
 from genre.paths import Paths
 
 if TYPE_CHECKING:
@@ -43,10 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     test = arrays.read(paths.vectors, "test")
     chunk_paths = _chunk_paths(test, paths)
     cache = Cache(paths.cache, settings.cache.max_bytes)
-    models = [*networks.MODELS, *settings.baselines.models, ensemble.NAME]
+    models = [*networks.MODELS, *settings.baselines.models, ENSEMBLE]
     predictors = [_load(model, test, paths, cache) for model in models]
-    for embedding in dict.fromkeys(name for predictor in predictors if (name := _audio_embedding(predictor))):
-        embeddings.of_files(embedding, chunk_paths, cache=cache, workers=settings.parallel.workers)  # fills the cache
+    for name in dict.fromkeys(p.card.embedding["name"] for p in predictors if p.card.embedding and p.needs_samples):
+        embedder = embeddings.load(name, paths, cache=cache)
+        embedder.of_files(chunk_paths, workers=settings.parallel.workers)  # fills the cache
     results, song_tables = [], {}
     for predictor in tqdm(predictors, desc="evaluate", unit="model", disable=not sys.stderr.isatty()):
         probabilities = _predict(predictor, test, chunk_paths)
@@ -59,10 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def evaluate(predictor: Answers, probabilities: npt.NDArray[np.float32], test: VectorSet) -> ModelResult:
+def evaluate(predictor: Predictor, probabilities: npt.NDArray[np.float32], test: VectorSet) -> ModelResult:
     """Return the scores and the songs' predictions of a model, given its probabilities of the test chunks."""
     predictions = metrics.by_song(probabilities, test.labels, test.songs)
-    return ModelResult(predictor.card.model, metrics.scores(predictions), predictions, predictor.card.unknown)
+    return ModelResult(predictor.card.model, metrics.scores(predictions), predictions, predictor.card.thresholds)
 
 
 def write(result: ModelResult, probabilities: npt.NDArray[np.float32], test: VectorSet, folder: Path) -> pd.DataFrame:
@@ -90,19 +92,12 @@ def _write_all(
     files.write_text(paths.evaluation / "report.html", report.evaluation_html(ranked, provenance, curves))
 
 
-def _load(model: str, test: VectorSet, paths: Paths, cache: Cache) -> Answers:
-    predictor = load(model, paths.root, cache=cache)
+def _load(model: str, test: VectorSet, paths: Paths, cache: Cache) -> Predictor:
+    predictor = predict.load(model, paths, cache=cache)
     card = predictor.card
-    if dict(card.settings) != arrays.read_settings(paths.vectors) or card.genres != test.genres:
+    if card.settings != arrays.read_settings(paths.vectors) or card.genres != test.genres:
         raise ModelError(f"the model {model} was trained on other vectors than {paths.vectors}/: run `dvc repro`")
     return predictor
-
-
-def _audio_embedding(predictor: Answers) -> str | None:
-    """Return the embedding that a model computes from audio; None if it predicts from features."""
-    if isinstance(predictor, baselines.Loaded) and predictor.needs_samples:
-        return predictor.fitted.embedding
-    return None
 
 
 def _chunk_paths(test: VectorSet, paths: Paths) -> list[Path]:
@@ -113,7 +108,7 @@ def _chunk_paths(test: VectorSet, paths: Paths) -> list[Path]:
     return [paths.chunks / row.chunk for row in rows]
 
 
-def _predict(predictor: Answers, test: VectorSet, chunk_paths: Sequence[Path]) -> npt.NDArray[np.float32]:
+def _predict(predictor: Predictor, test: VectorSet, chunk_paths: Sequence[Path]) -> npt.NDArray[np.float32]:
     """Return the genre probabilities of the test chunks [shape=(n_chunks, n_genres)]."""
     batches = []
     for first in range(0, len(chunk_paths), BATCH):
@@ -127,7 +122,7 @@ def _provenance(test: VectorSet, settings: params.Params, paths: Paths) -> Prove
     card = dataset_card.describe(
         settings.dataset.name, paths.chunks, genres=test.genres, chunk_s=settings.split.chunk_seconds
     )
-    versions = cards.read("merged", paths.root).versions | cards.installed_versions(("onnxruntime", "scikit-learn"))
+    versions = cards.read("merged", paths).versions | cards.installed_versions(("onnxruntime", "scikit-learn"))
     versions["vectors (SHA-256)"] = dataset_card.digest(paths.vectors)
     return Provenance(card, params.as_yaml(settings, *SECTIONS), versions, test.genres)
 

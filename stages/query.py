@@ -1,4 +1,4 @@
-"""What genre is this song? An answer per chunk, and the vote.
+"""Predict the genre of songs: of each chunk, and by the vote of the chunks.
 
 python -m stages.query song.mp3
 python -m stages.query --middle 7 song.mp3
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from genre import params
 from genre.cli import (
     FORMATS,
     Answer,
@@ -29,12 +30,13 @@ from genre.cli import (
     share,
 )
 from genre.parallel import one_thread_each
+from genre.paths import Paths
 
-SONGS_AT_ONCE = 2  # the next one is decoded while the last chunks of one are answered
+SONGS_AT_ONCE = 2  # the next song is decoded while the last chunks of one are predicted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Answer about the songs that are named; return 1 if any could not be answered."""
+    """Print the genre of each song; return 1 if a song could not be analysed."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.middle is not None and (arguments.start or arguments.duration is not None):
@@ -42,23 +44,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run and not arguments.write_tags:
         parser.error("--dry-run goes with --write-tags")
     afterwards = _afterwards(parser, arguments)
-    from genre.models import ensemble, query
-    from genre.models.predict import load_in_background
+    from genre.models import calibration, predict, query
 
-    predictor = load_in_background(arguments.model)
+    paths = Paths()
+    predictor = predict.load(arguments.model, paths, wait=False)
     min_confidence = arguments.min_confidence
     if min_confidence is None:
-        min_confidence = ensemble.unknown_threshold(predictor.card.unknown) or 0.0
-
-    def of_song(path: Path) -> query.Answer:
-        return query.answer(
-            path,
-            predictor,
-            start=arguments.start,
-            duration=arguments.duration,
-            middle=arguments.middle,
-            min_confidence=min_confidence,
-        )
+        max_false_acceptance = params.load(paths.params).query.max_false_acceptance
+        min_confidence = calibration.threshold(predictor.card.thresholds, max_false_acceptance) or 0.0
+    of_song = functools.partial(
+        query.answer,
+        predictor=predictor,
+        start=arguments.start,
+        duration=arguments.duration,
+        middle=arguments.middle,
+        min_confidence=min_confidence,
+    )
 
     header = ["file", "song_genre", "song_confidence", "start", "end", "genre", *predictor.card.genres]
     table = Table(header, _rows)
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Callable[[Answer], None] | None:
-    """Return what is done with each answer besides printing it."""
+    """Return the function that is called with each answer after it is printed; None without --plot and --write-tags."""
     if arguments.plot and arguments.write_tags:
         parser.error("--plot and --write-tags do not go together")
     if arguments.plot:
@@ -76,13 +77,13 @@ def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
 
         timeline.check_path(arguments.plot)
         if len(arguments.songs) > 1 or is_folder(arguments.songs[0]):
-            parser.error("--plot draws the answer about one song: name one")
+            parser.error("--plot takes one song")
         return lambda answer: timeline.plot(cast(Any, answer), arguments.plot)
     if arguments.write_tags:
         from genre.audio.sources import is_file_name
 
         if other := [name for name in arguments.songs if not is_file_name(name)]:
-            parser.error(f"--write-tags writes into files, and {other[0]} is none")
+            parser.error(f"--write-tags needs files; {other[0]} is not a file")
         return functools.partial(_write_tags, dry_run=arguments.dry_run)
     return None
 
@@ -92,20 +93,18 @@ def _write_tags(answer: Answer, *, dry_run: bool) -> None:
     from genre.audio.dataset import UNKNOWN
 
     if answer["genre"] == UNKNOWN:
-        said = "unknown, its tags are left alone"
+        message = "unknown, tags unchanged"
     else:
         change = tags.write_genre(Path(answer["file"]), answer["genre"], dry_run=dry_run)
-        said = f"{change.old or 'no genre'} -> {change.new}" if change.changed else f"is {change.new} already"
-        said += " (not written)" if change.changed and dry_run else ""
-    print(printable(f"{answer['file']}: {said}"), file=sys.stderr)
+        message = f"{change.old or 'no genre'} -> {change.new}" if change.changed else f"already {change.new}"
+        message += " (dry run)" if change.changed and dry_run else ""
+    print(printable(f"{answer['file']}: {message}"), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.query", description="Tell the genre of songs: one answer per chunk, and the vote."
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.query", description=__doc__.splitlines()[0])
     add_song_options(parser, "SONG", (*FORMATS, "csv"))
-    parser.add_argument("--middle", type=length, metavar="S", help="take this many seconds in the middle of the file")
+    parser.add_argument("--middle", type=length, metavar="S", help="analyse S seconds in the middle of the file")
     parser.add_argument(
         "--model",
         metavar="NAME",
@@ -115,13 +114,15 @@ def _parser() -> argparse.ArgumentParser:
         "--min-confidence",
         type=share,
         metavar="P",
-        help='below this the genre is "unknown" (default: the threshold for query.unknown_far, if that is set)',
+        help='below this confidence the genre is "unknown" (default: the threshold for query.max_false_acceptance)',
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the answer about one song: a .png or .svg")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the predictions for one song as .png or .svg")
     parser.add_argument(
-        "--write-tags", action="store_true", help="write the genre into the files' tags; the one they came with is kept"
+        "--write-tags",
+        action="store_true",
+        help="write the genre into the files' tags; the previous one is kept in another tag",
     )
-    parser.add_argument("--dry-run", action="store_true", help="with --write-tags: only say what would be written")
+    parser.add_argument("--dry-run", action="store_true", help="with --write-tags: only print the changes")
     return parser
 
 
@@ -137,12 +138,12 @@ def _text(answer: Answer) -> str:
 
 
 def _rows(answer: Answer) -> Iterator[Sequence[object]]:
-    """One row per chunk, with the answer of its song."""
+    """Yield a row per chunk, with the prediction for its song."""
     for chunk in answer["chunks"]:
         song = [answer["file"], answer["genre"], answer["confidence"]]
         yield [*song, chunk["start"], chunk["end"], chunk["genre"], *chunk["probabilities"].values()]
 
 
 if __name__ == "__main__":
-    one_thread_each()  # chunks are answered side by side
+    one_thread_each()  # chunks are predicted in parallel
     run_command(main)

@@ -1,4 +1,4 @@
-"""Train one model on the training songs and write its four files.
+"""Train a network on the training songs.
 
 python -m stages.train merged
 """
@@ -16,8 +16,9 @@ from tqdm import tqdm
 from genre import files, params
 from genre.cli import run_command
 from genre.features import arrays
-from genre.models import cards, ensemble, keras_backend, networks
-from genre.models.cards import Card
+from genre.models import calibration, cards, keras_backend, networks
+from genre.models.cards import ModelCard
+from genre.paths import Paths
 
 if TYPE_CHECKING:
     import keras
@@ -25,36 +26,32 @@ if TYPE_CHECKING:
     from genre.features.arrays import VectorSet
     from genre.models.training import Trained
 
-VECTORS = Path("pickled_vectors")
-LIVE = Path("training")
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "onnx", "tf2onnx")
+CURVES = {  # names in the history, and in the learning curves
+    "loss": "train/loss",
+    "accuracy": "train/accuracy",
+    "val_loss": "eval/loss",
+    "val_accuracy": "eval/accuracy",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage: pickled_vectors/ -> model_architecture/, model_weights/, training/<model>."""
+    """Run the stage: pickled_vectors/ -> model_architecture/, model_weights/, training/<model>/."""
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=networks.MODELS)
     model = parser.parse_args(argv).model
-    settings = params.load()
-    training = arrays.read(VECTORS, "train", networks.MODELS[model])
+    settings, paths = params.load(), Paths()
+    training = arrays.read(paths.vectors, "train", networks.MODELS[model])
     keras_backend.prepare()
     from genre.models.training import fit
 
     with keras_backend.quiet() as stderr, _progress(model, settings.train, stderr) as bar:
-        trained = fit(
-            training.inputs,
-            training.labels,
-            training.songs,
-            model=model,
-            n_genres=len(training.genres),
-            callbacks=[bar],
-            **params.flat(settings.train),
-        )
-    _log_curves(LIVE / model, trained.history)
-    _write(model, trained, training, settings)
-    ensemble.write_validation(LIVE / model / "validation.csv", trained.validation, training.genres)
-    right = f"{trained.validation_accuracy:.1%} of the validation chunks right"
-    print(f"train: {model}: {len(training.labels)} chunks of {len(set(training.songs))} songs, {right}")
+        trained = fit(training, settings.train, model=model, callbacks=[bar])
+    _log_curves(paths.training(model), trained.history)
+    calibration.write_validation(paths.validation(model), trained.validation, training.genres)
+    _write(model, trained, training, settings, paths)
+    n_songs, accuracy = len(set(training.songs)), trained.validation_accuracy
+    print(f"train: {model}: {len(training.labels)} chunks of {n_songs} songs, validation accuracy {accuracy:.1%}")
     return 0
 
 
@@ -69,53 +66,44 @@ def _progress(model: str, settings: params.TrainParams, stderr: TextIO) -> Itera
 
 
 def _log_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write the learning curves for `dvc plots show`: of each epoch, the mean over the members."""
+    """Write the learning curves for `dvc plots show`: for each epoch, the mean over the members."""
     from dvclive import Live
 
-    names = {
-        "loss": "train/loss",
-        "accuracy": "train/accuracy",
-        "val_loss": "eval/loss",
-        "val_accuracy": "eval/accuracy",
-    }
     with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
         for epoch in sorted({row["epoch"] for row in history}):
             rows = [row for row in history if row["epoch"] == epoch]
-            for key, name in names.items():
+            for key, name in CURVES.items():
                 if values := [row[key] for row in rows if key in row]:
                     live.log_metric(name, sum(values) / len(values))
             live.next_step()
 
 
-def _write(model: str, trained: Trained, training: VectorSet, settings: params.Params) -> None:
+def _write(model: str, trained: Trained, training: VectorSet, settings: params.Params, paths: Paths) -> None:
     """Write architecture, weights, ONNX and card."""
-    paths = cards.model_files(model)
-    files.write_text(paths.architecture, trained.model.to_json(indent=2) + "\n")
-    with files.atomic_path(paths.weights) as temporary:
-        whole = temporary.with_name(temporary.name + ".weights.h5")  # Keras insists on the suffix
-        trained.model.save_weights(whole)
-        whole.replace(temporary)
-    from genre.models.onnx import to_onnx
+    from genre.models import onnx
 
-    files.write_bytes(paths.onnx, to_onnx(trained.model))
+    files.write_text(paths.architecture(model), trained.model.to_json(indent=2) + "\n")
+    with files.atomic_path(paths.keras_weights(model)) as temporary:
+        weights = temporary.with_name(temporary.name + ".weights.h5")  # Keras insists on the suffix
+        trained.model.save_weights(weights)
+        weights.replace(temporary)
+    files.write_bytes(paths.onnx(model), onnx.from_keras(trained.model))
     cards.write(
-        Card(
+        ModelCard(
             model=model,
-            architecture=settings.train.architecture,
+            kind=settings.train.architecture,
             genres=training.genres,
             inputs={feature: list(training.inputs[feature].shape[1:]) for feature in networks.MODELS[model]},
-            settings=arrays.read_settings(VECTORS),
-            dataset={
-                "name": settings.dataset.name,
-                "songs": len(set(training.songs)),
-                "chunks": len(training.songs),
-            },
+            settings=arrays.read_settings(paths.vectors),
+            temperature=trained.temperature,
+            thresholds=calibration.fit_thresholds([trained.validation], training.labels, training.songs),
+            dataset=cards.describe_dataset(settings.dataset.name, training.songs),
             training=settings.train.model_dump(),
-            scores={"validation_accuracy": trained.validation_accuracy, "temperature": trained.temperature},
+            scores={"validation_accuracy": trained.validation_accuracy},
             versions=cards.installed_versions(PACKAGES),
-            onnx_sha256=files.sha256(paths.onnx),
-            unknown=ensemble.fit_unknown([trained.validation], training.labels, training.songs),
-        )
+            onnx_sha256=files.sha256(paths.onnx(model)),
+        ),
+        paths,
     )
 
 

@@ -13,8 +13,7 @@ from genre import files
 from genre.errors import ParamsError
 from genre.evaluation import metrics
 from genre.evaluation.metrics import N_BOOTSTRAP, SongPrediction
-from genre.models import ensemble as ensembles
-from genre.models.ensemble import Validation
+from genre.models.calibration import Validation, calibrate, common_predictions, fit_temperature
 
 Rows = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float32]
@@ -38,15 +37,18 @@ class Outcome:
     train_s: float
     predict_s: float  # for all test chunks
     n_bytes: int  # of the model
-    validation: Validation | None = None  # predictions of held-out training chunks; rows count within fold.train
+    validation: Validation  # predictions of held-out training chunks; rows count within fold.train
 
     def to_bytes(self) -> bytes:
         """Return the outcome in NumPy's npz format."""
-        arrays = {"probabilities": self.probabilities, "costs": np.array([self.train_s, self.predict_s, self.n_bytes])}
-        if self.validation is not None:
-            arrays |= {"rows": self.validation.rows, "validation": self.validation.probabilities}
         stream = io.BytesIO()
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
+        np.savez(
+            stream,
+            probabilities=self.probabilities,
+            costs=np.array([self.train_s, self.predict_s, self.n_bytes]),
+            rows=self.validation.rows,
+            validation=self.validation.probabilities,
+        )
         return stream.getvalue()
 
     @classmethod
@@ -54,7 +56,7 @@ class Outcome:
         """Return the outcome that `to_bytes` wrote."""
         arrays = files.read_npz(data)
         train_s, predict_s, n_bytes = arrays["costs"].tolist()
-        validation = Validation(arrays["rows"], arrays["validation"]) if "rows" in arrays else None
+        validation = Validation(arrays["rows"], arrays["validation"])
         return cls(arrays["probabilities"], train_s, predict_s, int(n_bytes), validation)
 
 
@@ -123,13 +125,10 @@ def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, s
     ]
 
 
-def ensemble(
-    outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
-) -> list[Outcome]:
+def ensemble(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows) -> list[Outcome]:
     """Return the outcome of the ensemble of several models on each fold.
 
-    The temperature is fitted in each fold on the training chunks that every model held out; it is 1 if a model held
-    out none.
+    The temperature is fitted in each fold on the training chunks that every model held out; it is 1 without any.
 
     Parameters
     ----------
@@ -138,25 +137,18 @@ def ensemble(
     folds : sequence of Fold
     labels : npt.NDArray[np.int64] [shape=(n_chunks,)]
         Class index of each chunk.
-    songs : sequence of str
-        Song of each chunk.
     """
     combined = []
     for fold, *members in zip(folds, *outcomes.values(), strict=True):
-        validations = {
-            model: outcome.validation
-            for model, outcome in zip(outcomes, members, strict=True)
-            if outcome.validation is not None
-        }
-        temperature = 1.0
-        if len(validations) == len(members):
-            temperature = _fit_temperature(validations, labels[fold.train], [songs[row] for row in fold.train])
+        rows, predictions = common_predictions([member.validation for member in members])
+        temperature = fit_temperature(_mean(predictions), labels[fold.train][rows])
         combined.append(
             Outcome(
-                ensembles.combine([member.probabilities for member in members], temperature),
+                calibrate(_mean([member.probabilities for member in members]), temperature),
                 sum(member.train_s for member in members),
                 sum(member.predict_s for member in members),
                 sum(member.n_bytes for member in members),
+                Validation(rows, calibrate(_mean(predictions), temperature)),
             )
         )
     return combined
@@ -169,8 +161,10 @@ def rank(
 
     Parameters
     ----------
-    outcomes, folds, labels, songs
+    outcomes, folds, labels
         As for `ensemble`.
+    songs : sequence of str
+        Song of each chunk.
     """
     results = [_result(model, of_model, folds, labels, songs) for model, of_model in outcomes.items()]
     results.sort(key=lambda result: -result.summary.song_accuracy)
@@ -200,8 +194,8 @@ def paired_p_value(accuracies: Mapping[str, float], best: Mapping[str, float], s
     return float((1 + np.count_nonzero(np.abs(centred) >= abs(observed) - 1e-12)) / (1 + N_BOOTSTRAP))
 
 
-def _fit_temperature(validations: Mapping[str, Validation], labels: Rows, songs: Sequence[str]) -> float:
-    return ensembles.fit(validations, labels, songs, genres=[], settings={}).temperature
+def _mean(probabilities: Sequence[Probabilities]) -> Probabilities:
+    return np.asarray(np.mean(probabilities, axis=0), np.float32)
 
 
 def _result(

@@ -64,17 +64,33 @@ def fit_temperature(probabilities: Probabilities, labels: Rows) -> float:
     return math.exp(minimize_scalar(log_loss, bounds=(low, high), method="bounded").x)
 
 
+def shuffled_songs(labels: Rows, songs: Sequence[str], rng: np.random.Generator) -> list[list[str]]:
+    """Return the songs of each genre in random order.
+
+    Parameters
+    ----------
+    labels : npt.NDArray[np.int64] [shape=(chunks,)]
+        Genre of each chunk.
+    songs : sequence of str
+        Song of each chunk.
+    rng : np.random.Generator
+    """
+    genre_of = dict(zip(songs, labels.tolist(), strict=True))
+    by_genre = [
+        sorted(song for song in genre_of if genre_of[song] == genre) for genre in sorted(set(genre_of.values()))
+    ]
+    return [[names[i] for i in rng.permutation(len(names))] for names in by_genre]
+
+
 def validation_folds(labels: Rows, songs: Sequence[str], n_folds: int, rng: np.random.Generator) -> Iterator[Rows]:
     """Yield the rows of each validation fold: whole songs, the songs of each genre dealt out evenly.
 
     The only song of a genre is in no fold, so that every genre is always trained on.
     """
-    genre_of = dict(zip(songs, labels.tolist(), strict=True))
     fold_of: dict[str, int] = {}
-    for genre in sorted(set(genre_of.values())):
-        names = sorted(song for song, label in genre_of.items() if label == genre)
+    for names in shuffled_songs(labels, songs, rng):
         if len(names) > 1:
-            fold_of |= {names[i]: position % n_folds for position, i in enumerate(rng.permutation(len(names)))}
+            fold_of |= {song: position % n_folds for position, song in enumerate(names)}
     folds = np.array([fold_of.get(song, -1) for song in songs])
     for fold in range(n_folds):
         rows = np.flatnonzero(folds == fold)
@@ -105,7 +121,7 @@ def drop_true_genre(probabilities: Probabilities, labels: Rows) -> Probabilities
 
 
 def fit_thresholds(
-    probabilities: Probabilities, out_of_set: Probabilities, labels: Rows, songs: Sequence[str]
+    validations: Sequence[Validation], labels: Rows, songs: Sequence[str], temperature: float = 1.0
 ) -> dict[str, Any] | None:
     """Return the confidence threshold of each false acceptance rate that there are enough songs for.
 
@@ -114,27 +130,32 @@ def fit_thresholds(
 
     Parameters
     ----------
-    probabilities : npt.NDArray[np.float32] [shape=(chunks, genres)]
-        Predictions for validation chunks.
-    out_of_set : npt.NDArray[np.float32] [shape=(chunks, genres)]
-        The same after `drop_true_genre`.
+    validations : sequence of Validation
+        Of a model, or of all models that an ensemble averages.
     labels : npt.NDArray[np.int64] [shape=(chunks,)]
-        Genre of each chunk.
+        Genre of each training chunk.
     songs : sequence of str
-        Song of each chunk.
+        Song of each training chunk.
+    temperature : float
+        Of the average.
 
     Returns
     -------
     dict or None
         For a model card: the number of `genres` and `songs`, and of each of the `rates` the `false_acceptance` rate,
-        the `threshold`, and `lost`, the share of correctly classified songs below it. None with too few genres or songs.
+        the `threshold`, and `lost`, the share of correctly classified songs below it. None with too few genres or
+        songs.
     """
+    rows, predictions = common_predictions(validations)
+    labels, songs = labels[rows], [songs[row] for row in rows]
     n_genres = len(np.unique(labels))
     if n_genres < MIN_GENRES:
         return None
-    confidences = np.sort([vote.confidence for vote in vote_by_song(out_of_set, songs).values()])
+    without_genre = [drop_true_genre(probabilities, labels) for probabilities in predictions]
+    out_of_set = vote_by_song(calibrate(np.mean(without_genre, axis=0), temperature), songs)
+    votes = vote_by_song(calibrate(np.mean(predictions, axis=0), temperature), songs)
     genre_of = dict(zip(songs, labels.tolist(), strict=True))
-    votes = vote_by_song(probabilities, songs)
+    confidences = np.sort([vote.confidence for vote in out_of_set.values()])
     correct = np.array([vote.confidence for song, vote in votes.items() if vote.genre == genre_of[song]])
     rates = []
     for rate in FALSE_ACCEPTANCE_RATES:

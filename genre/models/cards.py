@@ -10,7 +10,7 @@ import contextlib
 import importlib.metadata
 import math
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -88,6 +88,11 @@ def read(model: str, paths: Paths) -> ModelCard:
 def available(paths: Paths) -> list[str]:
     """Return the names of all models that have a card."""
     return sorted(path.name.removesuffix(SUFFIX) for path in paths.cards.glob("*" + SUFFIX))
+
+
+def describe_dataset(name: str, songs: Sequence[str]) -> dict[str, Any]:
+    """Return a card's `dataset` from the song of each training chunk."""
+    return {"name": name, "songs": len(set(songs)), "chunks": len(songs)}
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Classifiers of embeddings, each trained with its library and exported to ONNX.
 
-The ONNX file takes `vector` [shape=(chunks, values)] and returns uncalibrated `probabilities` [shape=(chunks, classes)].
+The ONNX file maps `vector` [shape=(chunks, values)] to uncalibrated `probabilities` [shape=(chunks, classes)].
 """
 
 from __future__ import annotations

@@ -229,6 +229,10 @@ def _musicnn(checkpoint: str, part: slice, samples: Samples, sample_rate: int, p
     return _network(paths.musicnn(checkpoint)).embed(samples, sample_rate)[part]
 
 
+def _load_musicnn(checkpoint: str, paths: Paths) -> MusiCNN:
+    return _network(paths.musicnn(checkpoint))
+
+
 @functools.lru_cache(maxsize=4)
 def _network(path: Path) -> MusiCNN:
     return MusiCNN(path)
@@ -242,7 +246,7 @@ EMBEDDINGS: dict[str, Embedding] = {
             part.stop - part.start,
             musicnn.VERSION,
             of_audio=functools.partial(_musicnn, checkpoint, part),
-            load=lambda paths, checkpoint=checkpoint: _network(paths.musicnn(checkpoint)),
+            load=functools.partial(_load_musicnn, checkpoint),
         )
         for checkpoint in musicnn.CHECKPOINTS
         for vector, part in musicnn.VECTORS.items()

@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ EXTERNAL = b"location"  # key in an ONNX file that precedes the path of external
 
 
 def from_keras(model: keras.Model) -> bytes:
-    """Return the ONNX file of a Keras model (through tf2onnx), with its inputs by name and the output `probabilities`."""
+    """Return the ONNX file of a Keras model (through tf2onnx): its inputs by name to `probabilities`."""
     import onnx
 
     model({tensor.name: np.zeros((1, *tensor.shape[1:]), np.float32) for tensor in model.inputs})  # Keras needs a call
@@ -57,7 +58,9 @@ def from_sklearn(estimator: Any, n_values: int, *, raw_scores: bool = False) -> 
 
     types = [(VECTOR, FloatTensorType([None, n_values]))]
     options = {"zipmap": False, "raw_scores": raw_scores}
-    exported = to_onnx(estimator, initial_types=types, options={id(estimator): options}, target_opset=17)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # skl2onnx reads attributes that scikit-learn deprecates
+        exported = to_onnx(estimator, initial_types=types, options={id(estimator): options}, target_opset=17)
     output = exported.graph.output[1].name
     if raw_scores:
         exported.graph.node.append(onnx.helper.make_node("Softmax", [output], ["softmax"], axis=1))
@@ -72,6 +75,21 @@ def from_xgboost(estimator: Any, n_values: int) -> bytes:
 
     exported = convert_xgboost(estimator, initial_types=[(VECTOR, FloatTensorType([None, n_values]))])
     return _named(exported, exported.graph.output[1].name)
+
+
+def with_outputs(model: bytes, positions: npt.NDArray[np.int64], n_outputs: int) -> bytes:
+    """Return a classifier's ONNX file with `n_outputs` outputs: its own at `positions`, 0 elsewhere."""
+    import onnx
+
+    graph = onnx.load_from_string(model)
+    for node in graph.graph.node:
+        node.output[:] = ["own" if name == OUTPUT else name for name in node.output]
+    matrix = np.eye(n_outputs, dtype=np.float32)[positions]
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(matrix, "positions"))
+    graph.graph.node.append(onnx.helper.make_node("MatMul", ["own", "positions"], [OUTPUT]))
+    graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = n_outputs
+    onnx.checker.check_model(graph)
+    return bytes(graph.SerializeToString(deterministic=True))
 
 
 def session(model: Path | bytes) -> Any:

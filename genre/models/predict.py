@@ -1,203 +1,61 @@
-"""Genre probabilities of chunks, through ONNX Runtime; what `query` and `evaluate` share."""
+"""Genre probabilities of chunks from a trained model: embedding, if any, then ONNX, then temperature."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Protocol
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from genre.cache import Cache
 from genre.errors import ModelError
-from genre.features.settings import Settings
-from genre.models import cards, runtime
+from genre.models import cards, embeddings, onnx
+from genre.models.calibration import calibrate
+from genre.models.cards import ENSEMBLE, ModelCard
+from genre.models.embeddings import Embedder
+from genre.paths import Paths
+
+Features = Mapping[str, npt.NDArray[np.float32]]  # by name [shape=(chunks, frames, columns)]
+Samples = Sequence[npt.NDArray[np.int16]]  # of each chunk [shape=(n,)]
+Probabilities = npt.NDArray[np.float32]  # [shape=(chunks, genres)]
+
+WITHOUT_ENSEMBLE = "merged"  # default model of a project without an ensemble
 
 
-class Card(Protocol):
-    """What everything that answers tells of itself."""
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """The part of a model that its card does not hold."""
 
-    @property
-    def model(self) -> str:
-        """Its name."""
-
-    @property
-    def genres(self) -> list[str]:
-        """In the order of its outputs."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What changes a feature, with its fingerprint."""
-
-    @property
-    def feature_settings(self) -> Settings:
-        """The settings that a song must be cut with."""
-
-    @property
-    def unknown(self) -> Mapping[str, Any] | None:
-        """At what confidence to answer, as `unknown.fit`."""
-
-
-class Answers(Protocol):
-    """What answers: a network, a baseline or the ensemble."""
-
-    @property
-    def card(self) -> Card:
-        """What it tells of itself."""
-
-    @property
-    def needs_samples(self) -> bool:
-        """Whether it takes the samples of chunks, not only their features."""
-
-    def predict(
-        self, inputs: Mapping[str, npt.NDArray[np.float32]], samples: Sequence[npt.NDArray[np.int16]] = ()
-    ) -> npt.NDArray[np.float32]:
-        """Return genre probabilities [shape=(chunks, genres)]. See `Predictor.predict`."""
-
-
-def load(model: str | None, root: Path = Path(), *, cache: Cache | None = None) -> Answers:
-    """Load what answers, by name; None is the default, which the ensemble's card chooses.
-
-    With a cache, it looks up the vectors of chunks there that it would have to make of their samples, and keeps them.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model, or it is damaged or made with other settings than this version's.
-    """
-    from genre.models import baselines, ensemble
-
-    model = model or ensemble.default_model(root)
-    if model == ensemble.NAME:
-        return Ensemble(root, cache=cache)
-    return baselines.load(model, root, cache=cache) if model in baselines.BASELINES else Predictor(model, root)
-
-
-def load_in_background(model: str | None, root: Path = Path()) -> Answers:
-    """Load what answers, as `load`, in a thread: its card can be read at once, its first prediction waits for it.
-
-    Raises
-    ------
-    ModelError
-        As `load`. What is found wrong while it loads is raised by `predict`.
-    """
-    return _Background(model, root)
-
-
-def available(root: Path = Path()) -> list[str]:
-    """Return the names of all that can be loaded: networks, baselines, the ensemble."""
-    from genre.models import baselines, ensemble
-
-    names = [*cards.available(root), *baselines.available(root)]
-    return [*names, ensemble.NAME] if ensemble.card_path(root).is_file() else names
-
-
-class _Background:
-    """A model that is being loaded."""
-
-    def __init__(self, model: str | None, root: Path) -> None:
-        from genre.models import baselines, ensemble
-
-        model = model or ensemble.default_model(root)
-        self.card: Card
-        if model == ensemble.NAME:
-            self.card = ensemble.read(root)
-        else:
-            self.card = baselines.read_card(model, root) if model in baselines.BASELINES else cards.read(model, root)
-        self._loader = ThreadPoolExecutor(1)
-        self._model = self._loader.submit(load, model, root)
-        self._loader.shutdown(wait=False)
-
-    @property
-    def needs_samples(self) -> bool:
-        """Whether it takes the samples of chunks. Waits for the model."""
-        return self._model.result().needs_samples
-
-    def predict(
-        self, inputs: Mapping[str, npt.NDArray[np.float32]], samples: Sequence[npt.NDArray[np.int16]] = ()
-    ) -> npt.NDArray[np.float32]:
-        """Return genre probabilities [shape=(chunks, genres)]. See `Predictor.predict`. Waits for the model."""
-        return self._model.result().predict(inputs, samples)
-
-
-class Ensemble:
-    """The calibrated average of several models."""
-
-    def __init__(self, root: Path = Path(), *, cache: Cache | None = None) -> None:
-        """Load the models that the ensemble's card names; cache as for `load`.
-
-        Raises
-        ------
-        ModelError
-            As `load`, or if the models do not go together.
-        """
-        from genre.models import ensemble
-
-        self.card = ensemble.read(root)
-        self._members = [load(name, root, cache=cache) for name in self.card.models]
-        for member in self._members:
-            if member.card.genres != self.card.genres:
-                raise ModelError(f"the model {member.card.model} knows other genres than the ensemble: run `dvc repro`")
-
-    @property
-    def needs_samples(self) -> bool:
-        """Whether any of the models takes the samples of chunks."""
-        return any(member.needs_samples for member in self._members)
-
-    def predict(
-        self, inputs: Mapping[str, npt.NDArray[np.float32]], samples: Sequence[npt.NDArray[np.int16]] = ()
-    ) -> npt.NDArray[np.float32]:
-        """Return genre probabilities [shape=(chunks, genres)]. See `Predictor.predict`."""
-        from genre.models.ensemble import combine
-
-        return combine([member.predict(inputs, samples) for member in self._members], self.card.temperature)
+    predict: Callable[[Features, Samples], Probabilities]  # uncalibrated
+    needs_samples: bool
 
 
 class Predictor:
-    """A network ready to answer."""
+    """A model that predicts the genre probabilities of chunks; threads may share it."""
 
-    needs_samples = False
+    def __init__(self, card: ModelCard, graph: Future[_Graph]) -> None:
+        """Use a model's card and its graph, which may still be loading."""
+        self.card = card
+        self._graph = graph
 
-    def __init__(self, model: str, root: Path = Path()) -> None:
-        """Load a model by name.
+    @property
+    def needs_samples(self) -> bool:
+        """Return whether `predict` needs the samples of the chunks; otherwise their features are enough."""
+        return self._graph.result().needs_samples
 
-        Raises
-        ------
-        ModelError
-            As `card.read`, or if ONNX Runtime cannot load the file.
-        """
-        self.card = cards.read(model, root)
-        path = cards.model_files(model, root).onnx
-        try:
-            self._session = runtime.session(path)
-        except ModelError as error:
-            raise ModelError(f"{path} cannot be loaded: {error}") from error
-        self._check(path)
-
-    def _check(self, path: Path) -> None:
-        """Check that the network takes and gives what its card says."""
-        inputs = {node.name: node.shape for node in self._session.get_inputs()}
-        if set(inputs) != set(self.card.inputs):
-            raise ModelError(f"{path} takes {', '.join(sorted(inputs))}, not what its card says: run `dvc repro`")
-        outputs = self._session.get_outputs()
-        if len(outputs) != 1 or outputs[0].shape[1:] != [len(self.card.genres)]:
-            raise ModelError(f"{path} does not give a probability for each genre of its card: run `dvc repro`")
-
-    def predict(
-        self,
-        inputs: Mapping[str, npt.NDArray[np.float32]],
-        samples: Sequence[npt.NDArray[np.int16]] = (),  # noqa: ARG002 (others need them)
-    ) -> npt.NDArray[np.float32]:
+    def predict(self, inputs: Features, samples: Samples = ()) -> Probabilities:
         """Return genre probabilities.
 
         Parameters
         ----------
         inputs : mapping of npt.NDArray[np.float32] [shape=(chunks, frames, columns)]
-            By feature; features the model does not take are ignored.
+            By feature; features that the model does not use are ignored.
         samples : sequence of npt.NDArray[np.int16] [shape=(n,)]
-            The same chunks at the card's sample rate; only what `needs_samples` looks at them.
+            The same chunks at the card's sample rate; used if `needs_samples`.
 
         Returns
         -------
@@ -206,26 +64,132 @@ class Predictor:
         Raises
         ------
         ModelError
-            If a feature is missing or of another shape than the model was trained with.
+            If the model cannot be loaded, a feature is missing or has another shape, or samples are missing.
         """
-        for feature, shape in self.card.inputs.items():
-            if feature not in inputs:
-                raise ModelError(f"the model {self.card.model} needs the feature {feature}")
-            if list(inputs[feature].shape[1:]) != shape:
-                raise ModelError(
-                    f"the model {self.card.model} takes {feature} of {shape[0]} frames and {shape[1]} columns,"
-                    f" not {inputs[feature].shape[1:]}"
-                )
-        taken = {feature: inputs[feature] for feature in self.card.inputs}
-        n_chunks = len(next(iter(taken.values())))
-        # One at a time: what is said of a chunk depends on no other, to the last bit.
-        try:
-            parts = [
-                runtime.run(self._session, {feature: values[row : row + 1] for feature, values in taken.items()})
-                for row in range(n_chunks)
-            ]
-        except ModelError as error:
-            raise ModelError(f"the model {self.card.model} {error}: run `dvc checkout` or `dvc repro`") from error
-        if any(part.shape != (1, len(self.card.genres)) for part in parts):
-            raise ModelError(f"the model {self.card.model} gives no probability for each genre: run `dvc repro`")
-        return np.concatenate(parts)
+        return calibrate(self._graph.result().predict(inputs, samples), self.card.temperature)
+
+
+def load(name: str | None, paths: Paths, *, cache: Cache | None = None, wait: bool = True) -> Predictor:
+    """Load a model.
+
+    Parameters
+    ----------
+    name : str or None
+        None for the default: the ensemble's choice.
+    paths : Paths
+        The project.
+    cache : Cache or None
+        Cache of embeddings computed from audio.
+    wait : bool
+        Whether to wait until the model is loaded. If not, errors after reading the card are raised by `predict`.
+
+    Raises
+    ------
+    ModelError
+        If the model is missing, damaged or made with other settings than this version computes.
+    """
+    card = default_card(paths) if name is None else cards.read(name, paths)
+    executor = ThreadPoolExecutor(1)
+    graph = executor.submit(_load, card, paths, cache)
+    executor.shutdown(wait=wait)
+    if wait:
+        graph.result()
+    return Predictor(card, graph)
+
+
+def default_card(paths: Paths) -> ModelCard:
+    """Return the card of the default model: the ensemble's choice, or `merged` without an ensemble."""
+    if ENSEMBLE not in cards.available(paths):
+        return cards.read(WITHOUT_ENSEMBLE, paths)
+    ensemble = cards.read(ENSEMBLE, paths)
+    return ensemble if ensemble.default in {ENSEMBLE, None} else cards.read(str(ensemble.default), paths)
+
+
+def _load(card: ModelCard, paths: Paths, cache: Cache | None) -> _Graph:
+    if card.model == ENSEMBLE:
+        return _average(card, [load(name, paths, cache=cache) for name in card.models])
+    session = _session(card, paths)
+    if card.embedding is None:
+        return _Graph(lambda inputs, _samples: _run(card, session, _checked(card, inputs)), needs_samples=False)
+    embedder = _embedder(card, paths, cache)
+
+    def classify(inputs: Features, samples: Samples) -> Probabilities:
+        return _run(card, session, {onnx.VECTOR: _embed(embedder, card, inputs, samples)})
+
+    return _Graph(classify, embedder.needs_audio)
+
+
+def _average(card: ModelCard, predictors: Sequence[Predictor]) -> _Graph:
+    """Return the mean of several models' calibrated probabilities."""
+    for predictor in predictors:
+        if predictor.card.genres != card.genres or predictor.card.settings != card.settings:
+            raise ModelError(f"the model {predictor.card.model} has other genres than the ensemble: run `dvc repro`")
+
+    def predict(inputs: Features, samples: Samples) -> Probabilities:
+        parts = [predictor.predict(inputs, samples) for predictor in predictors]
+        return np.asarray(np.mean(parts, axis=0, dtype=np.float64), np.float32)
+
+    return _Graph(predict, any(predictor.needs_samples for predictor in predictors))
+
+
+def _session(card: ModelCard, paths: Paths) -> Any:
+    """Return the session of a model's ONNX file, after a check against its card."""
+    path = paths.onnx(card.model)
+    try:
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != card.onnx_sha256:
+            raise ModelError(f"its SHA-256 differs from that in {paths.card(card.model)}")
+        session = onnx.session(data)
+    except (OSError, ModelError) as error:
+        raise ModelError(f"{path} cannot be loaded ({error}): run `dvc checkout` or `dvc repro`") from error
+    names = {node.name for node in session.get_inputs()}
+    outputs = session.get_outputs()
+    if names != set(card.inputs or [onnx.VECTOR]) or [node.shape[1:] for node in outputs] != [[len(card.genres)]]:
+        raise ModelError(f"{path}: inputs or outputs differ from those in its card: run `dvc repro`")
+    return session
+
+
+def _embedder(card: ModelCard, paths: Paths, cache: Cache | None) -> Embedder:
+    assert card.embedding is not None
+    embedder = embeddings.load(card.embedding["name"], paths, cache=cache)
+    if card.embedding != embedder.describe():
+        raise ModelError(
+            f"{paths.card(card.model)}: trained on the embedding {card.embedding}, this version computes"
+            f" {embedder.describe()}: run `dvc repro`"
+        )
+    return embedder
+
+
+def _embed(embedder: Embedder, card: ModelCard, inputs: Features, samples: Samples) -> npt.NDArray[np.float32]:
+    """Return the embeddings of chunks [shape=(chunks, values)]."""
+    if not embedder.needs_audio:
+        return embedder.of_features(inputs)
+    if not samples:
+        raise ModelError(f"the model {card.model} predicts from the samples of chunks, not from their features")
+    rate = card.feature_settings.sample_rate
+    return np.stack([embedder.of_audio(chunk, rate) for chunk in samples])
+
+
+def _checked(card: ModelCard, inputs: Features) -> Features:
+    """Return the features that a network uses; raise ModelError if one is missing or has another shape."""
+    for feature, shape in card.inputs.items():
+        if feature not in inputs:
+            raise ModelError(f"the model {card.model} needs the feature {feature}")
+        if list(inputs[feature].shape[1:]) != shape:
+            raise ModelError(
+                f"the model {card.model} needs {feature} of {shape[0]} frames and {shape[1]} columns,"
+                f" not of shape {inputs[feature].shape[1:]}"
+            )
+    return {feature: inputs[feature] for feature in card.inputs}
+
+
+def _run(card: ModelCard, session: Any, inputs: Features) -> Probabilities:
+    """Return the outputs of a session for each chunk alone: to the last bit, no chunk depends on another."""
+    n_chunks = len(next(iter(inputs.values())))
+    try:
+        parts = [onnx.run(session, {name: values[[row]] for name, values in inputs.items()}) for row in range(n_chunks)]
+    except ModelError as error:
+        raise ModelError(f"the model {card.model} {error}: run `dvc checkout` or `dvc repro`") from error
+    if any(part.shape != (1, len(card.genres)) for part in parts):
+        raise ModelError(f"the model {card.model} returned no probability for each genre: run `dvc repro`")
+    return np.concatenate(parts) if parts else np.empty((0, len(card.genres)), np.float32)

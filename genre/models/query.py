@@ -1,13 +1,12 @@
-"""From a song to its genre, in memory: cut, features, prediction, vote.
+"""The genre of a song, computed in memory: chunks, features, predictions, vote.
 
-Chunks are answered in threads while ffmpeg, a process of its own, decodes what follows.
+Chunks are predicted in threads while an ffmpeg process decodes the next ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +16,9 @@ from genre.audio import chunks, ffmpeg
 from genre.audio.chunks import Chunk
 from genre.audio.dataset import UNKNOWN
 from genre.features.numpy_engine import compute
-from genre.models.predict import Answers
+from genre.models.predict import Predictor
 from genre.models.vote import vote
 from genre.parallel import available_cores, map_threads
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class ChunkAnswer(TypedDict):
@@ -49,7 +45,7 @@ class Answer(TypedDict):
 
 def answer(
     path: Path,
-    predictor: Answers,
+    predictor: Predictor,
     *,
     start: float = 0.0,
     duration: float | None = None,
@@ -57,22 +53,22 @@ def answer(
     min_confidence: float = 0.0,
     workers: int | None = None,
 ) -> Answer:
-    """Return the genre of a song with all that led to it, in the form of the query contract (see docs/query.md).
+    """Return the genre of a song, with the predictions for its chunks.
 
     Parameters
     ----------
     path : Path
         An audio file that ffmpeg reads.
-    predictor : Answers
+    predictor : Predictor
         As `predict.load` returns it.
     start, duration : float
-        The part of the file that is asked about, in seconds.
+        The part of the file to analyse, in seconds.
     middle : float or None
-        Or so many seconds in the middle of it (all of a shorter file); then `start` and `duration` do not count.
+        Seconds in the middle of the file to analyse instead; all of a shorter file.
     min_confidence : float
-        Below it the genre is "unknown".
+        Confidence below which the genre is "unknown".
     workers : int or None
-        Threads; None is one per core. The answer is the same for any number.
+        Number of threads; None for one per core. The answer does not depend on it.
 
     Raises
     ------

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from genre.errors import VectorError
 from genre.features.transforms import MFCC
 from genre.models import networks
-from genre.models.calibration import Validation, calibrate, fit_temperature
+from genre.models.calibration import Validation, calibrate, fit_temperature, shuffled_songs
 
 if TYPE_CHECKING:
     import keras
@@ -113,11 +113,8 @@ def validation_rows(data: VectorSet, params: TrainParams) -> list[Rows]:
     A genre always keeps one song for training, so a genre of one song has none here.
     """
     rng = np.random.default_rng(params.seed)
-    genre_of = dict(zip(data.songs, data.labels.tolist(), strict=True))
     held_out: list[set[str]] = [set() for _ in range(params.members)]
-    for genre in sorted(set(genre_of.values())):
-        names = sorted(song for song, label in genre_of.items() if label == genre)
-        shuffled = [names[i] for i in rng.permutation(len(names))]
+    for shuffled in shuffled_songs(data.labels, data.songs, rng):
         count = min(math.ceil(params.validation_fraction * len(shuffled)), len(shuffled) - 1)
         for i, songs in enumerate(held_out):
             songs.update(shuffled[(i * count + k) % len(shuffled)] for k in range(count))

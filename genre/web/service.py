@@ -19,7 +19,7 @@ from genre.errors import GenreError, ModelError, SearchError
 from genre.paths import Paths
 
 if TYPE_CHECKING:
-    from genre.models.predict import Answers
+    from genre.models.predict import Predictor
     from genre.models.query import Answer
     from genre.search.engines import Engine, Match
     from genre.search.similar import Neighbours, Similar
@@ -46,7 +46,7 @@ class Service:
     def __init__(self, paths: Paths, *, model: str | None = None) -> None:
         """Use the models of a project; `model` None means the default of query."""
         self._paths, self._model = paths, model
-        self._predictor: Answers
+        self._predictor: Predictor
         self._engine: Engine | str  # of identify, or the reason why there is none
         self._neighbours: Neighbours | str  # of similar, or the reason why there are none
         self._resources = contextlib.ExitStack()
@@ -60,7 +60,7 @@ class Service:
         GenreError
             If params.yaml, ffmpeg or the model is missing or damaged.
         """
-        from genre.models import ensemble, predict
+        from genre.models import calibration, predict
         from genre.search import engines
         from genre.search import similar as neighbours
         from genre.search.settings import index_settings, search_settings
@@ -68,8 +68,10 @@ class Service:
         ffmpeg.executable()
         settings = params.load(self._paths.params)
         self._search, index, root = search_settings(settings), index_settings(settings), self._paths.root
-        self._predictor = _with_packages(partial(predict.load, self._model, root))
-        self._min_confidence = ensemble.unknown_threshold(self._predictor.card.unknown, root) or 0.0
+        self._predictor = _with_packages(partial(predict.load, self._model, self._paths))
+        self._min_confidence = (
+            calibration.threshold(self._predictor.card.thresholds, settings.query.max_false_acceptance) or 0.0
+        )
         engine = engines.opened(self._search.engine, index, max_speed_change=self._search.max_speed_change, root=root)
         self._engine = _or_reason("identify", partial(self._resources.enter_context, engine))
         store = neighbours.opened(root, index)
@@ -85,12 +87,12 @@ class Service:
     @property
     def info(self) -> ModelInfo:
         """Name, genres and validation accuracy of the model that answers."""
-        from genre.models import ensemble
+        from genre.models import cards
 
         card = self._predictor.card
-        scores: dict[str, Any] = getattr(card, "scores", {})
-        if ensemble.card_path(self._paths.root).is_file():
-            scores = ensemble.read(self._paths.root).scores.get(card.model, scores)
+        scores: dict[str, Any] = card.scores
+        if cards.ENSEMBLE in cards.available(self._paths):
+            scores = cards.read(cards.ENSEMBLE, self._paths).scores.get(card.model, scores)
         accuracy, songs = scores.get("song_accuracy", scores.get("validation_accuracy")), scores.get("n_songs")
         return {
             "model": card.model,
