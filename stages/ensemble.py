@@ -20,10 +20,7 @@ from genre.evaluation import metrics
 from genre.features import arrays
 from genre.features.transforms import MFCC
 from genre.models import calibration, cards
-from genre.models.baselines import BASELINES
-from genre.models.cards import ENSEMBLE, ModelCard
-from genre.models.networks import MODELS
-from genre.models.predict import WITHOUT_ENSEMBLE
+from genre.models.cards import ENSEMBLE, WITHOUT_ENSEMBLE, ModelCard
 from genre.paths import Paths
 
 SCORES = ("song_accuracy", "log_loss", "n_songs")
@@ -34,8 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(prog="python -m stages.ensemble", description=__doc__.splitlines()[0]).parse_args(argv)
     settings, paths = params.load(), Paths()
     models = settings.ensemble.models
-    if unknown := sorted(set(models) - {*MODELS, *BASELINES}):
-        raise ModelError(f"ensemble.models: unknown model {unknown[0]}; choose from {', '.join([*MODELS, *BASELINES])}")
+    if missing := [name for name in models if not paths.validation(name).is_file()]:
+        names = ", ".join(sorted(path.parent.name for path in paths.root.glob("training/*/validation.csv")))
+        raise ModelError(f"ensemble.models: {missing[0]} has no validation predictions; trained models: {names}")
     training = arrays.read(paths.vectors, "train", (MFCC.feature,))
     validations = {name: calibration.read_validation(paths.validation(name)) for name in models}
     rows, predictions = calibration.common_predictions(list(validations.values()))

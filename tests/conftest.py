@@ -97,16 +97,26 @@ def make_song_file(
 
 def save_svm(root: Path) -> None:
     """Write the baseline `stats_svm` of two made-up genres into a folder: the quickest model that answers."""
+    from genre import files
     from genre.features.settings import Settings
-    from genre.models import baselines
+    from genre.models import baselines, cards, embeddings
+    from genre.paths import Paths
 
+    paths = Paths(root)
     labels = np.repeat([0, 1], 8)
     songs = [str(number) for number in range(16)]
     vectors = (np.random.default_rng(0).normal(0, 3, (16, 287)) + labels[:, np.newaxis]).astype(np.float32)
-    baselines.save(
-        baselines.fit("stats_svm", vectors, labels, songs, n_genres=2),
-        root,
-        genres=["high", "low"],
-        settings=Settings(22_050, 3.0, 1.0).to_dict(),
-        dataset={"name": "made", "songs": 16, "chunks": 16},
+    trained = baselines.train("stats_svm", vectors, labels, songs, n_genres=2)
+    files.write_bytes(paths.onnx("stats_svm"), trained.onnx)
+    cards.write(
+        cards.ModelCard(
+            model="stats_svm",
+            kind="svm",
+            genres=["high", "low"],
+            settings=Settings(22_050, 3.0, 1.0).to_dict(),
+            embedding=embeddings.load("statistics", paths).describe(),
+            temperature=trained.temperature,
+            onnx_sha256=files.sha256(paths.onnx("stats_svm")),
+        ),
+        paths,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ast
 import functools
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,13 +49,13 @@ def imports(path: str) -> frozenset[str]:
 
 
 def reachable(path: str) -> set[str]:
-    """Return a module and all modules that it imports, directly or through others."""
+    """Return a module and all modules that it imports, directly or through modules other than `PRESENTATION`."""
     reached: set[str] = set()
     queue = [path]
     while queue:
         if (path := queue.pop()) not in reached:
             reached.add(path)
-            queue += imports(path)
+            queue += imports(path) if path not in PRESENTATION else ()
     return reached
 
 
@@ -89,4 +90,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.import_graph", description=__doc__.splitlines()[0])
     parser.add_argument("stage", help="a module, such as stages.train")
     code = computing_modules(parser.parse_args().stage.replace(".", "/") + ".py")
-    print("\n".join(f"      - {path}" for path in sorted(code)))  # noqa: T201
+    lines = textwrap.wrap(", ".join(sorted(code, key=lambda path: (not path.startswith("stages/"), path))), 112)
+    print("\n".join(f"      {line}" for line in lines) + ",")  # noqa: T201

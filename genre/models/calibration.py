@@ -209,8 +209,8 @@ def read_validation(path: Path) -> Validation:
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, index_col="row", dtype=np.float32)
-        return Validation(table.index.to_numpy().astype(np.int64), table.to_numpy(np.float32))
+        table = pd.read_csv(path, dtype=np.float32)
+        return Validation(table.pop("row").to_numpy(np.int64), table.to_numpy(np.float32))
     except OSError:
         raise ModelError(f"{path} is missing: train the model first (`dvc repro`)") from None
     except (ValueError, KeyError) as error:

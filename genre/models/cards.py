@@ -20,6 +20,7 @@ from genre.features.settings import Settings
 from genre.paths import Paths
 
 ENSEMBLE = "ensemble"
+WITHOUT_ENSEMBLE = "merged"  # default model of a project without an ensemble
 SUFFIX = "_model_card.json"
 
 

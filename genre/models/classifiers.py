@@ -50,7 +50,7 @@ def train_svm(vectors: Vectors, labels: Labels, seed: int) -> bytes:  # noqa: AR
     Its probabilities are the softmax of scikit-learn's one-vs-rest decision values.
     """
     model = svm().fit(vectors, labels)
-    return onnx.from_sklearn(model, vectors.shape[1], raw_scores=True)
+    return onnx.from_svm(model, vectors.shape[1])
 
 
 def svm() -> Any:

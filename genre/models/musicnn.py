@@ -85,7 +85,7 @@ class MusiCNN:
 
 
 def convert(checkpoint: str, path: Path) -> None:
-    """Write the network of a checkpoint of the installed package to an ONNX file; the same bytes every time.
+    """Write the network of a checkpoint of the installed package to an ONNX file.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """ONNX files: exported from Keras, scikit-learn and XGBoost, and run on the CPU by ONNX Runtime.
 
-A file is a function of its model: the same model gives the same bytes. The first dimension of every input is the batch.
+The same model gives the same bytes in every new process. The first dimension of every input is the batch.
 """
 
 from __future__ import annotations
@@ -40,32 +40,34 @@ def from_keras(model: keras.Model) -> bytes:
     return _named(exported, exported.graph.output[0].name)
 
 
-def from_sklearn(estimator: Any, n_values: int, *, raw_scores: bool = False) -> bytes:
-    """Return the ONNX file of a scikit-learn classifier (through skl2onnx): `vector` to `probabilities`.
+def from_svm(pipeline: Any, n_values: int) -> bytes:
+    """Return the ONNX file of a pipeline that ends in scikit-learn's SVC (through skl2onnx).
+
+    It maps `vector` to `probabilities`, the softmax of the decision values.
 
     Parameters
     ----------
-    estimator : sklearn.base.ClassifierMixin
-        A fitted classifier or pipeline.
+    pipeline : sklearn.pipeline.Pipeline
+        Trained.
     n_values : int
         Length of its input vectors.
-    raw_scores : bool
-        Whether the probabilities are the softmax of its decision values; otherwise they are its own.
     """
     import onnx
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType
 
     types = [(VECTOR, FloatTensorType([None, n_values]))]
-    options = {"zipmap": False, "raw_scores": raw_scores}
+    options = {"zipmap": False, "raw_scores": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # skl2onnx reads attributes that scikit-learn deprecates
-        exported = to_onnx(estimator, initial_types=types, options={id(estimator): options}, target_opset=17)
-    output = exported.graph.output[1].name
-    if raw_scores:
-        exported.graph.node.append(onnx.helper.make_node("Softmax", [output], ["softmax"], axis=1))
-        exported.graph.output[1].name = output = "softmax"
-    return _named(exported, output)
+        exported = to_onnx(pipeline, initial_types=types, options={id(pipeline): options}, target_opset=17)
+    scores = exported.graph.output[1].name
+    if len(pipeline.classes_) == 2:  # skl2onnx swaps the signs: github.com/onnx/sklearn-onnx/issues/990
+        exported.graph.node.append(onnx.helper.make_node("Neg", [scores], ["negative"]))
+        scores = "negative"
+    exported.graph.node.append(onnx.helper.make_node("Softmax", [scores], ["softmax"], axis=1))
+    exported.graph.output[1].name = "softmax"
+    return _named(exported, "softmax")
 
 
 def from_xgboost(estimator: Any, n_values: int) -> bytes:

@@ -15,15 +15,13 @@ from genre.cache import Cache
 from genre.errors import ModelError
 from genre.models import cards, embeddings, onnx
 from genre.models.calibration import calibrate
-from genre.models.cards import ENSEMBLE, ModelCard
+from genre.models.cards import ENSEMBLE, WITHOUT_ENSEMBLE, ModelCard
 from genre.models.embeddings import Embedder
 from genre.paths import Paths
 
 Features = Mapping[str, npt.NDArray[np.float32]]  # by name [shape=(chunks, frames, columns)]
 Samples = Sequence[npt.NDArray[np.int16]]  # of each chunk [shape=(n,)]
 Probabilities = npt.NDArray[np.float32]  # [shape=(chunks, genres)]
-
-WITHOUT_ENSEMBLE = "merged"  # default model of a project without an ensemble
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def fit(
     networks.standardise(network, inputs)
     frontend = network.get_layer("frontend")
     frames = frontend.predict(inputs, verbose=0)
-    augmentation = _Augmentation(params, _level_direction(frontend, inputs))
+    augmentation = Augmentation(params, level_direction(frontend, inputs))
     targets = np.eye(len(data.genres), dtype=np.float32)[data.labels]
     held_out = validation_rows(data, params)
     progress = _Progress(callbacks, network)
@@ -121,7 +121,7 @@ def validation_rows(data: VectorSet, params: TrainParams) -> list[Rows]:
     return [np.flatnonzero([song in songs for song in data.songs]) for songs in held_out]
 
 
-class _Augmentation:
+class Augmentation:
     """Random batches of training chunks: cropped, changed in level and columns, mixed in pairs."""
 
     def __init__(self, params: TrainParams, level: Mapping[str, npt.NDArray[np.float32]]) -> None:
@@ -227,7 +227,7 @@ def _checked(data: VectorSet, model: str) -> dict[str, npt.NDArray[np.float32]]:
     return {f: np.asarray(a, np.float32) for f, a in data.inputs.items() if f in features}
 
 
-def _level_direction(frontend: keras.Model, inputs: Arrays) -> dict[str, npt.NDArray[np.float32]]:
+def level_direction(frontend: keras.Model, inputs: Arrays) -> dict[str, npt.NDArray[np.float32]]:
     """Return the change of each column of the frontend for ten times the amplitude, by part [shape=(columns,)].
 
     c0 of the MFCC is sqrt(1/40) times a sum of 40 base-10 logarithms; magnitudes are proportional to the amplitude.

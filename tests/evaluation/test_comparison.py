@@ -8,7 +8,7 @@ import pytest
 from genre.errors import ParamsError
 from genre.evaluation import comparison
 from genre.evaluation.comparison import Fold, Outcome, Result
-from genre.models.ensemble import Validation
+from genre.models.calibration import Validation
 
 N_SONGS = 40
 SONGS = [f"song {n // 2}" for n in range(2 * N_SONGS)]  # two chunks each
@@ -28,7 +28,7 @@ def _outcomes(accuracy: float, seed: int = 0) -> list[Outcome]:
         guesses = [LABELS[row] if right[SONGS[row]] else (LABELS[row] + 1) % 4 for row in fold.test]
         probabilities = np.full((len(fold.test), 4), 0.1, np.float32)
         probabilities[np.arange(len(guesses)), guesses] = 0.7
-        outcomes.append(Outcome(probabilities, 1.0, 0.5, 100))
+        outcomes.append(Outcome(probabilities, 1.0, 0.5, 100, Validation(fold.test[:0], probabilities[:0])))
     return outcomes
 
 
@@ -88,13 +88,12 @@ def test_an_outcome_is_read_as_it_was_written() -> None:
     again = Outcome.from_bytes(outcome.to_bytes())
     assert (again.train_s, again.predict_s, again.n_bytes) == (1.5, 0.25, 100)
     assert np.array_equal(again.probabilities, outcome.probabilities)
-    assert again.validation is not None
     assert again.validation.rows.tolist() == [3, 5]
 
 
 def test_the_ensemble_averages_its_members_and_adds_their_costs() -> None:
     members = {"a": _outcomes(1.0), "b": _outcomes(0.5)}
-    combined = comparison.ensemble(members, _folds(), LABELS, SONGS)
+    combined = comparison.ensemble(members, _folds(), LABELS)
     expected = np.mean([outcomes[0].probabilities for outcomes in members.values()], axis=0)
     np.testing.assert_allclose(combined[0].probabilities, expected, rtol=1e-6)
     assert (combined[0].train_s, combined[0].predict_s, combined[0].n_bytes) == (2.0, 1.0, 200)

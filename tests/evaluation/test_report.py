@@ -12,6 +12,7 @@ from genre.evaluation import comparison, metrics, report
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.dataset_card import DatasetCard, GenreCount
 from genre.evaluation.report import ModelResult, Provenance
+from genre.models.calibration import Validation
 
 EVIL = "<script>alert(1)</script>\" onload='x'"
 GENRES = ["a", EVIL]
@@ -37,7 +38,7 @@ def _evaluation() -> str:
 def _results() -> list[comparison.Result]:
     rows = np.arange(3)
     folds = [Fold(repeat, 0, rows, rows) for repeat in range(3)]
-    outcomes = [Outcome(PROBABILITIES, 161.7, 0.0427 * 3, 349_000) for _ in folds]
+    outcomes = [Outcome(PROBABILITIES, 161.7, 0.0427 * 3, 349_000, Validation(rows, PROBABILITIES)) for _ in folds]
     results = comparison.rank({"merged": outcomes, EVIL: outcomes}, folds, LABELS, SONGS)
     return [replace(result, summary=replace(result.summary, p_against_best=0.04)) for result in results]
 
@@ -80,7 +81,7 @@ def test_the_markdown_table_has_one_row_per_model() -> None:
 
 
 def test_the_evaluation_shows_the_thresholds_for_unknown() -> None:
-    rejection = {"genres": 4, "songs": 50, "rates": [{"far": 0.05, "threshold": 0.9431, "lost": 0.125}]}
+    rejection = {"genres": 4, "songs": 50, "rates": [{"false_acceptance": 0.05, "threshold": 0.9431, "lost": 0.125}]}
     html = report.evaluation_html([replace(RESULT, rejection=rejection)], _provenance([]), pd.DataFrame())
     assert "5% 94.3% 12.5%" in _text(html)
 

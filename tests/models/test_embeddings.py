@@ -1,9 +1,8 @@
-"""The vector of a chunk is made once, and found again by the chunk's samples."""
+"""The embedding of a chunk is computed once and cached by the chunk's samples."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +10,12 @@ import pytest
 
 from genre.audio import chunks
 from genre.cache import Cache
-from genre.errors import AudioError
+from genre.errors import AudioError, ModelError
+from genre.features.numpy_engine import compute
+from genre.features.transforms import TRANSFORMS
 from genre.models import embeddings
-from genre.models.embeddings import EMBEDDINGS, Embedding
+from genre.models.embeddings import EMBEDDINGS, Embedder, Embedding
+from genre.paths import Paths
 
 RATE = 22_050
 
@@ -36,59 +38,110 @@ def paths(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Put an embedding `mean` beside the others; return the sample rates that it was called with."""
+    """Add an embedding `mean` to the others; return the sample rates that it was called with."""
     rates: list[int] = []
 
-    def mean(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:
+    def mean(samples: npt.NDArray[np.int16], sample_rate: int, _paths: Paths) -> npt.NDArray[np.float32]:
         rates.append(sample_rate)
         return np.array([samples.mean()], np.float32)
 
-    monkeypatch.setitem(EMBEDDINGS, "mean", Embedding(1, 1, of_samples=mean))
+    monkeypatch.setitem(EMBEDDINGS, "mean", Embedding(1, 1, of_audio=mean))
     return rates
 
 
+def embedder(cache: Cache | None, name: str = "mean") -> Embedder:
+    return embeddings.load(name, Paths(), cache=cache)
+
+
 def test_chunk_files_are_embedded_once_and_in_order(cache: Cache, paths: list[Path], calls: list[int]) -> None:
-    first = embeddings.of_files("mean", paths, cache=cache, workers=1)
+    first = embedder(cache).of_files(paths, workers=1)
     np.testing.assert_array_equal(first[:, 0], [np.float32(chunks.read(path)[0].mean()) for path in paths])
-    again = embeddings.of_files("mean", paths[::-1], cache=cache, workers=1)
-    np.testing.assert_array_equal(again, first[::-1])
+    np.testing.assert_array_equal(embedder(cache).of_files(paths[::-1], workers=1), first[::-1])
     assert calls == [RATE, RATE]
 
 
-def test_who_embeds_samples_finds_what_was_made_of_files(cache: Cache, paths: list[Path], calls: list[int]) -> None:
-    made = embeddings.of_files("mean", paths, cache=cache, workers=1)
-    found = embeddings.embed("mean", audio=map(chunks.read, paths), cache=cache)
-    np.testing.assert_array_equal(found, made)
+def test_samples_share_the_cache_of_files(cache: Cache, paths: list[Path], calls: list[int]) -> None:
+    vectors = embedder(cache).of_files(paths, workers=1)
+    for path, vector in zip(paths, vectors, strict=True):
+        np.testing.assert_array_equal(embedder(cache).of_audio(*chunks.read(path)), vector)
     assert len(calls) == 2
-    embeddings.embed("mean", audio=map(chunks.read, paths))
-    assert len(calls) == 4
+    embedder(None).of_audio(*chunks.read(paths[0]))
+    assert len(calls) == 3
 
 
-def test_another_rate_or_version_is_another_vector(
+def test_another_rate_or_version_is_another_embedding(
     cache: Cache, paths: list[Path], calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples, _ = chunks.read(paths[0])
-    embeddings.of_samples("mean", samples, RATE, cache)
-    embeddings.of_samples("mean", samples, 2 * RATE, cache)
-    monkeypatch.setitem(EMBEDDINGS, "mean", Embedding(1, 2, of_samples=EMBEDDINGS["mean"].of_samples))
-    embeddings.of_samples("mean", samples, RATE, cache)
+    embedder(cache).of_audio(samples, RATE)
+    embedder(cache).of_audio(samples, 2 * RATE)
+    monkeypatch.setitem(EMBEDDINGS, "mean", Embedding(1, 2, of_audio=EMBEDDINGS["mean"].of_audio))
+    embedder(cache).of_audio(samples, RATE)
     assert calls == [RATE, 2 * RATE, RATE]
 
 
-def test_an_embedding_of_features_takes_those_of_the_built_in_engine(cache: Cache, paths: list[Path]) -> None:
-    from genre.features.numpy_engine import compute
-
-    expected = [embeddings.statistics(compute(*chunks.read(path))) for path in paths]
-    for _ in range(2):  # made, then found
-        np.testing.assert_array_equal(embeddings.of_files("statistics", paths, cache=cache, workers=2), expected)
+def test_an_embedding_of_features_computes_them_from_audio(cache: Cache, paths: list[Path]) -> None:
+    features = [compute(*chunks.read(path)) for path in paths]
+    statistics = embedder(cache, "statistics")
+    for _ in range(2):  # computed, then from the cache
+        vectors = statistics.of_files(paths, workers=2)
+        np.testing.assert_array_equal(vectors, [embeddings.statistics(of_chunk) for of_chunk in features])
+    stacked = {feature: np.stack([of_chunk[feature] for of_chunk in features]) for feature in features[0]}
+    np.testing.assert_array_equal(statistics.of_features(stacked), vectors)
 
 
 def test_a_file_that_is_no_chunk_is_named(cache: Cache, paths: list[Path], calls: list[int]) -> None:
     paths[1].write_bytes(b"no wav")
     with pytest.raises(AudioError, match=r"1\.wav"):
-        embeddings.of_files("mean", paths, cache=cache, workers=1)
+        embedder(cache).of_files(paths, workers=1)
 
 
-def test_no_files_are_no_vectors(cache: Cache, calls: Any) -> None:
-    assert embeddings.of_files("mean", [], cache=cache).shape == (0, 1)
+def test_no_files_give_no_embeddings(cache: Cache, calls: list[int]) -> None:
+    assert embedder(cache).of_files([]).shape == (0, 1)
     assert calls == []
+
+
+def test_an_unknown_embedding_and_features_of_an_audio_embedding_are_refused(calls: list[int]) -> None:
+    with pytest.raises(ModelError, match="unknown embedding chroma; choose from statistics"):
+        embedder(None, "chroma")
+    with pytest.raises(ModelError, match="computed from audio"):
+        embedder(None).of_features({})
+
+
+def noise(seconds: float = 3.0) -> npt.NDArray[np.int16]:
+    return np.random.default_rng(1).normal(0, 3000, round(seconds * RATE)).astype(np.int16)
+
+
+def test_statistics_do_not_depend_on_the_direction_of_time() -> None:
+    features = compute(noise(), RATE)
+    reversed_ = {feature: values[::-1] for feature, values in features.items()}
+    statistics = embeddings.statistics(features)
+    assert statistics.shape == (EMBEDDINGS["statistics"].n_values,)
+    np.testing.assert_allclose(embeddings.statistics(reversed_), statistics, rtol=1e-5, atol=1e-6)
+
+
+def test_statistics_of_a_constant_are_the_constant_and_zeros() -> None:
+    features = {t.feature: np.full((100, t.columns), 2.0, np.float32) for t in TRANSFORMS.values()}
+    mfcc = embeddings.statistics(features)[: 7 * 20].reshape(7, 20)
+    np.testing.assert_allclose(mfcc, np.array([2, 0, 2, 2, 2, 0, 0], np.float32)[:, np.newaxis].repeat(20, axis=1))
+
+
+def test_silent_frames_do_not_change_the_statistics_of_the_mfcc() -> None:
+    features = compute(noise(), RATE)
+    padded = features | {"mfcc_coefficients": np.pad(features["mfcc_coefficients"], ((0, 50), (0, 0)))}
+    np.testing.assert_array_equal(embeddings.statistics(padded), embeddings.statistics(features))
+
+
+def test_silence_and_a_single_frame_have_finite_statistics() -> None:
+    assert np.isfinite(embeddings.statistics(compute(np.zeros(66_150, np.int16), RATE))).all()
+    single = {t.feature: np.ones((1, t.columns), np.float32) for t in TRANSFORMS.values()}
+    assert np.isfinite(embeddings.statistics(single)).all()
+
+
+def test_librosa_ranges_are_minimum_mean_and_maximum() -> None:
+    pytest.importorskip("librosa")
+    values = embeddings.librosa_ranges(noise(), RATE, Paths())
+    assert values.shape == (498,) == (EMBEDDINGS["librosa"].n_values,)
+    low, mean, high = values[:60].reshape(3, 20)  # of the MFCC
+    assert (low < mean).all()
+    assert (mean < high).all()

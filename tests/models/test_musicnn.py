@@ -1,4 +1,4 @@
-"""MusiCNN: its front end is librosa's, and its network gives the vectors of the package's own graph.
+"""MusiCNN: its front end agrees with librosa's, and its network with the package's own graph.
 
 tests/golden/musicnn.npz holds 6 s of made audio (notes and noise bursts, 16 kHz) and, of both checkpoints, `max_pool`
 and `penultimate` of its two patches, as the graph of musicnn 0.1.0 computed them from librosa's spectrogram in
@@ -8,7 +8,6 @@ float32 (its models.py in TensorFlow 1 graph mode, TensorFlow 2.21 with tf_keras
 from __future__ import annotations
 
 import importlib.util
-import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,10 +23,14 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "musicnn.npz"
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with both checkpoints as ONNX."""
     if importlib.util.find_spec("musicnn") is None:
         pytest.skip("musicnn is not installed: uv pip install --no-deps musicnn==0.1.0")
-    return tmp_path_factory.mktemp("musicnn")
+    folder = tmp_path_factory.mktemp("musicnn")
+    for checkpoint in musicnn.CHECKPOINTS:
+        musicnn.convert(checkpoint, folder / f"{checkpoint}.onnx")
+    return folder
 
 
 def tone(seconds: float, sample_rate: int, hz: float = 440.0) -> npt.NDArray[np.int16]:
@@ -63,20 +66,7 @@ def test_the_sample_rate_changes_little(sample_rate: int) -> None:
     assert expected.max() > 3
 
 
-@pytest.mark.parametrize(("sample_rate", "n_samples"), [(22_050, 66_150), (44_100, 10_001), (8_000, 999), (48_000, 7)])
-def test_resampling_is_that_of_scipy(sample_rate: int, n_samples: int) -> None:
-    from scipy.signal import firwin, kaiserord, resample_poly
-
-    samples = np.random.default_rng(0).integers(-32768, 32767, n_samples).astype(np.int16)
-    divisor = math.gcd(musicnn.SAMPLE_RATE, sample_rate)
-    up, down = musicnn.SAMPLE_RATE // divisor, sample_rate // divisor
-    n_taps, beta = kaiserord(100, 0.087 / max(up, down))
-    low_pass = firwin(n_taps | 1, 0.9565 / max(up, down), window=("kaiser", beta))
-    expected = resample_poly(samples / 32768, up, down, window=low_pass)
-    np.testing.assert_allclose(musicnn._resampled(samples, sample_rate), expected, rtol=0, atol=1e-12)
-
-
-def test_what_is_above_8_khz_does_not_fold_back() -> None:
+def test_frequencies_above_8_khz_are_not_aliased() -> None:
     assert musicnn.patches(tone(3, 44_100, hz=9_000), 44_100)[:, 10:-10].max() < 0.01
 
 
@@ -91,52 +81,42 @@ def test_the_loudest_music_stays_finite() -> None:
 
 
 @pytest.mark.parametrize("checkpoint", musicnn.CHECKPOINTS)
-def test_the_network_is_that_of_the_package(checkpoint: str, cache: Path) -> None:
+def test_the_network_is_that_of_the_package(checkpoint: str, folder: Path) -> None:
     with np.load(GOLDEN) as golden:
         samples = golden["samples"]
         expected = {vector: golden[f"{checkpoint}_{vector}"].mean(axis=0) for vector in ("max_pool", "penultimate")}
-    got = MusiCNN(checkpoint, cache).embed(samples, musicnn.SAMPLE_RATE)
+    got = MusiCNN(folder / f"{checkpoint}.onnx").embed(samples, musicnn.SAMPLE_RATE)
     assert got.shape == (953,)
     for vector, values in expected.items():
         np.testing.assert_allclose(got[musicnn.VECTORS[vector]], values, rtol=1e-4, atol=1e-4)
 
 
-def test_filters_that_are_rounding_errors_are_dead() -> None:
+def test_filters_near_zero_are_not_computed() -> None:
     kernel = np.random.default_rng(0).normal(size=(7, 3, 1, 6)).astype(np.float32)
     kernel[..., [1, 4]] *= np.float32(1e-9)
     assert musicnn.live_filters(kernel).tolist() == [0, 2, 3, 5]
 
 
-def test_a_converted_checkpoint_needs_no_package(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = musicnn.converted("MSD_musicnn", cache)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    assert musicnn.converted("MSD_musicnn", cache) == path
+def test_a_missing_network_is_reported_with_the_stage_that_converts_it(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="dvc repro convert"):
+        MusiCNN(tmp_path / "MSD_musicnn.onnx")
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ModelError, match=r"musicnn==0\.1\.0"):
-        MusiCNN("MSD_musicnn", tmp_path)
+        musicnn.convert("MSD_musicnn", tmp_path / "x.onnx")
 
 
 def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "MSD_musicnn").mkdir()
     (tmp_path / "MSD_musicnn" / ".data-00000-of-00001").write_bytes(b"others")
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: spec)
     with pytest.raises(ModelError, match=r"not the file of musicnn 0\.1\.0"):
-        MusiCNN("MSD_musicnn", tmp_path)
+        musicnn.convert("MSD_musicnn", tmp_path / "x.onnx")
 
 
 def test_an_unknown_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="MSD_musicnn"):
-        MusiCNN("MSD_vgg", tmp_path)
-
-
-def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
-    path = tmp_path / f"MSD_musicnn-{musicnn.CHECKPOINTS['MSD_musicnn']}-{musicnn.VERSION}.onnx"
-    path.write_bytes(b"not ONNX")
-    with pytest.raises(ModelError, match="delete it"):
-        MusiCNN("MSD_musicnn", tmp_path)
+    with pytest.raises(ModelError, match="choose from MTT_musicnn, MSD_musicnn"):
+        musicnn.convert("FMA_musicnn", tmp_path / "x.onnx")

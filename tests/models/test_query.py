@@ -1,4 +1,4 @@
-"""An answer about a song: the same however many threads work on it, and about the part that was asked for."""
+"""The genre of a song does not depend on the number of threads, and is that of the part to analyse."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 
 from genre.audio import ffmpeg
 from genre.audio.ffmpeg import executable
-from genre.errors import AudioError, ModelError
-from genre.models import baselines, predict
+from genre.errors import AudioError
+from genre.models import predict
 from genre.models.query import answer
 from genre.parallel import map_threads
+from genre.paths import Paths
 from tests.conftest import MakeSong, save_svm
 
 SECONDS = 20.0
@@ -40,7 +41,7 @@ def recoded(song: Path, name: str, *options: str) -> Path:
 
 
 def test_any_number_of_threads_gives_the_same_answer(root: Path, song: Path) -> None:
-    predictor = predict.load("stats_svm", root)
+    predictor = predict.load("stats_svm", Paths(root))
     expected = answer(song, predictor, workers=1)
     assert [chunk["start"] for chunk in expected["chunks"]] == [0, 3, 6, 9, 12, 15, 18]
     assert expected["duration"] == SECONDS
@@ -48,25 +49,8 @@ def test_any_number_of_threads_gives_the_same_answer(root: Path, song: Path) -> 
         assert answer(song, predictor, workers=workers) == expected
 
 
-def test_a_model_that_loads_while_the_song_is_decoded_answers_the_same(root: Path, song: Path) -> None:
-    later = predict.load_in_background("stats_svm", root)
-    assert later.card.genres == ["high", "low"]
-    assert answer(song, later) == answer(song, predict.load("stats_svm", root))
-
-
-def test_what_is_wrong_with_a_model_that_loads_later_is_told(tmp_path: Path, song: Path) -> None:
-    save_svm(tmp_path)
-    baselines.classifier_path("stats_svm", tmp_path).write_bytes(b"")
-    later = predict.load_in_background("stats_svm", tmp_path)
-    with pytest.raises(ModelError, match="not the file"):
-        answer(song, later)
-    baselines.card_path("stats_svm", tmp_path).unlink()
-    with pytest.raises(ModelError, match="not trained"):
-        predict.load_in_background("stats_svm", tmp_path)
-
-
 def test_the_middle_is_in_the_middle(root: Path, song: Path) -> None:
-    predictor = predict.load("stats_svm", root)
+    predictor = predict.load("stats_svm", Paths(root))
     found = answer(song, predictor, middle=6.0)
     assert [(chunk["start"], chunk["end"]) for chunk in found["chunks"]] == [(7, 10), (10, 13)]
     assert found == answer(song, predictor, start=7.0, duration=6.0)

@@ -81,7 +81,7 @@ def test_the_tables_are_written_and_a_second_run_trains_nothing(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("a cached fold was trained again")
 
-    monkeypatch.setattr(baselines, "fit", fail)
+    monkeypatch.setattr(baselines, "train", fail)
     assert compare.main(arguments) == 0
     assert _written(data) == first
 

@@ -1,0 +1,34 @@
+"""Made-up embeddings of chunks, and model cards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from genre import params
+from genre.params import TrainParams
+from tests.conftest import ROOT
+
+GENRES = ["folk", "jazz", "rock"]
+N_SONGS, N_CHUNKS = 6, 2  # songs of a genre, chunks of a song
+N_VALUES = 287  # of the embedding `statistics`
+
+
+def made_vectors(spread: float = 1.0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[str]]:
+    """Return embeddings [shape=(36, 287)], labels and songs; the genres overlap more with a larger spread."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(GENRES)), N_SONGS * N_CHUNKS)
+    songs = [f"{GENRES[label]}/s{i // N_CHUNKS % N_SONGS}" for i, label in enumerate(labels)]
+    centres = rng.normal(0, 1, (len(GENRES), N_VALUES))
+    return (centres[labels] + rng.normal(0, spread, (len(labels), N_VALUES))).astype(np.float32), labels, songs
+
+
+def train_params(**changes: Any) -> TrainParams:
+    """Return the section `train` of params.yaml, small enough for a test, with changed keys of any subsection."""
+    small = {"members": 1, "epochs": 1, "batch_size": 8, "filters": 4, "validation_fraction": 0.25, "patience": None}
+    section = params.load(ROOT / "params.yaml").train.model_dump()
+    for key, value in (small | changes).items():
+        next(part for part in (section, section["optimizer"], section["augmentation"]) if key in part)[key] = value
+    return TrainParams.model_validate(section)

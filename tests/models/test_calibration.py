@@ -1,0 +1,148 @@
+"""Temperatures make confidence match accuracy; thresholds hold their false acceptance rate."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genre.errors import ModelError
+from genre.models import calibration
+from genre.models.calibration import Validation, calibrate
+
+N_GENRES, N_SONGS = 5, 200
+
+
+def _probabilities(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    exponentials = np.exp(logits)
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), np.float32)
+
+
+def _validation(n_songs: int = N_SONGS) -> tuple[Validation, npt.NDArray[np.int64], list[str]]:
+    """Return mostly correct predictions for songs of two chunks each."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(n_songs) % N_GENRES, 2)
+    logits = rng.normal(0, 1, (2 * n_songs, N_GENRES))
+    logits[np.arange(len(labels)), labels] += 4
+    songs = [f"song {n // 2}" for n in range(2 * n_songs)]
+    return Validation(np.arange(len(labels)), _probabilities(logits)), labels, songs
+
+
+def _thresholds() -> dict[str, Any]:
+    validation, labels, songs = _validation()
+    thresholds = calibration.fit_thresholds([validation], labels, songs)
+    assert thresholds is not None
+    return thresholds
+
+
+@given(st.floats(0.2, 5.0), st.integers(0, 100))
+def test_a_temperature_keeps_the_order_of_the_genres(temperature: float, seed: int) -> None:
+    probabilities = np.random.default_rng(seed).dirichlet(np.ones(3), 4).astype(np.float32)
+    calibrated = calibrate(probabilities, temperature)
+    assert calibrated.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert calibrated.argmax(axis=1).tolist() == probabilities.argmax(axis=1).tolist()
+
+
+def test_an_overconfident_model_is_made_as_confident_as_it_is_accurate() -> None:
+    labels = np.arange(100) % 2
+    predicted = np.where(np.arange(100) < 70, labels, 1 - labels)
+    overconfident = np.where(np.eye(2)[predicted] == 1, 0.9, 0.1).astype(np.float32)
+    temperature = calibration.fit_temperature(overconfident, labels)
+    assert temperature == pytest.approx(math.log(0.9 / 0.1) / math.log(0.7 / 0.3), rel=0.01)
+    assert calibrate(overconfident, temperature).max() == pytest.approx(0.7, abs=0.01)
+
+
+def test_without_validation_chunks_the_temperature_is_1() -> None:
+    assert calibration.fit_temperature(np.empty((0, 3), np.float32), np.empty(0, np.int64)) == 1.0
+
+
+def test_validation_folds_hold_whole_songs_and_leave_every_genre() -> None:
+    labels = np.append(np.repeat([0, 1, 2], 12), 3)
+    songs = [f"{label}/{i // 2 % 6}" for i, label in enumerate(labels)]
+    validated: list[int] = []
+    for rows in calibration.validation_folds(labels, songs, 4, np.random.default_rng(0)):
+        rest = np.setdiff1d(np.arange(len(labels)), rows)
+        assert not {songs[i] for i in rows} & {songs[i] for i in rest}
+        assert set(labels[rest]) == {0, 1, 2, 3}
+        validated += rows.tolist()
+    assert sorted(validated) == list(range(len(labels) - 1))  # each once, except the only song of its genre
+
+
+def test_only_chunks_that_every_model_held_out_are_common() -> None:
+    first = Validation(np.array([0, 1, 2, 1]), np.array([[0.2], [0.4], [0.6], [0.8]], np.float32))
+    second = Validation(np.array([1, 3]), np.array([[0.1], [0.3]], np.float32))
+    rows, (of_first, of_second) = calibration.common_predictions([first, second])
+    assert rows.tolist() == [1]
+    assert of_first.item() == pytest.approx(0.6)  # the mean of two predictions
+    assert of_second.item() == pytest.approx(0.1)
+
+
+def test_the_true_genre_is_dropped_and_the_others_keep_their_shares() -> None:
+    dropped = calibration.drop_true_genre(np.array([[0.5, 0.3, 0.2]], np.float32), np.array([0]))
+    assert dropped[0] == pytest.approx([0, 0.6, 0.4])
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
+def test_out_of_set_songs_are_accepted_at_the_rate_of_the_threshold(rate: float) -> None:
+    threshold = calibration.threshold(_thresholds(), rate)
+    assert threshold is not None
+    logits = np.random.default_rng(1).normal(0, 1, (4_000, 2, N_GENRES - 1))  # four genres, songs of a fifth
+    confidences = _probabilities(logits).mean(axis=1).max(axis=1)
+    assert np.mean(confidences >= threshold) == pytest.approx(rate, abs=0.08)
+
+
+def test_a_lower_rate_loses_more_correct_predictions() -> None:
+    rates = _thresholds()["rates"]
+    assert [rate["false_acceptance"] for rate in rates] == list(calibration.FALSE_ACCEPTANCE_RATES)
+    for key in ("threshold", "lost"):
+        values = [rate[key] for rate in rates]
+        assert values == sorted(values, reverse=True)
+    assert rates[0]["lost"] > rates[-1]["lost"]
+
+
+def test_few_songs_support_no_low_rate() -> None:
+    thresholds = calibration.fit_thresholds([_validation(20)[0]], *_validation(20)[1:])
+    assert thresholds is not None
+    assert thresholds["songs"] == 20
+    assert calibration.threshold(thresholds, 0.02) is None
+    assert calibration.threshold(thresholds, 0.05) is not None
+
+
+def test_few_genres_or_no_validation_songs_support_no_threshold() -> None:
+    validation, labels, songs = _validation()
+    two = Validation(np.flatnonzero(labels < 2), validation.probabilities[labels < 2, :2])
+    assert calibration.fit_thresholds([two], labels, songs) is None
+    empty = Validation(np.empty(0, np.int64), np.empty((0, N_GENRES), np.float32))
+    assert calibration.fit_thresholds([empty], labels, songs) is None
+
+
+def test_between_two_rates_the_lower_one_holds_and_without_a_rate_there_is_no_threshold() -> None:
+    thresholds = _thresholds()
+    assert calibration.threshold(thresholds, 0.15) == calibration.threshold(thresholds, 0.1)
+    assert calibration.threshold(thresholds, None) is None
+    assert calibration.threshold(None, 0.05) is None
+
+
+def test_validation_predictions_are_read_back(tmp_path: Path) -> None:
+    validation = Validation(np.array([3, 1]), np.array([[0.25, 0.75], [0.1, 0.9]], np.float32))
+    calibration.write_validation(tmp_path / "v.csv", validation, ["with, comma", "# hash"])
+    again = calibration.read_validation(tmp_path / "v.csv")
+    assert np.array_equal(again.rows, validation.rows)
+    assert np.array_equal(again.probabilities, validation.probabilities)
+    empty = Validation(validation.rows[:0], validation.probabilities[:0])
+    calibration.write_validation(tmp_path / "v.csv", empty, ["a", "b"])
+    assert calibration.read_validation(tmp_path / "v.csv").probabilities.shape == (0, 2)
+
+
+@pytest.mark.parametrize(("data", "message"), [(None, "dvc repro"), ("row,a\n1,x\n", "damaged"), ("x\n", "damaged")])
+def test_missing_or_damaged_validation_predictions_are_reported(tmp_path: Path, data: str | None, message: str) -> None:
+    if data is not None:
+        (tmp_path / "v.csv").write_text(data)
+    with pytest.raises(ModelError, match=message):
+        calibration.read_validation(tmp_path / "v.csv")

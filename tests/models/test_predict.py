@@ -1,0 +1,184 @@
+"""Models are loaded by name, checked against their cards, and predict the same however they are loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from genre import files
+from genre.errors import ModelError
+from genre.features.numpy_engine import compute
+from genre.features.settings import Settings
+from genre.models import baselines, cards, predict
+from genre.models.calibration import calibrate
+from genre.models.cards import ModelCard
+from genre.models.embeddings import EMBEDDINGS, Embedder
+from genre.paths import Paths
+from tests.models.conftest import GENRES, made_vectors
+
+SETTINGS = Settings(22_050, 3.0, 1.0)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    """Return a project with two classifiers of the embedding `statistics` and an ensemble of both."""
+    paths = Paths(tmp_path)
+    vectors, labels, songs = made_vectors()
+    for name in ("stats_svm", "knn"):
+        trained = baselines.train(name, vectors, labels, songs, n_genres=len(GENRES))
+        files.write_bytes(paths.onnx(name), trained.onnx)
+        card = ModelCard(
+            name,
+            baselines.BASELINES[name].classifier,
+            GENRES,
+            SETTINGS.to_dict(),
+            embedding=Embedder("statistics", paths).describe(),
+            temperature=trained.temperature,
+            onnx_sha256=hashlib.sha256(trained.onnx).hexdigest(),
+        )
+        cards.write(card, paths)
+    ensemble = ModelCard("ensemble", "ensemble", GENRES, SETTINGS.to_dict(), models=["stats_svm", "knn"], temperature=2)
+    cards.write(replace(ensemble, default="knn"), paths)
+    return paths
+
+
+def features() -> dict[str, npt.NDArray[np.float32]]:
+    """Return the features of two chunks of noise."""
+    noise = np.random.default_rng(1).normal(0, 3000, (2, 66_150)).astype(np.int16)
+    chunks = [compute(samples, 22_050) for samples in noise]
+    return {feature: np.stack([chunk[feature] for chunk in chunks]) for feature in chunks[0]}
+
+
+def change_card(paths: Paths, name: str = "stats_svm", **changes: Any) -> None:
+    paths.card(name).write_text(json.dumps(json.loads(paths.card(name).read_text()) | changes))
+
+
+def test_a_model_predicts_its_calibrated_onnx_file(paths: Paths) -> None:
+    predictor = predict.load("stats_svm", paths)
+    vectors = Embedder("statistics", paths).of_features(features())
+    expected = calibrate(baselines.predict(paths.onnx("stats_svm").read_bytes(), vectors), predictor.card.temperature)
+    np.testing.assert_allclose(predictor.predict(features()), expected, atol=1e-6)
+    assert not predictor.needs_samples
+    assert predictor.card.feature_settings == SETTINGS
+
+
+def test_the_ensemble_averages_its_models(paths: Paths) -> None:
+    members = [predict.load(name, paths).predict(features()) for name in ("stats_svm", "knn")]
+    expected = calibrate(np.mean(members, axis=0), 2.0)
+    np.testing.assert_allclose(predict.load("ensemble", paths).predict(features()), expected, atol=1e-6)
+
+
+def test_the_default_is_the_ensembles_choice(paths: Paths) -> None:
+    assert predict.load(None, paths).card.model == "knn"
+    change_card(paths, "ensemble", default="ensemble")
+    assert predict.load(None, paths).card.model == "ensemble"
+    paths.card("ensemble").unlink()
+    with pytest.raises(ModelError, match="unknown model merged; there are: knn, stats_svm"):
+        predict.load(None, paths)
+
+
+def test_a_model_that_is_still_loading_predicts_the_same(paths: Paths) -> None:
+    predictor = predict.load("knn", paths, wait=False)
+    assert predictor.card.genres == GENRES
+    np.testing.assert_array_equal(predictor.predict(features()), predict.load("knn", paths).predict(features()))
+
+
+def test_an_error_of_a_model_that_is_still_loading_is_raised_by_its_first_prediction(paths: Paths) -> None:
+    paths.onnx("knn").write_bytes(b"")
+    predictor = predict.load("knn", paths, wait=False)
+    with pytest.raises(ModelError, match="SHA-256"):
+        predictor.predict(features())
+
+
+def test_a_model_of_an_audio_embedding_needs_samples(paths: Paths) -> None:
+    pytest.importorskip("librosa")
+    change_card(paths, embedding=Embedder("librosa", paths).describe())
+    predictor = predict.load("stats_svm", paths)
+    assert predictor.needs_samples
+    with pytest.raises(ModelError, match="samples"):
+        predictor.predict(features())
+
+
+def test_a_card_is_read_back(paths: Paths) -> None:
+    card = cards.read("stats_svm", paths)
+    cards.write(card, paths)
+    assert cards.read("stats_svm", paths) == card
+    assert cards.available(paths) == ["ensemble", "knn", "stats_svm"]
+    assert set(asdict(card)) == set(json.loads(paths.card("stats_svm").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": SETTINGS.to_dict() | {"sample_rate": 44_100}}, "made with digest"),
+        ({"settings": {}}, "damaged"),
+        ({"embedding": {"name": "statistics", "n_values": 287, "version": 0}}, "this version computes"),
+        ({"embedding": {"name": "chroma"}}, "unknown embedding chroma"),
+        ({"embedding": None}, "damaged"),
+        ({"model": "knn"}, "damaged"),
+        ({"temperature": 0}, "damaged"),
+        ({"genres": ["folk", "folk", "rock"]}, "damaged"),
+        ({"genres": ["folk", "rock"]}, "inputs or outputs"),
+        ({"inputs": {"mfcc_coefficients": [10, 20]}}, "damaged"),
+        ({"thresholds": {"rates": [{"false_acceptance": 0.05, "threshold": 7}]}}, "damaged"),
+        ({"onnx_sha256": "0" * 64}, "SHA-256"),
+        ({"extra": 1}, "damaged"),
+    ],
+)
+def test_a_card_that_does_not_match_is_refused(paths: Paths, change: dict[str, Any], message: str) -> None:
+    change_card(paths, **change)
+    with pytest.raises(ModelError, match=message):
+        predict.load("stats_svm", paths)
+
+
+@pytest.mark.parametrize("change", [{"models": []}, {"models": ["ensemble"]}, {"models": [1]}, {"default": 1}])
+def test_a_damaged_card_of_the_ensemble_is_refused(paths: Paths, change: dict[str, Any]) -> None:
+    change_card(paths, "ensemble", **change)
+    with pytest.raises(ModelError, match="damaged"):
+        predict.load("ensemble", paths)
+
+
+def test_an_ensemble_of_models_with_other_genres_is_refused(paths: Paths) -> None:
+    change_card(paths, "ensemble", genres=["folk", "jazz", "pop"])
+    with pytest.raises(ModelError, match="other genres than the ensemble"):
+        predict.load("ensemble", paths)
+
+
+@pytest.mark.parametrize("data", [b"", b"no graph", bytes(range(256)) * 40])
+def test_a_file_that_is_no_onnx_graph_is_refused(paths: Paths, data: bytes) -> None:
+    paths.onnx("knn").write_bytes(data)
+    change_card(paths, "knn", onnx_sha256=hashlib.sha256(data).hexdigest())
+    with pytest.raises(ModelError, match=r"knn_model\.onnx cannot be loaded"):
+        predict.load("knn", paths)
+
+
+def test_an_onnx_file_with_weights_in_another_file_is_refused(paths: Paths) -> None:
+    import onnx
+
+    graph = onnx.load_from_string(paths.onnx("knn").read_bytes())
+    onnx.save(graph, str(paths.onnx("knn")), save_as_external_data=True, location="weights", size_threshold=0)
+    change_card(paths, "knn", onnx_sha256=files.sha256(paths.onnx("knn")))
+    with pytest.raises(ModelError, match="weights in another file"):
+        predict.load("knn", paths)
+
+
+@pytest.mark.parametrize("name", ["../knn", "/etc/passwd", "a/b", ""])
+def test_a_name_cannot_lead_out_of_the_folders_of_models(paths: Paths, name: str) -> None:
+    with pytest.raises(ModelError, match="not a valid model name"):
+        predict.load(name, paths)
+
+
+def test_a_folder_that_is_no_project_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="root folder"):
+        predict.load("merged", Paths(tmp_path))
+
+
+def test_every_embedding_of_the_baselines_exists() -> None:
+    assert {baseline.embedding for baseline in baselines.BASELINES.values()} - {None} <= set(EMBEDDINGS)
