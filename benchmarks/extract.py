@@ -156,7 +156,7 @@ def _engine_and_csv(signals: Sequence[Signal], folder: Path) -> None:
         found = numpy_engine.compute(signal, SAMPLE_RATE)
         for transform in TRANSFORMS.values():
             path = folder / transform.csv_name(f"{number:04d}")
-            csv.write(path, found[transform.feature], sample_rate=SAMPLE_RATE, step=transform.step)
+            path.write_bytes(csv.format_rows(found[transform.feature], SAMPLE_RATE, transform.step))
 
 
 def _librosa(signals: Sequence[Signal], *, mfcc: dict[str, int], contrast: dict[str, int]) -> None:

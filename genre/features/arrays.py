@@ -6,13 +6,12 @@ The files are named <feature>_training_vector.pickle and <feature>_label.pickle 
 
 from __future__ import annotations
 
-import mmap
 import pickle
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,6 @@ from genre.features.settings import Settings
 from genre.features.transforms import TRANSFORMS, Transform
 
 Split = Literal["train", "test"]
-SLICE_BYTES = 1 << 22  # of a pickle, written at once
 
 _PREFIXES: dict[Split, str] = {"train": "", "test": "evaluation_"}  # in file names
 _SONGS_KEYS: dict[Split, str] = {"train": "training", "test": "evaluation"}  # in songs.json
@@ -58,13 +56,13 @@ class VectorSet:
 
 
 class VectorWriter:
-    """Context manager that writes the vectors of one feature and split, chunk by chunk, in bounded memory."""
+    """Context manager that writes the vectors of one feature and split, chunk by chunk, through a temporary file."""
 
     def __init__(self, folder: Path, transform: Transform, split: Split, n_chunks: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = _vectors_path(folder, transform.feature, split)
         self._scratch = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed in __exit__)
-        self._shape: tuple[int, ...] | None = None  # of every chunk
+        self._vectors: np.memmap[Any, np.dtype[np.float32]] | None = None
         self._n_chunks = n_chunks
         self._n_added = 0
 
@@ -79,38 +77,22 @@ class VectorWriter:
         VectorError
             If its shape differs from that of the first chunk.
         """
-        if self._shape is None:
-            self._shape = vector.shape
-        if vector.shape != self._shape:
-            raise VectorError(f"{name} has shape {vector.shape}, the chunks before it {self._shape}")
-        self._scratch.write(np.ascontiguousarray(vector, np.float32).data)
+        if self._vectors is None:
+            shape = (self._n_chunks, *vector.shape)
+            self._vectors = np.memmap(self._scratch, np.float32, "w+", shape=shape)
+        if vector.shape != self._vectors.shape[1:]:
+            raise VectorError(f"{name} has shape {vector.shape}, the chunks before it {self._vectors.shape[1:]}")
+        self._vectors[self._n_added] = vector
         self._n_added += 1
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._scratch:
             if kind is not None:
                 return
-            if self._shape is None or self._n_added != self._n_chunks:
+            if self._vectors is None or self._n_added != self._n_chunks:
                 raise VectorError(f"{self._path}: {self._n_added} of {self._n_chunks} chunks were added")
-            self._scratch.flush()
-            mapped = mmap.mmap(self._scratch.fileno(), 0)
-            vectors = np.frombuffer(mapped, np.float32).reshape(self._n_chunks, *self._shape)
             with files.atomic_path(self._path) as temporary, temporary.open("wb") as stream:
-                pickle.dump(vectors, _SliceWriter(stream, mapped), protocol=5)
-
-
-class _SliceWriter:
-    """File object for pickle: writes a large array in slices and releases the mapped pages after each."""
-
-    def __init__(self, stream: IO[bytes], mapped: mmap.mmap) -> None:
-        self._stream, self._mapped = stream, mapped
-
-    def write(self, data: bytes | pickle.PickleBuffer) -> int:
-        view = data.raw() if isinstance(data, pickle.PickleBuffer) else memoryview(data)
-        for first in range(0, view.nbytes, SLICE_BYTES):
-            self._stream.write(view[first : first + SLICE_BYTES])
-            self._mapped.madvise(mmap.MADV_DONTNEED)
-        return view.nbytes
+                pickle.dump(np.asarray(self._vectors), stream, protocol=5)
 
 
 def write_labels(folder: Path, transform: Transform, split: Split, labels: Sequence[int], n_genres: int) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from genre import files
 from genre.errors import FeatureError
 
 NUMBER_BYTES = b"0123456789+-.eE"
@@ -46,44 +44,13 @@ def format_rows(values: npt.NDArray[np.float32], sample_rate: int, step: int, fi
     return "".join(lines).replace("e-0", "e-").replace("e+0", "e+").encode("ascii")
 
 
-def write(
-    path: Path,
-    values: npt.NDArray[np.float32] | Iterable[npt.NDArray[np.float32]],
-    *,
-    sample_rate: int,
-    step: int,
-) -> None:
-    """Write a feature to `path` atomically.
-
-    Parameters
-    ----------
-    path : Path
-        Missing parent folders are created.
-    values : npt.NDArray[np.float32] [shape=(frames, columns)], or an iterable of such arrays
-        All frames, or consecutive parts of them; an iterable is consumed one part at a time.
-    sample_rate, step : int
-        As for `format_rows`.
-
-    Raises
-    ------
-    FeatureError
-        If a value is NaN or infinite.
-    """
-    parts = (values,) if isinstance(values, np.ndarray) else values
-    with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
-        first_frame = 0
-        for part in parts:
-            stream.write(format_rows(part, sample_rate, step, first_frame))
-            first_frame += len(part)
-
-
 def read(path: Path, *, columns: int | None = None) -> npt.NDArray[np.float32]:
     """Return the values of a feature CSV, without the time stamps.
 
     Parameters
     ----------
     path : Path
-        A file as `write` or sonic-annotator makes it.
+        Lines as `format_rows` or sonic-annotator writes them.
     columns : int, optional
         Number of values on each line after the time stamp; default: that of the first line.
 

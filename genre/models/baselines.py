@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from genre.errors import ModelError, VectorError
+from genre.errors import VectorError
 from genre.models import onnx
 from genre.models.calibration import Validation, calibrate, fit_temperature, validation_folds
 from genre.models.classifiers import CLASSIFIERS
@@ -103,12 +103,6 @@ def train(
 def predict(graph: bytes, vectors: Vectors) -> npt.NDArray[np.float32]:
     """Return the uncalibrated probabilities [shape=(chunks, genres)] of a classifier, the bytes of an ONNX file."""
     return onnx.run(onnx.session(graph), {onnx.VECTOR: vectors})
-
-
-def check_name(name: str) -> None:
-    """Raise ModelError if there is no such baseline."""
-    if name not in BASELINES:
-        raise ModelError(f"unknown baseline {name}; choose from {', '.join(BASELINES)}")
 
 
 def _check(vectors: Vectors, labels: Rows, songs: Sequence[str], n_genres: int) -> None:
