@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-from tests.compare_metrics import differences
 
 GOLDEN = Path(__file__).parent / "golden"
 ANSWERS = GOLDEN / "demo_answers.json"
@@ -77,6 +76,33 @@ def _digest(folder: Path) -> str:
 
 def _files(folder: Path) -> Iterator[Path]:
     yield from sorted(path for suffix in ("wav", "csv") for path in folder.rglob(f"*/*.{suffix}"))
+
+
+def differences(actual: Any, expected: Any, tolerance: float) -> Iterator[str]:
+    """Yield a line for every value that is missing, new or differs by more than `tolerance`."""
+    left, right = dict(_values(actual)), dict(_values(expected))
+    for name in sorted(left.keys() | right.keys()):
+        if name not in left:
+            yield f"{name}: missing, expected {right[name]}"
+        elif name not in right:
+            yield f"{name}: {left[name]} is new"
+        elif not _close(left[name], right[name], tolerance):
+            yield f"{name}: {left[name]}, expected {right[name]}"
+
+
+def _values(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings and lists with their names, such as merged.song_accuracy."""
+    if isinstance(value, dict | list) and value:
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _values(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
+
+
+def _close(actual: Any, expected: Any, tolerance: float) -> bool:
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in (actual, expected)):
+        return math.isclose(actual, expected, rel_tol=0.0, abs_tol=tolerance + 1e-12)
+    return bool(actual == expected)
 
 
 if __name__ == "__main__":
