@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,10 +96,8 @@ def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, s
 
     Parameters
     ----------
-    labels : npt.NDArray[np.int64] [shape=(n_chunks,)]
-        Class index of each chunk.
-    songs : sequence of str
-        Song of each chunk.
+    labels, songs
+        The chunks, as in `metrics`.
     n_folds, n_repeats : int
         Folds in a repeat, and number of repeats.
     seed : int
@@ -136,7 +134,7 @@ def ensemble(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], l
         For each model, one per fold.
     folds : sequence of Fold
     labels : npt.NDArray[np.int64] [shape=(n_chunks,)]
-        Class index of each chunk.
+        Class index of each chunk of the data set.
     """
     combined = []
     for fold, *members in zip(folds, *outcomes.values(), strict=True):
@@ -157,15 +155,7 @@ def ensemble(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], l
 def rank(
     outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
 ) -> list[Result]:
-    """Return the scores and predictions of all models, the most accurate first, each tested against the first.
-
-    Parameters
-    ----------
-    outcomes, folds, labels
-        As for `ensemble`.
-    songs : sequence of str
-        Song of each chunk.
-    """
+    """Return the scores and predictions of all models, the most accurate first, each tested against the first."""
     results = [_result(model, of_model, folds, labels, songs) for model, of_model in outcomes.items()]
     results.sort(key=lambda result: -result.summary.song_accuracy)
     p_values = [paired_p_value(result.song_accuracies, results[0].song_accuracies) for result in results]
@@ -178,12 +168,7 @@ def rank(
 def paired_p_value(accuracies: Mapping[str, float], best: Mapping[str, float], seed: int = 0) -> float:
     """Return the two-sided p-value of a paired bootstrap over songs; the null hypothesis is equal accuracy.
 
-    Parameters
-    ----------
-    accuracies, best : mapping of str to float
-        Accuracy of two models on each song, `Result.song_accuracies`; the same songs in both.
-    seed : int
-        Random seed of the bootstrap.
+    `accuracies` and `best` are `Result.song_accuracies` of two models, for the same songs.
     """
     differences = np.array([best[song] - accuracies[song] for song in sorted(best)])
     observed = differences.mean()
@@ -201,10 +186,12 @@ def _mean(probabilities: Sequence[Probabilities]) -> Probabilities:
 def _result(
     model: str, outcomes: Sequence[Outcome], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
 ) -> Result:
-    predictions = [
-        metrics.by_song(probabilities, labels[rows], [songs[row] for row in rows])
-        for rows, probabilities in _by_repeat(outcomes, folds)
-    ]
+    predictions = []
+    for repeat in sorted({fold.repeat for fold in folds}):
+        parts = [(fold, outcome) for fold, outcome in zip(folds, outcomes, strict=True) if fold.repeat == repeat]
+        rows = np.concatenate([fold.test for fold, _ in parts])
+        probabilities = np.concatenate([outcome.probabilities for _, outcome in parts])
+        predictions.append(metrics.by_song(probabilities, labels[rows], [songs[row] for row in rows]))
     accuracies = _song_accuracies(predictions)
     low, high = metrics.bootstrap_interval(np.array(list(accuracies.values())))
     scores = [
@@ -223,16 +210,6 @@ def _result(
         n_repeats=len(predictions),
     )
     return Result(model, summary, predictions, accuracies)
-
-
-def _by_repeat(outcomes: Sequence[Outcome], folds: Sequence[Fold]) -> Iterator[tuple[Rows, Probabilities]]:
-    """Yield the test rows of each repeat and their probabilities."""
-    for repeat in sorted({fold.repeat for fold in folds}):
-        parts = [(fold, outcome) for fold, outcome in zip(folds, outcomes, strict=True) if fold.repeat == repeat]
-        yield (
-            np.concatenate([fold.test for fold, _ in parts]),
-            np.concatenate([outcome.probabilities for _, outcome in parts]),
-        )
 
 
 def _song_accuracies(predictions: Sequence[Sequence[SongPrediction]]) -> dict[str, float]:

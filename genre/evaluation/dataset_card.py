@@ -48,18 +48,9 @@ class DatasetCard:
 
 
 def describe(name: str, chunks: Path, *, genres: Sequence[str], chunk_s: float) -> DatasetCard:
-    """Return the summary of a data set.
+    """Return the summary of a data set from index.csv and failures.csv in its folder of chunks.
 
-    Parameters
-    ----------
-    name : str
-        Name of the data set, `dataset.name`.
-    chunks : Path
-        Folder of the chunks, with index.csv and failures.csv.
-    genres : sequence of str
-        Genres in the order of the counts.
-    chunk_s : float
-        Length of a chunk in seconds.
+    The counts are in the order of `genres`; `chunk_s` is the length of a chunk in seconds.
 
     Raises
     ------

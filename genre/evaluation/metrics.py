@@ -51,13 +51,7 @@ class SongPrediction:
 
 
 def validate(probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64], songs: Sequence[str]) -> None:
-    """Check the predictions of chunks against the conventions of this module.
-
-    Raises
-    ------
-    EvaluationError
-        If there are no chunks, the lengths differ, a probability is not finite, or a label is not a class index.
-    """
+    """Raise EvaluationError if the predictions of chunks do not follow the conventions of this module."""
     if probabilities.ndim != 2 or not len(probabilities) == len(labels) == len(songs):
         raise EvaluationError(
             f"probabilities of shape {probabilities.shape}, {len(labels)} labels and {len(songs)} song names do not fit"
@@ -77,17 +71,8 @@ def by_song(
 
     Parameters
     ----------
-    probabilities : npt.NDArray[np.floating] [shape=(n_chunks, n_genres)]
-        Genre probabilities of each chunk.
-    labels : npt.NDArray[np.int64] [shape=(n_chunks,)]
-        Class index of the true genre of each chunk.
-    songs : sequence of str
-        Song of each chunk.
-
-    Returns
-    -------
-    list of SongPrediction
-        One per song.
+    probabilities, labels, songs
+        The chunks, see Conventions.
 
     Raises
     ------
@@ -114,11 +99,6 @@ def by_song(
 
 def scores(predictions: Sequence[SongPrediction]) -> dict[str, float]:
     """Return the scores of one model on a test set.
-
-    Parameters
-    ----------
-    predictions : sequence of SongPrediction
-        One per song, at least one.
 
     Returns
     -------

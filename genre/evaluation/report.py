@@ -41,16 +41,9 @@ class Provenance:
 
 
 def evaluation_html(results: Sequence[ModelResult], provenance: Provenance, curves: pd.DataFrame) -> str:
-    """Return the report of an evaluation; all names are escaped and nothing is loaded from elsewhere.
+    """Return the report of an evaluation, the best model first; `curves` (see `plots.curves`) may be empty.
 
-    Parameters
-    ----------
-    results : sequence of ModelResult
-        One per model, the best first.
-    provenance : Provenance
-        See there.
-    curves : pd.DataFrame
-        Learning curves, as for `plots.curves`; may be empty.
+    All names are escaped and nothing is loaded from elsewhere.
     """
     figure = plots.data_url(plots.curves(curves)) if len(curves) else ""
     return _html("evaluation.html", results, provenance, n_repeats=1, curves=figure)
@@ -59,32 +52,17 @@ def evaluation_html(results: Sequence[ModelResult], provenance: Provenance, curv
 def comparison_html(
     results: Sequence[Result], provenance: Provenance, *, method: str, ensemble: Sequence[str] = ()
 ) -> str:
-    """Return the report of a comparison; all names are escaped and nothing is loaded from elsewhere.
+    """Return the report of a comparison, the best model first.
 
-    Parameters
-    ----------
-    results : sequence of Result
-        One per model, the best first.
-    provenance : Provenance
-        See there.
-    method : str
-        A sentence on how the songs were split.
-    ensemble : sequence of str
-        Models that the ensemble averages; empty without an ensemble.
+    `method` is a sentence on how the songs were split, and `ensemble` the models that the ensemble averages.
     """
     pooled = [
         ModelResult(result.model, asdict(result.summary), [p for repeat in result.predictions for p in repeat])
         for result in results
     ]
     intervals = plots.data_url(plots.intervals({result.model: result.summary for result in results}))
-    n_repeats = len(results[0].predictions)
-    return _html(
-        *("comparison.html", pooled, provenance),
-        n_repeats=n_repeats,
-        intervals=intervals,
-        method=method,
-        ensemble=ensemble,
-    )
+    values = {"n_repeats": len(results[0].predictions), "intervals": intervals, "method": method, "ensemble": ensemble}
+    return _html("comparison.html", pooled, provenance, **values)
 
 
 def comparison_markdown(results: Sequence[Result]) -> str:
@@ -105,18 +83,13 @@ def _environment() -> jinja2.Environment:
 
 
 def _html(template: str, results: Sequence[ModelResult], provenance: Provenance, **values: object) -> str:
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            **{"curves": "", **values},
-            models=[_model(result, provenance) for result in results],
-            n_songs=len({prediction.song for prediction in results[0].predictions}),
-            dataset=provenance.dataset,
-            parameters=provenance.parameters,
-            versions=provenance.versions,
-            genres=provenance.genres,
-        )
+    page = _environment().get_template(template)
+    return page.render(
+        **{"curves": "", **values},
+        models=[_model(result, provenance) for result in results],
+        n_songs=len({prediction.song for prediction in results[0].predictions}),
+        provenance=provenance,
+        dataset=provenance.dataset,
     )
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from genre.models.query import Answer, ChunkAnswer
 
+Values = npt.NDArray[np.float64]
+Styles = dict[str, dict[str, Any]]  # keyword arguments of matplotlib by genre
+
 SUFFIXES: Final = (".png", ".svg")
 WIDTH_IN, HEIGHT_IN = 10.0, 4.6
 DPI = 150
@@ -36,13 +39,7 @@ CHARACTER_IN = 0.085  # width of a letter of a label
 
 
 def check_path(path: Path) -> None:
-    """Raise an error if the file name does not end in .png or .svg; call it before any work is done.
-
-    Raises
-    ------
-    GenreError
-        If the suffix is neither .png nor .svg.
-    """
+    """Raise GenreError if the file name does not end in .png or .svg; call it before any work is done."""
     if path.suffix.lower() not in SUFFIXES:
         raise GenreError(f"{path}: the name of a plot must end in {' or '.join(SUFFIXES)}")
 
@@ -51,19 +48,7 @@ def plot(answer: Answer, path: Path) -> None:
     """Draw an answer as a timeline and write it as PNG or SVG; equal answers give equal bytes.
 
     Above: the genre of each chunk. Below: the probabilities of the genres, stacked. The colour of a genre is that of
-    its position in the model; from the eleventh genre on, colours repeat with a hatch.
-
-    Parameters
-    ----------
-    answer : Answer
-        With at least one chunk.
-    path : Path
-        Written atomically; missing folders are created.
-
-    Raises
-    ------
-    GenreError
-        If the suffix is neither .png nor .svg.
+    its position in the model; from the eleventh genre on, colours repeat with a hatch. See `check_path` for errors.
     """
     check_path(path)
     import matplotlib as mpl
@@ -98,20 +83,16 @@ def draw(answer: Answer) -> Figure:
     return figure
 
 
-def area_styles(genres: Sequence[str]) -> dict[str, dict[str, Any]]:
+def area_styles(genres: Sequence[str]) -> Styles:
     """Return the fill style of each genre as matplotlib keyword arguments; no two genres share colour and hatch."""
     return {
-        genre: {
-            "facecolor": colour,
-            "hatch": HATCHES[position // len(PETROFF10) % len(HATCHES)],
-            "edgecolor": "white",
-            "linewidth": 0.0,
-        }
+        genre: {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.0}
         for position, (genre, colour) in enumerate(colours(genres).items())
+        for hatch in [HATCHES[position // len(PETROFF10) % len(HATCHES)]]
     }
 
 
-def _drawn_genres(genres: Sequence[str], probabilities: npt.NDArray[np.float64], of_chunks: set[str]) -> list[str]:
+def _drawn_genres(genres: Sequence[str], probabilities: Values, of_chunks: set[str]) -> list[str]:
     """Return the genres that get an area of their own, by decreasing mean probability."""
     means, maxima = probabilities.mean(axis=0), probabilities.max(axis=0)
     rows = [i for i, genre in enumerate(genres) if maxima[i] >= MIN_PROBABILITY or genre in of_chunks]
@@ -119,7 +100,7 @@ def _drawn_genres(genres: Sequence[str], probabilities: npt.NDArray[np.float64],
     return [genres[i] for i in sorted(rows[:MAX_GENRES], key=lambda i: -means[i])]
 
 
-def _draw_chunk_genres(axes: Axes, chunks: Sequence[ChunkAnswer], styles: dict[str, dict[str, Any]]) -> None:
+def _draw_chunk_genres(axes: Axes, chunks: Sequence[ChunkAnswer], styles: Styles) -> None:
     """Draw one bar per chunk in the colour of its genre; consecutive chunks of one genre share a label."""
     seconds_per_inch = (chunks[-1]["end"] - chunks[0]["start"]) / (WIDTH_IN - 3.0)
     for genre, group in groupby(chunks, key=lambda chunk: chunk["genre"]):
@@ -138,12 +119,7 @@ def _draw_chunk_genres(axes: Axes, chunks: Sequence[ChunkAnswer], styles: dict[s
     axes.spines[:].set_visible(False)
 
 
-def _draw_probabilities(
-    axes: Axes,
-    edges_s: npt.NDArray[np.float64],
-    heights: dict[str, npt.NDArray[np.float64]],
-    styles: dict[str, dict[str, Any]],
-) -> None:
+def _draw_probabilities(axes: Axes, edges_s: Values, heights: dict[str, Values], styles: Styles) -> None:
     """Draw the probabilities as stacked steps, the most probable genre at the bottom, the other genres on top."""
     floor = np.zeros(len(edges_s))
     for genre, values in heights.items():
