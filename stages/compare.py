@@ -39,18 +39,7 @@ from genre.paths import Paths
 LSTM = "lstm2016_"  # prefix of the models with the architecture of 2016
 SECTIONS = ("dataset", "split", "extract", "train", "musicnn", "compare", "ensemble")  # in the report
 METRICS = ("song_accuracy", "log_loss", "ece")  # each is a column of `dvc exp show` for every model
-PACKAGES = (
-    "keras",
-    "tensorflow",
-    "tensorflow-cpu",
-    "numpy",
-    "scikit-learn",
-    "skl2onnx",
-    "xgboost",
-    "xgboost-cpu",
-    "onnxmltools",
-    "librosa",
-)
+PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "scikit-learn", "xgboost", "xgboost-cpu", "librosa")
 SOURCES = ("audio", "features", "models")  # packages of genre/ that change an outcome
 
 

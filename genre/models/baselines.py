@@ -65,10 +65,8 @@ def train(
         A key of `BASELINES`.
     vectors : npt.NDArray[np.float32] [shape=(chunks, values)]
         Embeddings.
-    labels : npt.NDArray[np.int64] [shape=(chunks,)]
-        Genre of each chunk, 0 to n_genres - 1.
-    songs : sequence of str
-        Song of each chunk.
+    labels, songs : npt.NDArray[np.int64] [shape=(chunks,)], sequence of str
+        Genre (0 to n_genres - 1) and song of each chunk.
     n_genres : int
         Number of outputs. A genre without chunks has a probability of 0.
     seed : int

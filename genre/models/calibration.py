@@ -65,16 +65,7 @@ def fit_temperature(probabilities: Probabilities, labels: Rows) -> float:
 
 
 def shuffled_songs(labels: Rows, songs: Sequence[str], rng: np.random.Generator) -> list[list[str]]:
-    """Return the songs of each genre in random order.
-
-    Parameters
-    ----------
-    labels : npt.NDArray[np.int64] [shape=(chunks,)]
-        Genre of each chunk.
-    songs : sequence of str
-        Song of each chunk.
-    rng : np.random.Generator
-    """
+    """Return the songs of each genre in random order, given the genre and the song of each chunk."""
     genre_of = dict(zip(songs, labels.tolist(), strict=True))
     by_genre = [
         sorted(song for song in genre_of if genre_of[song] == genre) for genre in sorted(set(genre_of.values()))
@@ -172,17 +163,8 @@ def fit_thresholds(
 def threshold(thresholds: Mapping[str, Any] | None, max_false_acceptance: float | None) -> float | None:
     """Return the lowest confidence to accept, so that at most that share of out-of-set songs is accepted.
 
-    Parameters
-    ----------
-    thresholds : mapping or None
-        As `fit_thresholds` returns them.
-    max_false_acceptance : float or None
-        None for no threshold.
-
-    Returns
-    -------
-    float or None
-        None for no threshold: none is wanted, or there were too few songs or genres for that rate.
+    `thresholds` are as `fit_thresholds` returns them. None means no threshold: none is wanted, or there were
+    too few songs or genres for that rate.
     """
     if not thresholds or max_false_acceptance is None:
         return None
@@ -199,13 +181,7 @@ def write_validation(path: Path, validation: Validation, genres: Sequence[str]) 
 
 
 def read_validation(path: Path) -> Validation:
-    """Read the CSV that `write_validation` wrote.
-
-    Raises
-    ------
-    ModelError
-        If it is missing or damaged.
-    """
+    """Read the CSV that `write_validation` wrote; raise ModelError if it is missing or damaged."""
     import pandas as pd
 
     try:

@@ -66,13 +66,7 @@ class Embedder:
         return self.embedding.of_audio is not None
 
     def of_chunk(self, features: Features, samples: Samples | None, sample_rate: int) -> Vector:
-        """Return the embedding [shape=(values,)] of a chunk from its features, or from its audio if it needs that.
-
-        Raises
-        ------
-        ModelError
-            If audio is needed and `samples` is None, or a package is not installed.
-        """
+        """Return the embedding [shape=(values,)] of a chunk from its features, or from its audio if it needs that."""
         if self.embedding.of_features is not None:
             return self.embedding.of_features(features)
         if samples is None:

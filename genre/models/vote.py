@@ -20,12 +20,9 @@ class Vote:
 
 
 def vote(probabilities: npt.NDArray[np.float32]) -> Vote:
-    """Return the mode of the chunks' genres; a tie goes to the genre with the higher mean probability.
+    """Return the mode of the chunks' genres, from their probabilities [shape=(chunks, genres)].
 
-    Parameters
-    ----------
-    probabilities : npt.NDArray[np.float32] [shape=(chunks, genres)]
-        At least one chunk.
+    A tie goes to the genre with the higher mean probability. There must be at least one chunk.
     """
     vector = probabilities.argmax(axis=1)
     counts = np.bincount(vector, minlength=probabilities.shape[1])
@@ -35,14 +32,7 @@ def vote(probabilities: npt.NDArray[np.float32]) -> Vote:
 
 
 def vote_by_song(probabilities: npt.NDArray[np.float32], songs: Sequence[str]) -> dict[str, Vote]:
-    """Return the vote of each song's chunks, by song in order of first appearance.
-
-    Parameters
-    ----------
-    probabilities : npt.NDArray[np.float32] [shape=(chunks, genres)]
-    songs : sequence of str
-        Song of each chunk.
-    """
+    """Return the vote of each song, in order of first appearance, from the predictions and songs of chunks."""
     rows: dict[str, list[int]] = {}
     for row, song in enumerate(songs):
         rows.setdefault(song, []).append(row)
