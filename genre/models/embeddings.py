@@ -65,14 +65,6 @@ class Embedder:
         """Return whether it is computed from audio; otherwise features are enough."""
         return self.embedding.of_audio is not None
 
-    def of_chunk(self, features: Features, samples: Samples | None, sample_rate: int) -> Vector:
-        """Return the embedding [shape=(values,)] of a chunk from its features, or from its audio if it needs that."""
-        if self.embedding.of_features is not None:
-            return self.embedding.of_features(features)
-        if samples is None:
-            raise ModelError(f"the embedding {self.name} is computed from audio, not from features")
-        return self.of_audio(samples, sample_rate)
-
     def of_audio(self, samples: Samples, sample_rate: int) -> Vector:
         """Return the embedding [shape=(values,)] of a chunk's samples; features are computed if it needs them.
 
