@@ -1,4 +1,4 @@
-"""The cache of finished songs: results by the digest of everything they depend on, checked when they are read."""
+"""The cache of finished work (.cache/): files or bytes by the digest of everything that they depend on."""
 
 from __future__ import annotations
 
@@ -20,54 +20,49 @@ from genre.files import link_or_copy, read_json, sha256
 log = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
-_UNFINISHED = "unfinished-"
-_UNFINISHED_S = 24 * 3600
+_UNFINISHED = "unfinished-"  # prefix of an entry that is being written
+_UNFINISHED_S = 24 * 3600  # age after which its process is taken for dead
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """Finished work by what it was made from, so that it is done once; safe for several processes at a time.
+    """A cache that several processes may use at a time.
 
-    An entry is a folder of numbered files with a manifest of their SHA-256. It appears by one rename, so it is whole
-    or absent, and it is checked when it is used: a damaged entry counts as absent and is removed. Its files are hard
-    links of those it was made from and restored to, where there can be such: nothing is written twice, and what is
-    written into one of them is found as damage here.
+    An entry is a folder of numbered files with a manifest of their SHA-256. It appears by one rename, and is checked
+    when it is read: a damaged entry is removed. Its files are hard links of those that it was stored from and restored
+    to, where the file system allows.
     """
 
     folder: Path
     max_bytes: int
 
     def restore(self, key: str, target: Callable[[int], Path]) -> Any | None:
-        """Put the files of an entry at their targets; return the entry's note, or None if there is no entry.
+        """Restore the files of an entry, and return its note; None if there is no entry.
 
         Parameters
         ----------
         key : str
-            As `files.digest` makes it.
+            As `files.digest` returns it.
         target : callable
-            Where the file of each number goes.
+            Maps the number of a file to its path.
         """
         entry = self._entry(key)
-        found = self._checked(entry)
-        if found is None:
+        if (contents := self._checked(entry)) is None:
             return None
-        n_files, note = found
+        n_files, note = contents
         try:
             for number in range(n_files):
                 link_or_copy(entry / str(number), target(number))
-        except FileNotFoundError:  # another process has just removed it
+        except FileNotFoundError:  # another process has just removed the entry
             return None
         return note
 
     def store(self, key: str, paths: Sequence[Path], note: Any) -> None:
-        """Keep files, and a note (anything that JSON holds, except null), as an entry.
-
-        A cache that cannot be written (a full disk, no permission) is a warning, not an error: the work is done.
-        """
+        """Store files with a note, any JSON value but null. If the cache cannot be written, log a warning."""
         self._add(key, [functools.partial(link_or_copy, path) for path in paths], note)
 
     def recall(self, key: str) -> bytes | None:
-        """Return the bytes that `keep` has kept, or None if there is no entry."""
+        """Return the bytes that `keep` stored, or None if there is no entry."""
         entry = self._entry(key)
         try:
             return (entry / "0").read_bytes() if self._checked(entry) else None
@@ -75,12 +70,32 @@ class Cache:
             return None
 
     def keep(self, key: str, data: bytes) -> bytes:
-        """Keep bytes as an entry of one file, as `store`; return them."""
+        """Store bytes, as `store`, and return them."""
         self._add(key, [lambda path: path.write_bytes(data)], True)
         return data
 
+    def entries(self) -> list[tuple[Path, int, float]]:
+        """Return folder, size in bytes and time of last use of each entry, the least recently used first."""
+        entries = []
+        for entry in self.folder.glob("*/*"):
+            with contextlib.suppress(OSError):  # another process may remove it meanwhile
+                size = sum(file.stat().st_size for file in entry.iterdir())
+                entries.append((entry, size, entry.stat().st_mtime))
+        return sorted(entries, key=lambda item: (item[2], item[0]))
+
+    def trim(self) -> None:
+        """Remove the least recently used entries until `max_bytes` remain, and unfinished ones of dead processes."""
+        entries = self.entries()
+        total = sum(size for _, size, _ in entries)
+        now = time.time()
+        for entry, size, last_use in entries:
+            unfinished = entry.name.startswith(_UNFINISHED)
+            if now - last_use > _UNFINISHED_S if unfinished else total > self.max_bytes:
+                shutil.rmtree(entry, ignore_errors=True)
+                total -= size
+
     def _checked(self, entry: Path) -> tuple[int, Any] | None:
-        """Return the number of files and the note of an entry; None if it is not there, or removed for its damage."""
+        """Return the number of files and the note of an entry; None if there is none, or if it is damaged."""
         try:
             manifest = read_json(entry / _MANIFEST)
             digests, note = manifest["sha256"], manifest["note"]
@@ -89,51 +104,31 @@ class Cache:
                     raise ValueError(f"{entry / str(number)} is damaged")
         except (OSError, ValueError, KeyError, TypeError) as error:
             if entry.is_dir():
-                log.warning("cache: %s; it is made again", error)
+                log.warning("cache: %s; it is computed again", error)
                 shutil.rmtree(entry, ignore_errors=True)
             return None
-        with contextlib.suppress(OSError):  # it may be another user's
-            os.utime(entry)  # used now: the last to go
+        with contextlib.suppress(OSError):  # the entry may be another user's
+            os.utime(entry)  # time of last use
         return len(digests), note
 
-    def _add(self, key: str, makers: Sequence[Callable[[Path], object]], note: Any) -> None:
-        """Make an entry of what each maker puts at the path it is given."""
+    def _add(self, key: str, writers: Sequence[Callable[[Path], object]], note: Any) -> None:
+        """Write an entry; each writer is called with the path of its file."""
         entry = self._entry(key)
         temporary: Path | None = None
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=_UNFINISHED))
-            for number, make in enumerate(makers):
-                make(temporary / str(number))
-            digests = [sha256(temporary / str(number)) for number in range(len(makers))]
+            for number, write in enumerate(writers):
+                write(temporary / str(number))
+            digests = [sha256(temporary / str(number)) for number in range(len(writers))]
             (temporary / _MANIFEST).write_text(json.dumps({"sha256": digests, "note": note}), encoding="utf-8")
             temporary.rename(entry)
         except OSError as error:
-            if not entry.is_dir():  # else another process was first, with the same work
+            if not entry.is_dir():  # otherwise another process has stored the same entry
                 log.warning("cache: %s cannot be written (%s)", self.folder, error)
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
-
-    def entries(self) -> list[tuple[Path, int, float]]:
-        """Return folder, bytes and time of last use of every entry, the least recently used first."""
-        found = []
-        for entry in self.folder.glob("*/*"):
-            with contextlib.suppress(OSError):  # it may go while we look
-                size = sum(file.stat().st_size for file in entry.iterdir())
-                found.append((entry, size, entry.stat().st_mtime))
-        return sorted(found, key=lambda item: (item[2], item[0]))
-
-    def trim(self) -> None:
-        """Remove unfinished entries of processes long dead, then the least recently used until `max_bytes` hold."""
-        found = self.entries()
-        total = sum(size for _, size, _ in found)
-        now = time.time()
-        for entry, size, used in found:
-            stale = entry.name.startswith(_UNFINISHED) and now - used > _UNFINISHED_S
-            if stale or (total > self.max_bytes and not entry.name.startswith(_UNFINISHED)):
-                shutil.rmtree(entry, ignore_errors=True)
-                total -= size
 
     def _entry(self, key: str) -> Path:
         return self.folder / key[:2] / key

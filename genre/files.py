@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, content hashes, and the cache of finished work."""
+"""Atomic writes, content digests, JSON, CSV and NumPy files."""
 
 from __future__ import annotations
 
@@ -7,27 +7,22 @@ import csv
 import hashlib
 import io
 import json
-import logging
 import os
 import shutil
 import uuid
-import zipfile
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-log = logging.getLogger(__name__)
-
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it becomes `path`, on an exception it is removed.
+    """Yield a temporary path in the folder of `path`, and rename it to `path` afterwards; missing folders are created.
 
-    The temporary name starts with a dot and ends in ``.tmp``, so a run that is killed never leaves a partial
-    file under a final name. Missing parent folders are made.
+    After an exception it is removed. Its name starts with a dot and ends in ``.tmp``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)  # its name is known before it is there: a signal may come
+    temporary = _temporary(path)  # named before it exists, so that a signal at any time leads to its removal
     try:
         temporary.touch(0o600, exist_ok=False)
         yield temporary
@@ -37,19 +32,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
-
-
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` another name of `source`, atomically; where the file system has no hard links, a copy of it.
+    """Make `target` a hard link of `source`, or a copy if the file system has no hard links; atomic.
 
-    For files that are only ever replaced, never written into. Missing parent folders are made.
+    Use it for files that are replaced, but never written into.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(target)
+    temporary = _temporary(target)
     try:
         os.link(source, temporary)
         temporary.replace(target)
@@ -57,38 +46,34 @@ def link_or_copy(source: Path, target: Path) -> None:
         with atomic_path(target) as copy:
             shutil.copyfile(source, copy)
     finally:
-        temporary.unlink(missing_ok=True)  # it stays where it already was the same file as `target`
+        temporary.unlink(missing_ok=True)  # still there if it was the same file as `target`
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 with Unix line ends to `path` atomically."""
+    """Write UTF-8 with Unix line ends atomically."""
     write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path` atomically; the same value gives the same bytes."""
+    """Write indented JSON atomically; equal values give equal bytes."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a CSV file with Unix line ends atomically; fields are quoted where needed."""
+    """Write CSV with Unix line ends atomically."""
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     write_text(path, text.getvalue())
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is not JSON.
-    """
+    """Return the value in a JSON file; raise OSError if it cannot be read, ValueError if it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
@@ -96,50 +81,44 @@ def read_json(path: Path) -> Any:
 
 
 def read_npz(source: Path | bytes) -> dict[str, Any]:
-    """Return the arrays of a file, or of its bytes, in NumPy's npz format, as `np.savez` writes it.
+    """Return the arrays of a file, or of its bytes, that `np.savez` wrote.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is anything else: damaged, with objects instead of numbers, or compressed. Then it could claim far more
-        memory than its size.
+        If it is damaged or contains objects instead of numbers.
     """
     import numpy as np
 
     data = source if isinstance(source, bytes) else source.read_bytes()
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise ValueError("it is compressed")
-            if sum(member.file_size for member in archive.infolist()) > len(data):
-                raise ValueError("its parts overlap")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # zipfile, zlib, tokenize, MemoryError: a damaged file can raise nearly anything
-        raise ValueError(f"no arrays: {error}") from error
+    except Exception as error:  # zipfile, zlib and tokenize raise many kinds for a damaged file
+        raise ValueError(f"it has no arrays ({error})") from error
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hex digits."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def digest(*parts: Any) -> str:
-    """Return the SHA-256, as 64 hex digits, of values that JSON can hold: the key of a result that depends on them."""
+    """Return the SHA-256, in hexadecimal, of values that JSON can represent."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def remove_others(folder: Path, kept: Container[Path]) -> None:
-    """Remove the files below `folder` that are not among `kept`: what an earlier run left. DVC's own files stay."""
+    """Remove all files below `folder` except those in `kept` and DVC's .gitignore files."""
     for path in folder.rglob("*"):
         if path.is_file() and path not in kept and path.name != ".gitignore":
             path.unlink()
 
 
-def _beside(path: Path) -> Path:
+def _temporary(path: Path) -> Path:
     return path.parent / f".{uuid.uuid4().hex}.tmp"
 
 
