@@ -1,4 +1,4 @@
-"""Entry point of every command, SONG arguments, and the writers of results: text, JSON, JSON lines and CSV."""
+"""Entry point of every command, SONG arguments, and output as text, JSON, JSON lines and CSV."""
 
 from __future__ import annotations
 
@@ -19,12 +19,24 @@ from genre.errors import AudioError, GenreError
 
 Item = TypeVar("Item")
 
+FORMATS = ("text", "json", "jsonl")
+
+Answer = dict[str, Any]
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """The CSV form of answers."""
+
+    header: Sequence[str]
+    rows: Callable[[Answer], Iterable[Sequence[object]]]  # of one answer
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
-    """One of several equal parts of the work, for job arrays."""
+    """One of several equal parts of the items, for job arrays."""
 
     number: int  # from 1
     count: int
@@ -33,23 +45,20 @@ class Shard:
         return f"{self.number}/{self.count}"
 
     def of(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Return every count-th item, from the one that is this shard's first."""
+        """Return the items of this shard."""
         return items[self.number - 1 :: self.count]
 
 
 def add_shard_option(parser: argparse.ArgumentParser) -> None:
     """Add --shard I/N."""
     parser.add_argument(
-        "--shard", type=_shard, metavar="I/N", help="do part I of N and keep it in the cache, for `dvc repro` to gather"
+        "--shard", type=_shard, metavar="I/N", help="only compute part I of N and cache it, for `dvc repro`"
     )
 
 
 def printable(text: str) -> str:
-    """Return a text with escapes in place of control characters: strangers name files, and a terminal obeys.
-
-    Line ends, tabs and the letters of all scripts stay; signs that turn the direction of writing do not.
-    """
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """Return a text with control characters and direction marks escaped, for a terminal; line ends and tabs stay."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class _Printable(logging.Formatter):
@@ -58,12 +67,12 @@ class _Printable(logging.Formatter):
 
 
 def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
-    """Call a command's main() and exit: 0 when all was done, 1 with the error's sentence on stderr otherwise."""
+    """Call a command's `main` and exit with its status, or with 1 and one line on stderr after an error."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for handler in logging.root.handlers:
         handler.setFormatter(_Printable("%(message)s"))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that temporary files are removed
-    for stream in (sys.stdout, sys.stderr):  # file names may hold bytes that are not UTF-8
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # removes temporary files
+    for stream in (sys.stdout, sys.stderr):  # file names may not be UTF-8
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     try:
         status = main(None)
@@ -72,7 +81,7 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         status = 1
     except OSError as error:  # a full disk, a folder that cannot be written
-        if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
+        if isinstance(error, BrokenPipeError):  # such as `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         print(f"error: {printable(str(error.filename or 'a file'))}: {error.strerror or error}", file=sys.stderr)
@@ -83,30 +92,19 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     sys.exit(status)
 
 
-FORMATS = ("text", "json", "jsonl")
-
-Answer = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """How answers look as CSV."""
-
-    header: Sequence[str]
-    rows: Callable[[Answer], Iterable[Sequence[object]]]  # of one answer
-
-
 def add_song_options(parser: argparse.ArgumentParser, metavar: str, formats: Sequence[str] = FORMATS) -> None:
-    """Add the names of the songs, --format, --start and --duration."""
+    """Add SONG..., --format, --start and --duration."""
     parser.add_argument(
         "songs",
         nargs="+",
         metavar=metavar,
-        help="an audio file of any format, a folder of them, an http(s) URL, or - for standard input",
+        help="an audio file, a folder, an http(s) URL, or - for standard input",
     )
     parser.add_argument("--format", choices=formats, default="text", help="default: %(default)s")
-    parser.add_argument("--start", type=seconds, default=0.0, metavar="S", help="begin at this second of the file")
-    parser.add_argument("--duration", type=length, metavar="S", help="take this many seconds (default: to the end)")
+    parser.add_argument(
+        "--start", type=seconds, default=0.0, metavar="S", help="start of the part to analyse, in seconds"
+    )
+    parser.add_argument("--duration", type=length, metavar="S", help="length of the part, in seconds")
 
 
 def answer_all(
@@ -119,45 +117,44 @@ def answer_all(
     at_once: int = 1,
     afterwards: Callable[[Answer], None] | None = None,
 ) -> int:
-    """Print an answer for each song that is named; return 1 if any could not be answered, each reported on stderr.
+    """Print the answer about each song, and errors on stderr; return 1 after an error, otherwise 0.
 
     Parameters
     ----------
     names : sequence of str
-        Files, folders that are searched for them, http(s) URLs, and - for standard input.
+        Files, folders, http(s) URLs, and - for standard input.
     answer : callable
-        Called with each file; of what it answers, `file` becomes the name that was given.
+        Maps a file to an answer, whose `file` is then replaced by the name.
     show : callable
-        An answer as text.
+        Maps an answer to text.
     form : str
-        One of `FORMATS`, or csv. json: an object for one file, a list for several or for a folder. Other forms are
-        printed as the answers come.
+        One of `FORMATS`, or csv. json is an object for one file, and a list for several or for a folder.
     table : Table or None
-        Needed for csv.
+        Required for csv.
     at_once : int
-        Files worked on at a time, in threads; their answers come in the order of the files all the same.
+        Files analysed at a time, in threads.
     afterwards : callable or None
-        Called with each answer when it is printed; an `AudioError` that it raises is reported, and the others go on.
+        Called with each answer after it is printed; an `AudioError` that it raises is reported.
     """
     failed: list[GenreError] = []
     answers = _answers(names, answer, failed, at_once, afterwards)
     if form == "json":
-        found = list(answers)
-        one = len(names) == 1 and not is_folder(names[0])
-        if found or not one:
-            print(json.dumps(found[0] if one else found, indent=2, ensure_ascii=False))
+        complete = list(answers)
+        single = len(names) == 1 and not is_folder(names[0])
+        if complete or not single:
+            print(json.dumps(complete[0] if single else complete, indent=2, ensure_ascii=False))
     elif form == "csv" and table is not None:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(map(_cell, table.header))
-        for found_one in answers:
-            writer.writerows([_cell(value) for value in row] for row in table.rows(found_one))
+        for of_song in answers:
+            writer.writerows([_cell(value) for value in row] for row in table.rows(of_song))
             sys.stdout.flush()
     else:
-        for found_one in answers:
+        for of_song in answers:
             if form == "jsonl":
-                print(json.dumps(found_one, ensure_ascii=False), flush=True)
-            else:  # a line break in a name must not look like an answer
-                print(printable(show(found_one | {"file": found_one["file"].replace("\n", "\\n")})), flush=True)
+                print(json.dumps(of_song, ensure_ascii=False), flush=True)
+            else:  # a line break in a name would look like another answer
+                print(printable(show(of_song | {"file": of_song["file"].replace("\n", "\\n")})), flush=True)
     return 1 if failed else 0
 
 
@@ -167,7 +164,7 @@ def is_folder(name: str) -> bool:
 
     try:
         return is_file_name(name) and Path(name).is_dir()
-    except OSError:  # a name that is too long, a folder that may not be looked into
+    except OSError:  # too long a name, no permission
         return False
 
 
@@ -184,24 +181,22 @@ def _answers(
         try:
             with local_file(name) as path:
                 return {**answer(path), "file": name}
-        except AudioError as error:  # of this song; any other error ends the command
+        except AudioError as error:  # other errors end the command
             return error
         except OSError as error:
             return AudioError(f"{name}: {error.strerror or error}")
 
     songs = _songs(names, failed)
-    found: Iterable[Answer | AudioError]
+    results: Iterable[Answer | AudioError] = map(attempt, songs)
     if at_once > 1 and len(songs) > 1:
         from genre.parallel import map_threads
 
-        found = map_threads(attempt, songs, at_once)
-    else:
-        found = map(attempt, songs)
+        results = map_threads(attempt, songs, at_once)
     if len(songs) > 1 and sys.stderr.isatty():
         from tqdm import tqdm
 
-        found = tqdm(found, total=len(songs), unit="song")
-    for result in found:
+        results = tqdm(results, total=len(songs), unit="song")
+    for result in results:
         if isinstance(result, AudioError):
             _report(result, failed)
             continue
@@ -214,7 +209,7 @@ def _answers(
 
 
 def _songs(names: Sequence[str], failed: list[GenreError]) -> list[str]:
-    """Return the names of the songs that are meant, those in folders too."""
+    """Return the names of all songs, including those in folders."""
     songs: list[str] = []
     for name in names:
         if not name:
@@ -222,17 +217,17 @@ def _songs(names: Sequence[str], failed: list[GenreError]) -> list[str]:
         elif is_folder(name):
             from genre.audio.dataset import audio_files
 
-            found = audio_files(Path(name))
-            if not found:
+            in_folder = audio_files(Path(name))
+            if not in_folder:
                 _report(AudioError(f"{name}: there is no audio file in this folder"), failed)
-            songs += map(str, found)
+            songs += map(str, in_folder)
         else:
             songs.append(name)
     return songs
 
 
 def _cell(value: object) -> object:
-    """Return a value for CSV; text that a spreadsheet takes for a formula gets an apostrophe before it (OWASP)."""
+    """Return a value for CSV; text that a spreadsheet would take for a formula gets an apostrophe (OWASP)."""
     if not isinstance(value, str):
         return value
     return printable(f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value)
@@ -244,31 +239,31 @@ def _report(error: GenreError, failed: list[GenreError]) -> None:
 
 
 def seconds(text: str) -> float:
-    """Return a number of seconds that stands in an option."""
+    """Return the number of seconds in an option, 0 or more."""
     value = float(text)
     if not 0.0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+        raise argparse.ArgumentTypeError(f"{text} must be a number of seconds, 0 or more")
     return value
 
 
 def length(text: str) -> float:
-    """Return a number of seconds, more than none, that stands in an option."""
+    """Return the number of seconds in an option, greater than 0."""
     value = seconds(text)
     if not value:
-        raise argparse.ArgumentTypeError("0 seconds are too few")
+        raise argparse.ArgumentTypeError(f"{text} must be greater than 0")
     return value
 
 
 def share(text: str) -> float:
-    """Return a number from 0 to 1 that stands in an option."""
+    """Return the number in an option, 0 to 1."""
     value = float(text)
     if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text} must be between 0 and 1")
     return value
 
 
 def verdict(answer: Mapping[str, Any]) -> str:
-    """Return an answer of the query contract in a few words, such as "jazz (5 of 8 chunks, 62 %)"."""
+    """Return the summary of an answer of query, such as "jazz (5 of 8 chunks, 62 %)"."""
     n_chunks = len(answer["chunks"])
     n_votes = answer["votes"].get(answer["genre"], max(answer["votes"].values()))
     chunks = f"{n_votes} of {n_chunks} chunk" + ("s" if n_chunks > 1 else "")
@@ -285,5 +280,5 @@ def clock(seconds: float) -> str:
 def _shard(text: str) -> Shard:
     match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
     if not match or int(match[1]) > int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text} is not a part such as 3/16")
+        raise argparse.ArgumentTypeError(f"{text} must be a part such as 3/16")
     return Shard(int(match[1]), int(match[2]))
