@@ -28,7 +28,7 @@ import numpy as np
 from genre.audio import chunks
 from genre.errors import GenreError
 from genre.features import numpy_engine
-from genre.models.predict import Answers
+from genre.paths import Paths
 from tests.conftest import make_song_file
 
 FORMATS = ("mp3", "flac", "wav", "ogg", "opus", "m4a", "aiff", "wma")
@@ -188,13 +188,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _query() -> Callable[[Path], object] | None:
-    """Return what answers as `query` does, or None where there is no model."""
-    from genre.models.predict import available, load
+    """Return the function that query calls, or None without a model."""
+    from genre.models import cards, predict
     from genre.models.query import answer
 
-    if "merged" not in available():
+    paths = Paths()
+    if "merged" not in cards.available(paths):
         return None
-    predictor: Answers = load("merged")
+    predictor = predict.load("merged", paths)
     return lambda path: answer(path, predictor)
 
 
