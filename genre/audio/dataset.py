@@ -178,17 +178,14 @@ def _check_layout(layout: Layout, folder: Path) -> None:
 
 def _check_genres(names: Sequence[str], folder: Path) -> None:
     """Raise `DatasetError` if there are fewer than two genres or one has a name that is not allowed."""
-    if not names:
-        raise DatasetError(f"{folder}/ has no songs: it needs one folder per genre with audio files in it")
     for name in names:
-        if name.casefold() == UNKNOWN:
-            raise DatasetError(f"{folder}/: the genre name {name} is reserved for answers of query: rename the folder")
-        if name.startswith(FORMULA_SIGNS):
-            raise DatasetError(
-                f"{folder}/: the genre name {name} would be a formula in a spreadsheet: rename the folder"
-            )
+        if name.casefold() == UNKNOWN or name.startswith(FORMULA_SIGNS):
+            reason = "is an answer of query" if name.casefold() == UNKNOWN else "would be a formula in a spreadsheet"
+            raise DatasetError(f"{folder}/: the genre name {name} {reason}: rename the folder")
     if len(names) < 2:
-        raise DatasetError(f"{folder}/ has one genre only ({names[0]}): at least two are needed")
+        raise DatasetError(
+            f"{folder}/ has songs of {len(names)} genre(s), at least 2 are needed: put the songs of each into a folder"
+        )
 
 
 def _may_be_audio(path: Path) -> bool:

@@ -12,9 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mutagen
+from mutagen.aiff import AIFF
+from mutagen.flac import FLAC
+from mutagen.id3 import COMM, ID3, TCON, Encoding
+from mutagen.mp3 import MP3
+from mutagen.mp4 import MP4, MP4Tags
+from mutagen.oggflac import OggFLAC
+from mutagen.oggopus import OggOpus
+from mutagen.oggspeex import OggSpeex
+from mutagen.oggvorbis import OggVorbis
+from mutagen.wave import WAVE
+
 from genre.audio.ffmpeg import stream_hash
 from genre.errors import AudioError
 
+FORMATS = (MP3, FLAC, OggVorbis, OggOpus, OggFLAC, OggSpeex, MP4, WAVE, AIFF)
 # Fields that keep the genre of a file before the first change
 ID3_COMMENT = "original genre"  # description of an ID3 comment (COMM)
 VORBIS_FIELD = "ORIGINAL_GENRE"
@@ -78,31 +91,17 @@ def write_genre(path: Path, genre: str, *, dry_run: bool = False) -> Change:
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Turn errors of mutagen and the file system into an `AudioError` that names the file."""
-    from mutagen import MutagenError
-
     try:
         yield
     # mutagen raises lookup, struct and arithmetic errors on damaged files
-    except (MutagenError, OSError, ValueError, LookupError, ArithmeticError, struct.error) as error:
+    except (mutagen.MutagenError, OSError, ValueError, LookupError, ArithmeticError, struct.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise AudioError(f"{path}: its tags cannot be changed ({reason or type(error).__name__})") from error
 
 
 def _open(path: Path) -> Any:
     """Return the file as a mutagen object with tags (empty if it has none); None for other formats."""
-    import mutagen
-    from mutagen.aiff import AIFF
-    from mutagen.flac import FLAC
-    from mutagen.id3 import ID3
-    from mutagen.mp3 import MP3
-    from mutagen.mp4 import MP4
-    from mutagen.oggflac import OggFLAC
-    from mutagen.oggopus import OggOpus
-    from mutagen.oggspeex import OggSpeex
-    from mutagen.oggvorbis import OggVorbis
-    from mutagen.wave import WAVE
-
-    audio = mutagen.File(path, options=[MP3, FLAC, OggVorbis, OggOpus, OggFLAC, OggSpeex, MP4, WAVE, AIFF])
+    audio = mutagen.File(path, options=FORMATS)
     if audio is None:
         return None
     if isinstance(audio.tags, ID3):
@@ -123,9 +122,6 @@ def _has_audio(path: Path, digest: str) -> bool:
 
 
 def _genres(audio: Any) -> list[str]:
-    from mutagen.id3 import ID3
-    from mutagen.mp4 import MP4Tags
-
     if isinstance(audio.tags, ID3):
         genres: Sequence[str] = [genre for frame in audio.tags.getall("TCON") for genre in frame.genres]
     else:
@@ -135,9 +131,6 @@ def _genres(audio: Any) -> list[str]:
 
 def save_tags(audio: Any, path: Path, genre: str, original: str) -> None:
     """Write the tags of a mutagen object to a file, with a new genre, and with the original one if none is stored."""
-    from mutagen.id3 import COMM, ID3, TCON, Encoding
-    from mutagen.mp4 import MP4Tags
-
     tags, options = audio.tags, {}
     if isinstance(tags, ID3):
         if not tags.getall(f"COMM:{ID3_COMMENT}"):

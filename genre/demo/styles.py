@@ -1,7 +1,7 @@
 """Composer of the demo songs in five styles.
 
-Styles share instruments, tempi, rhythms and recording conditions in different proportions, so no single feature
-separates them and a few songs are hard to classify.
+Styles share instruments, tempi, rhythms and recording conditions in different proportions: no single feature separates
+them, and a few songs are hard to classify.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
+import yaml
 
 from genre.demo.synth import Note, Recording, Score, Track, draw_voice
 
@@ -35,13 +37,13 @@ class DemoSong:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Ranges and choices of a style; the number after * is the weight of a choice, by default 1."""
+    """Ranges and choices of a style; see styles.yaml."""
 
     tempo: tuple[float, float]  # beats per minute
     meter: str  # beats per bar
     swing: tuple[float, float]  # position of the off-beat in the beat
     reverb_s: tuple[float, float]
-    changes: tuple[str, ...]  # scale: one chord per bar
+    changes: list[str]  # scale: one chord per bar
     comping: str
     chord_instruments: str
     bass: str
@@ -51,83 +53,8 @@ class Style:
     drums: str
 
 
-STYLES: Final[dict[str, Style]] = {
-    "ambient": Style(
-        tempo=(60, 120),
-        meter="4*5 3",
-        swing=(0.5, 0.58),
-        reverb_s=(1.5, 4.0),
-        changes=("major: I I IV IV", "minor: i i bVI bVI bIII bVII", "dorian: i IV", "major: I iii vi IV"),
-        comping="sustain*36 halves arpeggio",
-        chord_instruments="pad*54 strings organ",
-        bass="whole*18 none*4 eighths",
-        bass_instruments="synth-bass*10 double-bass",
-        melody="slow*25 medium",
-        lead_instruments="bell*36 flute harp electric-piano",
-        drums="none*36 pulse four",
-    ),
-    "baroque": Style(
-        tempo=(66, 132),
-        meter="4*5 3",
-        swing=(0.5, 0.54),
-        reverb_s=(0.6, 3.0),
-        changes=(
-            "minor: i iv bVII bIII bVI iv V V",
-            "major: I V vi iii IV I IV V",
-            "major: I vi ii V",
-            "minor: i V i V bVI bIII iv V",
-        ),
-        comping="fast-arpeggio*36 arpeggio*4 quarters",
-        chord_instruments="harpsichord*54 guitar organ",
-        bass="walk*18 beats whole",
-        bass_instruments="harpsichord*4 double-bass organ",
-        melody="fast*18 medium",
-        lead_instruments="flute*36 strings harpsichord organ",
-        drums="none*60 pulse",
-    ),
-    "blues": Style(
-        tempo=(66, 138),
-        meter="4",
-        swing=(0.58, 0.67),
-        reverb_s=(0.3, 1.2),
-        changes=("blues: I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7", "blues: I7 IV7 I7 I7 IV7 IV7 I7 I7 ii7 V7 I7 V7"),
-        comping="charleston*25 offbeats quarters",
-        chord_instruments="piano*54 electric-piano organ guitar",
-        bass="walk*36 beats",
-        bass_instruments="double-bass*45 synth-bass",
-        melody="medium*18 fast",
-        lead_instruments="guitar*45 piano organ saw",
-        drums="shuffle*54 backbeat none",
-    ),
-    "techno": Style(
-        tempo=(90, 144),
-        meter="4",
-        swing=(0.5, 0.56),
-        reverb_s=(0.4, 2.0),
-        changes=("minor: i i i i", "minor: i i bVI bVII", "dorian: i i IV IV", "minor: i iv bVI V"),
-        comping="offbeats*25 fast-arpeggio sustain",
-        chord_instruments="saw*54 pad organ",
-        bass="eighths*18 offbeats sixteenths*4",
-        bass_instruments="synth-bass*45 saw*4",
-        melody="medium*4 fast slow",
-        lead_instruments="saw*45 bell electric-piano",
-        drums="four*54 backbeat hats",
-    ),
-    "waltz": Style(
-        tempo=(84, 160),
-        meter="3",
-        swing=(0.5, 0.56),
-        reverb_s=(0.4, 2.0),
-        changes=("major: I I V7 V7 V7 V7 I I", "major: I vi ii V7", "minor: i i iv iv V7 V7 i i", "major: I IV V7 I"),
-        comping="oompah*54 arpeggio",
-        chord_instruments="accordion*54 piano strings",
-        bass="oom*36 whole",
-        bass_instruments="double-bass*25 organ",
-        melody="medium*10 slow",
-        lead_instruments="strings*36 accordion flute piano",
-        drums="none*36 waltz*4 pulse",
-    ),
-}
+_YAML = Path(__file__).with_name("styles.yaml").read_text(encoding="utf-8")
+STYLES: Final = {name: Style(**choices) for name, choices in yaml.safe_load(_YAML).items()}
 
 _SCALES: Final = {
     "major": (0, 2, 4, 5, 7, 9, 11),

@@ -1,14 +1,13 @@
-"""Models and indexes of the service: loaded once, called from several threads."""
+"""The answers of the service: models and indexes, loaded once."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -24,15 +23,13 @@ if TYPE_CHECKING:
     from genre.search.engines import Engine, Match
     from genre.search.similar import Neighbours, Similar
 
-Loaded = TypeVar("Loaded")
-
 log = logging.getLogger(__name__)
 
-WARM_UP_S = 5.0  # length of the noise that is analysed once before the service is ready
+WARM_UP_S = 5.0  # length of the noise that is analysed before the service is ready
 
 
 class ModelInfo(TypedDict):
-    """The model that answers."""
+    """Description of the model."""
 
     model: str
     genres: list[str]  # in the order of the model's outputs
@@ -41,19 +38,22 @@ class ModelInfo(TypedDict):
 
 
 class Service:
-    """The answers of query, identify and similar. Its methods may be called from any thread."""
+    """The answers of query, identify and similar. The methods are thread-safe."""
 
     def __init__(self, paths: Paths, *, model: str | None = None) -> None:
-        """Use the models of a project; `model` None means the default of query."""
+        """Use the models of a project; `model` None: the default model of query."""
         self._paths, self._model = paths, model
         self._predictor: Answers
-        self._engine: Engine | str  # of identify, or the reason why there is none
-        self._neighbours: Neighbours | str  # of similar, or the reason why there are none
+        self._engine: Engine
+        self._neighbours: Neighbours
+        self._failures: dict[str, str] = {}  # command: why it is not available
         self._resources = contextlib.ExitStack()
         self.ready = False
 
     def load(self) -> None:
-        """Load models and indexes and analyse some noise. Without an index only identify and similar fail.
+        """Load models and indexes and answer once about noise, which loads the rest.
+
+        If only an index is missing or damaged, query still works.
 
         Raises
         ------
@@ -68,12 +68,14 @@ class Service:
         ffmpeg.executable()
         settings = params.load(self._paths.params)
         self._search, index, root = search_settings(settings), index_settings(settings), self._paths.root
-        self._predictor = _with_packages(partial(predict.load, self._model, root))
+        with _explained_imports():
+            self._predictor = predict.load(self._model, root)
         self._min_confidence = ensemble.unknown_threshold(self._predictor.card.unknown, root) or 0.0
         engine = engines.opened(self._search.engine, index, max_speed_change=self._search.max_speed_change, root=root)
-        self._engine = _or_reason("identify", partial(self._resources.enter_context, engine))
-        store = neighbours.opened(root, index)
-        self._neighbours = _or_reason("similar", partial(self._resources.enter_context, store))
+        with self._optional("identify"):
+            self._engine = self._resources.enter_context(engine)
+        with self._optional("similar"):
+            self._neighbours = self._resources.enter_context(neighbours.opened(root, index))
         self._warm_up()
         self.ready = True
 
@@ -84,7 +86,7 @@ class Service:
 
     @property
     def info(self) -> ModelInfo:
-        """Name, genres and validation accuracy of the model that answers."""
+        """Name, genres and validation accuracy of the model."""
         from genre.models import ensemble
 
         card = self._predictor.card
@@ -100,25 +102,23 @@ class Service:
         }
 
     def query(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Answer:
-        """Return the genre of a song (docs/query.md). See `genre.models.query.answer` for errors."""
+        """Return the genre of a song; see `genre.models.query.answer`."""
         from genre.models.query import answer
 
         return answer(path, self._predictor, start=start, duration=duration, min_confidence=self._min_confidence)
 
     def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Match:
-        """Return the indexed song of a snippet (docs/search.md); SearchError if there is no index."""
+        """Return the indexed song of a snippet; SearchError if there is no index."""
         from genre.search.engines import identify
 
-        if isinstance(self._engine, str):
-            raise SearchError(self._engine)
+        self._check("identify")
         return identify(path, engine=self._engine, start=start, duration=duration, min_score=self._search.min_score)
 
     def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
-        """Return the songs most similar to a song (docs/search.md); SearchError if there is no index."""
+        """Return the indexed songs most similar to a song; SearchError if there is no index."""
         from genre.search.similar import similar
 
-        if isinstance(self._neighbours, str):
-            raise SearchError(self._neighbours)
+        self._check("similar")
         description = self._neighbours.made_with
         return similar(
             path,
@@ -133,36 +133,38 @@ class Service:
         )
 
     def _warm_up(self) -> None:
-        """Analyse noise, to load what is loaded on first use and to detect what does not work."""
         sample_rate = self._predictor.card.feature_settings.sample_rate
         noise = np.random.default_rng(0).normal(0.0, 1000.0, round(WARM_UP_S * sample_rate)).astype(np.int16)
         with tempfile.TemporaryDirectory(prefix="genre-") as folder:
             path = Path(folder, "noise.wav")
             chunks.write(path, noise, sample_rate=sample_rate)
-            _with_packages(partial(self.query, path))
-            for command, function, attribute in (
-                ("identify", self.identify, "_engine"),
-                ("similar", self.similar, "_neighbours"),
-            ):
-                if not isinstance(getattr(self, attribute), str):
-                    outcome: Any = _or_reason(command, partial(function, path))
-                    if isinstance(outcome, str):
-                        setattr(self, attribute, outcome)
+            with _explained_imports():
+                self.query(path)
+            for command, function in (("identify", self.identify), ("similar", self.similar)):
+                if command not in self._failures:
+                    with self._optional(command):
+                        function(path)
+
+    def _check(self, command: str) -> None:
+        if command in self._failures:
+            raise SearchError(self._failures[command])
+
+    @contextlib.contextmanager
+    def _optional(self, command: str) -> Iterator[None]:
+        """Store the message of a GenreError: the other commands still work."""
+        try:
+            with _explained_imports():
+                yield
+        except GenreError as error:
+            log.warning("%s is not available: %s", command, error)
+            self._failures[command] = f"{error}; then restart the service"
 
 
-def _or_reason(command: str, load: Callable[[], Loaded]) -> Loaded | str:
-    """Return the result of `load`, or the reason why it failed: the other commands still work."""
+@contextlib.contextmanager
+def _explained_imports() -> Iterator[None]:
+    """Turn the ImportError of an optional package into a ModelError."""
     try:
-        return _with_packages(load)
-    except GenreError as error:
-        log.warning("%s is not available: %s", command, error)
-        return f"{error}; then restart the service"
-
-
-def _with_packages(load: Callable[[], Loaded]) -> Loaded:
-    """Return the result of `load`; a missing optional package becomes a ModelError that says what to do."""
-    try:
-        return load()
+        yield
     except ImportError as error:
         raise ModelError(
             f"a model needs the package {error.name}, which is not installed:"
