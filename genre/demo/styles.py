@@ -22,7 +22,7 @@ FORMATS: Final = ("wav", "flac", "flac", "mp3", "mp3", "mp3", "ogg", "m4a", "opu
 
 @dataclass(frozen=True, slots=True)
 class DemoSong:
-    """Title, style, format and seed of a song of the demo data set."""
+    """A song of the demo data set."""
 
     style: str
     title: str
@@ -64,7 +64,7 @@ _SCALES: Final = {
 }
 _DEGREES: Final = {"i": 0, "ii": 2, "iii": 4, "iv": 5, "v": 7, "vi": 9, "vii": 11}
 
-# pattern: (start, length) of each note in beats; notes beyond the end of the bar are omitted
+# pattern: (start, length) of each note in beats; notes after the end of the bar are omitted
 _COMPING: Final[dict[str, tuple[tuple[float, float], ...]]] = {
     "sustain": ((0, 4),),
     "halves": ((0, 2), (2, 2)),
@@ -110,9 +110,9 @@ _OWNERS: Final = "Agnès Bruno Chloé Dana Elif Grandmother Jürgen Nobody Otto 
 
 
 def plan(seed: int, songs: int, *, formats: Collection[str] = FORMATS) -> list[DemoSong]:
-    """Return `songs` songs of each style with unique titles, and formats in the proportions of `FORMATS`.
+    """Return `songs` songs of each style, with unique titles and with formats in the proportions of `FORMATS`.
 
-    The first songs of a style do not depend on `songs`. Formats that are not in `formats` are replaced by flac.
+    The first songs of a style do not depend on `songs`. Formats not in `formats` are replaced by flac.
     """
     titles = _titles(seed)
     planned = []
@@ -126,39 +126,34 @@ def plan(seed: int, songs: int, *, formats: Collection[str] = FORMATS) -> list[D
 
 
 def compose(song: DemoSong, rng: np.random.Generator) -> Score:
-    """Return a score in the style of `song`, with key, chords, instruments, parts and recording drawn from `rng`."""
+    """Return a score in the style of `song`; key, chords, instruments, parts and recording are drawn from `rng`."""
     style = STYLES[song.style]
     seconds = rng.uniform(60, 100)
     meter = int(_pick(style.meter, rng))
     beats = _Clock(60 / _log_uniform(*style.tempo, rng), rng.uniform(*style.swing))
     scale, chords = read_changes(style.changes[rng.integers(len(style.changes))])
     key = int(rng.integers(-5, 7))
+    tones = [key + tone for tone in _SCALES[scale]]
     bars = int(seconds / (beats.beat_s * meter)) + 1
     harmony = [tuple(key + tone for tone in chords[bar % len(chords)]) for bar in range(bars)]
     parts = [
         (_pick(style.chord_instruments, rng), 0.30, _chord_part(_pick(style.comping, rng), harmony, meter, rng)),
         (_pick(style.bass_instruments, rng), 0.45, _bass_part(_pick(style.bass, rng), harmony, meter, rng)),
-        (
-            _pick(style.lead_instruments, rng),
-            0.45,
-            _lead_part(_pick(style.melody, rng), [key + tone for tone in _SCALES[scale]], harmony, meter, rng),
-        ),
-        *(
-            (drum, 0.5, _drum_part(hits, _DRUM_PITCHES[drum], bars, meter))
-            for drum, hits in _DRUMS[_pick(style.drums, rng)].items()
-        ),
+        (_pick(style.lead_instruments, rng), 0.45, _lead_part(_pick(style.melody, rng), tones, harmony, meter, rng)),
     ]
+    drums = _DRUMS[_pick(style.drums, rng)]
+    parts += [(drum, 0.5, _drum_part(hits, _DRUM_PITCHES[drum], bars, meter)) for drum, hits in drums.items()]
     width = rng.uniform(0, 0.9)
     tracks = []
     for instrument, gain, events in parts:
         notes = _perform(events, beats, meter, _rests(bars, instrument in ("kick", "snare", "hat"), rng), rng)
-        voice = draw_voice(instrument.replace("-", " "), rng)
+        voice = draw_voice(instrument, rng)
         tracks.append(Track(voice, gain * 10 ** rng.uniform(-0.15, 0.15), rng.uniform(-width, width), notes))
     return Score(seconds, tracks, _draw_recording(style, rng))
 
 
 def read_changes(changes: str) -> tuple[str, list[tuple[int, ...]]]:
-    """Return the scale and the chords, as semitones above the key note: "minor: i V7" -> (0, 3, 7), (7, 11, 14, 17)."""
+    """Return the scale and the chords in semitones above the key note: "minor: i V7" -> (0, 3, 7), (7, 11, 14, 17)."""
     scale, numerals = changes.split(": ")
     chords = []
     for numeral in numerals.split():
@@ -170,6 +165,7 @@ def read_changes(changes: str) -> tuple[str, list[tuple[int, ...]]]:
     return scale, chords
 
 
+_Harmony = Sequence[tuple[int, ...]]  # chord of each bar
 _Event = tuple[int, float, float, int, float]  # bar, beat, beats, pitch, level
 
 
@@ -186,9 +182,7 @@ class _Clock:
         return (whole + late) * self.beat_s
 
 
-def _chord_part(
-    pattern: str, harmony: Sequence[tuple[int, ...]], meter: int, rng: np.random.Generator
-) -> Iterator[_Event]:
+def _chord_part(pattern: str, harmony: _Harmony, meter: int, rng: np.random.Generator) -> Iterator[_Event]:
     """Yield chords in close position around middle C, or their notes in sequence."""
     lowest = int(rng.integers(50, 60))
     for bar, chord in enumerate(harmony):
@@ -202,9 +196,7 @@ def _chord_part(
                     yield bar, beat, length, pitch, 1.6 if "arpeggio" in pattern else 1.0
 
 
-def _bass_part(
-    pattern: str, harmony: Sequence[tuple[int, ...]], meter: int, rng: np.random.Generator
-) -> Iterator[_Event]:
+def _bass_part(pattern: str, harmony: _Harmony, meter: int, rng: np.random.Generator) -> Iterator[_Event]:
     """Yield the root on the first beat, then roots, fifths or other notes of the chord."""
     lowest = int(rng.integers(29, 37))
     for bar, chord in enumerate(harmony):
@@ -220,7 +212,7 @@ def _bass_part(
 
 
 def _lead_part(
-    pattern: str, scale: Sequence[int], harmony: Sequence[tuple[int, ...]], meter: int, rng: np.random.Generator
+    pattern: str, scale: Sequence[int], harmony: _Harmony, meter: int, rng: np.random.Generator
 ) -> Iterator[_Event]:
     """Yield a phrase of four bars, repeated with variations and fitted to the chords."""
     lowest = int(rng.integers(58, 70))
@@ -257,7 +249,7 @@ def _drum_part(hits: Sequence[float], pitch: int, bars: int, meter: int) -> Iter
 
 
 def _rests(bars: int, drums: bool, rng: np.random.Generator) -> set[int]:
-    """Return the bars in which a part is silent: a late entry and rests of four bars, at random."""
+    """Return the bars in which a part is silent: random rests of four bars, and a late entry of drums."""
     resting = set(range(4)) if drums and rng.random() < 0.5 else set()
     for section in range(4, bars, 4):
         if rng.random() < 0.15:
