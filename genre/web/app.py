@@ -8,7 +8,7 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -110,20 +110,9 @@ _ERRORS: dict[int | str, str] = {
     503: "The models are not loaded yet, there is no index, or the service is shutting down",
     504: "The answer took too long",
 }
-_FORM = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": [upload.FIELD],
-                "properties": {
-                    upload.FIELD: {"type": "string", "format": "binary", "description": "an audio file of any format"}
-                },
-            }
-        }
-    },
-}
+_FILE = {"type": "string", "format": "binary", "description": "an audio file of any format"}
+_SCHEMA = {"type": "object", "required": [upload.FIELD], "properties": {upload.FIELD: _FILE}}
+_FORM = {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -256,22 +245,15 @@ class Backend:
             with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
                 song = await self._receive(request, Path(folder))
                 duration = min(excerpt.duration or math.inf, self.params.max_audio_s)
-                job = functools.partial(function, song.path, start=excerpt.start, duration=duration)
-                try:
-                    result: Any = await self._workers.run(
-                        job, timeout_s=self.params.timeout_s, disconnected=_disconnected(request)
-                    )
-                except GenreError as error:
-                    status = 400 if isinstance(error, AudioError) else 503
-                    if status == 503:
-                        log.warning("%s", error)
-                    raise HTTPException(status, song.without_path(str(error))) from None
-                return {**result, "file": song.name}  # type: ignore[return-value]
+                job = functools.partial(_call, function, song, start=excerpt.start, duration=duration)
+                return await self._workers.run(
+                    job, timeout_s=self.params.timeout_s, disconnected=_disconnected(request)
+                )
         except TimeoutError:
             raise HTTPException(504, f"the answer took longer than {self.params.timeout_s:g} s") from None
         except QueueFullError:
             raise self._busy() from None
-        except asyncio.CancelledError:  # uvicorn, after timeout_graceful_shutdown
+        except asyncio.CancelledError:  # by uvicorn, after timeout_graceful_shutdown
             raise HTTPException(503, "the service is shutting down") from None
 
     async def _receive(self, request: Request, folder: Path) -> upload.Upload:
@@ -291,18 +273,9 @@ class Backend:
 def create_app(
     service: Service, params: ServeParams, paths: Paths, *, hosts: Collection[str] = (), key: str | None = None
 ) -> FastAPI:
-    """Return the application.
+    """Return the application; before `service` is loaded, most requests are answered with 503.
 
-    Parameters
-    ----------
-    service : Service
-        It may be loaded later: until then, most requests are answered with 503.
-    params : ServeParams
-    paths : Paths
-    hosts : collection of str
-        Accepted host names without port; empty: any.
-    key : str or None
-        Key that requests must carry; None or empty: none.
+    `hosts` are the accepted host names without port (empty: any), `key` is the key that requests must carry, if any.
     """
     app = FastAPI(
         title="Genre",
@@ -345,6 +318,18 @@ def _backend(request: Request) -> Backend:
     return backend
 
 
+def _call(function: Callable[..., Result], song: upload.Upload, **excerpt: float) -> Result:
+    """Return the result of `function`, with the name of the song; HTTPException if it fails."""
+    try:
+        result: Any = function(song.path, **excerpt)
+        return {**result, "file": song.name}  # type: ignore[return-value]
+    except AudioError as error:
+        raise HTTPException(400, song.without_path(str(error))) from None
+    except GenreError as error:
+        log.warning("%s", error)
+        raise HTTPException(503, song.without_path(str(error))) from None
+
+
 async def _disconnected(request: Request) -> None:
     """Wait until the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
@@ -356,17 +341,17 @@ async def _disconnected(request: Request) -> None:
 
 async def _http_error(_: Request, error: Any) -> Response:
     messages = {404: "unknown path or song; see /docs", 405: "method not allowed on this path"}
-    is_own = isinstance(error, HTTPException)
-    message = str(error.detail) if is_own else messages.get(error.status_code, error.detail)
+    own = isinstance(error, HTTPException)
+    message = str(error.detail) if own else messages.get(error.status_code, error.detail)
     return limits.failure(error.status_code, message, error.headers)
 
 
 async def _invalid_parameter(_: Request, error: Any) -> Response:
-    def message(fault: Mapping[str, Any]) -> str:
-        name = str(fault["loc"][-1])[: upload.MAX_NAME_LENGTH]
-        return f"{name}: {'unknown parameter' if fault['type'] == 'extra_forbidden' else fault['msg'].lower()}"
-
-    return limits.failure(422, "; ".join(map(message, error.errors())))
+    messages = []
+    for fault in error.errors():
+        message = "unknown parameter" if fault["type"] == "extra_forbidden" else fault["msg"].lower()
+        messages.append(f"{str(fault['loc'][-1])[: upload.MAX_NAME_LENGTH]}: {message}")
+    return limits.failure(422, "; ".join(messages))
 
 
 async def _no_response(*_: object) -> Response:
