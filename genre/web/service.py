@@ -7,7 +7,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -15,13 +15,11 @@ from typing_extensions import TypedDict
 from genre import params
 from genre.audio import chunks, ffmpeg
 from genre.errors import GenreError, ModelError, SearchError
+from genre.models import ensemble, predict
+from genre.models.query import Answer, answer
 from genre.paths import Paths
-
-if TYPE_CHECKING:
-    from genre.models.predict import Answers
-    from genre.models.query import Answer
-    from genre.search.engines import Engine, Match
-    from genre.search.similar import Neighbours, Similar
+from genre.search import engines, similar
+from genre.search.settings import index_settings, search_settings
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +41,9 @@ class Service:
     def __init__(self, paths: Paths, *, model: str | None = None) -> None:
         """Use the models of a project; `model` None: the default model of query."""
         self._paths, self._model = paths, model
-        self._predictor: Answers
-        self._engine: Engine
-        self._neighbours: Neighbours
+        self._predictor: predict.Answers
+        self._engine: engines.Engine
+        self._neighbours: similar.Neighbours
         self._failures: dict[str, str] = {}  # command: why it is not available
         self._resources = contextlib.ExitStack()
         self.ready = False
@@ -60,11 +58,6 @@ class Service:
         GenreError
             If params.yaml, ffmpeg or the model is missing or damaged.
         """
-        from genre.models import ensemble, predict
-        from genre.search import engines
-        from genre.search import similar as neighbours
-        from genre.search.settings import index_settings, search_settings
-
         ffmpeg.executable()
         settings = params.load(self._paths.params)
         self._search, index, root = search_settings(settings), index_settings(settings), self._paths.root
@@ -75,7 +68,7 @@ class Service:
         with self._optional("identify"):
             self._engine = self._resources.enter_context(engine)
         with self._optional("similar"):
-            self._neighbours = self._resources.enter_context(neighbours.opened(root, index))
+            self._neighbours = self._resources.enter_context(similar.opened(root, index))
         self._warm_up()
         self.ready = True
 
@@ -87,8 +80,6 @@ class Service:
     @property
     def info(self) -> ModelInfo:
         """Name, genres and validation accuracy of the model."""
-        from genre.models import ensemble
-
         card = self._predictor.card
         scores: dict[str, Any] = getattr(card, "scores", {})
         if ensemble.card_path(self._paths.root).is_file():
@@ -103,24 +94,22 @@ class Service:
 
     def query(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Answer:
         """Return the genre of a song; see `genre.models.query.answer`."""
-        from genre.models.query import answer
-
         return answer(path, self._predictor, start=start, duration=duration, min_confidence=self._min_confidence)
 
-    def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Match:
+    def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> engines.Match:
         """Return the indexed song of a snippet; SearchError if there is no index."""
-        from genre.search.engines import identify
-
         self._check("identify")
-        return identify(path, engine=self._engine, start=start, duration=duration, min_score=self._search.min_score)
+        return engines.identify(
+            path, engine=self._engine, start=start, duration=duration, min_score=self._search.min_score
+        )
 
-    def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
+    def similar(
+        self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None
+    ) -> similar.Similar:
         """Return the indexed songs most similar to a song; SearchError if there is no index."""
-        from genre.search.similar import similar
-
         self._check("similar")
         description = self._neighbours.made_with
-        return similar(
+        return similar.similar(
             path,
             store=self._neighbours.store,
             projection=self._neighbours.projection,

@@ -268,6 +268,6 @@ def test_every_response_matches_the_openapi_description(server: Server) -> None:
         pytest.skip("schemathesis is not installed")
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     options = ["--checks", checks, "--max-examples", "12", "--seed", "7", "--phases", "examples,fuzzing", "--no-color"]
-    command = [tool, "run", f"{server.url}/openapi.json", *options]
+    command = [str(tool), "run", f"{server.url}/openapi.json", *options]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=server.folder)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
