@@ -35,7 +35,7 @@ class Song:
     path: Path  # audio file
     genre: str  # name of the genre folder
     name: str  # safe for file names, unique in its genre
-    split: str  # train or test; empty before the data set is divided
+    split: str  # train or test; empty before the split
 
 
 Layout = dict[str, list[Path]]  # genre folders by split; the key is "" without train/ and test/
@@ -110,7 +110,7 @@ def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None
     """Return the songs with the splits of list files in the data set folder.
 
     A line names a song as <genre>/<song>, with or without its extension; empty lines and lines that start with '#' are
-    ignored. Songs on no list get the split without a list; with two lists, they are left out.
+    ignored. Songs on no list get the other split; with two lists, they are left out.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def _check_genres(names: Sequence[str], folder: Path) -> None:
             raise DatasetError(f"{folder}/: the genre name {name} {reason}: rename the folder")
     if len(names) < 2:
         raise DatasetError(
-            f"{folder}/ has songs of {len(names)} genre(s), at least 2 are needed: put the songs of each into a folder"
+            f"{folder}/ has songs of {len(names)} genre(s), at least 2 are needed: add a folder of songs for each"
         )
 
 

@@ -239,13 +239,6 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         write_genre(tmp_path, "jazz")
 
 
-def test_a_genre_that_cannot_be_encoded_is_an_error_with_the_file_name(mp3: Path) -> None:
-    before = mp3.read_bytes()
-    with pytest.raises(AudioError, match=r"song\.mp3"):
-        write_genre(mp3, "\udcff")
-    assert mp3.read_bytes() == before
-
-
 def test_the_corrupt_files_are_written_or_refused_by_name(shared_data: Path, tmp_path: Path) -> None:
     for path in sorted((shared_data / "corrupt").iterdir()):
         copy = Path(shutil.copyfile(path, tmp_path / path.name))

@@ -312,21 +312,6 @@ def test_a_killed_decoder_fails_only_its_own_request(patient: Server, songs: lis
         assert second.result().status_code == 200
 
 
-def test_hundreds_of_small_requests_do_not_use_more_memory(patient: Server) -> None:
-    def send(client: httpx.Client) -> set[int]:
-        small = {"audio": ("a.wav", b"RIFF")}
-        return {client.get("/healthz").status_code, client.post("/nowhere", files=small).status_code} | {
-            client.get("/readyz").status_code for _ in range(98)
-        }
-
-    with httpx.Client(base_url=patient.url, timeout=60) as client:
-        send(client)
-        before = patient.metric("process_resident_memory_bytes")
-        for _ in range(5):
-            assert send(client) == {200, 404}
-    assert patient.metric("process_resident_memory_bytes") < before + 20e6
-
-
 def test_before_the_models_are_loaded_the_service_is_alive_but_not_ready(
     start_server: StartServer, songs: list[Path]
 ) -> None:
