@@ -1,4 +1,4 @@
-"""The HTTP service: genre, recognition and similar songs of an upload as JSON; a page at /ui.
+"""Serve query, identify and similar over HTTP, as JSON and as a page.
 
 python -m stages.serve
 python -m stages.serve --host 0.0.0.0 --port 8000
@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from genre.paths import Paths
     from genre.web import server
 
-    for name in ("uvicorn.access", "genre.web"):  # uvicorn's "startup complete" comes before the models are loaded
+    # not uvicorn.error: its "startup complete" comes before the models are loaded
+    for name in ("uvicorn.access", "genre.web"):
         logging.getLogger(name).setLevel(logging.INFO)
     paths = Paths()
     settings = params.load(paths.params).serve
@@ -32,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.serve",
-        description="Answer queries about uploaded songs over HTTP; limits are in params.yaml under serve.",
+        description="Answer queries about uploaded songs over HTTP; the limits are in params.yaml under serve.",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address of the service (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=5000, metavar="N", help="0: a free port (default: %(default)s)")
-    parser.add_argument("--model", metavar="NAME", help="as of stages.query (default: the ensemble's choice)")
+    parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
     return parser
 
 

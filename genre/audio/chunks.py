@@ -14,7 +14,7 @@ from genre.audio.ffmpeg import stream_pcm
 from genre.errors import AudioError
 from genre.files import atomic_path
 
-VERSION = 1  # part of the cache key: raise it with every change of the samples of a chunk
+VERSION = 1  # part of the cache key: raise it when the samples of a chunk change
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Chunk:
     """One piece of a song."""
 
     start_s: float  # position in the song
-    seconds: float  # length without the repeated part that fills the chunk
+    seconds: float  # length before padding
     samples: npt.NDArray[np.int16]  # shape (round(chunk_seconds * sample_rate),)
 
 
@@ -35,21 +35,21 @@ def iterate(
     start: float = 0.0,
     duration: float | None = None,
 ) -> Iterator[Chunk]:
-    """Yield the chunks of a file of any format, holding one chunk in memory.
+    """Yield the chunks of a file of any format, with one chunk in memory at a time.
 
-    A last piece of at least `min_seconds` is repeated until it fills a chunk; a shorter one is dropped, unless it is
-    the only one.
+    A last piece shorter than a chunk is padded by repetition; it is dropped if it is shorter than `min_seconds`, unless
+    it is the only one.
 
     Parameters
     ----------
     path : Path
-        An audio file that ffmpeg reads.
+        A file of any format.
     sample_rate : int
-        Hz.
+        Sample rate of the chunks in Hz.
     chunk_seconds, min_seconds : float
         Length of a chunk, and minimum length of the last piece.
     start, duration : float
-        First second to decode, and number of seconds (None: to the end).
+        Start and length of the excerpt in seconds; duration None: to the end.
 
     Raises
     ------
@@ -61,10 +61,10 @@ def iterate(
     filled = index = 0
     for block in stream_pcm(path, sample_rate=sample_rate, start=start, duration=duration):
         while len(block):
-            taken = min(length - filled, len(block))
-            buffer[filled : filled + taken] = block[:taken]
-            filled += taken
-            block = block[taken:]
+            taken = block[: length - filled]
+            buffer[filled : filled + len(taken)] = taken
+            filled += len(taken)
+            block = block[len(taken) :]
             if filled == length:
                 yield Chunk(start + index * length / sample_rate, length / sample_rate, buffer.copy())
                 index += 1
@@ -75,7 +75,7 @@ def iterate(
 
 
 def write(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int) -> None:
-    """Write mono PCM 16 bit samples as a wav file, atomically."""
+    """Write mono PCM 16 bit samples [shape=(n,)] as a wav file, atomically."""
     with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as stream:
         stream.setparams((1, 2, sample_rate, len(samples), "NONE", ""))
         stream.writeframes(np.ascontiguousarray(samples, dtype="<i2").data)

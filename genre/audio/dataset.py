@@ -1,4 +1,4 @@
-"""Songs of a data set folder: listing, file names that are safe everywhere, and the train/test split."""
+"""Songs of a data set folder: listing, safe file names, and the train/test split."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from genre.errors import DatasetError
 
 log = logging.getLogger(__name__)
 
-# Extensions of files that are kept beside songs. All other files are tried: ffmpeg decides what is audio.
+# Extensions of files that are no songs. All other files are tried: ffmpeg decides what is audio.
 SIDECARS = frozenset(
     ".txt .md .pdf .nfo .log .cue .m3u .m3u8 .pls .lrc .csv .tsv .json .yaml .yml .xml .html .ini .db .dvc .part .tmp "
     ".jpg .jpeg .png .gif .bmp .webp .svg .zip .rar .7z .sfv .md5 .py".split()
 )
 UNKNOWN = "unknown"  # reserved genre name: the answer of query at low confidence
 FORMULA_SIGNS = ("=", "+", "-", "@")  # first characters of a spreadsheet formula
-MAX_NAME_BYTES = 120  # leaves room for '-NNN' and the longest CSV suffix within the 255 bytes of a file name
+MAX_NAME_BYTES = 120  # '-NNN' and the longest CSV suffix still fit into the 255 bytes of a file name
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,42 +35,22 @@ class Song:
     path: Path  # audio file
     genre: str  # name of the genre folder
     name: str  # safe for file names, unique in its genre
-    split: str  # train or test; empty before the data set is divided
+    split: str  # train or test; empty before the split
 
 
-Layout = dict[str, list[Path]]  # genre folders by split; the key is "" in a folder without train/ and test/
+Layout = dict[str, list[Path]]  # genre folders by split; the key is "" without train/ and test/
 
 
 def scan(folder: Path) -> list[Song]:
     """Return the songs of a data set folder, sorted.
 
-    The folder holds train/<genre>/<song> and test/<genre>/<song>, or <genre>/<song>; songs may be in subfolders. Hidden
-    files and files with an extension in `SIDECARS` are skipped.
+    The layout is train/<genre>/<song> and test/<genre>/<song>, or <genre>/<song>; a genre folder may have subfolders.
+    Hidden files and files with an extension in `SIDECARS` are skipped; files outside the genre folders are reported.
 
     Raises
     ------
     DatasetError
-        If the layout cannot be used, there are fewer than two genres, or the name of a genre is not allowed.
-    """
-    layout = read_layout(folder)
-    check_layout(layout, folder)
-    songs = [
-        Song(path, genre.name, safe_name(path.stem), split)
-        for split, genres in layout.items()
-        for genre in genres
-        for path in audio_files(genre)
-    ]
-    check_genres({song.genre for song in songs}, folder)
-    return _with_unique_names(songs, folder)
-
-
-def read_layout(folder: Path) -> Layout:
-    """Return the genre folders of a data set by split, without looking for songs.
-
-    Raises
-    ------
-    DatasetError
-        If the folder is missing.
+        If the folder is missing, its layout is invalid, it has fewer than two genres, or a genre name is not allowed.
     """
     if not folder.is_dir():
         raise DatasetError(
@@ -78,50 +58,16 @@ def read_layout(folder: Path) -> Layout:
             " with dataset.name in params.yaml"
         )
     names = {path.name for path in _folders(folder)}
-    return {split: _folders(folder / split) for split in [name for name in SPLITS if name in names] or [""]}
-
-
-def check_layout(layout: Layout, folder: Path) -> None:
-    """Warn of audio files outside the genre folders.
-
-    Raises
-    ------
-    DatasetError
-        If a split is missing, a folder is beside the splits, or a folder is a link to one that contains it.
-    """
-    parents = [folder / split for split in layout]
-    genres = [genre for genres in layout.values() for genre in genres]
-    for path in [*genres, *(parent for parent in parents if parent != folder)]:
-        if folder.resolve().is_relative_to(path.resolve()):
-            raise DatasetError(f"{path} is a link to a folder that contains it: remove it")
-    if "" not in layout:
-        for missing in set(SPLITS) - set(layout):
-            raise DatasetError(f"{folder}/ has {min(layout)}/ but no {missing}/: add it, or use genre folders alone")
-        if others := {path.name for path in _folders(folder)} - set(SPLITS):
-            raise DatasetError(f"{folder}/ has {min(others)}/ beside train/ and test/: move it into one of them")
-    parents = sorted({folder, *parents})
-    if stray := [
-        path for parent in parents for path in sorted(parent.iterdir()) if path.suffix and _may_be_audio(path)
-    ]:
-        log.warning("%s: is in no genre folder and is skipped (%d such files)", stray[0], len(stray))
-
-
-def check_genres(genres: Iterable[str], folder: Path) -> None:
-    """Raise `DatasetError` if there are fewer than two genres or one has a name that is not allowed."""
-    names = sorted(genres)
-    if not names:
-        raise DatasetError(f"{folder}/ has no songs: it needs one folder per genre with audio files in it")
-    for name in names:
-        if name.casefold() == UNKNOWN:
-            raise DatasetError(
-                f"{folder}/: the genre name {name} is reserved for the answers of query: rename the folder"
-            )
-        if name.startswith(FORMULA_SIGNS):
-            raise DatasetError(
-                f"{folder}/: the genre name {name} would be a formula in a spreadsheet: rename the folder"
-            )
-    if len(names) < 2:
-        raise DatasetError(f"{folder}/ has one genre only ({names[0]}): at least two are needed")
+    layout = {split: _folders(folder / split) for split in [name for name in SPLITS if name in names] or [""]}
+    _check_layout(layout, folder)
+    songs = [
+        Song(path, genre.name, safe_name(path.stem), split)
+        for split, genres in layout.items()
+        for genre in genres
+        for path in audio_files(genre)
+    ]
+    _check_genres(sorted({song.genre for song in songs}), folder)
+    return _with_unique_names(songs, folder)
 
 
 def audio_files(folder: Path) -> list[Path]:
@@ -134,10 +80,10 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def divide(songs: Sequence[Song], digests: Mapping[Path, str], *, test_fraction: float, seed: int) -> list[Song]:
-    """Return the songs divided into train and test, genre by genre.
+    """Return the songs with a random split, stratified by genre.
 
-    The draw depends on the seed and the names of the songs only. Copies of one recording (equal SHA-256 in `digests`)
-    get the same split, and every genre has at least one song in each split.
+    It depends only on the seed and the names of the songs. Copies of a recording (equal SHA-256 in `digests`) get the
+    same split, and every genre has at least one song in each split.
 
     Raises
     ------
@@ -161,10 +107,10 @@ def divide(songs: Sequence[Song], digests: Mapping[Path, str], *, test_fraction:
 
 
 def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None, train_list: str | None) -> list[Song]:
-    """Return the songs divided by list files in the data set folder; with both lists, songs on neither are left out.
+    """Return the songs with the splits of list files in the data set folder.
 
-    A line names a song as <genre>/<song>, with or without its file extension. Empty lines and lines that start with '#'
-    are ignored.
+    A line names a song as <genre>/<song>, with or without its extension; empty lines and lines that start with '#' are
+    ignored. Songs on no list get the other split; with two lists, they are left out.
 
     Raises
     ------
@@ -184,17 +130,12 @@ def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None
 
 
 def check_no_leak(songs: Iterable[tuple[str, str, str]]) -> None:
-    """Check that no recording is in both splits.
+    """Raise `DatasetError` if a recording is in both splits.
 
     Parameters
     ----------
     songs : iterable of (str, str, str)
         Split, SHA-256 of the file, and name for the message, of each song.
-
-    Raises
-    ------
-    DatasetError
-        With the names of both files of the first such recording.
     """
     first_seen: dict[str, tuple[str, str]] = {}
     for split, digest, name in songs:
@@ -207,9 +148,9 @@ def check_no_leak(songs: Iterable[tuple[str, str, str]]) -> None:
 
 
 def safe_name(name: str) -> str:
-    """Return `name` as a valid file name for all tools and file systems: letters, digits and plain punctuation.
+    """Return `name` as a file name that is valid in all file systems and tools.
 
-    Letters of any script are kept; control characters, bytes that are not UTF-8, and characters with a meaning for
+    Letters of any script stay. Control characters, bytes that are not UTF-8, and characters with a meaning for
     sonic-annotator, shells or file systems become '_'. Leading signs of an option or a formula are removed.
     """
     text = unicodedata.normalize("NFC", name)
@@ -217,6 +158,34 @@ def safe_name(name: str) -> str:
     plain = plain.strip(" .").lstrip("".join(FORMULA_SIGNS))
     encoded = plain.encode("utf-8", errors="replace")[:MAX_NAME_BYTES]
     return encoded.decode("utf-8", errors="ignore").strip() or "_"
+
+
+def _check_layout(layout: Layout, folder: Path) -> None:
+    """Raise `DatasetError` if a layout is invalid; log files outside the genre folders."""
+    splits = [folder / split for split in layout if split]
+    for path in [*splits, *(genre for genres in layout.values() for genre in genres)]:
+        if folder.resolve().is_relative_to(path.resolve()):
+            raise DatasetError(f"{path} is a link to a folder that contains it: remove it")
+    if splits:
+        for missing in set(SPLITS) - set(layout):
+            raise DatasetError(f"{folder}/ has {min(layout)}/ but no {missing}/: add it, or use genre folders alone")
+        if others := {path.name for path in _folders(folder)} - set(SPLITS):
+            raise DatasetError(f"{folder}/ has {min(others)}/ beside train/ and test/: move it into one of them")
+    files = [path for parent in [folder, *splits] for path in sorted(parent.iterdir())]
+    if stray := [path for path in files if path.suffix and _may_be_audio(path)]:
+        log.warning("%s: is in no genre folder and is skipped (%d such files)", stray[0], len(stray))
+
+
+def _check_genres(names: Sequence[str], folder: Path) -> None:
+    """Raise `DatasetError` if there are fewer than two genres or one has a name that is not allowed."""
+    for name in names:
+        if name.casefold() == UNKNOWN or name.startswith(FORMULA_SIGNS):
+            reason = "is an answer of query" if name.casefold() == UNKNOWN else "would be a formula in a spreadsheet"
+            raise DatasetError(f"{folder}/: the genre name {name} {reason}: rename the folder")
+    if len(names) < 2:
+        raise DatasetError(
+            f"{folder}/ has songs of {len(names)} genre(s), at least 2 are needed: add a folder of songs for each"
+        )
 
 
 def _may_be_audio(path: Path) -> bool:
@@ -253,11 +222,9 @@ def _read_list(folder: Path, name: str | None, songs: Sequence[Song]) -> set[Pat
     if name is None:
         return set()
     path = folder / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DatasetError(f"the list {name} must be in {folder}/, where DVC tracks it")
     try:
-        if not path.resolve().is_relative_to(folder.resolve()):  # its content would appear in a warning
-            raise DatasetError(f"the list {path} is a link to a file outside {folder}/: put the file there")
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise DatasetError(f"the list {path} is outside {folder}/: put it there, where DVC tracks it")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise DatasetError(f"the list {path} cannot be read: {error}") from error

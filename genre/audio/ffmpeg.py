@@ -1,7 +1,7 @@
-"""Decode audio files of any format with ffmpeg, and encode samples; ffmpeg-python builds the command lines.
+"""Decode and encode audio files of any format with ffmpeg; ffmpeg-python builds the command lines.
 
-Files are treated as hostile: ffmpeg opens only the one file that it is given (no playlist, URL or device that the file
-names), decodes only audio streams, and is limited in time and memory.
+Files are untrusted: ffmpeg opens only the file that it is given (no playlist, URL or device named in it), decodes only
+audio streams, and is limited in time and memory.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,31 +30,32 @@ from genre.files import atomic_path
 
 log = logging.getLogger(__name__)
 
-Options = dict[str, str | int | None]  # of an output of ffmpeg, without dashes; None for a flag
+Options = dict[str, str | int | None]  # options of ffmpeg without their dash; None: an option without a value
 
-# Demuxers that read audio from the one file they are given. Left out: those that open files named inside a file (hls,
-# concat, dash, sdp, rtsp, imf, ...), images, raw and subtitle formats.
+# Demuxers that read audio from one file. Excluded: those that open files named in the file (hls, concat, dash, sdp,
+# rtsp, imf, ...), images, raw and subtitle formats.
 DEMUXERS = (
     "aa aac ac3 aiff amr amrnb amrwb ape apc asf au avi caf dsf dts dtshd eac3 flac flv iff ircam kux "
     "libopenmpt libgme lrc matroska,webm mlp mmf mov,mp4,m4a,3gp,3g2,mj2 mp3 mpc mpc8 mpeg mpegts mxf nistsphere "
     "nut ogg oma paf pvf qcp rm rso sbc shn sol sox spdif svx swf tak truehd tta voc vqf w64 wav wsaud wv xa xwma"
 ).replace(" ", ",")
 READ_BYTES = 1 << 20
-MAX_SECONDS = 48 * 3600  # length of a signal: hours of silence fit into a file of kilobytes
-STALL_S = 60  # longest wait for a byte from ffmpeg, or for a probe to end
+MAX_SECONDS = 48 * 3600  # of decoded audio: hours of silence fit into kilobytes
+STALL_S = 60  # time without output after which ffmpeg is killed
 MAX_ALLOC_BYTES = 1 << 28  # one allocation by ffmpeg
 MAX_ADDRESS_BYTES = 1 << 32  # address space of ffmpeg
 MAX_MESSAGE_BYTES = 1 << 24  # messages of ffmpeg
+GENERIC_MESSAGES = ("Error opening input file", "Conversion failed")  # of ffmpeg, after the specific one
 
 
 @functools.cache
 def executable() -> str:
-    """Return the path of ffmpeg: the one on PATH, or else the one in the package imageio-ffmpeg.
+    """Return the path of ffmpeg, from PATH or else from the package imageio-ffmpeg.
 
     Raises
     ------
     AudioError
-        If there is neither.
+        If neither is installed.
     """
     if on_path := shutil.which("ffmpeg"):
         return on_path
@@ -84,79 +85,70 @@ def encoders() -> frozenset[str]:
 def stream_pcm(
     path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None
 ) -> Iterator[npt.NDArray[np.int16]]:
-    """Decode the first audio stream of a file to mono at `sample_rate`, block by block.
+    """Yield the first audio stream of a file as mono PCM 16 bit, in blocks [shape=(n,)].
 
     Parameters
     ----------
     path : Path
-        Any file that ffmpeg reads.
+        A file of any format.
     sample_rate : int
-        Hz; ffmpeg resamples if the file has another rate.
+        Sample rate of the output in Hz.
     start, duration : float
-        First second to decode, and number of seconds (None: to the end).
-
-    Yields
-    ------
-    npt.NDArray[np.int16] [shape=(n,)]
-        Consecutive samples, PCM 16 bit.
+        Start and length of the excerpt in seconds; duration None: to the end.
 
     Raises
     ------
     AudioError
-        If the file is missing, cannot be decoded to its end, or holds no audio.
+        If the file is missing, cannot be decoded or has no audio, or if `start` is after its end.
     """
     length = {} if duration is None else {"t": f"{duration:.6f}"}
-    n_bytes = 0
-    rest = b""
-    for data in _output_of(path, start, format="s16le", acodec="pcm_s16le", ac=1, ar=sample_rate, **length):
-        data = rest + data
-        whole = len(data) - len(data) % 2
-        rest = data[whole:]
-        n_bytes += whole
-        if n_bytes >= 2 * sample_rate * MAX_SECONDS:
+    output = _output_of(path, start, format="s16le", acodec="pcm_s16le", ac=1, ar=sample_rate, **length)
+    n_samples = 0
+    for block in _frames(output, "<i2", 1):
+        n_samples += len(block)
+        if n_samples >= sample_rate * MAX_SECONDS:
             raise AudioError(f"{path}: is longer than {MAX_SECONDS // 3600} hours")
-        yield np.frombuffer(data[:whole], dtype="<i2")
-    # Seeking behind the end of an Ogg file yields its last page, so a short result is checked against the duration.
-    short = start and (duration is None or n_bytes < 2 * round(duration * sample_rate))
-    if not n_bytes or (short and start >= (seconds_of(path) or math.inf)):
+        yield block[:, 0]
+    # Seeking past the end of an Ogg file yields its last page: compare the start with the duration if too little came.
+    short = start and (duration is None or n_samples < round(duration * sample_rate))
+    if not n_samples or (short and start >= (seconds_of(path) or math.inf)):
         raise AudioError(f"{path}: holds no audio" + (f" after {start:g} s" if start else ""))
 
 
 def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
-    """Decode a file at its own sample rate, mixed to mono as sonic-annotator does.
+    """Decode the first audio stream of a file to mono at its own sample rate.
 
     Returns
     -------
     sample_rate : int
         Hz.
     blocks : iterator of npt.NDArray[np.float32] [shape=(n,)]
-        Consecutive samples. Full scale is 1.0; each channel is clipped to [-1, 1], the mix is their arithmetic mean.
+        Consecutive samples: the arithmetic mean of the channels, each clipped to [-1, 1].
 
     Raises
     ------
     AudioError
-        As `stream_pcm`; also while the blocks are read.
+        As `stream_pcm`, also while the blocks are read.
     """
-    parts = _output_of(path, format="wav", acodec="pcm_f32le", bitexact=None)
+    parts = _output_of(path, format="au", acodec="pcm_f32be", map_metadata=-1)
     head = b""
-    while (layout := _parse_wav_header(head)) is None:
+    while len(head) < 8 or len(head) < int.from_bytes(head[4:8]):  # header size, in bytes 4 to 8 of the AU header
         if not (part := next(parts, b"")):
             raise AudioError(f"{path}: holds no audio")
         head += part
-    n_channels, sample_rate, offset = layout
-    return sample_rate, _mono_blocks(path, itertools.chain([head[offset:]], parts), n_channels)
+    _, header_bytes, _, _, sample_rate, n_channels = struct.unpack_from(">6I", head)
+    return sample_rate, _mono_blocks(path, itertools.chain([head[header_bytes:]], parts), n_channels)
 
 
 def seconds_of(path: Path) -> float | None:
     """Return the duration of a file in seconds, or None if it is missing or not audio.
 
-    Most headers state it. Where ffmpeg would estimate it from the bit rate (raw AAC, MP3 without a Xing header), the
-    whole file is read, but not decoded.
+    It is read from the header. If the header has none (raw AAC, MP3 without a Xing header), the whole file is read.
 
     Raises
     ------
     AudioError
-        If ffmpeg does not end in time.
+        If ffmpeg stalls.
     """
     if not path.is_file():
         return None
@@ -171,30 +163,29 @@ def seconds_of(path: Path) -> float | None:
 
 
 def stream_hash(path: Path) -> str:
-    """Return the SHA-256 of the encoded packets of the first audio stream, which does not depend on tags.
+    """Return the SHA-256 of the encoded audio of the first stream, without tags.
 
     Raises
     ------
     AudioError
-        If ffmpeg cannot read the file to its end.
+        If ffmpeg cannot read the file.
     """
     return b"".join(_output_of(path, format="hash", acodec="copy")).decode().strip().removeprefix("SHA256=").lower()
 
 
 def encode(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int, **options: str | int | None) -> None:
-    """Write samples in any format, atomically; the same samples, options and ffmpeg give the same bytes.
+    """Write samples in any format, atomically; the output depends only on the arguments and the version of ffmpeg.
 
     Parameters
     ----------
     path : Path
-        The file to write.
+        Output file.
     samples : npt.NDArray[np.int16] [shape=(n, channels)]
         PCM 16 bit.
     sample_rate : int
         Hz.
     **options
-        Output options of ffmpeg without their dash, such as format="flac" and acodec="flac"; None for an option
-        without a value.
+        Output options of ffmpeg as in `Options`, e.g. format="flac", acodec="flac".
 
     Raises
     ------
@@ -215,52 +206,57 @@ def encode(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int, **op
             raise AudioError(f"{path}: ffmpeg cannot write it ({''.join(reason) or result.returncode})")
 
 
-def _mono_blocks(path: Path, parts: Iterator[bytes], n_channels: int) -> Iterator[npt.NDArray[np.float32]]:
+def _frames(parts: Iterable[bytes], dtype: str, n_channels: int) -> Iterator[npt.NDArray[Any]]:
+    """Yield PCM bytes as arrays of samples [shape=(n, n_channels)]; a frame may extend over two parts."""
+    frame_bytes = np.dtype(dtype).itemsize * n_channels
     rest = b""
-    empty = True
     for part in parts:
         data = rest + part
-        whole = len(data) - len(data) % (4 * n_channels)
+        whole = len(data) - len(data) % frame_bytes
         rest = data[whole:]
-        samples = np.frombuffer(data[:whole], dtype="<f4").reshape(-1, n_channels)
-        empty = empty and not len(samples)
-        yield np.clip(samples, -1.0, 1.0).sum(axis=1, dtype=np.float32) / np.float32(n_channels)
-    if empty:
+        yield np.frombuffer(data[:whole], dtype).reshape(-1, n_channels)
+
+
+def _mono_blocks(path: Path, parts: Iterable[bytes], n_channels: int) -> Iterator[npt.NDArray[np.float32]]:
+    n_samples = 0
+    for frames in _frames(parts, ">f4", n_channels):
+        n_samples += len(frames)
+        clipped = np.clip(frames.astype(np.float32), -1.0, 1.0)
+        yield clipped.sum(axis=1, dtype=np.float32) / np.float32(n_channels)
+    if not n_samples:
         raise AudioError(f"{path}: holds no audio")
 
 
 def _output_of(path: Path, start: float = 0.0, **options: str | int | None) -> Iterator[bytes]:
-    """Yield the bytes that ffmpeg makes of the first audio stream of a file, with the given output options."""
+    """Yield the output of ffmpeg for the first audio stream of a file, with the given output options."""
     if not path.is_file():
         raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
-    options |= {"vn": None, "sn": None, "dn": None, "flush_packets": 0}  # 0: large blocks, not one per packet
-    with tempfile.TemporaryFile() as errors, _link_to(path) as link:
-        command = _reading_command(link, start, "error", options)
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, bufsize=0)
-        assert process.stdout is not None
-        try:
-            _limit(process.pid)
-            while data := _read(process.stdout, path):
-                yield data
-            status = process.wait()
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
-        reasons = [reason.replace(f"file:{link}", str(path)) for reason in _reasons(errors)]
+    options |= {"vn": None, "sn": None, "dn": None, "flush_packets": 0}  # 0: large blocks instead of one per packet
+    with _reading(path, "error", options, start=start) as (process, messages):
+        while data := _read(process, path):
+            yield data
+        status = process.wait()
+        reasons = [line for line in messages() if line and not line.startswith(GENERIC_MESSAGES)]
     if status:
         raise AudioError(f"{path}: cannot be decoded ({reasons[-1] if reasons else f'ffmpeg exit {status}'})")
     if reasons:
         log.warning("%s: decoded, with damaged parts (%s)", path, reasons[0])
 
 
+def _messages_of(path: Path, loglevel: str, **options: str | int | None) -> tuple[str, str]:
+    """Return the standard output and standard error of ffmpeg reading a file without decoding it."""
+    with _reading(path, loglevel, {"format": "null", "acodec": "copy", **options}) as (process, messages):
+        stdout = b"".join(iter(lambda: _read(process, path), b""))
+        process.wait()
+        return stdout.decode("utf-8", errors="replace"), "\n".join(messages())
+
+
 @contextlib.contextmanager
 def _link_to(path: Path) -> Iterator[Path]:
-    """Yield a temporary link to a file that has a plain ASCII name and the same extension.
+    """Yield a temporary symbolic link to a file, with an ASCII name; the file itself where links cannot be made.
 
-    ffmpeg-python takes UTF-8 names only, and a plain name cannot be mistaken for a protocol or an option. The extension
-    stays: ffmpeg identifies some formats by it (RSO, a FLAC file with a damaged head). Where a link cannot be made, the
-    file itself is used.
+    ffmpeg-python requires UTF-8 names, and ffmpeg could read a name as a protocol or an option. The extension is kept:
+    ffmpeg identifies some formats by it (RSO, a FLAC file with a damaged head).
     """
     extension = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
     with tempfile.TemporaryDirectory(prefix="audio-", ignore_cleanup_errors=True) as folder:
@@ -272,44 +268,40 @@ def _link_to(path: Path) -> Iterator[Path]:
         yield link
 
 
-def _reading_command(link: Path, start: float, loglevel: str, options: Options) -> list[str]:
-    """Return a command line that reads one file, and none that is named in it, and writes to standard output."""
+@contextlib.contextmanager
+def _reading(
+    path: Path, loglevel: str, options: Options, *, start: float = 0.0
+) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], list[str]]]]:
+    """Start ffmpeg on one file and no file named in it; yield the process and a function that returns its messages.
+
+    The process is killed at the end if it still runs. Messages have no addresses.
+    """
     import ffmpeg
 
     safe = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_alloc": MAX_ALLOC_BYTES}
     seek = {"ss": f"{start:.6f}"} if start else {}
-    output = ffmpeg.input(f"file:{link}", **safe, **seek)["a:0"].output("pipe:", **options)
     quiet = ("-hide_banner", "-nostdin", "-nostats", "-loglevel", loglevel)
-    command: list[str] = output.global_args(*quiet).compile(cmd=executable())
-    return command
+    with tempfile.TemporaryFile() as stderr, _link_to(path) as link:
+        output = ffmpeg.input(f"file:{link}", **safe, **seek)["a:0"].output("pipe:", **options)
+        command = output.global_args(*quiet).compile(cmd=executable())
 
+        def messages() -> list[str]:
+            stderr.seek(0)
+            lines = stderr.read(1 << 16).decode("utf-8", errors="replace").splitlines()
+            return [re.sub(r"^(\[[^\]]*\] *)+", "", line).rstrip().replace(f"file:{link}", str(path)) for line in lines]
 
-def _messages_of(path: Path, loglevel: str, **options: str | int | None) -> tuple[str, str]:
-    """Return the standard output and the standard error of ffmpeg reading the packets of a file."""
-    with (
-        _link_to(path) as link,
-        subprocess.Popen(
-            _reading_command(link, 0.0, loglevel, {"format": "null", "acodec": "copy", **options}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-        ) as process,
-    ):
-        try:
-            _limit(process.pid)
-            return process.communicate(timeout=STALL_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise AudioError(f"{path}: cannot be decoded (ffmpeg took more than {STALL_S} s to read it)") from None
-        except BaseException:
-            process.kill()
-            raise
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, bufsize=0
+        ) as process:
+            try:
+                _limit(process.pid)
+                yield process, messages
+            finally:
+                process.kill()
 
 
 def _limit(pid: int) -> None:
-    """Limit the memory and the messages of a process, where the system can (Linux)."""
+    """Limit the memory and the messages of a process, on Linux."""
     try:
         import resource  # not on Windows
     except ImportError:
@@ -320,33 +312,12 @@ def _limit(pid: int) -> None:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES))
 
 
-def _read(stream: IO[bytes], path: Path) -> bytes:
-    """Return the next bytes of a pipe, at most `READ_BYTES`, or none at the end."""
-    if hasattr(select, "poll"):  # not on Windows, where a pipe cannot be waited for
+def _read(process: subprocess.Popen[bytes], path: Path) -> bytes:
+    """Return the next output of a process, at most `READ_BYTES`; empty at the end."""
+    assert process.stdout is not None
+    if hasattr(select, "poll"):  # not on Windows
         poller = select.poll()
-        poller.register(stream, select.POLLIN | select.POLLHUP)
+        poller.register(process.stdout, select.POLLIN | select.POLLHUP)
         if not poller.poll(1000 * STALL_S):
             raise AudioError(f"{path}: cannot be decoded (ffmpeg has been silent for {STALL_S} s)")
-    return os.read(stream.fileno(), READ_BYTES)
-
-
-def _reasons(stream: IO[bytes]) -> list[str]:
-    """Return the messages of ffmpeg in order, without addresses and without those that only repeat the outcome."""
-    stream.seek(0)
-    lines = stream.read(1 << 16).decode("utf-8", errors="replace").splitlines()
-    cleaned = (re.sub(r"^(\[[^\]]*\] *)+", "", line).strip() for line in lines)
-    return [line for line in cleaned if line and not line.startswith(("Error opening input file", "Conversion failed"))]
-
-
-def _parse_wav_header(data: bytes) -> tuple[int, int, int] | None:
-    """Return channels, sample rate in Hz and offset of the samples in bytes, or None if the header is incomplete."""
-    offset = 12
-    n_channels = sample_rate = 0
-    while offset + 8 <= len(data):
-        name, size = data[offset : offset + 4], struct.unpack_from("<I", data, offset + 4)[0]
-        if name == b"data":
-            return n_channels, sample_rate, offset + 8
-        if name == b"fmt " and offset + 18 <= len(data):
-            n_channels, sample_rate = struct.unpack_from("<HI", data, offset + 10)
-        offset += 8 + size + size % 2
-    return None
+    return os.read(process.stdout.fileno(), READ_BYTES)

@@ -1,4 +1,4 @@
-"""Read and write chunks/index.csv: the song, genre and split of every chunk."""
+"""The index of the chunks, chunks/index.csv: song, genre and split of every chunk."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 from genre.errors import DatasetError
 from genre.files import write_table
+from genre.paths import Paths
 
 INDEX_NAME = "index.csv"
 FAILURES_NAME = "failures.csv"
-DATASETS = "dataset"  # folder of all data sets
 SPLITS = ("train", "test")
 
 
@@ -27,8 +27,8 @@ class Row:
     genre: str
     split: str  # train or test
     start_s: float
-    seconds: float  # length without the repeated part that fills the chunk
-    source: str  # path of the song in the data set
+    seconds: float  # length before padding
+    source: str  # path of the song, with forward slashes
     source_sha256: str
 
     @property
@@ -48,11 +48,11 @@ def read(folder: Path) -> list[Row]:
     Raises
     ------
     DatasetError
-        If it is missing or damaged, or contains a path outside the chunks or the data sets.
+        If it is missing or damaged, or has a path outside chunks/ and dataset/.
     """
     path = folder / INDEX_NAME
     try:
-        # not pandas: names may contain bytes that are not UTF-8, which it refuses
+        # csv, since pandas refuses names with bytes that are not UTF-8
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
             return [_row(line) for line in csv.DictReader(stream)]
     except FileNotFoundError:
@@ -65,7 +65,7 @@ def _row(line: dict[str, Any]) -> Row:
     if None in line or None in line.values():
         raise ValueError("a line has more or fewer fields than the header")
     row = Row(**{**line, "start_s": float(line["start_s"]), "seconds": float(line["seconds"])})
-    for column, name, folders in (("chunk", row.chunk, SPLITS), ("source", row.source, (DATASETS,))):
+    for column, name, folders in (("chunk", row.chunk, SPLITS), ("source", row.source, (Paths().datasets.name,))):
         parts = name.split("/")
         if parts[0] not in folders or {"", ".", ".."} & set(parts) or "\0" in name:
             raise ValueError(f"the {column} {name!r} is not below {' or '.join(folders)}/")

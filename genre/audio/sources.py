@@ -1,4 +1,4 @@
-"""Songs from standard input, and from http(s) URLs through yt-dlp, as temporary files."""
+"""Songs from standard input and, through yt-dlp, from http(s) URLs, as temporary files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import BinaryIO
 from genre.errors import AudioError
 
 STANDARD_INPUT = "-"
-MAX_BYTES = 1 << 30  # size of one song: 100 minutes of CD audio
-MAX_SECONDS = 600.0  # time limit of a download
+MAX_BYTES = 1 << 30  # of one song: 100 minutes of CD audio
+MAX_SECONDS = 600.0  # of a download
 READ_BYTES = 1 << 20
 POLL_SECONDS = 0.1
-STALLED_SECONDS = 20  # without a byte, after which a connection is closed
+STALLED_SECONDS = 20  # without data, after which yt-dlp closes a connection
 
-# yt-dlp ignores the user's configuration, plug-ins, cookies and cache, runs no post-processor, and downloads one item.
+# The user's configuration, plug-ins, cookies and cache are ignored, and only one item is downloaded.
 YT_DLP_OPTIONS = (
     *("--ignore-config", "--no-plugin-dirs", "--no-cookies", "--no-cookies-from-browser", "--no-cache-dir"),
     *("--no-remote-components", "--no-playlist", "--break-match-filters", "!playlist_id"),
@@ -31,11 +31,11 @@ YT_DLP_OPTIONS = (
     *("--socket-timeout", str(STALLED_SECONDS), "--abort-on-unavailable-fragments"),
     *("--no-mtime", "--no-part", "--no-progress", "--no-warnings", "--color", "never"),
 )
-_PLAYLIST_STATUS = 101  # yt-dlp's exit status after --break-match-filters
+_PLAYLIST_STATUS = 101  # exit status of yt-dlp for --break-match-filters
 
 
 def is_file_name(name: str) -> bool:
-    """Return whether a SONG argument names a file or folder, rather than standard input or a URL."""
+    """Whether a SONG argument names a file or folder, not standard input or a URL."""
     return name != STANDARD_INPUT and not re.match(r"[a-z][a-z0-9+.-]*://", name, re.IGNORECASE)
 
 
@@ -43,21 +43,21 @@ def is_file_name(name: str) -> bool:
 def local_file(
     name: str, *, stdin: BinaryIO | None = None, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS
 ) -> Iterator[Path]:
-    """Yield the path of a song: a local file itself, or a temporary file that is removed at the end.
+    """Yield a song as a file: a local file itself, or a temporary file that is removed at the end.
 
-    In an `AudioError` that is raised in the context, the name of the song replaces that of the temporary file.
+    An `AudioError` raised in the context gets the name of the song in place of the temporary path.
 
     Parameters
     ----------
     name : str
-        A file name, '-' for standard input, or an http(s) URL of an audio file or of a page that yt-dlp supports.
+        A file name, '-' for standard input, or the http(s) URL of an audio file or of a page that yt-dlp supports.
         Playlists are refused; of a video in a playlist, the video is taken.
     stdin : binary stream or None
-        Stream to read for '-', by default standard input.
+        Stream to read for '-'; default: standard input.
     max_bytes : int
-        Size limit of standard input and of a download.
+        Maximum size of standard input or a download.
     max_seconds : float
-        Time limit of a download.
+        Maximum duration of a download.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def local_file(
 
 
 def _spool(stream: BinaryIO, path: Path, max_bytes: int) -> None:
-    """Copy a stream to a file."""
+    """Copy a stream to a file; AudioError if it is a terminal, empty or too large."""
     if stream.isatty():
         raise AudioError("standard input: is a terminal; pipe a song into it, as in: cat song.mp3 | ...")
     size = 0
@@ -96,12 +96,12 @@ def _spool(stream: BinaryIO, path: Path, max_bytes: int) -> None:
 
 
 def _fetch(url: str, folder: Path, max_bytes: int, max_seconds: float) -> Path:
-    """Download a song into an empty folder with yt-dlp, as a process that can be killed; return the file."""
+    """Download a song with yt-dlp, in a process, into an empty folder, and return the file."""
     if not re.match(r"https?://", url, re.IGNORECASE):
         raise AudioError(f"{url}: only http and https URLs can be fetched")
     if importlib.util.find_spec("yt_dlp") is None:
         raise AudioError(f"{url}: needs yt-dlp: install it with `pip install yt-dlp`")
-    # -P: no imports from the download folder. No ffmpeg: it would download the items of a playlist.
+    # -P: no imports from the download folder. Without ffmpeg, since it would download the items of a playlist.
     command = [sys.executable, "-P", "-m", "yt_dlp", *YT_DLP_OPTIONS, "--max-filesize", str(max_bytes)]
     command += ["--ffmpeg-location", ".", "--output", "song", "--", url]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
@@ -124,22 +124,22 @@ def _fetch(url: str, folder: Path, max_bytes: int, max_seconds: float) -> Path:
 
 
 def _watch(process: subprocess.Popen[bytes], url: str, folder: Path, max_bytes: int, max_seconds: float) -> None:
-    """Wait for a download, show its progress on a terminal, and raise `AudioError` when it exceeds a limit."""
+    """Wait for a download, with a progress bar on a terminal; AudioError if it exceeds a limit."""
     from tqdm import tqdm
 
     deadline = time.monotonic() + max_seconds
     with tqdm(desc=url, unit="B", unit_scale=True, leave=False, disable=not sys.stderr.isatty()) as progress:
-        while process.poll() is None:
-            size = _size(folder)
-            if size > max_bytes:
-                raise AudioError(f"{url}: is larger than {_megabytes(max_bytes)}")
-            if time.monotonic() > deadline:
-                raise AudioError(f"{url}: was not fetched within {max_seconds:g} s")
-            progress.update(size - progress.n)
+        running = True
+        while running:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(POLL_SECONDS)
-    if _size(folder) > max_bytes:
-        raise AudioError(f"{url}: is larger than {_megabytes(max_bytes)}")
+            running = process.poll() is None
+            size = _size(folder)
+            progress.update(size - progress.n)
+            if size > max_bytes:
+                raise AudioError(f"{url}: is larger than {_megabytes(max_bytes)}")
+            if running and time.monotonic() > deadline:
+                raise AudioError(f"{url}: was not fetched within {max_seconds:g} s")
 
 
 def _size(folder: Path) -> int:
@@ -151,7 +151,7 @@ def _size(folder: Path) -> int:
 
 
 def _reason(output: str, url: str) -> str:
-    """Return the error of yt-dlp without the name of the extractor, the URL and the advice."""
+    """Return the error message of yt-dlp without its extractor, the URL and advice to report it."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
     if not lines:

@@ -1,7 +1,7 @@
 """Composer of the demo songs in five styles.
 
-Styles share instruments, tempi, rhythms and recording conditions in different proportions, so no single feature
-separates them and a few songs are hard to classify.
+Styles share instruments, tempi, rhythms and recording conditions in different proportions: no single feature separates
+them, and a few songs are hard to classify.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
+import yaml
 
 from genre.demo.synth import Note, Recording, Score, Track, draw_voice
 
@@ -20,7 +22,7 @@ FORMATS: Final = ("wav", "flac", "flac", "mp3", "mp3", "mp3", "ogg", "m4a", "opu
 
 @dataclass(frozen=True, slots=True)
 class DemoSong:
-    """Title, style, format and seed of a song of the demo data set."""
+    """A song of the demo data set."""
 
     style: str
     title: str
@@ -35,13 +37,13 @@ class DemoSong:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Ranges and choices of a style; the number after * is the weight of a choice, by default 1."""
+    """Ranges and choices of a style; see styles.yaml."""
 
     tempo: tuple[float, float]  # beats per minute
     meter: str  # beats per bar
     swing: tuple[float, float]  # position of the off-beat in the beat
     reverb_s: tuple[float, float]
-    changes: tuple[str, ...]  # scale: one chord per bar
+    changes: list[str]  # scale: one chord per bar
     comping: str
     chord_instruments: str
     bass: str
@@ -51,83 +53,8 @@ class Style:
     drums: str
 
 
-STYLES: Final[dict[str, Style]] = {
-    "ambient": Style(
-        tempo=(60, 120),
-        meter="4*5 3",
-        swing=(0.5, 0.58),
-        reverb_s=(1.5, 4.0),
-        changes=("major: I I IV IV", "minor: i i bVI bVI bIII bVII", "dorian: i IV", "major: I iii vi IV"),
-        comping="sustain*36 halves arpeggio",
-        chord_instruments="pad*54 strings organ",
-        bass="whole*18 none*4 eighths",
-        bass_instruments="synth-bass*10 double-bass",
-        melody="slow*25 medium",
-        lead_instruments="bell*36 flute harp electric-piano",
-        drums="none*36 pulse four",
-    ),
-    "baroque": Style(
-        tempo=(66, 132),
-        meter="4*5 3",
-        swing=(0.5, 0.54),
-        reverb_s=(0.6, 3.0),
-        changes=(
-            "minor: i iv bVII bIII bVI iv V V",
-            "major: I V vi iii IV I IV V",
-            "major: I vi ii V",
-            "minor: i V i V bVI bIII iv V",
-        ),
-        comping="fast-arpeggio*36 arpeggio*4 quarters",
-        chord_instruments="harpsichord*54 guitar organ",
-        bass="walk*18 beats whole",
-        bass_instruments="harpsichord*4 double-bass organ",
-        melody="fast*18 medium",
-        lead_instruments="flute*36 strings harpsichord organ",
-        drums="none*60 pulse",
-    ),
-    "blues": Style(
-        tempo=(66, 138),
-        meter="4",
-        swing=(0.58, 0.67),
-        reverb_s=(0.3, 1.2),
-        changes=("blues: I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7", "blues: I7 IV7 I7 I7 IV7 IV7 I7 I7 ii7 V7 I7 V7"),
-        comping="charleston*25 offbeats quarters",
-        chord_instruments="piano*54 electric-piano organ guitar",
-        bass="walk*36 beats",
-        bass_instruments="double-bass*45 synth-bass",
-        melody="medium*18 fast",
-        lead_instruments="guitar*45 piano organ saw",
-        drums="shuffle*54 backbeat none",
-    ),
-    "techno": Style(
-        tempo=(90, 144),
-        meter="4",
-        swing=(0.5, 0.56),
-        reverb_s=(0.4, 2.0),
-        changes=("minor: i i i i", "minor: i i bVI bVII", "dorian: i i IV IV", "minor: i iv bVI V"),
-        comping="offbeats*25 fast-arpeggio sustain",
-        chord_instruments="saw*54 pad organ",
-        bass="eighths*18 offbeats sixteenths*4",
-        bass_instruments="synth-bass*45 saw*4",
-        melody="medium*4 fast slow",
-        lead_instruments="saw*45 bell electric-piano",
-        drums="four*54 backbeat hats",
-    ),
-    "waltz": Style(
-        tempo=(84, 160),
-        meter="3",
-        swing=(0.5, 0.56),
-        reverb_s=(0.4, 2.0),
-        changes=("major: I I V7 V7 V7 V7 I I", "major: I vi ii V7", "minor: i i iv iv V7 V7 i i", "major: I IV V7 I"),
-        comping="oompah*54 arpeggio",
-        chord_instruments="accordion*54 piano strings",
-        bass="oom*36 whole",
-        bass_instruments="double-bass*25 organ",
-        melody="medium*10 slow",
-        lead_instruments="strings*36 accordion flute piano",
-        drums="none*36 waltz*4 pulse",
-    ),
-}
+_YAML = Path(__file__).with_name("styles.yaml").read_text(encoding="utf-8")
+STYLES: Final = {name: Style(**choices) for name, choices in yaml.safe_load(_YAML).items()}
 
 _SCALES: Final = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -137,7 +64,7 @@ _SCALES: Final = {
 }
 _DEGREES: Final = {"i": 0, "ii": 2, "iii": 4, "iv": 5, "v": 7, "vi": 9, "vii": 11}
 
-# pattern: (start, length) of each note in beats; notes beyond the end of the bar are omitted
+# pattern: (start, length) of each note in beats; notes after the end of the bar are omitted
 _COMPING: Final[dict[str, tuple[tuple[float, float], ...]]] = {
     "sustain": ((0, 4),),
     "halves": ((0, 2), (2, 2)),
@@ -183,9 +110,9 @@ _OWNERS: Final = "Agnès Bruno Chloé Dana Elif Grandmother Jürgen Nobody Otto 
 
 
 def plan(seed: int, songs: int, *, formats: Collection[str] = FORMATS) -> list[DemoSong]:
-    """Return `songs` songs of each style with unique titles, and formats in the proportions of `FORMATS`.
+    """Return `songs` songs of each style, with unique titles and with formats in the proportions of `FORMATS`.
 
-    The first songs of a style do not depend on `songs`. Formats that are not in `formats` are replaced by flac.
+    The first songs of a style do not depend on `songs`. Formats not in `formats` are replaced by flac.
     """
     titles = _titles(seed)
     planned = []
@@ -199,39 +126,34 @@ def plan(seed: int, songs: int, *, formats: Collection[str] = FORMATS) -> list[D
 
 
 def compose(song: DemoSong, rng: np.random.Generator) -> Score:
-    """Return a score in the style of `song`, with key, chords, instruments, parts and recording drawn from `rng`."""
+    """Return a score in the style of `song`; key, chords, instruments, parts and recording are drawn from `rng`."""
     style = STYLES[song.style]
     seconds = rng.uniform(60, 100)
     meter = int(_pick(style.meter, rng))
     beats = _Clock(60 / _log_uniform(*style.tempo, rng), rng.uniform(*style.swing))
     scale, chords = read_changes(style.changes[rng.integers(len(style.changes))])
     key = int(rng.integers(-5, 7))
+    tones = [key + tone for tone in _SCALES[scale]]
     bars = int(seconds / (beats.beat_s * meter)) + 1
     harmony = [tuple(key + tone for tone in chords[bar % len(chords)]) for bar in range(bars)]
     parts = [
         (_pick(style.chord_instruments, rng), 0.30, _chord_part(_pick(style.comping, rng), harmony, meter, rng)),
         (_pick(style.bass_instruments, rng), 0.45, _bass_part(_pick(style.bass, rng), harmony, meter, rng)),
-        (
-            _pick(style.lead_instruments, rng),
-            0.45,
-            _lead_part(_pick(style.melody, rng), [key + tone for tone in _SCALES[scale]], harmony, meter, rng),
-        ),
-        *(
-            (drum, 0.5, _drum_part(hits, _DRUM_PITCHES[drum], bars, meter))
-            for drum, hits in _DRUMS[_pick(style.drums, rng)].items()
-        ),
+        (_pick(style.lead_instruments, rng), 0.45, _lead_part(_pick(style.melody, rng), tones, harmony, meter, rng)),
     ]
+    drums = _DRUMS[_pick(style.drums, rng)]
+    parts += [(drum, 0.5, _drum_part(hits, _DRUM_PITCHES[drum], bars, meter)) for drum, hits in drums.items()]
     width = rng.uniform(0, 0.9)
     tracks = []
     for instrument, gain, events in parts:
         notes = _perform(events, beats, meter, _rests(bars, instrument in ("kick", "snare", "hat"), rng), rng)
-        voice = draw_voice(instrument.replace("-", " "), rng)
+        voice = draw_voice(instrument, rng)
         tracks.append(Track(voice, gain * 10 ** rng.uniform(-0.15, 0.15), rng.uniform(-width, width), notes))
     return Score(seconds, tracks, _draw_recording(style, rng))
 
 
 def read_changes(changes: str) -> tuple[str, list[tuple[int, ...]]]:
-    """Return the scale and the chords, as semitones above the key note: "minor: i V7" -> (0, 3, 7), (7, 11, 14, 17)."""
+    """Return the scale and the chords in semitones above the key note: "minor: i V7" -> (0, 3, 7), (7, 11, 14, 17)."""
     scale, numerals = changes.split(": ")
     chords = []
     for numeral in numerals.split():
@@ -243,6 +165,7 @@ def read_changes(changes: str) -> tuple[str, list[tuple[int, ...]]]:
     return scale, chords
 
 
+_Harmony = Sequence[tuple[int, ...]]  # chord of each bar
 _Event = tuple[int, float, float, int, float]  # bar, beat, beats, pitch, level
 
 
@@ -259,9 +182,7 @@ class _Clock:
         return (whole + late) * self.beat_s
 
 
-def _chord_part(
-    pattern: str, harmony: Sequence[tuple[int, ...]], meter: int, rng: np.random.Generator
-) -> Iterator[_Event]:
+def _chord_part(pattern: str, harmony: _Harmony, meter: int, rng: np.random.Generator) -> Iterator[_Event]:
     """Yield chords in close position around middle C, or their notes in sequence."""
     lowest = int(rng.integers(50, 60))
     for bar, chord in enumerate(harmony):
@@ -275,9 +196,7 @@ def _chord_part(
                     yield bar, beat, length, pitch, 1.6 if "arpeggio" in pattern else 1.0
 
 
-def _bass_part(
-    pattern: str, harmony: Sequence[tuple[int, ...]], meter: int, rng: np.random.Generator
-) -> Iterator[_Event]:
+def _bass_part(pattern: str, harmony: _Harmony, meter: int, rng: np.random.Generator) -> Iterator[_Event]:
     """Yield the root on the first beat, then roots, fifths or other notes of the chord."""
     lowest = int(rng.integers(29, 37))
     for bar, chord in enumerate(harmony):
@@ -293,7 +212,7 @@ def _bass_part(
 
 
 def _lead_part(
-    pattern: str, scale: Sequence[int], harmony: Sequence[tuple[int, ...]], meter: int, rng: np.random.Generator
+    pattern: str, scale: Sequence[int], harmony: _Harmony, meter: int, rng: np.random.Generator
 ) -> Iterator[_Event]:
     """Yield a phrase of four bars, repeated with variations and fitted to the chords."""
     lowest = int(rng.integers(58, 70))
@@ -330,7 +249,7 @@ def _drum_part(hits: Sequence[float], pitch: int, bars: int, meter: int) -> Iter
 
 
 def _rests(bars: int, drums: bool, rng: np.random.Generator) -> set[int]:
-    """Return the bars in which a part is silent: a late entry and rests of four bars, at random."""
+    """Return the bars in which a part is silent: random rests of four bars, and a late entry of drums."""
     resting = set(range(4)) if drums and rng.random() < 0.5 else set()
     for section in range(4, bars, 4):
         if rng.random() < 0.15:

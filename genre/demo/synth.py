@@ -1,13 +1,12 @@
 """Synthesiser of the demo songs: plucked, wavetable, FM and drum voices, room reverberation and recording noise.
 
-Plucked strings are after K. Karplus and A. Strong, "Digital Synthesis of Plucked-String and Drum Timbres"
-(Computer Music Journal 7(2), 1983); FM after J. Chowning, "The Synthesis of Complex Audio Spectra by Means
-of Frequency Modulation" (JAES 21(7), 1973).
+Plucked strings: Karplus and Strong, "Digital Synthesis of Plucked-String and Drum Timbres" (Computer Music Journal
+7(2), 1983). FM: Chowning, "The Synthesis of Complex Audio Spectra by Means of Frequency Modulation" (JAES 21(7), 1973).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -28,7 +27,7 @@ MAINS_HZ: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """The timbre of one instrument in one song."""
+    """The timbre of an instrument."""
 
     kind: str  # a key of _SOUNDS
     bright: float  # 0 dull .. 1 bright
@@ -41,7 +40,7 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One note (or drum hit) of a track."""
+    """A note or drum hit."""
 
     start_s: float
     seconds: float
@@ -51,7 +50,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """The part of one instrument."""
+    """The part of an instrument."""
 
     voice: Voice
     gain: float
@@ -61,7 +60,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """The room and the recording equipment, drawn independently of the notes."""
+    """The room and the recording equipment."""
 
     sample_rate: int  # Hz
     channels: int  # 1 or 2
@@ -98,14 +97,13 @@ _INSTRUMENTS: Final[dict[str, tuple[str, tuple[tuple[float, float], ...]]]] = {
     "pad": ("wave", ((0.2, 0.65), (0.3, 1.2), (6.0, 15.0), (0.5, 1.5), (0.4, 0.7), (6.0, 16.0))),
     "saw": ("wave", ((0.6, 1.0), (0.002, 0.02), (0.1, 0.7), (0.03, 0.15), (0.5, 0.8), (2.0, 14.0))),
     "bell": ("fm", ((0.2, 0.7), (0.001, 0.005), (0.5, 1.8), (0.3, 1.0), (2.76, 4.2), (0.0, 4.0))),
-    "electric piano": ("fm", ((0.1, 0.5), (0.002, 0.006), (0.5, 1.5), (0.08, 0.25), (1.0, 1.0), (0.0, 4.0))),
-    "double bass": ("pluck", ((0.1, 0.45), (0.002, 0.006), (0.3, 1.0), (0.05, 0.15), (0.0, 0.0), (0.0, 4.0))),
-    "synth bass": ("wave", ((0.3, 0.8), (0.002, 0.01), (0.2, 1.5), (0.03, 0.1), (0.4, 0.9), (0.0, 8.0))),
+    "electric-piano": ("fm", ((0.1, 0.5), (0.002, 0.006), (0.5, 1.5), (0.08, 0.25), (1.0, 1.0), (0.0, 4.0))),
+    "double-bass": ("pluck", ((0.1, 0.45), (0.002, 0.006), (0.3, 1.0), (0.05, 0.15), (0.0, 0.0), (0.0, 4.0))),
+    "synth-bass": ("wave", ((0.3, 0.8), (0.002, 0.01), (0.2, 1.5), (0.03, 0.1), (0.4, 0.9), (0.0, 8.0))),
     "kick": ("kick", ((0.1, 0.9), (0.001, 0.003), (0.06, 0.25), (0.02, 0.05), (0.0, 0.3), (0.0, 0.0))),
     "snare": ("snare", ((0.2, 0.9), (0.001, 0.01), (0.03, 0.14), (0.02, 0.05), (0.5, 1.0), (0.0, 0.0))),
     "hat": ("hat", ((0.3, 1.0), (0.001, 0.01), (0.01, 0.09), (0.01, 0.05), (0.8, 1.0), (0.0, 0.0))),
 }
-
 
 # file extension: output options of ffmpeg
 _FORMATS: Final[dict[str, ffmpeg.Options]] = {
@@ -119,33 +117,20 @@ _FORMATS: Final[dict[str, ffmpeg.Options]] = {
 
 
 def draw_voice(name: str, rng: np.random.Generator) -> Voice:
-    """Return a voice of the instrument `name`, with every property drawn from the instrument's range."""
+    """Return a voice of an instrument, with every property drawn from its range."""
     kind, ranges = _INSTRUMENTS[name]
     drawn = {field.name: rng.uniform(*range_) for field, range_ in zip(fields(Voice)[1:], ranges, strict=True)}
     return Voice(kind, **drawn)
 
 
 def render(score: Score, rng: np.random.Generator) -> npt.NDArray[np.int16]:
-    """Return the song as 16-bit PCM.
-
-    Parameters
-    ----------
-    score : Score
-        The notes, the instruments and the recording.
-    rng : numpy.random.Generator
-        Source of every random number: the same generator gives the same samples.
-
-    Returns
-    -------
-    numpy.ndarray [shape=(samples, channels), dtype=int16]
-        At ``score.recording.sample_rate``; the peak is at most 0.97 of full scale.
-    """
+    """Return the song as PCM [shape=(n, channels)]; equal states of `rng` give equal samples."""
     recording = score.recording
     n_samples = round(score.seconds * recording.sample_rate)
     mix = np.zeros((recording.channels, n_samples), np.float32)
     for track in score.tracks:
         _play(track, mix, recording.sample_rate, rng)
-    return _master(_in_the_room(mix, recording, rng), recording, rng)
+    return _master(_reverberated(mix, recording, rng), recording, rng)
 
 
 def writable_formats() -> list[str]:
@@ -254,25 +239,17 @@ def _hat(voice: Voice, _hz: float, t: npt.NDArray[np.float64], rng: np.random.Ge
 
 
 def _noise(n_samples: int, bright: float, rng: np.random.Generator) -> Signal:
-    """Return white noise; a moving average makes it darker."""
+    """Return white noise, low-pass filtered by a moving average."""
     width = 1 + round((1 - bright) * 6)
     noise = rng.standard_normal(n_samples + width - 1)
     return np.convolve(noise, np.ones(width) / np.sqrt(width), "valid").astype(np.float32)
 
 
-_Sound = Callable[[Voice, float, npt.NDArray[np.float64], np.random.Generator], Signal]
-_SOUNDS: Final[dict[str, _Sound]] = {
-    "pluck": _pluck,
-    "wave": _wave,
-    "fm": _fm,
-    "kick": _kick,
-    "snare": _snare,
-    "hat": _hat,
-}
+_SOUNDS: Final = {"pluck": _pluck, "wave": _wave, "fm": _fm, "kick": _kick, "snare": _snare, "hat": _hat}
 
 
-def _in_the_room(mix: Signal, recording: Recording, rng: np.random.Generator) -> Signal:
-    """Return `mix` convolved with the impulse response of room and equipment, one per channel."""
+def _reverberated(mix: Signal, recording: Recording, rng: np.random.Generator) -> Signal:
+    """Return `mix` convolved with an impulse response of room and equipment, one per channel."""
     tail = round(recording.reverb_s * recording.sample_rate)
     t = np.arange(tail) / recording.sample_rate
     response = rng.standard_normal((len(mix), tail)) * 10.0 ** (-3 * t / recording.reverb_s)

@@ -1,15 +1,14 @@
-"""The HTTP service: upload a song, get the answer of query, identify or similar as JSON; the page at /ui."""
+"""The HTTP application: query, identify and similar for an uploaded song as JSON; the page at /ui."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import math
-import threading
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -43,13 +42,13 @@ Result = TypeVar("Result")
 STATIC = Path(__file__).parent / "static"
 MAX_TOP = 100  # songs that similar returns
 N_EXAMPLES = 5
-LOADING_RETRY_S = 2
+LOADING_RETRY_S = 2  # Retry-After while the models are loading
 
 
 class Verdict(TypedDict):
     """The answer of `POST /`."""
 
-    duration: float  # s, time to answer
+    duration: float  # s, to answer
     message: str  # the genre
     status: Literal["success"]
 
@@ -68,14 +67,14 @@ class Failure(TypedDict):
 
 
 class Example(TypedDict):
-    """An indexed song to try."""
+    """An indexed song that a client can try."""
 
     song: str
     genre: str
 
 
 class Info(ModelInfo):
-    """The model, the limits of uploads and some songs to try."""
+    """Description of the model, limits of uploads and example songs."""
 
     max_upload_bytes: int
     max_audio_s: float
@@ -83,7 +82,7 @@ class Info(ModelInfo):
 
 
 class Excerpt(BaseModel):
-    """Query parameters: the part of the song to analyse."""
+    """Query parameters: the excerpt of the song to analyse."""
 
     model_config = ConfigDict(extra="forbid")
     start: Annotated[float, Query(ge=0.0, le=1e6, allow_inf_nan=False, description="start in seconds")] = 0.0
@@ -104,27 +103,16 @@ _ERRORS: dict[int | str, str] = {
     403: "The request comes from a page of another site",
     408: "The upload took too long",
     413: "The upload is too large",
-    415: "The request is not a multipart/form-data form",
+    415: "The body is not a multipart/form-data form",
     421: "The host name is not one of this service's",
-    422: "The form has no file `audio`, or a parameter is unknown or out of range",
+    422: "The form has no file `audio`, or a query parameter is unknown or out of range",
     429: "The queue is full, or there are too many uploads; see Retry-After",
     503: "The models are not loaded yet, there is no index, or the service is shutting down",
     504: "The answer took too long",
 }
-_FORM = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": [upload.FIELD],
-                "properties": {
-                    upload.FIELD: {"type": "string", "format": "binary", "description": "an audio file of any format"}
-                },
-            }
-        }
-    },
-}
+_FILE = {"type": "string", "format": "binary", "description": "an audio file of any format"}
+_SCHEMA = {"type": "object", "required": [upload.FIELD], "properties": {upload.FIELD: _FILE}}
+_FORM = {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -138,7 +126,7 @@ router = APIRouter()
 
 @router.post("/", summary="Genre of a song, one word", **_ANALYSIS)
 async def verdict(request: Request) -> Verdict:
-    """Answer in the form of the first version of this service."""
+    """Return the genre, in the format of the first version of this service."""
     start = time.perf_counter()
     answer = await _backend(request).query(request, Excerpt())
     return {"duration": round(time.perf_counter() - start, 3), "message": answer["genre"], "status": "success"}
@@ -166,7 +154,7 @@ async def similar(request: Request, excerpt: Annotated[TopExcerpt, Query()]) -> 
 
 @router.get("/v1/info", summary="Model, limits and example songs", responses=_errors(401, 403, 421, 503))
 async def info(request: Request) -> Info:
-    """Return what a client should know before it uploads a song."""
+    """Return the description of the model, the limits of uploads and example songs."""
     backend = _backend(request)
     backend.check_ready()
     songs = await asyncio.to_thread(backend.songs.examples, N_EXAMPLES)
@@ -193,14 +181,14 @@ def audio(request: Request, genre: str, song: str) -> FileResponse:
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Whether the process is alive", responses=_errors(403, 421))
 async def healthz() -> State:
-    """Answer as long as the process runs."""
+    """Return 200 while the process runs."""
     return {"status": "alive"}
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Whether the models are loaded", responses=_errors(403, 421, 503))
 async def readyz(request: Request) -> State:
-    """Answer 200 once the models are loaded."""
+    """Return 200 if the models are loaded."""
     _backend(request).check_ready()
     return {"status": "ready"}
 
@@ -213,14 +201,14 @@ async def metrics_text(request: Request) -> Response:
 
 @router.get("/docs", include_in_schema=False)
 async def docs() -> FileResponse:
-    """Return Swagger UI, without requests to other hosts."""
+    """Return Swagger UI; its files are served here."""
     return FileResponse(STATIC / "docs.html")
 
 
 @router.get("/", include_in_schema=False)
 @router.get("/ui", include_in_schema=False)
 async def page() -> RedirectResponse:
-    """Redirect to the page; relative, for proxies that serve it under a prefix."""
+    """Redirect to the page; relative, so that it works under a prefix of a proxy."""
     return RedirectResponse("ui/")
 
 
@@ -250,29 +238,22 @@ class Backend:
         return answer
 
     async def answer(self, request: Request, function: Callable[..., Result], excerpt: Excerpt) -> Result:
-        """Return the result of `function` for the uploaded song, as an HTTPException if it fails."""
+        """Return the result of `function` for the uploaded song; HTTPException if it fails."""
         self.check_ready()
         upload.check_content_type(request)
         try:
-            async with upload.temporary_folder() as folder:
-                song = await self._receive(request, folder)
+            with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
+                song = await self._receive(request, Path(folder))
                 duration = min(excerpt.duration or math.inf, self.params.max_audio_s)
-                job = functools.partial(function, song.path, start=excerpt.start, duration=duration)
-                try:
-                    result: Any = await self._workers.run(
-                        job, timeout_s=self.params.timeout_s, disconnected=_disconnected(request)
-                    )
-                except AudioError as error:
-                    raise HTTPException(400, song.without_path(str(error))) from None
-                except GenreError as error:
-                    log.warning("%s", error)
-                    raise HTTPException(503, song.without_path(str(error))) from None
-                return {**result, "file": song.name}  # type: ignore[return-value]
+                job = functools.partial(_call, function, song, start=excerpt.start, duration=duration)
+                return await self._workers.run(
+                    job, timeout_s=self.params.timeout_s, disconnected=_disconnected(request)
+                )
         except TimeoutError:
             raise HTTPException(504, f"the answer took longer than {self.params.timeout_s:g} s") from None
         except QueueFullError:
             raise self._busy() from None
-        except asyncio.CancelledError:  # uvicorn, after timeout_graceful_shutdown
+        except asyncio.CancelledError:  # by uvicorn, after timeout_graceful_shutdown
             raise HTTPException(503, "the service is shutting down") from None
 
     async def _receive(self, request: Request, folder: Path) -> upload.Upload:
@@ -290,66 +271,44 @@ class Backend:
 
 
 def create_app(
-    service: Service,
-    params: ServeParams,
-    paths: Paths,
-    *,
-    hosts: Collection[str] = (),
-    key: str | None = None,
-    loaded: Callable[[BaseException | None], None] = lambda _: None,
+    service: Service, params: ServeParams, paths: Paths, *, hosts: Collection[str] = (), key: str | None = None
 ) -> FastAPI:
-    """Return the application; it loads the models when it starts.
+    """Return the application; before `service` is loaded, most requests are answered with 503.
 
-    Parameters
-    ----------
-    service : Service
-    params : ServeParams
-    paths : Paths
-    hosts : collection of str
-        Accepted host names without port; empty: any.
-    key : str or None
-        The key that clients must send; None or empty: none.
-    loaded : callable
-        Called when loading has ended, with the exception if it failed.
+    `hosts` are the accepted host names without port (empty: any), `key` is the key that requests must carry, if any.
     """
-
-    def load() -> None:
-        try:
-            service.load()
-        except BaseException as error:
-            loaded(error)
-        else:
-            loaded(None)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=load, daemon=True).start()
-        yield
-        service.close()
-
     app = FastAPI(
         title="Genre",
         summary="Genre of a song, recognition of an indexed song, similar songs.",
         version="1",
-        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         dependencies=[Depends(APIKeyHeader(name="X-API-Key", auto_error=False))] if key else [],
-        servers=[{"url": "."}],  # relative to openapi.json: works under any prefix of a proxy
+        servers=[{"url": "."}],  # relative to openapi.json: works under a prefix of a proxy
+        exception_handlers={
+            StarletteHTTPException: _http_error,
+            RequestValidationError: _invalid_parameter,
+            ClientDisconnect: _no_response,
+            AbandonedError: _no_response,
+            Exception: _internal_error,
+        },
     )
     app.state.backend = Backend(service, params, paths)
     app.include_router(router)
     app.mount("/ui", StaticFiles(directory=STATIC, html=True))
     app.mount("/docs-assets", StaticFiles(packages=[("fastapi_offline", "static")]))
-    _add_error_handlers(app)
+    checks: list[limits.Check] = [
+        functools.partial(limits.check_length, max_bytes=params.max_upload_bytes),
+        limits.check_head,
+        functools.partial(limits.check_origin, hosts=hosts),
+    ]
     if key:
-        app.add_middleware(limits.CheckKey, key=key)
-    app.add_middleware(limits.CheckOrigin, hosts=hosts)
-    app.add_middleware(limits.LimitHead)
+        checks.append(functools.partial(limits.check_key, key=key))
+    labels = {getattr(route, "path", "") for route in router.routes} | {"/openapi.json"}
+    app.add_middleware(limits.CheckRequests, checks=checks)  # the middleware added last is the outermost
     app.add_middleware(limits.LimitBody, max_bytes=params.max_upload_bytes, timeout_s=params.upload_timeout_s)
     app.add_middleware(limits.SecurityHeaders)
-    labels = {getattr(route, "path", "") for route in router.routes} | {"/openapi.json"}
     app.add_middleware(CountRequests, metrics=app.state.backend.metrics, paths=labels, prefixes=["/ui"])
     return app
 
@@ -359,41 +318,45 @@ def _backend(request: Request) -> Backend:
     return backend
 
 
+def _call(function: Callable[..., Result], song: upload.Upload, **excerpt: float) -> Result:
+    """Return the result of `function`, with the name of the song; HTTPException if it fails."""
+    try:
+        result: Any = function(song.path, **excerpt)
+        return {**result, "file": song.name}  # type: ignore[return-value]
+    except AudioError as error:
+        raise HTTPException(400, song.without_path(str(error))) from None
+    except GenreError as error:
+        log.warning("%s", error)
+        raise HTTPException(503, song.without_path(str(error))) from None
+
+
 async def _disconnected(request: Request) -> None:
     """Wait until the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _add_error_handlers(app: FastAPI) -> None:
-    """Give every error the body of `Failure`, without internals."""
-
-    async def http_error(_: Request, error: Exception) -> Response:
-        assert isinstance(error, StarletteHTTPException)
-        messages = {404: "unknown path or song; see /docs", 405: "method not allowed on this path"}
-        message = (
-            str(error.detail) if isinstance(error, HTTPException) else messages.get(error.status_code, error.detail)
-        )
-        return limits.failure(error.status_code, message, error.headers)
-
-    async def invalid_parameter(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return limits.failure(422, "; ".join(_parameter_message(fault) for fault in error.errors()))
-
-    async def defect(*_: object) -> Response:
-        return limits.failure(500, "internal error; see the log of the service", limits.SECURITY_HEADERS)
-
-    async def disconnected(*_: object) -> Response:
-        return Response(status_code=DISCONNECTED)
-
-    app.add_exception_handler(StarletteHTTPException, http_error)
-    app.add_exception_handler(RequestValidationError, invalid_parameter)
-    app.add_exception_handler(ClientDisconnect, disconnected)
-    app.add_exception_handler(AbandonedError, disconnected)
-    app.add_exception_handler(Exception, defect)
+# Handlers of exceptions; asynchronous, since a thread cannot be awaited during the shutdown
 
 
-def _parameter_message(fault: Mapping[str, Any]) -> str:
-    name = str(fault["loc"][-1])[: upload.MAX_NAME_LENGTH]
-    message = "unknown parameter" if fault["type"] == "extra_forbidden" else fault["msg"].lower()
-    return f"{name}: {message}"
+async def _http_error(_: Request, error: Any) -> Response:
+    messages = {404: "unknown path or song; see /docs", 405: "method not allowed on this path"}
+    own = isinstance(error, HTTPException)
+    message = str(error.detail) if own else messages.get(error.status_code, error.detail)
+    return limits.failure(error.status_code, message, error.headers)
+
+
+async def _invalid_parameter(_: Request, error: Any) -> Response:
+    messages = []
+    for fault in error.errors():
+        message = "unknown parameter" if fault["type"] == "extra_forbidden" else fault["msg"].lower()
+        messages.append(f"{str(fault['loc'][-1])[: upload.MAX_NAME_LENGTH]}: {message}")
+    return limits.failure(422, "; ".join(messages))
+
+
+async def _no_response(*_: object) -> Response:
+    return Response(status_code=DISCONNECTED)
+
+
+async def _internal_error(*_: object) -> Response:
+    return limits.failure(500, "internal error; see the log of the service", limits.SECURITY_HEADERS)

@@ -10,24 +10,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 OTHER = "other"  # label of unknown paths; bounds the number of labels
-DISCONNECTED = 499  # status of a request whose client went away before the answer
+DISCONNECTED = 499  # status of a request whose client disconnected before the response
 
 
 class Metrics:
-    """The metrics of one application, in a registry of their own."""
+    """The metrics of one application."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self.requests = Counter(
             "genre_requests",
-            "Requests by path and status; 499: the client went away",
+            "Requests by path and status; 499: the client disconnected",
             ["path", "status"],
             registry=self._registry,
         )
         self.seconds = Histogram(
             "genre_request_seconds",
-            "Time from the head of a request to the end of its answer",
+            "Time from the head of a request to the end of its response",
             ["path"],
             buckets=BUCKETS_S,
             registry=self._registry,
@@ -44,16 +44,14 @@ class Metrics:
 
 
 class CountRequests:
-    """ASGI middleware: counts requests and measures their duration."""
+    """Middleware that counts requests and measures their duration, by path."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str], prefixes: Collection[str]) -> None:
-        """Label requests with their path if it is in `paths`, or with the prefix that it starts with."""
+        """Label a request with its path if it is in `paths`, or with its prefix if it is in `prefixes`."""
         self._app, self._metrics, self._paths, self._prefixes = app, metrics, frozenset(paths), tuple(prefixes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
         status, start = DISCONNECTED, time.perf_counter()
 
         async def observe(message: Message) -> None:

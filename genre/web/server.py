@@ -1,4 +1,4 @@
-"""The server: uvicorn on a socket, with middleware, limits and a graceful shutdown."""
+"""The server: uvicorn on a socket, with limits and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 
 import uvicorn
 
@@ -13,26 +14,24 @@ from genre.errors import GenreError
 from genre.params import ServeParams
 from genre.paths import Paths
 from genre.web.app import create_app
-from genre.web.limits import LOOPBACK_NAMES
+from genre.web.limits import LOOPBACK_NAMES, MAX_HEAD_BYTES
 from genre.web.service import Service
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BACKLOG = 256  # connections that the kernel holds until they are accepted
-MAX_HEAD_BYTES = 1 << 14  # of an incomplete request head
 KEEP_ALIVE_S = 5
 
 
 def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; requests in flight are completed.
+    """Load the models and serve until SIGTERM or SIGINT; requests in flight are completed.
 
     Parameters
     ----------
     params : ServeParams
     paths : Paths
     host, port : str, int
-        Address; with port 0 a free port is taken and logged.
+        Address; port 0: a free port. The address is logged.
     model : str or None
         See `Service`.
 
@@ -41,23 +40,15 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
     GenreError
         If the models cannot be loaded or the port is taken.
     """
-    errors: list[BaseException] = []
-
-    def loaded(error: BaseException | None) -> None:
-        if error is None:
-            log.info("ready: %s (page at /ui, documentation at /docs)", url)
-        else:
-            errors.append(error)
-            server.should_exit = True
-
     service = Service(paths, model=model)
-    hosts = params.hosts or (LOOPBACK_NAMES if host in LOOPBACK else ())
-    app = create_app(service, params, paths, hosts=hosts, key=os.environ.get(params.api_key), loaded=loaded)
+    hosts = params.hosts or (LOOPBACK_NAMES if _bracketed(host) in LOOPBACK_NAMES else ())
+    app = create_app(service, params, paths, hosts=hosts, key=os.environ.get(params.api_key))
     server = uvicorn.Server(
         uvicorn.Config(
             app,
             http="h11",
             ws="none",
+            lifespan="off",
             loop="asyncio",
             limit_concurrency=params.connections,
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
@@ -67,18 +58,30 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
             log_config=None,
         )
     )
+    errors: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            service.load()
+            log.info("ready: %s (page at /ui, documentation at /docs)", url)
+        except BaseException as error:
+            errors.append(error)
+            server.should_exit = True
+
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after the shutdown; the exit code is 0
     with _listen(host, port) as listener:
-        url = _url(listener)
+        url = f"http://{_bracketed(listener.getsockname()[0])}:{listener.getsockname()[1]}"
         log.info("%s", url)  # alone on its line, for programs that read the port
+        threading.Thread(target=load, daemon=True).start()
         server.run(sockets=[listener])
+    service.close()
     if errors:
         raise errors[0]
 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it an answer takes 40 ms longer.
+    # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it a response takes 40 ms longer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -92,6 +95,6 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+def _bracketed(host: str) -> str:
+    """Return a host as in a URL: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host

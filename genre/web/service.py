@@ -1,14 +1,12 @@
-"""Models and indexes of the service: loaded once, called from several threads."""
+"""The answers of the service: models and indexes, loaded once."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -16,23 +14,19 @@ from typing_extensions import TypedDict
 from genre import params
 from genre.audio import chunks, ffmpeg
 from genre.errors import GenreError, ModelError, SearchError
+from genre.models import calibration, cards, predict
+from genre.models.query import Answer, answer
 from genre.paths import Paths
-
-if TYPE_CHECKING:
-    from genre.models.predict import Predictor
-    from genre.models.query import Answer
-    from genre.search.engines import Engine, Match
-    from genre.search.similar import Neighbours, Similar
-
-Loaded = TypeVar("Loaded")
+from genre.search import engines, similar
+from genre.search.settings import index_settings, search_settings
 
 log = logging.getLogger(__name__)
 
-WARM_UP_S = 5.0  # length of the noise that is analysed once before the service is ready
+WARM_UP_S = 5.0  # length of the noise that is analysed before the service is ready
 
 
 class ModelInfo(TypedDict):
-    """The model that answers."""
+    """Description of the model."""
 
     model: str
     genres: list[str]  # in the order of the model's outputs
@@ -41,41 +35,40 @@ class ModelInfo(TypedDict):
 
 
 class Service:
-    """The answers of query, identify and similar. Its methods may be called from any thread."""
+    """The answers of query, identify and similar. The methods are thread-safe."""
 
     def __init__(self, paths: Paths, *, model: str | None = None) -> None:
-        """Use the models of a project; `model` None means the default of query."""
+        """Use the models of a project; `model` None: the default model of query."""
         self._paths, self._model = paths, model
-        self._predictor: Predictor
-        self._engine: Engine | str  # of identify, or the reason why there is none
-        self._neighbours: Neighbours | str  # of similar, or the reason why there are none
+        self._predictor: predict.Predictor
+        self._engine: engines.Engine
+        self._neighbours: similar.Neighbours
+        self._failures: dict[str, str] = {}  # command: why it is not available
         self._resources = contextlib.ExitStack()
         self.ready = False
 
     def load(self) -> None:
-        """Load models and indexes and analyse some noise. Without an index only identify and similar fail.
+        """Load models and indexes and answer once about noise, which loads the rest.
+
+        If only an index is missing or damaged, query still works.
 
         Raises
         ------
         GenreError
             If params.yaml, ffmpeg or the model is missing or damaged.
         """
-        from genre.models import calibration, predict
-        from genre.search import engines
-        from genre.search import similar as neighbours
-        from genre.search.settings import index_settings, search_settings
-
         ffmpeg.executable()
         settings = params.load(self._paths.params)
         self._search, index, root = search_settings(settings), index_settings(settings), self._paths.root
-        self._predictor = _with_packages(partial(predict.load, self._model, self._paths))
-        self._min_confidence = (
-            calibration.threshold(self._predictor.card.thresholds, settings.query.max_false_acceptance) or 0.0
-        )
+        with _explained_imports():
+            self._predictor = predict.load(self._model, self._paths)
+        thresholds, max_false_acceptance = self._predictor.card.thresholds, settings.query.max_false_acceptance
+        self._min_confidence = calibration.threshold(thresholds, max_false_acceptance) or 0.0
         engine = engines.opened(self._search.engine, index, max_speed_change=self._search.max_speed_change, root=root)
-        self._engine = _or_reason("identify", partial(self._resources.enter_context, engine))
-        store = neighbours.opened(root, index)
-        self._neighbours = _or_reason("similar", partial(self._resources.enter_context, store))
+        with self._optional("identify"):
+            self._engine = self._resources.enter_context(engine)
+        with self._optional("similar"):
+            self._neighbours = self._resources.enter_context(similar.opened(root, index))
         self._warm_up()
         self.ready = True
 
@@ -86,11 +79,9 @@ class Service:
 
     @property
     def info(self) -> ModelInfo:
-        """Name, genres and validation accuracy of the model that answers."""
-        from genre.models import cards
-
+        """Name, genres and validation accuracy of the model."""
         card = self._predictor.card
-        scores: dict[str, Any] = card.scores
+        scores = card.scores
         if cards.ENSEMBLE in cards.available(self._paths):
             scores = cards.read(cards.ENSEMBLE, self._paths).scores.get(card.model, scores)
         accuracy, songs = scores.get("song_accuracy", scores.get("validation_accuracy")), scores.get("n_songs")
@@ -102,27 +93,23 @@ class Service:
         }
 
     def query(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Answer:
-        """Return the genre of a song (docs/query.md). See `genre.models.query.answer` for errors."""
-        from genre.models.query import answer
-
+        """Return the genre of a song; see `genre.models.query.answer`."""
         return answer(path, self._predictor, start=start, duration=duration, min_confidence=self._min_confidence)
 
-    def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Match:
-        """Return the indexed song of a snippet (docs/search.md); SearchError if there is no index."""
-        from genre.search.engines import identify
+    def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> engines.Match:
+        """Return the indexed song of a snippet; SearchError if there is no index."""
+        self._check("identify")
+        return engines.identify(
+            path, engine=self._engine, start=start, duration=duration, min_score=self._search.min_score
+        )
 
-        if isinstance(self._engine, str):
-            raise SearchError(self._engine)
-        return identify(path, engine=self._engine, start=start, duration=duration, min_score=self._search.min_score)
-
-    def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
-        """Return the songs most similar to a song (docs/search.md); SearchError if there is no index."""
-        from genre.search.similar import similar
-
-        if isinstance(self._neighbours, str):
-            raise SearchError(self._neighbours)
+    def similar(
+        self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None
+    ) -> similar.Similar:
+        """Return the indexed songs most similar to a song; SearchError if there is no index."""
+        self._check("similar")
         description = self._neighbours.made_with
-        return similar(
+        return similar.similar(
             path,
             store=self._neighbours.store,
             projection=self._neighbours.projection,
@@ -135,36 +122,38 @@ class Service:
         )
 
     def _warm_up(self) -> None:
-        """Analyse noise, to load what is loaded on first use and to detect what does not work."""
         sample_rate = self._predictor.card.feature_settings.sample_rate
         noise = np.random.default_rng(0).normal(0.0, 1000.0, round(WARM_UP_S * sample_rate)).astype(np.int16)
         with tempfile.TemporaryDirectory(prefix="genre-") as folder:
             path = Path(folder, "noise.wav")
             chunks.write(path, noise, sample_rate=sample_rate)
-            _with_packages(partial(self.query, path))
-            for command, function, attribute in (
-                ("identify", self.identify, "_engine"),
-                ("similar", self.similar, "_neighbours"),
-            ):
-                if not isinstance(getattr(self, attribute), str):
-                    outcome: Any = _or_reason(command, partial(function, path))
-                    if isinstance(outcome, str):
-                        setattr(self, attribute, outcome)
+            with _explained_imports():
+                self.query(path)
+            for command, function in (("identify", self.identify), ("similar", self.similar)):
+                if command not in self._failures:
+                    with self._optional(command):
+                        function(path)
+
+    def _check(self, command: str) -> None:
+        if command in self._failures:
+            raise SearchError(self._failures[command])
+
+    @contextlib.contextmanager
+    def _optional(self, command: str) -> Iterator[None]:
+        """Store the message of a GenreError: the other commands still work."""
+        try:
+            with _explained_imports():
+                yield
+        except GenreError as error:
+            log.warning("%s is not available: %s", command, error)
+            self._failures[command] = f"{error}; then restart the service"
 
 
-def _or_reason(command: str, load: Callable[[], Loaded]) -> Loaded | str:
-    """Return the result of `load`, or the reason why it failed: the other commands still work."""
+@contextlib.contextmanager
+def _explained_imports() -> Iterator[None]:
+    """Turn the ImportError of an optional package into a ModelError."""
     try:
-        return _with_packages(load)
-    except GenreError as error:
-        log.warning("%s is not available: %s", command, error)
-        return f"{error}; then restart the service"
-
-
-def _with_packages(load: Callable[[], Loaded]) -> Loaded:
-    """Return the result of `load`; a missing optional package becomes a ModelError that says what to do."""
-    try:
-        return load()
+        yield
     except ImportError as error:
         raise ModelError(
             f"a model needs the package {error.name}, which is not installed:"

@@ -1,13 +1,10 @@
-"""Receives the uploaded song of a request into a temporary file."""
+"""Receive the uploaded song of a request."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import shutil
-import tempfile
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +25,12 @@ class Upload:
     name: str
 
     def without_path(self, message: str) -> str:
-        """Return an error message with the client's name in place of the path on the server."""
+        """Return an error message with the name of the song in place of its path on the server."""
         return message.replace(str(self.path), self.name).replace(str(self.path.parent), "")
 
 
 def check_content_type(request: Request) -> None:
-    """Raise HTTPException 422 or 415 if a request has no multipart form."""
+    """Raise HTTPException 422 (no body) or 415 (another type) if a request has no multipart form."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
     if not media_type and not has_body:
@@ -42,15 +39,8 @@ def check_content_type(request: Request) -> None:
         raise HTTPException(415, f"send the song as the file {FIELD} of a multipart/form-data form")
 
 
-@contextlib.asynccontextmanager
-async def temporary_folder() -> AsyncIterator[Path]:
-    """Yield a folder that is removed at the end, also after an error."""
-    with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
 async def receive(request: Request, folder: Path, *, max_fields: int) -> Upload:
-    """Return the song that a request uploads, stored in a folder; HTTPException 400 or 422 if there is none."""
+    """Store the uploaded song in a folder and return it; HTTPException 400 or 422 if there is none."""
     try:
         async with request.form(max_files=1, max_fields=max_fields, max_part_size=MAX_FIELD_BYTES) as fields:
             file = fields.get(FIELD)
@@ -59,7 +49,7 @@ async def receive(request: Request, folder: Path, *, max_fields: int) -> Upload:
             if not file.size:
                 raise HTTPException(400, f"the file in the form field {FIELD} is empty")
             name = _plain_name(file.filename or "")
-            suffix = re.search(r"\.[A-Za-z0-9]{1,8}$", name)  # a hint for ffmpeg
+            suffix = re.search(r"\.[A-Za-z0-9]{1,8}$", name)  # ffmpeg identifies some formats by it
             upload = Upload(folder / f"upload{suffix[0] if suffix else ''}", name)
             await asyncio.to_thread(_copy, file, upload.path)
             return upload

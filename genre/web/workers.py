@@ -1,4 +1,4 @@
-"""A bounded pool of daemon threads for CPU work, with time-outs."""
+"""A bounded thread pool for CPU work, with time-outs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
-INITIAL_MEAN_S = 1.0  # assumed duration of a job before the first has finished
+INITIAL_MEAN_S = 1.0  # estimated duration of the first job
 SMOOTHING = 0.2  # weight of the newest job in the mean duration
 MAX_RETRY_S = 60
 
@@ -27,14 +27,14 @@ class AbandonedError(Exception):
 
 
 class Workers:
-    """Threads that run jobs in order of arrival. Daemon threads: an unfinished job does not keep the process alive."""
+    """Daemon threads that run jobs in order of arrival; an unfinished job does not keep the process alive."""
 
     def __init__(self, count: int, queue_size: int) -> None:
-        """Start `count` threads; at most `queue_size` further jobs wait."""
-        self._capacity, self._count = count + queue_size, count
+        """Start `count` threads; at most `queue_size` more jobs are queued."""
+        self._count, self._capacity = count, count + queue_size
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._n_open = 0  # jobs waiting or running
+        self._n_open = 0  # jobs queued or running
         self.running = 0
         self._mean_s = INITIAL_MEAN_S
         for _ in range(count):
@@ -56,14 +56,14 @@ class Workers:
         return min(MAX_RETRY_S, max(1, math.ceil(self._mean_s * (self.waiting + 1) / self._count)))
 
     async def run(self, job: Callable[[], Result], *, timeout_s: float, disconnected: Awaitable[None]) -> Result:
-        """Return the result of `job`, called on one of the threads; a started job runs to its end in any case.
+        """Return the result of `job`, called on one of the threads; a started job always runs to its end.
 
         Raises
         ------
         QueueFullError
             If the queue is full.
         TimeoutError
-            If waiting and running together took longer than `timeout_s`.
+            If waiting and running took longer than `timeout_s`.
         AbandonedError
             If `disconnected` completed first.
         """

@@ -1,4 +1,4 @@
-"""A small project with a model and an index, and the service in its own process."""
+"""A small project with a model and an index, and the service in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -26,7 +27,6 @@ MODEL = "stats_svm"  # trained in a second, without TensorFlow
 SAMPLE_RATE = 22_050
 SONG_S = 8.0
 START_S = 60.0  # time-out of the start, generous for a busy machine
-
 UNSET = ("MILVUS_URI", "GENRE_API_KEY", "PYTHONDONTWRITEBYTECODE")
 
 StartServer = Callable[..., "Server"]
@@ -34,19 +34,24 @@ StartServer = Callable[..., "Server"]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The service in its own process."""
+    """The service in a process of its own."""
 
     process: subprocess.Popen[str]
     url: str
-    folder: Path  # its working directory, a project
-    temporary: Path  # its folder for temporary files
-    log: Path  # its standard error
+    folder: Path  # working directory, a project
+    temporary: Path  # folder for temporary files
+    log: Path  # standard error
     hold: Path  # while this file is there, songs wait before they are decoded
 
     def metric(self, name: str, headers: Mapping[bytes, bytes] | None = None) -> float:
         """Return the sum of a metric over its labels."""
         text = httpx.get(f"{self.url}/metrics", headers=headers).text
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+    @property
+    def uploads(self) -> list[Path]:
+        """Temporary files of uploads."""
+        return list(self.temporary.glob("genre-*"))
 
     def wait_for(self, name: str, value: float, headers: Mapping[bytes, bytes] | None = None) -> None:
         """Wait until a metric has a value."""
@@ -85,31 +90,30 @@ def songs(trained: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def start_server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    """Return a function that starts a service on a copy of the project; changes of params.yaml as of write_params."""
-    started: list[Server] = []
+    """Return a function that starts a service on a copy of the project; it may leave no traceback and no upload."""
+    servers: list[Server] = []
 
-    def start(
-        *arguments: str,
-        environment: Mapping[str, str] | None = None,
-        without: str | None = None,
-        held: bool = False,
-        **changes: object,
-    ) -> Server:
-        server = _start(
-            trained, tmp_path_factory.mktemp("server"), arguments, environment or {}, without, held, changes
-        )
-        started.append(server)
+    def start(*arguments: str, **options: Any) -> Server:
+        server = _start(trained, tmp_path_factory.mktemp("server"), arguments, **options)
+        servers.append(server)
         return server
 
     yield start
-    for server in started:
+    for server in servers:
         server.hold.unlink(missing_ok=True)
         server.process.terminate()
-    for server in started:
+    for server in servers:
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.process.wait(30)
         server.process.kill()
         server.process.wait()
+        assert "Traceback" not in server.log.read_text()
+        assert server.uploads == []
+
+
+def form(path: Path) -> dict[str, Any]:
+    """Return the form that uploads a song."""
+    return {"audio": (path.name, path.read_bytes())}
 
 
 def wait_until(condition: Callable[[], bool], otherwise: str, seconds: float = START_S) -> None:
@@ -124,13 +128,14 @@ def _start(
     trained: Path,
     base: Path,
     arguments: tuple[str, ...],
-    environment: Mapping[str, str],
-    without: str | None,
-    held: bool,
-    changes: Mapping[str, object],
+    *,
+    environment: Mapping[str, str] | None = None,
+    without: str = "",  # a folder that is not copied
+    held: bool = False,
+    **changes: object,  # of params.yaml, as of write_params
 ) -> Server:
     folder, temporary, programs, hold = base / "project", base / "tmp", base / "bin", base / "hold"
-    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("pycache", without or ""))
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("pycache", without))
     write_params(folder, parallel__workers=1, index__embedding="statistics", **changes)
     temporary.mkdir()
     programs.mkdir()
@@ -151,7 +156,7 @@ def _start(
                 "TMPDIR": str(temporary),
                 "PYTHONPYCACHEPREFIX": str(trained / "pycache"),  # compiled once for all servers
                 "OMP_NUM_THREADS": "1",
-                **environment,
+                **(environment or {}),
             },
             stderr=stream,
             text=True,
@@ -160,11 +165,12 @@ def _start(
     url = re.search(r"^http://\S+$", log.read_text(), re.MULTILINE)
     server = Server(process, url[0] if url else "", folder, temporary, log, hold)
     if url and not held:
-        wait_until(lambda: _is_ready(server) or process.poll() is not None, "the service is not ready")
+        wait_until(lambda: is_ready(server) or process.poll() is not None, "the service is not ready")
     return server
 
 
-def _is_ready(server: Server) -> bool:
+def is_ready(server: Server) -> bool:
+    """Whether a service has loaded its models."""
     try:
         return httpx.get(f"{server.url}/readyz").status_code == 200
     except httpx.TransportError:

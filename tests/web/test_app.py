@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from stages import identify, query, similar
-from tests.web.conftest import MODEL, Server, StartServer
+from tests.web.conftest import MODEL, Server, StartServer, form
 
 ANALYSIS = ["/", "/v1/query", "/v1/identify", "/v1/similar"]
 MAX_BYTES = 2_000_000
@@ -35,12 +35,8 @@ def client(server: Server) -> Iterator[httpx.Client]:
         yield connected
 
 
-def _form(path: Path) -> dict[str, Any]:
-    return {"audio": (path.name, path.read_bytes())}
-
-
 def _failed(response: httpx.Response, status: int) -> str:
-    """Check that an answer is an error in the service's form, and return its sentence."""
+    """Check that a response is an error in the form of all errors; return its message."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     assert set(response.json()) == {"status", "message"}
@@ -51,7 +47,7 @@ def _failed(response: httpx.Response, status: int) -> str:
 
 
 def test_the_answer_of_the_first_version_is_still_given(client: httpx.Client, songs: list[Path]) -> None:
-    answer = client.post("/", files=_form(songs[0])).json()
+    answer = client.post("/", files=form(songs[0])).json()
     assert set(answer) == {"duration", "message", "status"}
     assert (answer["message"], answer["status"]) == ("high", "success")
     assert 0 < answer["duration"] < 60
@@ -77,7 +73,7 @@ def test_the_answers_are_those_of_the_commands(
     command: Any,
     options: list[str],
 ) -> None:
-    answer = client.post(path, files=_form(songs[4])).json()
+    answer = client.post(path, files=form(songs[4])).json()
     shutil.copytree(trained, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     monkeypatch.delenv("MILVUS_URI", raising=False)
@@ -90,9 +86,10 @@ def test_the_answers_are_those_of_the_commands(
 
 
 @pytest.mark.parametrize("path", ANALYSIS)
-def test_what_is_no_song_is_a_400_that_names_the_upload(client: httpx.Client, path: str) -> None:
-    assert "notes.txt" in _failed(client.post(path, files={"audio": ("notes.txt", b"not a song\n")}), 400)
-    assert "empty" in _failed(client.post(path, files={"audio": ("a.wav", b"")}), 400)
+@pytest.mark.parametrize("name", ["notes.txt", "README.md", "Übung.wav"])
+def test_a_file_without_audio_is_a_400_that_names_the_upload(client: httpx.Client, path: str, name: str) -> None:
+    assert _failed(client.post(path, files={"audio": (name, b"not a song\n")}), 400).startswith(f"{name}: ")
+    assert "empty" in _failed(client.post(path, files={"audio": (name, b"")}), 400)
 
 
 @pytest.mark.parametrize("path", ANALYSIS)
@@ -111,25 +108,19 @@ def test_what_is_no_form_is_a_415(client: httpx.Client, content_type: str) -> No
 @pytest.mark.parametrize(
     "query", ["start=-1", "start=nan", "start=1e400", "duration=0", "duration=x", "top=0", "top=101", "top=1.5"]
 )
-def test_a_bad_parameter_is_named(client: httpx.Client, songs: list[Path], query: str) -> None:
-    message = _failed(client.post(f"/v1/similar?{query}", files=_form(songs[0])), 422)
+def test_an_invalid_parameter_is_named(client: httpx.Client, songs: list[Path], query: str) -> None:
+    message = _failed(client.post(f"/v1/similar?{query}", files=form(songs[0])), 422)
     assert message.startswith(query.partition("=")[0])
 
 
 def test_an_unknown_parameter_is_named(client: httpx.Client, songs: list[Path]) -> None:
-    message = _failed(client.post("/v1/query?strat=5", files=_form(songs[0])), 422)
-    assert message == "strat: unknown parameter"
-    _failed(client.post("/v1/identify?top=5", files=_form(songs[0])), 422)
-    assert client.post("/?anything=1", files=_form(songs[0])).status_code == 200, "the first version took it"
+    assert _failed(client.post("/v1/query?strat=5", files=form(songs[0])), 422) == "strat: unknown parameter"
+    _failed(client.post("/v1/identify?top=5", files=form(songs[0])), 422)
+    assert client.post("/?anything=1", files=form(songs[0])).status_code == 200, "the first version accepted it"
 
 
-@pytest.mark.parametrize("name", ["README.md", "Übung.wav"])
-def test_an_error_leaves_the_name_of_a_file_as_it_is(client: httpx.Client, name: str) -> None:
-    assert _failed(client.post("/v1/query", files={"audio": (name, b"no song")}), 400).startswith(f"{name}: ")
-
-
-def test_a_start_behind_the_end_is_a_400(client: httpx.Client, songs: list[Path]) -> None:
-    assert "no audio" in _failed(client.post("/v1/query?start=1000", files=_form(songs[0])), 400)
+def test_a_start_after_the_end_is_a_400(client: httpx.Client, songs: list[Path]) -> None:
+    assert "no audio" in _failed(client.post("/v1/query?start=1000", files=form(songs[0])), 400)
 
 
 @pytest.mark.parametrize(
@@ -145,81 +136,52 @@ def test_a_start_behind_the_end_is_a_400(client: httpx.Client, songs: list[Path]
         ("/", "upload"),
     ],
 )
-def test_the_name_of_an_upload_is_only_a_name(
-    client: httpx.Client, server: Server, songs: list[Path], name: str, shown: str
-) -> None:
+def test_the_name_of_an_upload_is_only_a_name(client: httpx.Client, songs: list[Path], name: str, shown: str) -> None:
     answer = client.post("/v1/query", files={"audio": (name, songs[0].read_bytes())})
     assert answer.status_code == 200, answer.text
     assert answer.json()["file"] == shown
-    assert list(server.temporary.glob("*")) == []
 
 
-def test_a_path_that_is_not_served_and_a_wrong_method_answer_in_the_same_form(client: httpx.Client) -> None:
+def test_a_path_that_is_not_served_and_a_wrong_method_answer_in_the_sameform(client: httpx.Client) -> None:
     assert "/docs" in _failed(client.get("/v2/query"), 404)
     assert _failed(client.get("/v1/query"), 405)
     assert client.get("/v1/query").headers["allow"] == "POST"
 
 
-def test_sixteen_clients_at_once_each_get_the_answer_about_their_own_song(
+def test_each_of_sixteen_clients_at_once_gets_the_answer_about_its_own_song(
     client: httpx.Client, server: Server, songs: list[Path]
 ) -> None:
-    alone = {path: client.post("/v1/query", files=_form(path)).json() for path in songs}
-    uploads = (songs * 3)[:16]
-    paths = ["/v1/query", "/v1/query", "/v1/identify", "/v1/similar"] * 4
+    expected = {path: client.post("/v1/query", files=form(path)).json() for path in songs}
+    uploads = list(zip(["/v1/query", "/v1/query", "/v1/identify", "/v1/similar"] * 4, songs * 3, strict=False))
 
-    def ask(number: int) -> httpx.Response:
-        return httpx.post(f"{server.url}{paths[number]}", files=_form(uploads[number]), timeout=60)
+    def send(upload: tuple[str, Path]) -> httpx.Response:
+        return httpx.post(server.url + upload[0], files=form(upload[1]), timeout=60)
 
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(ask, range(16)))
-    for path, song, answer in zip(paths, uploads, answers, strict=True):
+        answers = list(pool.map(send, uploads))
+    for (path, song), answer in zip(uploads, answers, strict=True):
         assert answer.status_code == 200, answer.text
         body = answer.json()
         if path == "/v1/query":
-            assert body == alone[song]
+            assert body == expected[song]
         elif path == "/v1/identify":
             assert (body["genre"], body["song"]) == (song.parent.name, song.stem)
         else:
-            assert song.stem not in {near["song"] for near in body["songs"]}
-    assert list(server.temporary.glob("*")) == []
-
-
-def test_sixty_four_large_uploads_at_once_keep_nobody_from_an_answer(
-    client: httpx.Client, server: Server, songs: list[Path]
-) -> None:
-    alone = client.post("/v1/query", files=_form(songs[0])).json()
-    large = {"audio": ("large.wav", bytes(MAX_BYTES - 10_000))}
-
-    def send(_: int) -> int:
-        return httpx.post(server.url, files=large, timeout=60).status_code
-
-    with ThreadPoolExecutor(64) as pool:
-        sent = pool.map(send, range(64))
-        assert client.get("/healthz").status_code == 200
-        answer = client.post("/v1/query", files=_form(songs[0]))
-        while answer.status_code == 429:
-            answer = client.post("/v1/query", files=_form(songs[0]))
-        assert answer.json() == alone
-        assert set(sent) <= {400, 429}
-    assert list(server.temporary.glob("*")) == []
+            assert song.stem not in {similar["song"] for similar in body["songs"]}
 
 
 def test_requests_are_counted_by_path_and_status(client: httpx.Client, server: Server, songs: list[Path]) -> None:
-    def count(labels: str) -> float:
-        value = re.search(rf"^genre_requests_total{{{labels}}} (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    def count(label: str) -> float:
+        value = re.search(rf"^genre_requests_total{{{label}}} (\S+)$", client.get("/metrics").text, re.MULTILINE)
         return float(value[1]) if value else 0.0
 
-    good, bad, stray = (
-        'path="/v1/query",status="200"',
-        'path="/v1/query",status="400"',
-        'path="other",status="404"',
-    )
-    before, audio = [count(labels) for labels in (good, bad, stray)], server.metric("genre_audio_seconds_total")
-    client.post("/v1/query", files=_form(songs[0]))
+    labels = ('path="/v1/query",status="200"', 'path="/v1/query",status="400"', 'path="other",status="404"')
+    before, audio = [count(label) for label in labels], server.metric("genre_audio_seconds_total")
+    client.post("/v1/query", files=form(songs[0]))
     client.post("/v1/query", files={"audio": ("a.wav", b"no")})
     client.get("/a")
     client.get("/b")
-    assert [count(labels) for labels in (good, bad, stray)] == [before[0] + 1, before[1] + 1, before[2] + 2]
+    assert [count(label) for label in labels] == [before[0] + 1, before[1] + 1, before[2] + 2]
     assert server.metric("genre_audio_seconds_total") == pytest.approx(audio + 8.0, abs=0.1)
     assert server.metric("genre_queue_running") == server.metric("genre_queue_waiting") == 0
     assert server.metric("genre_ready") == 1
@@ -239,7 +201,7 @@ def test_the_root_leads_to_the_page(client: httpx.Client) -> None:
     assert client.get("/").headers["location"] == client.get("/ui").headers["location"] == "ui/"
 
 
-def test_info_names_the_model_the_limits_and_songs_to_try(client: httpx.Client) -> None:
+def test_info_names_the_model_the_limits_and_example_songs(client: httpx.Client) -> None:
     info = client.get("/v1/info").json()
     assert (info["model"], info["genres"], info["max_upload_bytes"]) == (MODEL, ["high", "low"], MAX_BYTES)
     assert info["accuracy"] is None or 0 <= info["accuracy"] <= 1
@@ -260,7 +222,7 @@ def test_no_other_file_can_be_fetched(client: httpx.Client, song: str) -> None:
     _failed(client.get("/ui/%2e%2e/app.py"), 404)
 
 
-def test_a_probe_may_ask_for_the_head_only(client: httpx.Client) -> None:
+def test_probes_may_use_head(client: httpx.Client) -> None:
     for path in ("/healthz", "/readyz"):
         answer = client.head(path)
         assert (answer.status_code, answer.content) == (200, b"")
@@ -271,7 +233,7 @@ def test_the_log_reports_readiness_and_the_address(server: Server) -> None:
     assert "startup complete" not in server.log.read_text()
 
 
-def test_every_answer_has_the_security_headers_and_none_opens_it_to_other_sites(client: httpx.Client) -> None:
+def test_every_response_has_the_security_headers_and_none_for_other_sites(client: httpx.Client) -> None:
     for answer in (client.get("/docs"), client.get("/nowhere"), client.post("/"), client.get("/metrics")):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["x-frame-options"] == "DENY"
@@ -293,30 +255,19 @@ def test_other_sites_and_other_names_are_refused(client: httpx.Client, server: S
 def test_the_process_has_no_tensorflow(server: Server, client: httpx.Client, songs: list[Path]) -> None:
     maps = Path(f"/proc/{server.process.pid}/maps")
     if not maps.is_file():
-        pytest.skip("no /proc here")
+        pytest.skip("no /proc")
     for path in ANALYSIS:
-        assert client.post(path, files=_form(songs[0])).status_code == 200
-    assert "onnxruntime" in maps.read_text() or "numpy" in maps.read_text()
+        assert client.post(path, files=form(songs[0])).status_code == 200
     assert not re.search(r"tensorflow|keras", maps.read_text())
 
 
-def test_the_openapi_description_holds_whatever_is_sent(server: Server) -> None:
-    """Schemathesis makes requests of the description, good and bad ones, and checks every answer against it."""
+def test_every_response_matches_the_openapi_description(server: Server) -> None:
+    """Schemathesis sends valid and invalid requests and compares the responses with the description."""
     tool = Path(sys.executable).with_name("schemathesis")
     if not tool.exists():
         pytest.skip("schemathesis is not installed")
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     options = ["--checks", checks, "--max-examples", "12", "--seed", "7", "--phases", "examples,fuzzing", "--no-color"]
-    result = subprocess.run(
-        [tool, "run", f"{server.url}/openapi.json", *options],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=server.folder,
-    )
+    command = [str(tool), "run", f"{server.url}/openapi.json", *options]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=server.folder)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
-    assert list(server.temporary.glob("*")) == []
-
-
-def test_the_log_holds_no_traceback(server: Server) -> None:
-    assert "Traceback" not in server.log.read_text()

@@ -1,10 +1,10 @@
 "use strict";
 
-const API = new URL("../", document.baseURI); // of the service; relative, it may be served under a prefix
+const API = new URL("../", document.baseURI); // of the service, which may be served under a prefix
 const N_SIMILAR = 8;
 const WAVE_RATE = 8000; // Hz
 const BAR_PX = 4; // of the waveform, with the gap
-// Petroff, "Accessible color sequences for data visualization" (2021); as genre/evaluation/palette.py
+// Petroff, "Accessible color sequences for data visualization" (2021); as in genre/evaluation/plots.py
 const PETROFF10 = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"];
 const NEUTRAL = "#8a8f98";
 const CERTAINTY = [[0.9, "almost certain"], [0.7, "quite sure"], [0.5, "probably"], [0.35, "not sure"], [0, "a guess"]];
@@ -74,7 +74,7 @@ function post(path, file, signal, onProgress) {
     xhr.onerror = () => reject(new Error("The service cannot be reached."));
     xhr.onload = () => {
       let body = null;
-      try { body = JSON.parse(xhr.responseText); } catch { /* an answer of the server or of a proxy, in plain text */ }
+      try { body = JSON.parse(xhr.responseText); } catch { /* plain text, from the server or a proxy */ }
       if (xhr.status === 200 && body) resolve(body);
       else reject(new Error(`${body?.message ?? `The service answered ${xhr.status}`}.`));
     };
@@ -234,7 +234,7 @@ function showAnswer() {
   paint();
 }
 
-function paint() { // everything that has a colour
+function paint() { // after a change of the colours or the size
   if (!song) return;
   const { answer } = song;
   $("verdict").style.setProperty("--genre", colour(answer.genre));
@@ -379,7 +379,7 @@ $("record").onclick = async () => {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
     const parts = [];
     const media = (recorder.media = new MediaRecorder(stream));
-    const began = performance.now();
+    const start = performance.now();
     media.ondataavailable = (event) => parts.push(event.data);
     media.onstop = () => {
       stream.getTracks().forEach((one) => one.stop());
@@ -392,9 +392,9 @@ $("record").onclick = async () => {
     };
     media.start();
     $("record").classList.add("recording");
-    const tell = () => ($("record-label").textContent = `Stop (${clock((performance.now() - began) / 1000)})`);
-    tell();
-    recorder.timer = setInterval(tell, 500);
+    const showTime = () => ($("record-label").textContent = `Stop (${clock((performance.now() - start) / 1000)})`);
+    showTime();
+    recorder.timer = setInterval(showTime, 500);
   } catch (error) {
     const reason = navigator.mediaDevices ? error.message : "Browsers allow the microphone only over https or on localhost";
     fail("The microphone is not available", new Error(`${reason}.`));
