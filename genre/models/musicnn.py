@@ -8,6 +8,7 @@ an ONNX file; the package's code is never run.
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,6 @@ import numpy.typing as npt
 
 from genre import files
 from genre.errors import ModelError
-from genre.features import mel
 from genre.models import onnx
 
 if TYPE_CHECKING:
@@ -113,9 +113,18 @@ def patches(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.
     return np.resize(frames, (n_patches, PATCH_FRAMES, N_MELS))  # np.resize cuts, or repeats
 
 
+@lru_cache(maxsize=1)
 def mel_filters() -> npt.NDArray[np.float64]:
-    """Return the mel filter bank of the front end [shape=(257, 96)]."""
-    return mel.filters(SAMPLE_RATE, FFT, N_MELS)
+    """Return the mel filter bank of the front end [shape=(257, 96)], equal to librosa's: triangles of unit area.
+
+    The mel scale is that of M. Slaney's Auditory Toolbox (1998): linear below 1 kHz, logarithmic above.
+    """
+    mels = np.linspace(0.0, 15 + 27 * math.log(SAMPLE_RATE / 2 / 1000, 6.4), N_MELS + 2)
+    edges = np.where(mels < 15, mels * 200 / 3, 1000 * 6.4 ** ((mels - 15) / 27))  # Hz
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    frequency = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)[:, np.newaxis]
+    triangles = np.minimum((frequency - low) / (centre - low), (high - frequency) / (high - centre))
+    return np.maximum(triangles, 0.0) * 2 / (high - low)
 
 
 def _resampled(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float64]:
@@ -130,12 +139,7 @@ def _log_mel(signal: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)
     framed = np.lib.stride_tricks.sliding_window_view(np.pad(signal, FFT // 2), FFT)[::HOP]
     power = np.abs(np.fft.rfft(framed * window, axis=1)) ** 2
-    return np.log10(10_000 * (power @ _cached_filters()) + 1).astype(np.float32)
-
-
-@lru_cache(maxsize=1)
-def _cached_filters() -> npt.NDArray[np.float64]:
-    return mel_filters()
+    return np.log10(10_000 * (power @ mel_filters()) + 1).astype(np.float32)
 
 
 def _weights(checkpoint: str) -> dict[str, npt.NDArray[np.float32]]:
