@@ -9,56 +9,36 @@ from pathlib import Path
 from genre.errors import ModelError
 
 
+class _Below:
+    """A path below the root folder of a project."""
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def __get__(self, paths: Paths, _: type[Paths]) -> Path:
+        return paths.root.joinpath(*self._parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Paths:
     """Folders and files below a project's root folder; by default the working directory."""
 
     root: Path = Path()
 
-    @property
-    def params(self) -> Path:
-        """Return params.yaml."""
-        return self.root / "params.yaml"
-
-    @property
-    def cache(self) -> Path:
-        """Return the folder of the cache: everything that is kept between runs and may be deleted."""
-        return self.root / ".cache"
-
-    @property
-    def datasets(self) -> Path:
-        """Return the folder of all data sets."""
-        return self.root / "dataset"
-
-    @property
-    def chunks(self) -> Path:
-        """Return the folder of the chunks, with index.csv and failures.csv."""
-        return self.root / "chunks"
-
-    @property
-    def features(self) -> Path:
-        """Return the folder of the feature CSVs, with one folder per feature."""
-        return self.root / "features"
-
-    @property
-    def extraction(self) -> Path:
-        """Return the record of the feature engine and its versions."""
-        return self.features / "extraction.json"
-
-    @property
-    def vectors(self) -> Path:
-        """Return the folder of the features and labels as pickled arrays."""
-        return self.root / "pickled_vectors"
-
-    @property
-    def cards(self) -> Path:
-        """Return the folder of the model cards and Keras architectures."""
-        return self.root / "model_architecture"
-
-    @property
-    def weights(self) -> Path:
-        """Return the folder of the ONNX files and Keras weights."""
-        return self.root / "model_weights"
+    params = _Below("params.yaml")
+    cache = _Below(".cache")  # finished work that is kept between runs and may be deleted
+    datasets = _Below("dataset")  # one folder per data set
+    chunks = _Below("chunks")  # with index.csv and failures.csv
+    features = _Below("features")  # one folder of CSV files per feature
+    extraction = _Below("features", "extraction.json")  # the feature engine and its versions
+    vectors = _Below("pickled_vectors")  # features and labels as arrays
+    cards = _Below("model_architecture")  # model cards and Keras architectures
+    weights = _Below("model_weights")  # ONNX files and Keras weights
+    evaluation = _Below("evaluation")  # scores on the test songs
+    comparison = _Below("comparison")  # scores on folds
+    index = _Below("vectors", "index.json")  # description of the embedding index
+    projection = _Below("vectors", "projection.npz")  # from embeddings to the vectors of the store
+    landmarks = _Below("vectors", "landmarks.npz")  # landmark index
 
     def card(self, model: str) -> Path:
         """Return the card of a model."""
@@ -87,36 +67,6 @@ class Paths:
     def validation(self, model: str) -> Path:
         """Return the predictions of a model for its validation chunks."""
         return self.training(model) / "validation.csv"
-
-    @property
-    def evaluation(self) -> Path:
-        """Return the folder of the scores on the test songs."""
-        return self.root / "evaluation"
-
-    @property
-    def comparison(self) -> Path:
-        """Return the folder of the comparison of models on folds."""
-        return self.root / "comparison"
-
-    @property
-    def index(self) -> Path:
-        """Return the description of the embedding index."""
-        return self.root / "vectors" / "index.json"
-
-    @property
-    def projection(self) -> Path:
-        """Return the projection of embeddings to the vectors of the store."""
-        return self.root / "vectors" / "projection.npz"
-
-    @property
-    def landmarks(self) -> Path:
-        """Return the landmark index."""
-        return self.root / "vectors" / "landmarks.npz"
-
-    @property
-    def identification(self) -> Path:
-        """Return the folder of the measured recognition rates of identify."""
-        return self.root / "identify"
 
 
 def _checked(model: str) -> str:

@@ -76,3 +76,17 @@ def test_the_code_stays_small() -> None:
 
     assert lines("stages", "genre") <= 11_000
     assert lines("tests") <= 8_500
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("## The code", 1)[1].split("```")[1]
+    described: dict[str, str] = {}
+    folder = ""
+    for line in tree.splitlines():
+        name, _, purpose = line.strip().partition(" ")
+        if name.endswith("/"):
+            folder = name if not line.startswith(" ") else folder.split("/")[0] + "/" + name
+        elif name.endswith(".py"):
+            described[folder + name] = purpose.strip()
+    assert sorted(described) == modules()
+    assert all(described.values())
