@@ -124,7 +124,8 @@ def mel_filters() -> npt.NDArray[np.float64]:
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     frequency = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)[:, np.newaxis]
     triangles = np.minimum((frequency - low) / (centre - low), (high - frequency) / (high - centre))
-    return np.maximum(triangles, 0.0) * 2 / (high - low)
+    weights: npt.NDArray[np.float64] = np.maximum(triangles, 0.0) * 2 / (high - low)
+    return weights
 
 
 def _resampled(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float64]:
