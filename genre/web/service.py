@@ -21,7 +21,8 @@ from genre.paths import Paths
 if TYPE_CHECKING:
     from genre.models.predict import Answers
     from genre.models.query import Answer
-    from genre.search.engines import Engine, Match
+    from genre.search.engine import Engine
+    from genre.search.identify import Match
     from genre.search.similar import Neighbours, Similar
 
 Loaded = TypeVar("Loaded")
@@ -61,19 +62,18 @@ class Service:
             If params.yaml, ffmpeg or the model is missing or damaged.
         """
         from genre.models import ensemble, predict
-        from genre.search import engines
-        from genre.search import similar as neighbours
-        from genre.search.settings import index_settings, search_settings
+        from genre.search.identify import open_engine
+        from genre.search.similar import open_neighbours
 
         ffmpeg.executable()
         settings = params.load(self._paths.params)
-        self._search, index, root = search_settings(settings), index_settings(settings), self._paths.root
+        self._min_score, root = settings.search.min_score, self._paths.root
         self._predictor = _with_packages(partial(predict.load, self._model, root))
         self._min_confidence = ensemble.unknown_threshold(self._predictor.card.unknown, root) or 0.0
-        engine = engines.opened(self._search.engine, index, max_speed_change=self._search.max_speed_change, root=root)
+        engine = open_engine(settings, self._paths)
         self._engine = _or_reason("identify", partial(self._resources.enter_context, engine))
-        store = neighbours.opened(root, index)
-        self._neighbours = _or_reason("similar", partial(self._resources.enter_context, store))
+        neighbours = open_neighbours(settings, self._paths)
+        self._neighbours = _or_reason("similar", partial(self._resources.enter_context, neighbours))
         self._warm_up()
         self.ready = True
 
@@ -107,30 +107,17 @@ class Service:
 
     def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Match:
         """Return the indexed song of a snippet (docs/search.md); SearchError if there is no index."""
-        from genre.search.engines import identify
+        from genre.search.identify import identify
 
         if isinstance(self._engine, str):
             raise SearchError(self._engine)
-        return identify(path, engine=self._engine, start=start, duration=duration, min_score=self._search.min_score)
+        return identify(path, self._engine, start=start, duration=duration, min_score=self._min_score)
 
     def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
         """Return the songs most similar to a song (docs/search.md); SearchError if there is no index."""
-        from genre.search.similar import similar
-
         if isinstance(self._neighbours, str):
             raise SearchError(self._neighbours)
-        description = self._neighbours.made_with
-        return similar(
-            path,
-            store=self._neighbours.store,
-            projection=self._neighbours.projection,
-            embedding=description.embedding,
-            settings=description.feature_settings,
-            top=top,
-            top_k=self._search.top_k,
-            start=start,
-            duration=duration,
-        )
+        return self._neighbours.similar(path, top=top, start=start, duration=duration)
 
     def _warm_up(self) -> None:
         """Analyse noise, to load what is loaded on first use and to detect what does not work."""
