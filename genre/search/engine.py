@@ -32,12 +32,12 @@ class Candidate:
 
 
 class Engine(Protocol):
-    """An identification engine: decodes snippets and finds candidates in its index."""
+    """An identification engine: loads snippets and finds candidates in its index."""
 
     def load(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Any:
-        """Return the samples of a snippet as `recognise` takes them [shape=(n,)]; raise AudioError."""
+        """Return a snippet as `recognise` takes it; raise AudioError if it cannot be decoded."""
 
-    def recognise(self, samples: Any, *, without: Collection[str] = ()) -> Sequence[Candidate]:
+    def recognise(self, snippet: Any, *, without: Collection[str] = ()) -> Sequence[Candidate]:
         """Return one candidate per song, best first, leaving out songs of these SHA-256."""
 
 

@@ -50,9 +50,9 @@ class LandmarkEngine:
         """Return the samples of a file at `landmarks.SAMPLE_RATE` [shape=(n,)]; raise AudioError."""
         return landmarks.load(path, start=start, duration=duration)
 
-    def recognise(self, samples: Floats, *, without: Collection[str] = ()) -> list[Candidate]:
+    def recognise(self, snippet: Floats, *, without: Collection[str] = ()) -> list[Candidate]:
         """Return one candidate per song, best first; see the function `recognise`."""
-        return recognise(samples, self.index, max_speed_change=self.max_speed_change, without=without)
+        return recognise(snippet, self.index, max_speed_change=self.max_speed_change, without=without)
 
 
 def recognise(

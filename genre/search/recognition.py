@@ -164,10 +164,10 @@ def _place(song: Recording, n_samples: int, rng: Generator) -> tuple[int, int]:
 
 def _identify(path: Path, sha256: str, start_s: float, engine: Engine, left_out: set[str]) -> dict[str, float | bool]:
     began = time.perf_counter()
-    samples = engine.load(path)
-    candidates = engine.recognise(samples, without=left_out)
+    snippet = engine.load(path)
+    candidates = engine.recognise(snippet, without=left_out)
     ms = 1000 * (time.perf_counter() - began)
-    false = engine.recognise(samples, without={sha256, *left_out})
+    false = engine.recognise(snippet, without={sha256, *left_out})
     own = next((candidate for candidate in candidates if candidate.song.sha256 == sha256), None)
     correct = own is not None and candidates[0] is own
     return {

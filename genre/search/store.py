@@ -240,6 +240,7 @@ class VectorStore:
 def _client(uri: str) -> Any:
     """Return a connected pymilvus.MilvusClient."""
     from pymilvus import MilvusClient
+    from pymilvus.exceptions import ConnectionConfigException
 
     for name in ("pymilvus", "milvus_lite", "grpc"):  # they log the errors that they raise, with tracebacks
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -248,25 +249,29 @@ def _client(uri: str) -> Any:
             return MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", ""), timeout=TIMEOUT_S)
     try:
         Path(uri).parent.mkdir(parents=True, exist_ok=True)
-        return MilvusClient(uri)
-    except Exception as error:  # pymilvus raises one error for all reasons
-        raise _reason(uri, error) from error
+        # without keepalive pings, for which the server of Milvus Lite closes idle connections
+        return MilvusClient(uri, grpc_options={"grpc.keepalive_time_ms": 2**31 - 1})
+    except ConnectionConfigException as error:  # pymilvus does not say why
+        raise _reason(uri) from error
+    except OSError as error:
+        raise SearchError(f"the vector store {uri} cannot be created: {error.strerror}") from error
 
 
-def _reason(uri: str, error: Exception) -> SearchError:
+def _reason(uri: str) -> SearchError:
     """Return an error with the reason why a Milvus Lite folder cannot be opened."""
     from milvus_lite import DataDirLockedError, MilvusLite
 
     try:
         MilvusLite(uri).close()
+        reason = ""
     except DataDirLockedError:
         return StoreUnreachableError(
             f"the vector store {uri} is in use by another process: stop it, or start a server (`milvus-lite server`)"
             " and set MILVUS_URI"
         )
-    except Exception as reason:  # a damaged folder raises nearly anything
-        error = reason
-    return SearchError(f"the vector store {uri} is not a Milvus Lite folder ({error}): remove it")
+    except Exception as error:  # milvus_lite documents no common error of a damaged folder
+        reason = f" ({error})"
+    return SearchError(f"the vector store {uri} is not a Milvus Lite folder{reason}: remove it")
 
 
 @contextlib.contextmanager

@@ -50,25 +50,26 @@ class EmbeddingEngine:
     projection: Projection
     store: VectorStore
 
-    def load(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Samples:
-        """Return the samples of a file, mono at `sample_rate` [shape=(n,)]; raise AudioError."""
-        return load(path, self.sample_rate, start=start, duration=duration)
+    def load(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Vectors:
+        """Return the vectors of a file; see `embed`. Raise AudioError if it cannot be decoded."""
+        return self.embed(load(path, self.sample_rate, start=start, duration=duration))
 
-    def recognise(self, samples: Samples, *, without: Collection[str] = ()) -> list[Candidate]:
-        """Return one candidate per song, best first.
+    def embed(self, samples: Samples) -> Vectors:
+        """Return the vectors of the windows of a snippet [shape=(windows, dimension)]; silence has none.
 
         Parameters
         ----------
         samples : npt.NDArray[np.int16] [shape=(n,)]
             Mono at `sample_rate`; at most `engine.MAX_SNIPPET_S` are used.
-        without : collection of str
-            SHA-256 of songs to leave out.
         """
         samples = samples[: round(MAX_SNIPPET_S * self.sample_rate)]
         if not np.any(samples):
-            return []
-        vectors = self.projection(embed(samples, self.embedder, self.sample_rate, SNIPPET_HOP_S))
-        return vote(self.store.search(vectors, TOP_K, without=without))
+            return np.empty((0, self.projection.dimension), np.float32)
+        return self.projection(embed(samples, self.embedder, self.sample_rate, SNIPPET_HOP_S))
+
+    def recognise(self, snippet: Vectors, *, without: Collection[str] = ()) -> list[Candidate]:
+        """Return one candidate per song, best first, leaving out songs of these SHA-256; see `vote`."""
+        return vote(self.store.search(snippet, TOP_K, without=without)) if len(snippet) else []
 
 
 @contextlib.contextmanager

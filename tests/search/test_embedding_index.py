@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,14 +50,16 @@ def test_a_saved_projection_gives_the_same_vectors(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded(_embeddings()), projection(_embeddings()))
 
 
-@pytest.mark.parametrize("kind", [Projection, Description])
+@pytest.mark.parametrize("load", [Projection.load, Description.load])
 @pytest.mark.parametrize("content", [None, b"", b"no archive"])
-def test_a_missing_or_damaged_file_is_named(kind: type, content: bytes | None, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_file_is_named(
+    load: Callable[[Path], object], content: bytes | None, tmp_path: Path
+) -> None:
     path = tmp_path / "damaged"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SearchError, match="is damaged" if content is not None else "is not there"):
-        kind.load(path)
+        load(path)
 
 
 def test_vectors_of_another_version_are_refused(tmp_path: Path) -> None:

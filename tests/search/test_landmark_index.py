@@ -61,7 +61,7 @@ def test_a_damaged_file_is_refused(content: bytes, path: Path) -> None:
 )
 def test_inconsistent_arrays_are_refused(change: dict[str, npt.NDArray[np.generic]], path: Path) -> None:
     with np.load(path) as arrays:
-        np.savez(path, **{**arrays, **change})  # type: ignore[arg-type]
+        np.savez(path, **{**arrays, **change})
     with pytest.raises(SearchError, match="damaged"):
         LandmarkIndex.load(path)
 

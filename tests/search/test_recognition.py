@@ -55,7 +55,7 @@ class _AlwaysFirst:
     def load(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> None:
         return None
 
-    def recognise(self, samples: None, *, without: Collection[str] = ()) -> list[Candidate]:
+    def recognise(self, snippet: None, *, without: Collection[str] = ()) -> list[Candidate]:
         names = (f"{i:064x}" for i in range(3))
         return [Candidate(IndexedSong(sha256, "x", "rock"), 0.0, 1.0, 0.7) for sha256 in names if sha256 not in without]
 
@@ -71,8 +71,8 @@ def test_wrong_songs_and_false_acceptances_are_counted_from_min_score(songs: lis
 
 
 def test_the_same_seed_gives_the_same_snippets(songs: list[Recording]) -> None:
-    runs = [_measured(songs, _AlwaysFirst()).drop(columns="ms") for _ in range(2)]
-    pd.testing.assert_frame_equal(*runs)
+    first, second = (_measured(songs, _AlwaysFirst()).drop(columns="ms") for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
 
 
 def test_snippets_longer_than_the_songs_are_refused(songs: list[Recording]) -> None:
