@@ -1,12 +1,10 @@
-"""How well and how fast a song is recognised from a short snippet of it, spoiled in the ways of the world.
+"""Recognition rate, false acceptance, offset error and time of `identify` on the songs of a folder.
 
-    python -m benchmarks.identify FOLDER [--engine landmarks] [--snippets 100] [--seconds 5 10 15] [--out DIR] [--fit]
+    python -m benchmarks.identify FOLDER [--engine landmarks] [--snippets 100] [--seconds 5 10] [--fit]
 
-All songs below FOLDER are indexed. Each snippet is written to a file and asked for twice: against all songs, and
-against all but its own, which is how often a song that is not in the index is taken for another. The noise of the
-music conditions is another song of the folder, which then does not count. The time includes the decoding. The network
-is trained on every other song first, with the section fingerprint of params.yaml; "unseen" are the snippets of the
-songs that it was not trained on (with landmarks, which learn nothing, the snippets of the same songs).
+All songs below FOLDER are indexed. Each degraded snippet is identified twice: against all songs, and against all but
+its own, which gives the false acceptance rate. The time includes decoding. The engine embeddings uses the embedding
+that params.yaml names, so it needs the network that `python -m stages.convert` writes.
 """
 
 from __future__ import annotations
@@ -18,26 +16,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from genre import files, params
 from genre.audio import dataset, ffmpeg
 from genre.errors import GenreError
-from genre.models import cards
-from genre.search import identify_eval, landmark_index, landmarks, network, windows
-from genre.search.contrastive import Source
-from genre.search.degradations import BEYOND, CONDITIONS, SAMPLE_RATE
-from genre.search.engines import Engine, Landmarks, Windows
-from genre.search.identify_eval import NOTHING, Recording, Row, Trial
-from genre.search.landmark_index import Index, Song
-from genre.search.settings import ENGINES, IndexSettings, SearchSettings
+from genre.models import embeddings
+from genre.params import Params
+from genre.paths import Paths
+from genre.search import embedding_index, landmarks, recognition, store, window_engine
+from genre.search.degradations import CONDITIONS, SAMPLE_RATE
+from genre.search.engine import Engine, IndexedSong
+from genre.search.landmark_engine import LandmarkEngine
+from genre.search.landmark_index import LandmarkIndex, Landmarks
+from genre.search.recognition import NO_EVIDENCE, Recording
 from genre.search.store import Window
-from stages import fingerprint
+from genre.search.window_engine import EmbeddingEngine
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SEED = 2016
 
@@ -46,130 +47,98 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.identify", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="songs to index, 20 s or longer")
-    parser.add_argument("--engine", choices=ENGINES, default="landmarks")
+    parser.add_argument("--engine", choices=("landmarks", "embeddings"), default="landmarks")
     parser.add_argument("--snippets", type=int, default=100, help="of each length and condition")
-    parser.add_argument("--seconds", type=float, nargs="+", default=[5.0, 10.0, 15.0])
-    parser.add_argument("--conditions", nargs="+", default=[c.name for c in CONDITIONS if c.name not in BEYOND])
-    parser.add_argument("--min-score", type=float, default=SearchSettings().min_score, help="threshold")
-    parser.add_argument("--steps", type=int, help="of training the network (default: fingerprint.max_steps)")
-    parser.add_argument("--network", type=Path, help="keep the network in this folder, or take it from there")
-    parser.add_argument("--out", type=Path, help="write identify.csv, metrics.json and identify.png into this folder")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[5.0, 10.0])
+    parser.add_argument("--conditions", nargs="+", default=[condition.name for condition in CONDITIONS])
     parser.add_argument("--fit", action="store_true", help="fit evidence to score on half of the songs, check the rest")
     options = parser.parse_args(argv)
-    make = _landmarks if options.engine == "landmarks" else _network
+    settings = params.load()
+    open_engine = _landmarks if options.engine == "landmarks" else _embeddings
     try:
         songs = _recordings(options.folder)
-        with make(songs, options) as engine:
-            trials = dict(
-                identify_eval.measure(
-                    songs,
-                    engine,
-                    conditions=[condition for condition in CONDITIONS if condition.name in options.conditions],
-                    seconds=options.seconds,
-                    n_snippets=options.snippets,
-                    seed=SEED,
-                )
+        began = time.perf_counter()
+        with open_engine(songs, settings) as engine:
+            print(f"{len(songs)} songs indexed in {time.perf_counter() - began:.1f} s")
+            outcomes = recognition.measure(
+                songs,
+                engine,
+                conditions=[condition for condition in CONDITIONS if condition.name in options.conditions],
+                seconds=options.seconds,
+                n_snippets=options.snippets,
+                seed=SEED,
             )
     except GenreError as error:
         print(error, file=sys.stderr)
         return 1
-    table = identify_eval.rows(trials, options.min_score)
-    _print_table(table)
+    print(recognition.summary(outcomes, settings.search.min_score).to_string(index=False))
     if options.fit:
-        _print_fit([trial for found in trials.values() for trial in found])
-    if options.out:
-        identify_eval.write(options.out, table)
+        _print_fit(outcomes)
     return 0
 
 
 def _recordings(folder: Path) -> list[Recording]:
-    """Return the songs; the even ones are those that a network is trained on."""
-    found = []
-    for i, path in enumerate(tqdm(dataset.audio_files(folder), desc="decode", disable=not sys.stderr.isatty())):
+    songs = {}
+    for path in tqdm(dataset.audio_files(folder), desc="decode", disable=not sys.stderr.isatty()):
         n_samples = sum(len(block) for block in ffmpeg.stream_pcm(path, sample_rate=SAMPLE_RATE))
-        found.append(Recording(files.sha256(path), path, n_samples, trained_on=i % 2 == 0))
-    return list({song.sha256: song for song in found}.values())
+        sha256 = files.sha256(path)
+        songs[sha256] = Recording(sha256, path, n_samples)
+    return list(songs.values())
+
+
+def _name(song: Recording) -> IndexedSong:
+    return IndexedSong(song.sha256, song.path.stem, song.path.parent.name)
 
 
 @contextlib.contextmanager
-def _landmarks(songs: Sequence[Recording], _: argparse.Namespace) -> Iterator[Engine]:
-    began = time.perf_counter()
-    items = [
-        (_song(song), landmark_index.fingerprint(landmarks.load(song.path)))
-        for song in tqdm(songs, desc="index", disable=not sys.stderr.isatty())
+def _landmarks(songs: Sequence[Recording], settings: Params) -> Iterator[Engine]:
+    items = [(_name(song), Landmarks.of_samples(landmarks.load(song.path))) for song in songs]
+    yield LandmarkEngine(LandmarkIndex.build(items), settings.search.max_speed_change)
+
+
+@contextlib.contextmanager
+def _embeddings(songs: Sequence[Recording], settings: Params) -> Iterator[Engine]:
+    embedder = embeddings.load(embedding_index.embedding_name(settings), Paths())
+    sample_rate = settings.split.sample_rate
+    embedded = [
+        window_engine.embed(window_engine.load(song.path, sample_rate), embedder, sample_rate) for song in songs
     ]
-    index = Index.empty().with_songs(items)
-    took, hours = time.perf_counter() - began, index.total_frames * landmarks.FRAME_S / 3600
-    print(f"{len(songs)} songs, {hours:.2f} h, {len(index.keys)} landmarks, indexed in {took:.1f} s")
-    yield Landmarks(index)
+    projection = embedding_index.fit(np.concatenate(embedded))
+    items = (
+        (Window(song.sha256, k, song.path.stem, song.path.parent.name, k * window_engine.HOP_S), vector)
+        for song, values in zip(songs, embedded, strict=True)
+        for k, vector in enumerate(projection(values))
+    )
+    os.environ.pop("MILVUS_URI", None)  # a benchmark writes nothing to a server
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
+        store.connect(
+            settings, Paths(Path(folder)), kind="windows", digest="0" * 64, dimension=projection.dimension
+        ) as collection,
+    ):
+        collection.create()
+        collection.write(items)
+        yield EmbeddingEngine(embedder, sample_rate, projection, collection)
 
 
-@contextlib.contextmanager
-def _network(songs: Sequence[Recording], options: argparse.Namespace) -> Iterator[Engine]:
-    if not (options.network and cards.model_files(network.MODEL, options.network).card.is_file()):
-        chosen = params.load().fingerprint
-        if options.steps:
-            chosen = chosen.model_copy(update={"max_steps": options.steps})
-        sources = [Source(song.path, song.sha256, song.n_samples / SAMPLE_RATE) for song in songs if song.trained_on]
-        began = time.perf_counter()
-        onnx, its_card, losses = fingerprint.train(sources, chosen, options.folder.name)
-        took = time.perf_counter() - began
-        print(f"{len(sources)} songs, {chosen.max_steps} steps, loss {losses[-1]:.3f}, trained in {took:.0f} s")
-        if options.network:
-            network.write(onnx, its_card, options.network)
-        its_network = network.Network(onnx, its_card)
-    else:
-        its_network = network.Network.load(options.network)
-    os.environ.pop("MILVUS_URI", None)  # nothing here belongs into a server's collections
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        settings = IndexSettings(uri=str(Path(folder, "songs.db")))
-        with windows.open_store(settings, its_network) as store:
-            store.create()
-            began = time.perf_counter()
-            n_vectors = 0
-            for song in tqdm(songs, desc="index", disable=not sys.stderr.isatty()):
-                vectors = its_network.embed(network.load(song.path))
-                of_song = _song(song)
-                n_vectors += store.write(
-                    (Window(song.sha256, i, of_song.song, of_song.genre, its_network.seconds(i)), vector)
-                    for i, vector in enumerate(vectors)
-                )
-            print(f"{len(songs)} songs, {n_vectors} vectors, indexed in {time.perf_counter() - began:.1f} s")
-            yield Windows(its_network, store)
-
-
-def _song(song: Recording) -> Song:
-    return Song(song.sha256, song.path.stem, song.path.parent.name)
-
-
-def _print_table(rows: Sequence[Row]) -> None:
-    names = ["top-1 %", "unseen %", "first %", "wrong %", "false acc. %", "offset s", "ms", "ms p95"]
-    print(f"{'condition':<14}{'s':>4}{'n':>6}" + "".join(f"{name:>13}" for name in names))
-    for row in rows:
-        condition, seconds, n, *values = asdict(row).values()
-        shown = ("" if value is None else f"{value:g}" for value in values)
-        print(f"{condition:<14}{seconds:>4g}{n:>6}" + "".join(f"{value:>13}" for value in shown))
-
-
-def _print_fit(trials: Sequence[Trial]) -> None:
-    """Fit the logistic curve on the songs of even number, and print how it does on the others."""
+def _print_fit(outcomes: pd.DataFrame) -> None:
+    """Fit the logistic function of evidence on the songs of even index, and print its rates on the others."""
     from sklearn.linear_model import LogisticRegression
 
-    def points(half: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        of_half = [trial for trial in trials if trial.song % 2 == half]
-        evidence = np.array([*(t.evidence for t in of_half), *(t.others for t in of_half)])
-        known = np.repeat([1, 0], len(of_half))
-        return evidence[evidence > NOTHING, None], known[evidence > NOTHING]
-
-    evidence, known = points(0)
-    fitted = LogisticRegression(C=1e6).fit(evidence, known)
+    halves = []
+    for half in (0, 1):
+        rows = outcomes[outcomes["song"] % 2 == half]
+        evidence = np.concatenate([rows["evidence"], rows["false_evidence"]])
+        correct = np.repeat([1, 0], len(rows))
+        halves.append((evidence[evidence > NO_EVIDENCE, None], correct[evidence > NO_EVIDENCE]))
+    (evidence, correct), (other_evidence, other_correct) = halves
+    fitted = LogisticRegression(C=1e6).fit(evidence, correct)
     slope, centre = fitted.coef_[0, 0], -fitted.intercept_[0] / fitted.coef_[0, 0]
-    print(f"\nlikeliest curve on half of the songs: CENTRE, SPREAD = {centre:.2f}, {1 / slope:.3f}")
-    checked, truth = points(1)
-    print("on the other half, by evidence: accepted of the right songs, and of the wrong ones")
-    for limit in np.quantile(evidence[known == 0], [0.98, 0.99, 0.995, 0.998]):
-        right, wrong = (np.mean(checked[truth == kind] >= limit) for kind in (1, 0))
-        print(f"  {limit:6.2f}: {100 * right:6.2f} % {100 * wrong:6.2f} %")
+    print(f"\nmaximum likelihood on half of the songs: CENTRE, SPREAD = {centre:.3f}, {1 / slope:.3f}")
+    print("accepted on the other half, by evidence: right songs, wrong songs")
+    for limit in np.quantile(evidence[correct == 0], [0.98, 0.99, 0.995, 0.998]):
+        right, wrong = (np.mean(other_evidence[other_correct == kind] >= limit) for kind in (1, 0))
+        print(f"  {limit:6.3f}: {100 * right:6.2f} % {100 * wrong:6.2f} %")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python -m benchmarks.search [FOLDER] [--sizes 10000 100000 1000000] [--dimension 64]
 
-The vectors are windows of 1 s of log-mel spectrogram, projected on their principal axes and normalised: as many real
-ones as the songs of FOLDER give (every 0.25 s), and made ones in the same distribution, each between two real ones and
-off them. Queries are real vectors with noise on them. Every index is built and asked in a process of its own, through
-the store that `index` uses (Milvus Lite in that process); latency is of one vector a call.
+The vectors are windows of 1 s of log-mel spectrogram, projected on their principal axes and normalised: those of the
+songs of FOLDER (every 0.25 s), and synthetic ones, each a noisy point between two real ones. Queries are real vectors
+plus noise. Every index is built and searched in its own process with Milvus Lite, as `index` does; latency is that of
+one vector per call.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ import numpy as np
 import numpy.typing as npt
 import scipy.signal
 
+from genre import params
 from genre.audio import chunks, dataset
-from genre.search.settings import IndexSettings
-from genre.search.store import VectorStore, Window
+from genre.paths import Paths
+from genre.search import store
+from genre.search.store import Window
 
 RATE = 8000  # Hz
 WINDOW_S, HOP_S = 1.0, 0.25
@@ -65,12 +67,13 @@ def main() -> None:
             for index_type, build, search in INDEXES:
                 if options.only and index_type not in options.only:
                     continue
-                work = {"base": str(base), "index_type": index_type, "build": build, "search": search}
-                command = [sys.executable, "-m", "benchmarks.search", "--one", json.dumps(work)]
-                found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+                arguments = {"base": str(base), "index_type": index_type, "build": build, "search": search}
+                command = [sys.executable, "-m", "benchmarks.search", "--one", json.dumps(arguments)]
+                result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
                 print(
-                    f"{size:>9} {index_type:<9} {_listed(build):<30} {_listed(search):<15} {found['build_s']:>8.1f}"
-                    f" {found['mb']:>7.0f} {found['recall']:>10.3f} {found['p50_ms']:>8.2f} {found['p95_ms']:>8.2f}",
+                    f"{size:>9} {index_type:<9} {_listed(build):<30} {_listed(search):<15} {result['build_s']:>8.1f}"
+                    f" {result['mb']:>7.0f} {result['recall']:>10.3f} {result['p50_ms']:>8.2f}"
+                    f" {result['p95_ms']:>8.2f}",
                     flush=True,
                 )
 
@@ -86,8 +89,8 @@ def _prepare(base: Path, real: Vectors, size: int) -> None:
         part[:] = one + rng.random((len(part), 1), np.float32) * (other - one)
         part += _noise(rng, part.shape, 0.3)
         part /= np.linalg.norm(part, axis=1, keepdims=True)
-    asked = rng.choice(min(len(real), size), N_QUERIES, replace=False)
-    queries = vectors[asked] + _noise(rng, (N_QUERIES, real.shape[1]), NOISE)
+    rows = rng.choice(min(len(real), size), N_QUERIES, replace=False)
+    queries = vectors[rows] + _noise(rng, (N_QUERIES, real.shape[1]), NOISE)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     exact = np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :TOP_K]
     np.save(base / "vectors.npy", vectors)
@@ -106,8 +109,8 @@ def _real(folder: Path | None, dimension: int) -> Vectors:
     axes = np.linalg.svd(windows[:: max(1, len(windows) // 5000)], full_matrices=False)[2][:dimension]
     projected = windows @ axes.T
     projected /= projected.std(axis=0) ** 0.5  # tempered: the first axes are mostly loudness
-    found: Vectors = (projected / np.linalg.norm(projected, axis=1, keepdims=True)).astype(np.float32)
-    return np.random.default_rng(0).permutation(found)
+    normalised: Vectors = (projected / np.linalg.norm(projected, axis=1, keepdims=True)).astype(np.float32)
+    return np.random.default_rng(0).permutation(normalised)
 
 
 def _windows(folder: Path | None) -> Iterator[Vectors]:
@@ -133,26 +136,31 @@ def _songs(folder: Path | None) -> Iterator[npt.NDArray[np.float64]]:
 
 
 def _one(*, base: str, index_type: str, build: dict[str, int], search: dict[str, int]) -> dict[str, float]:
-    """Build one index and ask it."""
+    """Return build time, memory, recall and latency of one index."""
     vectors: Vectors = np.load(Path(base) / "vectors.npy", mmap_mode="r")
     queries, exact = np.load(Path(base) / "queries.npy"), np.load(Path(base) / "exact.npy")
     with tempfile.TemporaryDirectory(dir=base) as name:
-        settings = IndexSettings(uri=f"{name}/vectors.db", index_type=index_type, build=build, search=search)
+        settings = params.load()
+        index = settings.index.model_copy(
+            update={"uri": f"{name}/vectors.db", "index_type": index_type, "build_params": build}
+        )
+        search_section = settings.search.model_copy(update={"index_params": search})
+        settings = settings.model_copy(update={"index": index, "search": search_section})
         before = _resident_mb()
         started = time.monotonic()
-        with VectorStore(settings, kind="bench", fingerprint="0" * 64, dimension=vectors.shape[1]) as store:
-            store.create()
-            store.write(
+        with store.connect(settings, Paths(), kind="bench", digest="0" * 64, dimension=vectors.shape[1]) as collection:
+            collection.create()
+            collection.write(
                 (Window("0" * 64, number, "song", "genre", 0.0), vectors[number]) for number in range(len(vectors))
             )
-            store.search(queries[:1], TOP_K)  # what is left of the building is done with the first question
+            collection.search(queries[:1], TOP_K)  # the first search completes the index
             build_s = time.monotonic() - started
             latencies, n_right = [], 0
             for query, right in zip(queries, exact, strict=True):
-                asked = time.monotonic()
-                (found,) = store.search(query[np.newaxis], TOP_K)
-                latencies.append(time.monotonic() - asked)
-                n_right += len({hit.window.number for hit in found} & set(right.tolist()))
+                began = time.monotonic()
+                (neighbours,) = collection.search(query[np.newaxis], TOP_K)
+                latencies.append(time.monotonic() - began)
+                n_right += len({hit.window.number for hit in neighbours} & set(right.tolist()))
             mb = _resident_mb() - before
     p50, p95 = (1000 * float(np.percentile(latencies, q)) for q in (50, 95))
     return {"build_s": build_s, "mb": mb, "recall": n_right / exact.size, "p50_ms": p50, "p95_ms": p95}

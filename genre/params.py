@@ -150,18 +150,19 @@ class IndexParams(_Section):
 
     uri: Annotated[str, Field(min_length=1)]
     embedding: Literal["musicnn", "statistics", "librosa"]
+    windows: bool
     index_type: Literal["FLAT", "IVF_FLAT", "HNSW"]
-    build: dict[str, Count]
-    search: dict[str, Count]
+    build_params: dict[str, Count]
 
 
 class SearchParams(_Section):
     """How identify and similar search."""
 
-    engine: Literal["landmarks", "network"]
+    engine: Literal["landmarks", "embeddings"]
     top_k: Count
     min_score: Annotated[float, Field(ge=0.0, le=1.0)]
     max_speed_change: Annotated[float, Field(ge=0.0, le=0.1)]
+    index_params: dict[str, Count]
 
 
 class ServeParams(_Section):
@@ -187,23 +188,8 @@ class QueryParams(_Section):
     max_false_acceptance: Annotated[float, Field(ge=0.01, le=0.5)] | None
 
 
-class FingerprintParams(_Section):
-    """How the fingerprint network is trained."""
-
-    dimension: Annotated[int, Field(ge=8, le=512)]
-    window_s: Annotated[float, Field(ge=1.0, le=4.0)]
-    hop_s: Annotated[float, Field(ge=0.0625, le=1.0)]
-    max_songs: Annotated[int, Field(ge=2)]
-    renditions: Count
-    max_steps: Count
-    batch_size: Annotated[int, Field(ge=2)]
-    learning_rate: Positive
-    temperature: Positive
-    seed: Seed
-
-
-class EvaluateIdentifyParams(_Section):
-    """How identify is measured."""
+class EvaluateSearchParams(_Section):
+    """How identify and similar are measured."""
 
     snippets: Count
     seconds: Annotated[list[Annotated[float, Field(ge=2.0, le=30.0)]], Field(min_length=1)]
@@ -223,8 +209,7 @@ class Params(_Section):
     baselines: BaselinesParams
     index: IndexParams
     search: SearchParams
-    fingerprint: FingerprintParams
-    evaluate_identify: EvaluateIdentifyParams
+    evaluate_search: EvaluateSearchParams
     compare: CompareParams
     ensemble: EnsembleParams
     query: QueryParams

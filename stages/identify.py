@@ -1,8 +1,8 @@
-"""Which song is this snippet from? 5 to 15 seconds are enough; noise, codecs and rooms may have spoiled them.
+"""Name the indexed song that a snippet is from, and the position in it. 5 to 15 s are enough.
 
 python -m stages.identify snippet.mp3
 python -m stages.identify --format jsonl recordings/
-python -m stages.identify --engine network snippet.mp3
+python -m stages.identify --engine embeddings snippet.mp3
 """
 
 from __future__ import annotations
@@ -13,28 +13,20 @@ from collections.abc import Sequence
 
 from genre import params
 from genre.cli import Answer, add_song_options, answer_all, run_command, share
-from genre.search.settings import ENGINES
+from genre.paths import Paths
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Name the song of every snippet; return 1 if any file could not be read."""
     arguments = _parser().parse_args(argv)
-    from genre.search import engines
-    from genre.search.settings import index_settings, search_settings
+    from genre.search.identify import identify, open_engine
 
-    everything = params.load()
-    settings = search_settings(everything)
-    with engines.opened(
-        arguments.engine or settings.engine,
-        index_settings(everything),
-        max_speed_change=settings.max_speed_change,
-    ) as engine:
+    paths = Paths()
+    settings = params.load(paths.params)
+    min_score = settings.search.min_score if arguments.min_score is None else arguments.min_score
+    with open_engine(settings, paths, arguments.engine) as engine:
         answer = functools.partial(
-            engines.identify,
-            engine=engine,
-            start=arguments.start,
-            duration=arguments.duration,
-            min_score=settings.min_score if arguments.min_score is None else arguments.min_score,
+            identify, engine=engine, start=arguments.start, duration=arguments.duration, min_score=min_score
         )
         return answer_all(arguments.songs, answer, _text, arguments.format)
 
@@ -42,14 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.identify",
-        description="Tell which indexed song a snippet is from, and where in it. Of a long file the first 30 s count.",
+        description="Name the indexed song that a snippet is from, and the position in it. At most 30 s are used.",
     )
     add_song_options(parser, "SNIPPET")
     parser.add_argument(
-        "--engine", choices=ENGINES, help="what recognises: landmarks, or the network (default: search.engine)"
+        "--engine", choices=("landmarks", "embeddings"), help="identification engine (default: search.engine)"
     )
     parser.add_argument(
-        "--min-score", type=share, metavar="P", help="below this no song is named (default: search.min_score)"
+        "--min-score", type=share, metavar="P", help="name no song below this score (default: search.min_score)"
     )
     return parser
 
@@ -59,8 +51,8 @@ def _text(answer: Answer) -> str:
         return f"{answer['file']}: no indexed song (score {answer['score']:.2f})"
     song = f"{answer['genre']}/{answer['song']}"
     offset = answer["offset"]
-    place = f"at {offset:.2f} s" if offset >= 0 else f"starts {-offset:.2f} s before the song"
-    return f"{answer['file']}: {song} {place} (score {answer['score']:.2f})"
+    position = f"at {offset:.2f} s" if offset >= 0 else f"starts {-offset:.2f} s before the song"
+    return f"{answer['file']}: {song} {position} (score {answer['score']:.2f})"
 
 
 if __name__ == "__main__":

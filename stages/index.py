@@ -1,4 +1,4 @@
-"""Make the songs searchable: embeddings of every chunk into the vector store, landmarks of every song into a file.
+"""Make the songs searchable: landmarks of every song in a file, embeddings of every chunk in the vector store.
 
 python -m stages.index
 """
@@ -6,118 +6,148 @@ python -m stages.index
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from genre import files, params
 from genre.audio import ffmpeg, manifest
+from genre.audio.manifest import Row
 from genre.cache import Cache
 from genre.cli import run_command
 from genre.features.settings import Settings
 from genre.models import embeddings
+from genre.models.embeddings import Embedder
 from genre.parallel import all_or_error, run
+from genre.params import Params
 from genre.paths import Paths
-from genre.search import embedding_index, embedding_manifest, landmark_index, landmarks, similar
-from genre.search.embedding_index import Vectors
-from genre.search.embedding_manifest import Manifest
-from genre.search.landmark_index import Fingerprint
-from genre.search.settings import IndexSettings, index_settings, search_settings
-from genre.search.songs import Song, of_rows
-from genre.search.store import VectorStore, Window, check_index
+from genre.search import embedding_index, landmark_index, landmarks, similar, store, window_engine
+from genre.search.embedding_index import Description, Vectors
+from genre.search.engine import IndexedSong
+from genre.search.landmark_index import LandmarkIndex, Landmarks
+from genre.search.store import Window
 
-CHUNKS = Path("chunks")
+Song = list[Row]  # the chunks of a song, in order
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: chunks/ and the songs -> vectors/ and the vector store."""
     argparse.ArgumentParser(prog="python -m stages.index", description=__doc__.splitlines()[0]).parse_args(argv)
-    everything = params.load()
-    settings = index_settings(everything)
-    check_index(settings)
-    embeddings.get(settings.embedding)
-    songs = of_rows(manifest.read(CHUNKS))
-    cache = Cache(Paths().cache, everything.cache.max_bytes)
-    on = everything.parallel
-
-    work = _Landmarks(cache)
-    made = run(work.make, songs, description="landmarks", workers=on.workers, scheduler=on.scheduler, known=work.recall)
-    prints = [Fingerprint.from_bytes(data) for data in all_or_error(made)]
-    known = [landmark_index.Song(song.row.source_sha256, song.row.song, song.row.genre) for song in songs]
-    recognisable = landmark_index.Index.empty().with_songs(zip(known, prints, strict=True))
-    recognisable.save(embedding_manifest.LANDMARKS)
-
-    paths = [CHUNKS / row.chunk for song in songs for row in song.rows]
-    rows = embeddings.of_files(settings.embedding, paths, cache=cache, workers=on.workers, scheduler=on.scheduler)
-    embedded = np.split(rows, np.cumsum([len(song.rows) for song in songs])[:-1])
-    training = [i for i, song in enumerate(songs) if song.row.split == "train"]
-    project = embedding_index.fit(np.concatenate([embedded[i] for i in training]))
-    project.save(embedding_manifest.PROJECTION)
-    split = everything.split
-    made_with = embedding_manifest.describe(
-        settings.embedding,
-        Settings(split.sample_rate, split.chunk_seconds, split.min_seconds),
-        [songs[i].row.source_sha256 for i in training],
-        project,
-    )
-    vectors = [project(values) for values in embedded]
-    scores = _store(settings, made_with, songs, vectors, search_settings(everything).top_k)
-
-    n_windows = {song.row.source_sha256: len(song.rows) for song in songs}
-    contents = files.digest(made_with.fingerprint, recognisable.digest(), [_described(song) for song in songs])
-    embedding_manifest.write(
-        made_with, songs=len(songs), windows=sum(n_windows.values()), contents=contents, scores=scores
-    )
+    paths = Paths()
+    settings = params.load(paths.params)
+    songs = landmark_index.group_songs(manifest.read(paths.chunks))
+    cache = Cache(paths.cache, settings.cache.max_bytes)
+    index = index_landmarks(songs, settings, cache)
+    index.save(paths.landmarks)
+    description = index_embeddings(songs, settings, paths, cache)
+    description.save(paths.index)
     cache.trim()
-    hours = recognisable.total_frames * landmarks.FRAME_S / 3600
-    print(f"index: {len(songs)} songs, {hours:.2f} h, {len(recognisable.keys)} landmarks,", end=" ")
-    print(f"{sum(n_windows.values())} vectors of {made_with.dimension}; genre by neighbours {scores['mode']:.1%}")
+    hours = index.total_frames * landmarks.FRAME_S / 3600
+    print(
+        f"index: {len(songs)} songs, {hours:.2f} h, {len(index.hashes)} landmarks,"
+        f" {description.vectors + (description.windows or 0)} vectors of {description.dimension} values"
+    )
     return 0
 
 
-def _described(song: Song) -> list[object]:
-    return [song.row.source_sha256, song.row.song, song.row.genre, [row.start_s for row in song.rows]]
+def index_landmarks(songs: Sequence[Song], settings: Params, cache: Cache) -> LandmarkIndex:
+    """Return the landmark index of songs."""
+    task = _SongTask(_landmarks_of_file, ("landmarks", landmarks.SETTINGS), cache)
+    data = task.run(songs, settings, "landmarks")
+    indexed = [IndexedSong(song[0].source_sha256, song[0].song, song[0].genre) for song in songs]
+    return LandmarkIndex.build(list(zip(indexed, map(Landmarks.from_bytes, data), strict=True)))
+
+
+def index_embeddings(songs: Sequence[Song], settings: Params, paths: Paths, cache: Cache) -> Description:
+    """Write the projection and the vectors of songs; return their description."""
+    split, parallel = settings.split, settings.parallel
+    features = Settings(split.sample_rate, split.chunk_seconds, split.min_seconds)
+    embedder = embeddings.load(embedding_index.embedding_name(settings), paths, cache=cache)
+    chunk_files = [paths.chunks / row.chunk for song in songs for row in song]
+    rows = embedder.of_files(chunk_files, workers=parallel.workers, scheduler=parallel.scheduler)
+    embedded = np.split(rows, np.cumsum([len(song) for song in songs])[:-1])
+    training = [i for i, song in enumerate(songs) if song[0].split == "train"]
+    projection = embedding_index.fit(np.concatenate([embedded[i] for i in training]))
+    projection.save(paths.projection)
+    digest = embedding_index.digest(embedder, features, [songs[i][0].source_sha256 for i in training], projection)
+
+    def write(kind: str, digest: str, embedded: Sequence[Vectors], hop_s: float | None) -> None:
+        """Make the vectors of a kind in the store those of these songs; `hop_s` None: of their chunks."""
+
+        def items() -> Iterator[tuple[Window, Vectors]]:
+            for song, values in zip(songs, embedded, strict=True):
+                for number, vector in enumerate(projection(values)):
+                    start_s = song[number].start_s if hop_s is None else number * hop_s
+                    yield Window(song[0].source_sha256, number, song[0].song, song[0].genre, start_s), vector
+
+        n_windows = {song[0].source_sha256: len(values) for song, values in zip(songs, embedded, strict=True)}
+        with store.connect(settings, paths, kind=kind, digest=digest, dimension=projection.dimension) as collection:
+            collection.synchronize(items(), n_windows)
+
+    write(similar.KIND, digest, embedded, None)
+    n_windows = None
+    if settings.index.windows:
+        windows = embed_windows(songs, settings, embedder, cache)
+        write(window_engine.KIND, window_engine.digest(digest), windows, window_engine.HOP_S)
+        n_windows = sum(map(len, windows))
+    names = [[song[0].source_sha256, song[0].song, song[0].genre, [row.start_s for row in song]] for song in songs]
+    return Description(
+        embedding=embedder.name,
+        settings=features.to_dict(),
+        dimension=projection.dimension,
+        digest=digest,
+        songs=len(songs),
+        vectors=len(rows),
+        windows=n_windows,
+        contents=files.digest(digest, names),
+    )
+
+
+def embed_windows(songs: Sequence[Song], settings: Params, embedder: Embedder, cache: Cache) -> list[Vectors]:
+    """Return the embeddings of the windows of each song [shape=(windows, values) each]."""
+    sample_rate = settings.split.sample_rate
+    compute = functools.partial(_windows_of_file, Embedder(embedder.name, embedder.paths), sample_rate)
+    task = _SongTask(compute, ("windows", embedder.describe(), sample_rate, window_engine.SETTINGS), cache)
+    data = task.run(songs, settings, "windows")
+    return [np.frombuffer(values, np.float32).reshape(-1, embedder.n_values) for values in data]
 
 
 @dataclass(frozen=True, slots=True)
-class _Landmarks:
-    """The fingerprint of a song, made once, wherever it is made."""
+class _SongTask:
+    """A computation on the file of a song, whose result is kept in the cache."""
 
+    compute: Callable[[Path], bytes]
+    settings: tuple[Any, ...]  # that change the result
     cache: Cache
 
-    def make(self, song: Song) -> bytes:
-        """Return the song's fingerprint."""
-        made = landmark_index.fingerprint(landmarks.load(Path(song.row.source))).to_bytes()
-        return self.cache.keep(self._key(song), made)
+    def __call__(self, song: Song) -> bytes:
+        return self.cache.keep(self._key(song), self.compute(Path(song[0].source)))
 
     def recall(self, song: Song) -> bytes | None:
-        """Return the song's fingerprint if it was made before."""
+        """Return the result for a song if it is in the cache."""
         return self.cache.recall(self._key(song))
 
+    def run(self, songs: Sequence[Song], settings: Params, description: str) -> list[bytes]:
+        """Return the result for each song."""
+        workers, scheduler = settings.parallel.workers, settings.parallel.scheduler
+        results = run(self, songs, description=description, workers=workers, scheduler=scheduler, known=self.recall)
+        return list(all_or_error(results))
+
     def _key(self, song: Song) -> str:
-        return files.digest("landmarks", landmarks.SETTINGS, ffmpeg.version(), song.row.source_sha256)
+        return files.digest(*self.settings, ffmpeg.version(), song[0].source_sha256)
 
 
-def _store(
-    settings: IndexSettings, made_with: Manifest, songs: Sequence[Song], vectors: Sequence[Vectors], top_k: int
-) -> dict[str, float]:
-    """Bring the vector store to hold these songs and no others; return how well neighbours tell the genre."""
-    of_song = {song.row.source_sha256: array for song, array in zip(songs, vectors, strict=True)}
-    with VectorStore(
-        settings, kind=embedding_manifest.KIND, fingerprint=made_with.fingerprint, dimension=made_with.dimension
-    ) as store:
-        store.create()
-        before = store.songs()
-        store.remove_songs(sha for sha, n in before.items() if n > len(of_song.get(sha, ())))
-        store.write(
-            (Window(row.source_sha256, number, row.song, row.genre, row.start_s), vector)
-            for song, array in zip(songs, vectors, strict=True)
-            for number, (row, vector) in enumerate(zip(song.rows, array, strict=True))
-        )
-        genres = {song.row.source_sha256: song.row.genre for song in songs}
-        return similar.leave_one_out(store, of_song, genres, top_k)
+def _landmarks_of_file(path: Path) -> bytes:
+    return Landmarks.of_samples(landmarks.load(path)).to_bytes()
+
+
+def _windows_of_file(embedder: Embedder, sample_rate: int, path: Path) -> bytes:
+    samples = window_engine.load(path, sample_rate)
+    return window_engine.embed(samples, embedder, sample_rate).tobytes()
 
 
 if __name__ == "__main__":

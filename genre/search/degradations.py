@@ -1,23 +1,17 @@
-"""The ways in which the world spoils a recording: noise, other music, bands, rooms, codecs and other speeds.
-
-The conditions are what `identify` is measured under; their parts, at random strengths, are what the fingerprint
-network is trained against.
-"""
+"""Degradations of snippets, to measure identification: noise, other music, rooms, codecs and changes of speed."""
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from genre.audio import chunks, ffmpeg
-from genre.errors import AudioError
+from genre.audio import ffmpeg
 
-SAMPLE_RATE = 22_050  # Hz of the snippets
+SAMPLE_RATE = 22_050  # Hz
 TELEPHONE_HZ = (300.0, 3400.0)
 ROOM_S = 0.4  # reverberation time
 
@@ -25,110 +19,88 @@ Signal = npt.NDArray[np.float32]  # mono, shape (n,); full scale is 1.0
 Generator = np.random.Generator
 
 
+def _unchanged(signal: Signal, _noise: Signal, _rng: Generator) -> Signal:
+    return signal
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A way to spoil a snippet."""
+    """A degradation of a snippet."""
 
     name: str
-    apply: Callable[[Signal, Signal, Generator], Signal]  # to the snippet, with a piece of another song
+    apply: Callable[[Signal, Signal, Generator], Signal] = _unchanged  # of the snippet and as long a piece of music
     speed: float = 1.0
-    codec: tuple[str, ...] = ("-f", "wav")  # how ffmpeg writes the file
+    codec: Mapping[str, str] = field(default_factory=lambda: {"format": "wav"})  # options of ffmpeg
 
     @property
-    def of_music(self) -> bool:
-        """Whether another song is heard in the snippet."""
+    def with_music(self) -> bool:
+        """Return whether other music is mixed in."""
         return self.name.startswith("music")
 
 
+def mix(signal: Signal, noise: Signal, snr_db: float) -> Signal:
+    """Return a signal plus noise of the same length, at a signal-to-noise ratio in dB."""
+    power = float(np.mean(signal**2) / (np.mean(noise**2) + 1e-12))
+    return signal + np.float32(np.sqrt(power) * 10 ** (-snr_db / 20)) * noise
+
+
 def pink_noise(n_samples: int, rng: Generator) -> Signal:
-    """Return noise whose power falls with frequency [shape=(n_samples,)]."""
+    """Return noise whose power is inversely proportional to frequency [shape=(n_samples,)]."""
     spectrum = np.fft.rfft(rng.standard_normal(n_samples))
     pink = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)), n_samples)
     return np.asarray(pink, np.float32)
 
 
-def mix(signal: Signal, noise: Signal, snr_db: float) -> Signal:
-    """Return a signal with noise of the same length, at this ratio of their powers."""
-    power = float(np.mean(signal**2) / (np.mean(noise**2) + 1e-12))
-    return signal + np.float32(np.sqrt(power) * 10 ** (-snr_db / 20)) * noise
-
-
-def band_pass(signal: Signal, low_hz: float, high_hz: float, sample_rate: int) -> Signal:
-    """Return what a Butterworth band-pass of the fourth order leaves."""
+def telephone(signal: Signal, _noise: Signal, _rng: Generator) -> Signal:
+    """Return a signal after a Butterworth band-pass of fourth order."""
     from scipy.signal import butter, sosfilt
 
-    band: Signal = sosfilt(butter(4, (low_hz, high_hz), "bandpass", fs=sample_rate, output="sos"), signal)
-    return band.astype(np.float32)
+    filtered: Signal = sosfilt(butter(4, TELEPHONE_HZ, "bandpass", fs=SAMPLE_RATE, output="sos"), signal)
+    return filtered.astype(np.float32)
 
 
-def in_room(signal: Signal, seconds: float, sample_rate: int, rng: Generator) -> Signal:
-    """Return a signal as heard in a room of this reverberation time; direct and reverberated sound are equally loud."""
+def room(signal: Signal, _noise: Signal, rng: Generator) -> Signal:
+    """Return a signal with reverberation as loud as the direct sound."""
     from scipy.signal import oaconvolve
 
-    n = round(seconds * sample_rate)
+    n = round(ROOM_S * SAMPLE_RATE)
     response = rng.standard_normal(n) * 10.0 ** (-3 * np.arange(n) / n)
     response /= np.sqrt(np.sum(response**2))
     response[0] = 1.0
-    echoed: Signal = oaconvolve(signal, response)[: len(signal)].astype(np.float32)
-    return echoed
+    convolved: Signal = oaconvolve(signal, response)[: len(signal)].astype(np.float32)
+    return convolved
 
 
-def played(signal: Signal, speed: float) -> Signal:
-    """Return a signal at another speed, as a turntable or a tape changes it: 1.02 is 2 % faster and higher."""
+def change_speed(signal: Signal, speed: float) -> Signal:
+    """Return a signal at another playing speed; 1.02 is 2 % faster and higher."""
     from scipy.signal import resample_poly
 
     resampled: Signal = signal if speed == 1.0 else resample_poly(signal, 1000, round(1000 * speed)).astype(np.float32)
     return resampled
 
 
-def write_snippet(path: Path, snippet: Signal, codec: tuple[str, ...]) -> None:
-    """Write a snippet as `Condition.codec` says, scaled down where it is louder than full scale.
-
-    Raises
-    ------
-    AudioError
-        If ffmpeg cannot write it: its build may lack the codec.
-    """
-    loudest = max(1.0, float(np.abs(snippet).max()))
-    samples: npt.NDArray[np.int16] = np.rint(snippet / loudest * 32767).astype(np.int16)
-    wav = path.with_suffix(".wav")
-    chunks.write(wav, samples, sample_rate=SAMPLE_RATE)
-    command = [ffmpeg.executable(), "-v", "error", "-y", "-i", str(wav), *codec, str(path)]
-    try:
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-    except subprocess.CalledProcessError as error:
-        reason = error.stderr.decode(errors="replace").strip().splitlines()
-        raise AudioError(f"ffmpeg cannot write {' '.join(codec)}: {reason[-1] if reason else error}") from error
+def write_snippet(path: Path, snippet: Signal, codec: Mapping[str, str]) -> None:
+    """Write a snippet with a codec of `Condition`, scaled down if it is louder than full scale; raise AudioError."""
+    peak = max(1.0, float(np.abs(snippet).max()))
+    samples: npt.NDArray[np.int16] = np.rint(snippet / peak * 32767).astype(np.int16)
+    ffmpeg.encode(path, samples[:, np.newaxis], sample_rate=SAMPLE_RATE, **codec)
 
 
-def _as_it_is(signal: Signal, _other: Signal, _rng: Generator) -> Signal:
-    return signal
+def _pink(snr_db: float) -> Callable[[Signal, Signal, Generator], Signal]:
+    return lambda signal, _noise, rng: mix(signal, pink_noise(len(signal), rng), snr_db)
 
 
-def _with_pink(snr_db: float) -> Callable[[Signal, Signal, Generator], Signal]:
-    return lambda signal, _, rng: mix(signal, pink_noise(len(signal), rng), snr_db)
-
-
-def _with_music(snr_db: float) -> Callable[[Signal, Signal, Generator], Signal]:
-    return lambda signal, other, _: mix(signal, other, snr_db)
-
-
-def _telephone(signal: Signal, _other: Signal, _rng: Generator) -> Signal:
-    return band_pass(signal, *TELEPHONE_HZ, SAMPLE_RATE)
-
-
-def _room(signal: Signal, _other: Signal, rng: Generator) -> Signal:
-    return in_room(signal, ROOM_S, SAMPLE_RATE, rng)
+def _music(snr_db: float) -> Callable[[Signal, Signal, Generator], Signal]:
+    return lambda signal, noise, _rng: mix(signal, noise, snr_db)
 
 
 CONDITIONS = [
-    Condition("clean", _as_it_is),
-    Condition("mp3 64 kb/s", _as_it_is, codec=("-c:a", "libmp3lame", "-b:a", "64k", "-f", "mp3")),
-    Condition("opus 32 kb/s", _as_it_is, codec=("-c:a", "libopus", "-b:a", "32k", "-f", "ogg")),
-    Condition("telephone", _telephone),
-    Condition("room", _room),
-    *(Condition(f"pink {db} dB", _with_pink(db)) for db in (10, 5, 0, -5)),
-    *(Condition(f"music {db} dB", _with_music(db)) for db in (10, 5, 0, -5)),
-    *(Condition(f"speed {change:+g} %", _as_it_is, speed=1 + change / 100) for change in (2, -2, 1.5, -1.5, 3, -3)),
+    Condition("clean"),
+    Condition("mp3 64 kb/s", codec={"format": "mp3", "acodec": "libmp3lame", "audio_bitrate": "64k"}),
+    Condition("opus 32 kb/s", codec={"format": "ogg", "acodec": "libopus", "audio_bitrate": "32k"}),
+    Condition("telephone", telephone),
+    Condition("room", room),
+    *(Condition(f"pink {snr_db} dB", _pink(snr_db)) for snr_db in (10, 5, 0)),
+    *(Condition(f"music {snr_db} dB", _music(snr_db)) for snr_db in (10, 5, 0)),
+    *(Condition(f"speed {change:+g} %", speed=1 + change / 100) for change in (2, -2)),
 ]
-BEYOND = ["pink -5 dB", "music -5 dB", "speed +1.5 %", "speed -1.5 %", "speed +3 %", "speed -3 %"]

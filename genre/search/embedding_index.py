@@ -1,23 +1,28 @@
-"""The projection of embeddings into the space that is searched: scaled, turned, shortened.
+"""The embedding index: a projection of embeddings to vectors, and vectors/index.json, which describes the vectors.
 
-Values are standardised, so that none weighs more by its unit, and limited; principal axes then take most of what is
-left, and the square root of each one's spread tempers the largest. On GTZAN mini this finds songs of the same genre
-more often than the embeddings themselves, in a tenth of the space (docs/search.md).
+Embeddings are standardised, clipped and projected on principal axes, each scaled by the square root of its standard
+deviation. On GTZAN mini this ranks songs of the same genre higher than the embeddings do (docs/search.md).
 """
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from genre import files
 from genre.errors import SearchError
+from genre.features.settings import Settings
+from genre.models import embeddings
+from genre.models.embeddings import Embedder
+from genre.params import Params
+from genre.paths import Paths
 
-VERSION = 1  # raised with every change of the numbers
+VERSION = 1  # part of the digest: raise it with every change of the vectors
 N_AXES = 64
 LIMIT = 3.0  # standard deviations
 
@@ -28,24 +33,28 @@ _ARRAYS = ("mean", "scale", "axes")
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """From embeddings of `len(mean)` values to vectors of unit length and `axes.shape[1]` values."""
+    """A map from embeddings to vectors of unit length."""
 
     mean: Vectors  # shape (values,)
     scale: Vectors  # shape (values,)
-    axes: Vectors  # shape (values, axes)
+    axes: Vectors  # shape (values, dimension)
+
+    @property
+    def dimension(self) -> int:
+        """Return the number of values of a vector."""
+        return int(self.axes.shape[1])
 
     def __call__(self, embeddings: Vectors) -> Vectors:
-        """Return the vectors [shape=(n, axes)] of embeddings [shape=(n, values)]."""
-        projected = _limited(embeddings, self.mean, self.scale) @ self.axes
+        """Return the vectors [shape=(n, dimension)] of embeddings [shape=(n, values)]."""
+        projected = _clipped(embeddings, self.mean, self.scale) @ self.axes
         lengths = np.linalg.norm(projected, axis=1, keepdims=True)
         vectors: Vectors = (projected / np.maximum(lengths, 1e-12)).astype(np.float32)
         return vectors
 
     def save(self, path: Path) -> None:
         """Write the projection to a file, atomically."""
-        stream = io.BytesIO()
-        np.savez(stream, allow_pickle=False, **{name: getattr(self, name).astype("<f4") for name in _ARRAYS})
-        files.write_bytes(path, stream.getvalue())
+        with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **{name: getattr(self, name).astype("<f4") for name in _ARRAYS})
 
     @classmethod
     def load(cls, path: Path) -> Projection:
@@ -59,30 +68,107 @@ class Projection:
         try:
             arrays = files.read_npz(path)
             mean, scale, axes = (arrays[name] for name in _ARRAYS)
-            if any(array.dtype != np.float32 for array in (mean, scale, axes)):
-                raise ValueError("its arrays are not float32")
+            if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in (mean, scale, axes)):
+                raise ValueError("an array is not of finite float32")
             if not mean.shape == scale.shape == axes.shape[:1] or axes.ndim != 2:
-                raise ValueError("its arrays do not fit together")
+                raise ValueError("the shapes of its arrays differ")
             return cls(mean, scale, axes)
         except FileNotFoundError:
-            raise SearchError(f"{path} is not there: `dvc repro index` makes it, `dvc pull` fetches it") from None
+            raise SearchError(f"{path} is not there: run `dvc repro index` or `dvc pull`") from None
         except (OSError, ValueError, KeyError) as error:
-            raise SearchError(f"{path} is damaged ({error}): run `dvc checkout` or `python -m stages.index`") from error
+            raise SearchError(f"{path} is damaged ({error}): run `dvc repro --force index`") from error
 
 
 def fit(embeddings: Vectors) -> Projection:
-    """Return the projection that a set of embeddings [shape=(n, values)] asks for."""
+    """Return the projection fitted on embeddings [shape=(n, values)]."""
     mean = embeddings.mean(axis=0, dtype=np.float64)
     scale = 1 / (embeddings.std(axis=0, dtype=np.float64) + 1e-6)
-    limited = _limited(embeddings, mean, scale)
-    values, axes = np.linalg.eigh(limited.T @ limited / len(limited))
-    kept = np.argsort(-values)[: min(N_AXES, max(len(embeddings) - 1, 2), len(mean))]  # Milvus takes 2 or more
-    tempered = axes[:, kept] * np.maximum(values[kept], 1e-6 * values.max()) ** -0.25
-    return Projection(mean.astype(np.float32), scale.astype(np.float32), tempered.astype(np.float32))
+    clipped = _clipped(embeddings, mean, scale)
+    values, axes = np.linalg.eigh(clipped.T @ clipped / len(clipped))
+    largest = np.argsort(-values)[: min(N_AXES, max(len(embeddings) - 1, 2), len(mean))]  # Milvus requires 2 or more
+    scaled = axes[:, largest] * np.maximum(values[largest], 1e-6 * values.max()) ** -0.25
+    return Projection(mean.astype(np.float32), scale.astype(np.float32), scaled.astype(np.float32))
 
 
-def _limited(
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The settings and the number of the vectors in the store: vectors/index.json."""
+
+    embedding: str
+    settings: dict[str, Any]  # of the chunks, as Settings.to_dict
+    dimension: int
+    digest: str  # of every setting that changes a vector
+    songs: int
+    vectors: int  # of chunks
+    windows: int | None  # vectors of windows; None: not indexed
+    contents: str  # digest of the songs and their chunks
+
+    @property
+    def feature_settings(self) -> Settings:
+        """Return the settings of the chunks."""
+        return Settings.from_dict(self.settings)
+
+    def save(self, path: Path) -> None:
+        """Write the description as JSON, atomically."""
+        files.write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Description:
+        """Read a description.
+
+        Raises
+        ------
+        SearchError
+            If it is missing or damaged, or this version computes features differently.
+        """
+        try:
+            description = cls(**files.read_json(path))
+            settings = description.feature_settings.to_dict()
+            counts = (description.dimension, description.vectors, description.windows or 0)
+            if not all(isinstance(count, int) for count in counts) or not isinstance(description.digest, str):
+                raise ValueError("a value has another type")
+        except FileNotFoundError:
+            raise SearchError(f"{path} is not there: run `dvc repro index`") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SearchError(f"{path} is damaged ({error}): run `dvc repro --force index`") from error
+        for key, value in settings.items():
+            if description.settings.get(key) != value:
+                raise SearchError(f"{path} was made with other {key} than this version uses: run `dvc repro index`")
+        return description
+
+
+def embedding_name(params: Params) -> str:
+    """Return the name of the embedding that `index.embedding` names."""
+    return params.musicnn.embedding if params.index.embedding == "musicnn" else params.index.embedding
+
+
+def digest(embedder: Embedder, settings: Settings, fitted_on: Iterable[str], projection: Projection) -> str:
+    """Return the digest of every setting that changes a vector, of a projection fitted on songs of these SHA-256.
+
+    The songs stand for the numbers of the projection, whose last digits differ between machines.
+    """
+    inputs = (embedder.describe(), settings.digest, sorted(fitted_on))
+    return files.digest(*inputs, [VERSION, LIMIT, projection.dimension])
+
+
+def load(paths: Paths) -> tuple[Description, Projection, Embedder]:
+    """Return the description and the projection of a project's vectors, and their embedding.
+
+    Raises
+    ------
+    SearchError
+        If the description or the projection is missing or damaged, or they do not belong together.
+    ModelError
+        If the embedding is unknown, or its network is missing.
+    """
+    description, projection = Description.load(paths.index), Projection.load(paths.projection)
+    if projection.dimension != description.dimension:
+        raise SearchError(f"{paths.projection} does not belong to {paths.index}: run `dvc repro index`")
+    return description, projection, embeddings.load(description.embedding, paths)
+
+
+def _clipped(
     embeddings: npt.NDArray[np.floating], mean: npt.NDArray[np.floating], scale: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.floating]:
-    limited: npt.NDArray[np.floating] = np.clip((embeddings - mean) * scale, -LIMIT, LIMIT)
-    return limited
+    clipped: npt.NDArray[np.floating] = np.clip((embeddings - mean) * scale, -LIMIT, LIMIT)
+    return clipped

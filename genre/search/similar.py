@@ -1,10 +1,10 @@
-"""What is this song like? Its genre by a vote of the nearest windows, and the nearest songs."""
+"""Find the indexed songs most similar to a song, and its genre by a vote of its nearest neighbours."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,22 +13,21 @@ from typing_extensions import TypedDict
 
 from genre import files
 from genre.audio import chunks
-from genre.errors import SearchError
 from genre.features.settings import Settings
-from genre.models import embeddings
-from genre.search import embedding_manifest
+from genre.models.embeddings import Embedder
+from genre.params import Params
+from genre.paths import Paths
+from genre.search import embedding_index, store
 from genre.search.embedding_index import Projection, Vectors
-from genre.search.embedding_manifest import Manifest
-from genre.search.settings import IndexSettings
 from genre.search.store import Neighbour, VectorStore
 
-WINDOWS_PER_SONG = 10  # near windows may be of few songs: so many are asked for to name one
-MAX_LEFT_OUT = 2000  # songs that are left out in turn; of more, as many evenly spaced ones
+KIND = "chunks"  # of the vectors in the store
+CHUNKS_PER_SONG = 10  # neighbours requested per song wanted: near chunks often belong to the same song
 SHARPNESS = 10.0  # of the weighted vote: a neighbour 0.1 less similar than the nearest counts 1/e
 
 
 class SimilarSong(TypedDict):
-    """An indexed song and its similarity to the song that was asked about."""
+    """An indexed song and its similarity to the song in question."""
 
     song: str
     genre: str
@@ -39,190 +38,129 @@ class Similar(TypedDict):
     """The answer of similar (docs/search.md)."""
 
     file: str
-    genre: str  # mode over the chunks
-    weighted_genre: str  # by the sum of the neighbours' weights
+    genre: str  # mode over the chunks of the mode over their neighbours; a tie goes to the more similar genre
+    weighted_genre: str  # greatest sum of weights over all neighbours
     votes: dict[str, int]  # chunks by genre
     songs: list[SimilarSong]  # nearest first
 
 
 @dataclass(frozen=True, slots=True)
-class Song:
-    """A song that was found, with its greatest similarity to each chunk asked for, averaged."""
-
-    song: str
-    genre: str
-    similarity: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the neighbours say."""
-
-    genre: str  # mode over the chunks of the mode over their neighbours; a tie goes to the more similar
-    weighted_genre: str  # greatest sum over all neighbours, near ones counting more
-    votes: dict[str, int]  # chunks by genre
-    songs: list[Song]  # nearest first
-
-
-@dataclass(frozen=True, slots=True)
 class Neighbours:
-    """What `similar` needs, ready to be asked."""
+    """The embedding index, open for searching."""
 
-    made_with: Manifest
+    settings: Settings  # of the chunks
+    embedder: Embedder
     projection: Projection
     store: VectorStore
+    top_k: int  # neighbours of each chunk that vote
+
+    def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
+        """Return the songs most similar to a song (docs/search.md), leaving out the song itself.
+
+        Parameters
+        ----------
+        path : Path
+            An audio file.
+        top : int
+            Number of songs to name.
+        start, duration : float
+            Part of the file to use, in seconds.
+
+        Raises
+        ------
+        AudioError
+            If the file cannot be decoded.
+        ModelError
+            If the embedding needs a package that is not installed.
+        SearchError
+            If the vector store does not answer.
+        """
+        vectors = self.embed(path, start=start, duration=duration)
+        n_neighbours = max(self.top_k, CHUNKS_PER_SONG * top)
+        neighbours = self.store.search(vectors, n_neighbours, without=[files.sha256(path)])
+        genre, weighted_genre, votes = vote(neighbours, self.top_k)
+        songs = nearest_songs(neighbours)[:top]
+        return {
+            "file": str(path),
+            "genre": genre,
+            "weighted_genre": weighted_genre,
+            "votes": votes,
+            "songs": songs,
+        }
+
+    def embed(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Vectors:
+        """Return the vectors of a song's chunks [shape=(chunks, dimension)]; raise AudioError or ModelError."""
+        pieces = chunks.iterate(path, **asdict(self.settings), start=start, duration=duration)
+        embedded = [self.embedder.of_audio(piece.samples, self.settings.sample_rate) for piece in pieces]
+        return self.projection(np.stack(embedded))
 
 
 @contextlib.contextmanager
-def opened(root: Path, settings: IndexSettings) -> Iterator[Neighbours]:
-    """Yield what the stage `index` has made in a project's folder.
+def open_neighbours(params: Params, paths: Paths) -> Iterator[Neighbours]:
+    """Yield the embedding index of a project.
 
     Raises
     ------
     SearchError
-        If something is missing or damaged, was made otherwise, or does not belong together.
-    """
-    made_with = embedding_manifest.read(root / embedding_manifest.MANIFEST)
-    project = Projection.load(root / embedding_manifest.PROJECTION)
-    if project.axes.shape[1] != made_with.dimension:
-        raise SearchError(
-            f"{root / embedding_manifest.PROJECTION} does not belong to {root / embedding_manifest.MANIFEST}:"
-            " run `dvc repro index`"
-        )
-    with VectorStore(
-        settings.under(root),
-        kind=embedding_manifest.KIND,
-        fingerprint=made_with.fingerprint,
-        dimension=made_with.dimension,
-    ) as store:
-        store.open(made_with.vectors)
-        yield Neighbours(made_with, project, store)
-
-
-def embed_file(
-    path: Path, name: str, settings: Settings, *, start: float = 0.0, duration: float | None = None
-) -> Vectors:
-    """Cut a song as the DAG does and return the embeddings of its chunks [shape=(chunks, values)].
-
-    Raises
-    ------
-    AudioError
-        If the song cannot be decoded.
+        If it is missing, damaged or made with other settings.
     ModelError
-        If there is no such embedding, or what it needs is missing.
+        If its embedding cannot be computed.
     """
-    cut = chunks.iterate(path, **asdict(settings), start=start, duration=duration)
-    return np.stack([embeddings.of_samples(name, chunk.samples, settings.sample_rate) for chunk in cut])
+    description, projection, embedder = embedding_index.load(paths)
+    with store.connect(
+        params, paths, kind=KIND, digest=description.digest, dimension=description.dimension
+    ) as collection:
+        collection.open(description.vectors)
+        yield Neighbours(description.feature_settings, embedder, projection, collection, params.search.top_k)
 
 
-def similar(
-    path: Path,
-    *,
-    store: VectorStore,
-    projection: Projection,
-    embedding: str,
-    settings: Settings,
-    top: int = 10,
-    top_k: int = 10,
-    start: float = 0.0,
-    duration: float | None = None,
-) -> Similar:
-    """Answer what a song is like, in the form of the similar contract (see docs/search.md).
-
-    A song that is itself in the store does not count, by the SHA-256 of its file.
-
-    Raises
-    ------
-    AudioError
-        If the song cannot be decoded.
-    SearchError
-        As `VectorStore.search`.
-    """
-    vectors = projection(embed_file(path, embedding, settings, start=start, duration=duration))
-    found = store.search(vectors, max(top_k, WINDOWS_PER_SONG * top), without=[files.sha256(path)])
-    outcome = decide(found, top_k)
-    return {
-        "file": str(path),
-        "genre": outcome.genre,
-        "weighted_genre": outcome.weighted_genre,
-        "votes": outcome.votes,
-        "songs": [
-            {"song": song.song, "genre": song.genre, "score": round(song.similarity, 4)} for song in outcome.songs[:top]
-        ],
-    }
-
-
-def decide(found: Sequence[Sequence[Neighbour]], top_k: int) -> Outcome:
-    """Return what the neighbours of a song's chunks say together; the genre counts the `top_k` nearest of each."""
-    near = [hits[:top_k] for hits in found]
-    votes = Counter(_mode(hits) for hits in near if hits)
-    total: defaultdict[str, float] = defaultdict(float)
-    plain: defaultdict[str, float] = defaultdict(float)
-    for hits in near:
-        for hit in hits:
-            plain[hit.window.genre] += hit.similarity
-            total[hit.window.genre] += float(np.exp(SHARPNESS * (hit.similarity - hits[0].similarity)))
-    genre = max(votes, key=lambda g: (votes[g], plain[g]), default="")
-    return Outcome(genre, max(total, key=lambda g: total[g], default=""), dict(votes.most_common()), _songs(found))
-
-
-def leave_one_out(
-    store: VectorStore, vectors: Mapping[str, Vectors], genres: Mapping[str, str], top_k: int
-) -> dict[str, float]:
-    """Return the share of songs whose genre their neighbours tell, each song's own windows left out.
+def vote(neighbours: Sequence[Sequence[Neighbour]], top_k: int) -> tuple[str, str, dict[str, int]]:
+    """Return `genre`, `weighted_genre` and `votes` of `Similar`; both genres are "" without neighbours.
 
     Parameters
     ----------
-    store : VectorStore
-        With these songs.
-    vectors : mapping of npt.NDArray[np.float32] [shape=(chunks, dimension)]
-        Of the songs, by SHA-256.
-    genres : mapping of str
-        Of the songs, by SHA-256.
+    neighbours : sequence of sequence of Neighbour
+        Of each chunk, nearest first.
     top_k : int
-        Neighbours of each chunk.
-
-    Returns
-    -------
-    dict of float
-        "mode" and "weighted": by each of the votes of `Outcome`.
+        Neighbours of each chunk that count.
     """
-    right = Counter({"mode": 0, "weighted": 0})
-    tried = list(vectors)[:: max(1, len(vectors) // MAX_LEFT_OUT)]
-    for sha256 in tried:
-        of_song = vectors[sha256]
-        # a song has at most as many windows of its own before the others; a filter for each song would be slower
-        found = store.search(of_song, top_k + len(of_song))
-        others = [[hit for hit in hits if hit.window.song_sha256 != sha256] for hits in found]
-        outcome = decide(others, top_k)
-        right["mode"] += outcome.genre == genres[sha256]
-        right["weighted"] += outcome.weighted_genre == genres[sha256]
-    return {vote: round(n / max(len(tried), 1), 4) for vote, n in right.items()}
+    voters = [nearest[:top_k] for nearest in neighbours if nearest]
+    votes = Counter(_mode(nearest) for nearest in voters)
+    weights: defaultdict[str, float] = defaultdict(float)
+    similarities: defaultdict[str, float] = defaultdict(float)
+    for nearest in voters:
+        for neighbour in nearest:
+            similarities[neighbour.window.genre] += neighbour.similarity
+            difference = neighbour.similarity - nearest[0].similarity
+            weights[neighbour.window.genre] += float(np.exp(SHARPNESS * difference))
+    genre = max(votes, key=lambda g: (votes[g], similarities[g]), default="")
+    weighted_genre = max(weights, key=lambda g: weights[g], default="")
+    return genre, weighted_genre, dict(votes.most_common())
 
 
-def _mode(hits: Sequence[Neighbour]) -> str:
-    counts = Counter(hit.window.genre for hit in hits)
-    similarity: defaultdict[str, float] = defaultdict(float)
-    for hit in hits:
-        similarity[hit.window.genre] += hit.similarity
-    return max(counts, key=lambda genre: (counts[genre], similarity[genre]))
+def nearest_songs(neighbours: Sequence[Sequence[Neighbour]]) -> list[SimilarSong]:
+    """Return the songs of all neighbours of each chunk, nearest first.
 
-
-def _songs(found: Sequence[Sequence[Neighbour]]) -> list[Song]:
-    """Return the songs of all hits; where a song is not among a chunk's hits, it is as similar as the last of them."""
+    The score of a song is its largest similarity to each chunk, averaged. If it is not among the neighbours of a
+    chunk, the similarity of the last of them counts.
+    """
     best: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for i, hits in enumerate(found):
-        for hit in hits:
-            of_song = best[hit.window.genre, hit.window.song]
-            of_song[i] = max(of_song.get(i, -1.0), hit.similarity)
-    last = [hits[-1].similarity for hits in found if hits]
-    chunks_with_hits = [i for i, hits in enumerate(found) if hits]
-    songs = [
-        Song(
-            song,
-            genre,
-            float(np.mean([of_song.get(i, floor) for i, floor in zip(chunks_with_hits, last, strict=True)])),
-        )
+    for i, nearest in enumerate(neighbours):
+        for neighbour in nearest:
+            similarities = best[neighbour.window.genre, neighbour.window.song]
+            similarities[i] = max(similarities.get(i, -1.0), neighbour.similarity)
+    last = {i: nearest[-1].similarity for i, nearest in enumerate(neighbours) if nearest}
+    songs: list[SimilarSong] = [
+        {"song": song, "genre": genre, "score": float(np.mean([of_song.get(i, floor) for i, floor in last.items()]))}
         for (genre, song), of_song in best.items()
     ]
-    return sorted(songs, key=lambda song: -song.similarity)
+    songs.sort(key=lambda song: -song["score"])
+    return [{**song, "score": round(song["score"], 4)} for song in songs]
+
+
+def _mode(neighbours: Sequence[Neighbour]) -> str:
+    counts = Counter(neighbour.window.genre for neighbour in neighbours)
+    similarities: defaultdict[str, float] = defaultdict(float)
+    for neighbour in neighbours:
+        similarities[neighbour.window.genre] += neighbour.similarity
+    return max(counts, key=lambda genre: (counts[genre], similarities[genre]))

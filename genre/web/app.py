@@ -27,7 +27,7 @@ from genre.errors import AudioError, GenreError
 from genre.models.query import Answer
 from genre.params import ServeParams
 from genre.paths import Paths
-from genre.search.engines import Match
+from genre.search.identify import Match
 from genre.search.similar import Similar
 from genre.web import limits, upload
 from genre.web.metrics import DISCONNECTED, CountRequests, Metrics

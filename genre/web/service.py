@@ -17,8 +17,9 @@ from genre.errors import GenreError, ModelError, SearchError
 from genre.models import calibration, cards, predict
 from genre.models.query import Answer, answer
 from genre.paths import Paths
-from genre.search import engines, similar
-from genre.search.settings import index_settings, search_settings
+from genre.search.engine import Engine
+from genre.search.identify import Match, identify, open_engine
+from genre.search.similar import Neighbours, Similar, open_neighbours
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ class Service:
         """Use the models of a project; `model` None: the default model of query."""
         self._paths, self._model = paths, model
         self._predictor: predict.Predictor
-        self._engine: engines.Engine
-        self._neighbours: similar.Neighbours
+        self._engine: Engine
+        self._neighbours: Neighbours
         self._failures: dict[str, str] = {}  # command: why it is not available
         self._resources = contextlib.ExitStack()
         self.ready = False
@@ -59,16 +60,15 @@ class Service:
         """
         ffmpeg.executable()
         settings = params.load(self._paths.params)
-        self._search, index, root = search_settings(settings), index_settings(settings), self._paths.root
+        self._min_score = settings.search.min_score
         with _explained_imports():
             self._predictor = predict.load(self._model, self._paths)
         thresholds, max_false_acceptance = self._predictor.card.thresholds, settings.query.max_false_acceptance
         self._min_confidence = calibration.threshold(thresholds, max_false_acceptance) or 0.0
-        engine = engines.opened(self._search.engine, index, max_speed_change=self._search.max_speed_change, root=root)
         with self._optional("identify"):
-            self._engine = self._resources.enter_context(engine)
+            self._engine = self._resources.enter_context(open_engine(settings, self._paths))
         with self._optional("similar"):
-            self._neighbours = self._resources.enter_context(similar.opened(root, index))
+            self._neighbours = self._resources.enter_context(open_neighbours(settings, self._paths))
         self._warm_up()
         self.ready = True
 
@@ -96,30 +96,15 @@ class Service:
         """Return the genre of a song; see `genre.models.query.answer`."""
         return answer(path, self._predictor, start=start, duration=duration, min_confidence=self._min_confidence)
 
-    def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> engines.Match:
+    def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Match:
         """Return the indexed song of a snippet; SearchError if there is no index."""
         self._check("identify")
-        return engines.identify(
-            path, engine=self._engine, start=start, duration=duration, min_score=self._search.min_score
-        )
+        return identify(path, self._engine, start=start, duration=duration, min_score=self._min_score)
 
-    def similar(
-        self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None
-    ) -> similar.Similar:
+    def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
         """Return the indexed songs most similar to a song; SearchError if there is no index."""
         self._check("similar")
-        description = self._neighbours.made_with
-        return similar.similar(
-            path,
-            store=self._neighbours.store,
-            projection=self._neighbours.projection,
-            embedding=description.embedding,
-            settings=description.feature_settings,
-            top=top,
-            top_k=self._search.top_k,
-            start=start,
-            duration=duration,
-        )
+        return self._neighbours.similar(path, top=top, start=start, duration=duration)
 
     def _warm_up(self) -> None:
         sample_rate = self._predictor.card.feature_settings.sample_rate

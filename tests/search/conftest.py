@@ -1,72 +1,27 @@
-"""Made music for the tests of search: random notes, every song its own."""
+"""Synthetic songs for the tests of search: random notes, different for every seed."""
 
 from __future__ import annotations
-
-import shutil
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from genre.audio import chunks
+from genre import params
+from genre.params import Params
 from genre.search.landmarks import SAMPLE_RATE
-from stages import fingerprint, index_network, split
-from tests.conftest import write_params
+from tests.conftest import ROOT
 
 Signal = npt.NDArray[np.float32]
-Music = Callable[..., Signal]
 
 
-N_SONGS = 8
-SONG_S = 14.0
-
-
-@pytest.fixture(scope="session")
-def network_made(music: Music, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project folder with a fingerprint network, trained on half of the songs, and the vectors of all."""
-    folder = tmp_path_factory.mktemp("network")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MILVUS_URI", raising=False)
-        write_params(
-            folder,
-            parallel__workers=1,
-            split__test_fraction=0.5,
-            fingerprint__renditions=6,
-            fingerprint__max_steps=60,
-            fingerprint__batch_size=24,
-            evaluate_identify__snippets=3,
-            evaluate_identify__seconds=[4.0],
-        )
-        for seed in range(N_SONGS):
-            path = folder / "dataset" / "tiny" / ("rock", "jazz")[seed % 2] / f"{seed}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            samples = np.rint(music(seed, SONG_S, 22_050) * 32767).astype(np.int16)
-            chunks.write(path, samples, sample_rate=22_050)
-        assert split.main([]) == 0
-        assert fingerprint.main([]) == 0
-        assert index_network.main([]) == 0
-    return folder
-
-
-@pytest.fixture
-def network_project(network_made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of it, as the working directory."""
-    shutil.copytree(network_made, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MILVUS_URI", raising=False)
-    return tmp_path / "copy"
+    monkeypatch.delenv("MILVUS_TOKEN", raising=False)
 
 
-@pytest.fixture(scope="session")
-def music() -> Music:
-    """Return a function that makes a song of a seed: random notes with harmonics, over a little noise."""
-    return _music
-
-
-def _music(seed: int, seconds: float = 20.0, sample_rate: int = SAMPLE_RATE) -> Signal:
+def music(seed: int, seconds: float = 20.0, sample_rate: int = SAMPLE_RATE) -> Signal:
+    """Return a song of random notes with harmonics and a little noise [shape=(n,)]."""
     rng = np.random.default_rng(seed)
     n_samples = round(seconds * sample_rate)
     song = 0.003 * rng.standard_normal(n_samples)
@@ -78,3 +33,14 @@ def _music(seed: int, seconds: float = 20.0, sample_rate: int = SAMPLE_RATE) -> 
         song[begin : begin + len(t)] += rng.uniform(0.1, 0.4) * tones * np.exp(-4 * t)
     scaled: Signal = (0.5 * song / np.abs(song).max()).astype(np.float32)
     return scaled
+
+
+def search_params(dataset: str = "demo", index_params: dict[str, int] | None = None, **index: object) -> Params:
+    """Return params.yaml with other values of the section `index`."""
+    settings = params.load(ROOT / "params.yaml")
+    changes = {
+        "dataset": settings.dataset.model_copy(update={"name": dataset}),
+        "index": settings.index.model_copy(update=index),
+        "search": settings.search.model_copy(update={"index_params": index_params or {}}),
+    }
+    return settings.model_copy(update=changes)

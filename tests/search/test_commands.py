@@ -1,64 +1,60 @@
-"""index, identify and similar together, on a small data set of made songs."""
+"""index, identify, similar and evaluate_search together, on a small data set of synthetic songs."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from genre import files
+from genre import files, params
 from genre.audio import chunks
 from genre.errors import SearchError
-from genre.search import similar as neighbours
-from genre.search.settings import IndexSettings
-from stages import identify, index, similar, split
+from genre.paths import Paths
+from genre.search.similar import open_neighbours
+from stages import evaluate_search, identify, index, similar, split
 from tests.conftest import write_params
-from tests.search.conftest import Music
+from tests.search.conftest import music
 
 SAMPLE_RATE = 22_050
 N_SONGS = 3  # of each genre
 SECONDS = 8.0
+SMALL: dict[str, object] = {  # `statistics` needs no network
+    "parallel__workers": 1,
+    "index__embedding": "statistics",
+    "evaluate_search__snippets": 1,
+    "evaluate_search__seconds": [4.0],
+}
 
 
 @pytest.fixture(scope="module")
-def made(music: Music, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a project folder that has been indexed."""
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project with an index."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MILVUS_URI", raising=False)
-        _small(patch)
-        write_params(folder, parallel__workers=1)
+        write_params(folder, **SMALL)
         for seed in range(2 * N_SONGS):
-            _write_song(folder, music, seed)
+            _write_song(folder, seed)
         assert split.main([]) == 0
         assert index.main([]) == 0
-        yield folder
+    return folder
 
 
 @pytest.fixture
-def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of it, as the working directory."""
-    shutil.copytree(made, tmp_path / "copy")
+    shutil.copytree(indexed, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
-    monkeypatch.delenv("MILVUS_URI", raising=False)
-    _small(monkeypatch)
     return tmp_path / "copy"
 
 
-def _small(patch: pytest.MonkeyPatch) -> None:
-    """Choose the embedding that needs no network."""
-    settings = IndexSettings(embedding="statistics")
-    patch.setattr("stages.index.index_settings", lambda _: settings)
-    patch.setattr("genre.search.settings.index_settings", lambda _: settings)
-
-
-def _write_song(folder: Path, music: Music, seed: int, name: str = "") -> Path:
+def _write_song(folder: Path, seed: int, name: str = "") -> Path:
     """Write a song of one of two genres; jazz has less bass."""
     genre = ("rock", "jazz")[seed % 2]
     song = music(seed, SECONDS, SAMPLE_RATE)
@@ -70,39 +66,62 @@ def _write_song(folder: Path, music: Music, seed: int, name: str = "") -> Path:
     return path
 
 
-def _manifest() -> dict[str, object]:
-    found: dict[str, object] = json.loads(Path("vectors/index.json").read_text())
-    return found
+def _description() -> dict[str, Any]:
+    description: dict[str, Any] = json.loads(Path("vectors/index.json").read_text())
+    return description
 
 
 def test_every_song_is_identified_from_its_middle(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = sorted(project.glob("dataset/tiny/*/*.wav"))
-    assert identify.main([*map(str, paths), "--start", "2.5", "--duration", "4", "--format", "jsonl"]) == 0
+    songs = sorted(project.glob("dataset/tiny/*/*.wav"))
+    assert identify.main([*map(str, songs), "--start", "2.5", "--duration", "4", "--format", "jsonl"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    for path, answer in zip(paths, answers, strict=True):
+    for path, answer in zip(songs, answers, strict=True):
         assert list(answer) == ["file", "song", "offset", "score", "genre"]
         assert (answer["song"], answer["genre"]) == (path.stem, path.parent.name)
         assert answer["offset"] == pytest.approx(2.5, abs=0.05)
 
 
-def test_a_song_that_is_not_indexed_is_answered_with_null(
-    project: Path, music: Music, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stranger = _write_song(project / "elsewhere", music, 99)
-    assert identify.main([str(stranger), "--format", "json"]) == 0
+def test_the_song_of_an_out_of_set_snippet_is_null(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = _write_song(project / "elsewhere", 99)
+    assert identify.main([str(other), "--format", "json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["song"], answer["offset"], answer["genre"]) == (None, None, None)
-    assert identify.main([str(stranger)]) == 0
+    assert identify.main([str(other)]) == 0
     assert "no indexed song" in capsys.readouterr().out
 
 
-def test_a_file_that_cannot_be_read_does_not_keep_the_others_from_being_answered(
+def test_a_file_that_cannot_be_read_is_reported_and_the_others_are_answered(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert identify.main(["nowhere.mp3", "dataset/tiny/rock", "--format", "jsonl"]) == 1
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == N_SONGS
     assert "nowhere.mp3" in printed.err
+
+
+def test_a_snippet_that_starts_before_its_song_is_described_in_words(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples, rate = chunks.read(Path("dataset/tiny/rock/0.wav"))
+    chunks.write(Path("early.wav"), np.concatenate([np.zeros(2 * rate, np.int16), samples]), sample_rate=rate)
+    assert identify.main(["early.wav"]) == 0
+    assert re.search(r"rock/0 starts (1\.9\d|2\.0\d) s before the song", capsys.readouterr().out)
+
+
+def test_the_engine_embeddings_needs_windows_and_identifies_with_them(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snippet = ["dataset/tiny/jazz/3.wav", "--engine", "embeddings", "--start", "2.5", "--format", "json"]
+    with pytest.raises(SearchError, match=r"index\.windows"):
+        identify.main(snippet)
+    write_params(project, index__windows=True, **SMALL)
+    assert index.main([]) == 0
+    capsys.readouterr()
+    assert identify.main(snippet) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["song"], answer["genre"]) == ("3", "jazz")
+    assert answer["offset"] == pytest.approx(2.5, abs=0.25)
+    assert similar.main(["dataset/tiny/jazz/3.wav"]) == 0  # from the same store
 
 
 def test_similar_names_other_songs_and_a_genre(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,51 +133,65 @@ def test_similar_names_other_songs_and_a_genre(project: Path, capsys: pytest.Cap
     assert answer["genre"] in {"rock", "jazz"}
 
 
+def test_the_text_of_similar_has_the_votes_and_no_song_below_0(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song = "dataset/tiny/rock/0.wav"
+    assert similar.main([song, "--top", "1000", "--format", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert min(similar_song["score"] for similar_song in answer["songs"]) < 0
+    assert similar.main([song, "--top", "1000"]) == 0
+    printed = capsys.readouterr().out
+    assert f"({answer['votes'][answer['genre']]} of {sum(answer['votes'].values())} chunks; weighted: " in printed
+    assert "  -0." not in printed
+
+
+def test_similar_without_another_indexed_song_answers_unknown(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song = Path("dataset/tiny/rock/0.wav")
+    with open_neighbours(params.load(), Paths()) as neighbours:
+        neighbours.store.remove_songs(set(neighbours.store.songs()) - {files.sha256(song)})
+        n_vectors = sum(neighbours.store.songs().values())
+    Path("vectors/index.json").write_text(json.dumps(_description() | {"vectors": n_vectors}))
+    assert similar.main([str(song)]) == 0
+    assert "no other song is indexed" in capsys.readouterr().out
+
+
 def test_indexing_again_changes_nothing(project: Path) -> None:
-    before = {path.name: path.read_bytes() for path in Path("vectors").glob("*.*") if path.is_file()}
+    before = {path: path.read_bytes() for path in Path("vectors").glob("*.*") if path.is_file()}
     assert index.main([]) == 0
-    assert {path.name: path.read_bytes() for path in Path("vectors").glob("*.*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in Path("vectors").glob("*.*") if path.is_file()} == before
 
 
-def test_songs_that_left_the_data_set_leave_the_index(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = _manifest()
-    gone = Path("dataset/tiny/jazz/3.wav")
-    moved = gone.rename("gone.wav")
+def test_songs_removed_from_the_data_set_are_removed_from_the_index(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _description()
+    removed = Path("dataset/tiny/jazz/3.wav").rename("removed.wav")
     assert split.main([]) == 0
     assert index.main([]) == 0
-    assert _manifest()["songs"] == 2 * N_SONGS - 1
-    assert _manifest()["contents"] != before["contents"]
+    assert _description()["songs"] == 2 * N_SONGS - 1
+    assert _description()["contents"] != before["contents"]
     capsys.readouterr()
-    identify.main([str(moved), "--format", "jsonl"])
-    similar.main([str(moved), "--top", "20", "--format", "jsonl"])
-    identified, alike = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert identified["song"] is None
-    assert "3" not in {song["song"] for song in alike["songs"]}
+    identify.main([str(removed), "--format", "jsonl"])
+    similar.main([str(removed), "--top", "20", "--format", "jsonl"])
+    match, answer = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert match["song"] is None
+    assert "3" not in {song["song"] for song in answer["songs"]}
 
 
-def test_a_copy_of_a_song_is_indexed_once(project: Path, music: Music, caplog: pytest.LogCaptureFixture) -> None:
-    _write_song(project, music, 0, "copy")
-    assert split.main([]) == 0
-    assert index.main([]) == 0
-    assert _manifest()["songs"] == 2 * N_SONGS
-    assert "is a copy of" in caplog.text
-
-
-def test_without_an_index_the_commands_say_what_makes_it(project: Path) -> None:
-    shutil.rmtree("vectors")
-    with pytest.raises(SearchError, match="dvc repro index"):
-        identify.main(["dataset/tiny/rock/0.wav"])
-    with pytest.raises(SearchError, match="dvc repro index"):
-        similar.main(["dataset/tiny/rock/0.wav"])
-
-
-def test_without_the_database_similar_says_what_makes_it(project: Path) -> None:
+def test_without_an_index_the_commands_name_the_stage(project: Path) -> None:
     shutil.rmtree("vectors/songs.db")
     with pytest.raises(SearchError, match=r"python -m stages\.index"):
         similar.main(["dataset/tiny/rock/0.wav"])
+    shutil.rmtree("vectors")
+    for command in (identify, similar):
+        with pytest.raises(SearchError, match="dvc repro index"):
+            command.main(["dataset/tiny/rock/0.wav"])
 
 
-def test_a_damaged_database_is_told_and_made_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_store_is_named_and_repaired_by_the_stage(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (damaged,) = Path("vectors/songs.db/collections").glob("chunks_*/manifest.json")
     damaged.write_text("{")
     with pytest.raises(SearchError, match=r"0 of \d+ vectors: run `python -m stages\.index`"):
@@ -170,50 +203,16 @@ def test_a_damaged_database_is_told_and_made_again(project: Path, capsys: pytest
 
 
 def test_a_projection_of_another_index_is_refused(project: Path) -> None:
-    manifest = _manifest()
-    Path("vectors/index.json").write_text(json.dumps({**manifest, "dimension": 3}))
+    Path("vectors/index.json").write_text(json.dumps({**_description(), "dimension": 3}))
     with pytest.raises(SearchError, match=r"projection\.npz does not belong to"):
         similar.main(["dataset/tiny/rock/0.wav"])
 
 
-def test_similar_tells_how_many_chunks_voted_and_no_song_that_is_unlike(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    song = "dataset/tiny/rock/0.wav"
-    assert similar.main([song, "--top", "1000", "--format", "json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert min(found["score"] for found in answer["songs"]) < 0
-    assert similar.main([song, "--top", "1000"]) == 0
-    printed = capsys.readouterr().out
-    assert f"({answer['votes'][answer['genre']]} of {sum(answer['votes'].values())} chunks; weighted: " in printed
-    assert "  -0." not in printed
-    assert len(printed.splitlines()) == 2 + sum(found["score"] > 0 for found in answer["songs"])
-
-
-def test_with_no_other_song_indexed_similar_says_so(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    only = Path("dataset/tiny/rock/0.wav")
-    with neighbours.opened(Path(), IndexSettings()) as found:
-        others = set(found.store.songs()) - {files.sha256(only)}
-        found.store.remove_songs(others)
-        left = sum(found.store.songs().values())
-    Path("vectors/index.json").write_text(json.dumps(_manifest() | {"vectors": left}))
-    assert similar.main([str(only)]) == 0
-    assert "no other song is indexed" in capsys.readouterr().out
-
-
-def test_a_snippet_that_starts_before_its_song_is_told_in_words(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    samples, rate = chunks.read(Path("dataset/tiny/rock/0.wav"))
-    early = np.concatenate([np.zeros(2 * rate, np.int16), samples])
-    chunks.write(Path("early.wav"), early, sample_rate=rate)
-    assert identify.main(["early.wav"]) == 0
-    assert re.search(r"rock/0 starts (1\.9\d|2\.0\d) s before the song", capsys.readouterr().out)
-
-
-def test_vectors_that_another_version_made_are_refused(project: Path) -> None:
-    manifest = _manifest()
-    manifest["settings"] = {**manifest["settings"], "transforms": []}  # type: ignore[dict-item]
-    Path("vectors/index.json").write_text(json.dumps(manifest))
-    with pytest.raises(SearchError, match="other transforms"):
-        similar.main(["dataset/tiny/rock/0.wav"])
+@pytest.mark.slow
+def test_evaluate_search_writes_a_table_and_metrics(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate_search.main([]) == 0
+    assert "identify, landmarks, 4 s: 100.0 % recognised" in capsys.readouterr().out
+    metrics = json.loads(Path("identify/metrics.json").read_text())
+    assert metrics["landmarks"]["4 s"]["false_acceptance"] == 0
+    assert set(metrics["similar"]["leave one song out"]) == {"genre", "weighted_genre"}
+    assert Path("identify/landmarks.csv").read_text().startswith("condition,seconds,snippets,top1,wrong,")

@@ -1,15 +1,18 @@
-"""The projection of embeddings."""
+"""The projection of embeddings to vectors, and the description of the vectors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from genre import files
 from genre.errors import SearchError
+from genre.features.settings import Settings
 from genre.search import embedding_index
-from genre.search.embedding_index import Projection
+from genre.search.embedding_index import Description, Projection
 
 
 def _embeddings(n: int = 50, values: int = 100) -> embedding_index.Vectors:
@@ -18,43 +21,52 @@ def _embeddings(n: int = 50, values: int = 100) -> embedding_index.Vectors:
 
 
 def test_vectors_have_unit_length() -> None:
-    given = _embeddings()
-    np.testing.assert_allclose(np.linalg.norm(embedding_index.fit(given)(given), axis=1), 1.0, atol=1e-5)
+    vectors = embedding_index.fit(_embeddings())(_embeddings())
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
 
 
-def test_the_unit_of_a_value_does_not_matter() -> None:
-    given = _embeddings()
-    other = given * np.float32(1000)
-    one, two = (array @ array.T for array in (embedding_index.fit(given)(given), embedding_index.fit(other)(other)))
-    np.testing.assert_allclose(one, two, atol=1e-3)
+def test_similarities_do_not_depend_on_the_unit_of_a_value() -> None:
+    vectors = [embedding_index.fit(values)(values) for values in (_embeddings(), _embeddings() * np.float32(1000))]
+    np.testing.assert_allclose(vectors[0] @ vectors[0].T, vectors[1] @ vectors[1].T, atol=1e-3)
 
 
-@pytest.mark.parametrize(("n", "values", "axes"), [(50, 100, 49), (500, 100, 64), (500, 20, 20), (2, 100, 2)])
-def test_there_are_no_more_axes_than_the_embeddings_can_tell(n: int, values: int, axes: int) -> None:
-    assert embedding_index.fit(_embeddings(n, values)).axes.shape == (values, axes)
+@pytest.mark.parametrize(("n", "values", "dimension"), [(50, 100, 49), (500, 100, 64), (500, 20, 20), (2, 100, 2)])
+def test_the_dimension_is_at_most_that_of_the_embeddings(n: int, values: int, dimension: int) -> None:
+    assert embedding_index.fit(_embeddings(n, values)).dimension == dimension
 
 
-def test_a_value_that_never_changes_and_one_that_leaps_do_no_harm() -> None:
-    given = _embeddings()
-    given[:, 0] = 7.0
-    project = embedding_index.fit(given)
-    leaping = given[:1].copy()
-    leaping[0, 0] = 1e30
-    assert np.isfinite(project(given)).all()
-    assert np.isfinite(project(leaping)).all()
+def test_a_constant_value_and_an_extreme_value_give_finite_vectors() -> None:
+    embeddings = _embeddings()
+    embeddings[:, 0] = 7.0
+    projection = embedding_index.fit(embeddings)
+    embeddings[0, 0] = 1e30
+    assert np.isfinite(projection(embeddings)).all()
 
 
-def test_a_projection_is_read_back(tmp_path: Path) -> None:
-    given = _embeddings()
-    project = embedding_index.fit(given)
-    project.save(tmp_path / "projection.npz")
-    np.testing.assert_array_equal(Projection.load(tmp_path / "projection.npz")(given), project(given))
+def test_a_saved_projection_gives_the_same_vectors(tmp_path: Path) -> None:
+    projection = embedding_index.fit(_embeddings())
+    projection.save(tmp_path / "projection.npz")
+    loaded = Projection.load(tmp_path / "projection.npz")
+    np.testing.assert_array_equal(loaded(_embeddings()), projection(_embeddings()))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no zip"])
-def test_a_missing_or_damaged_projection_is_told(content: bytes | None, tmp_path: Path) -> None:
-    path = tmp_path / "projection.npz"
+@pytest.mark.parametrize("load", [Projection.load, Description.load])
+@pytest.mark.parametrize("content", [None, b"", b"no archive"])
+def test_a_missing_or_damaged_file_is_named(
+    load: Callable[[Path], object], content: bytes | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "damaged"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(SearchError, match="damaged" if content is not None else "not there"):
-        Projection.load(path)
+    with pytest.raises(SearchError, match="is damaged" if content is not None else "is not there"):
+        load(path)
+
+
+def test_vectors_of_another_version_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "index.json"
+    settings = Settings(22_050, 30.0, 10.0).to_dict()
+    Description("statistics", settings, 8, "0" * 64, 2, 6, None, "").save(path)
+    assert Description.load(path).vectors == 6
+    files.write_json(path, {**files.read_json(path), "settings": {**settings, "transforms": []}})
+    with pytest.raises(SearchError, match="other transforms"):
+        Description.load(path)

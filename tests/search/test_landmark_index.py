@@ -1,4 +1,4 @@
-"""The landmark index: songs come and go, one file holds it, and nothing damaged or foreign is read."""
+"""The landmark index is one file; damaged files and files of other settings are refused."""
 
 from __future__ import annotations
 
@@ -8,115 +8,84 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from genre.audio.manifest import Row
 from genre.errors import SearchError
 from genre.search import landmarks
-from genre.search.landmark_index import Fingerprint, Index, Song, fingerprint
-from tests.search.conftest import Music
-
-Item = tuple[Song, Fingerprint]
+from genre.search.engine import IndexedSong
+from genre.search.landmark_index import LandmarkIndex, Landmarks, group_songs
+from tests.search.conftest import music
 
 
 @pytest.fixture(scope="module")
-def items(music: Music) -> list[Item]:
-    return [(Song(f"{seed:064x}", f"song{seed}", "made"), fingerprint(music(seed, 6.0))) for seed in range(4)]
+def index() -> LandmarkIndex:
+    names = [IndexedSong(f"{seed:064x}", f"song{seed}", "synthetic") for seed in range(4)]
+    return LandmarkIndex.build([(name, Landmarks.of_samples(music(i, 6.0))) for i, name in enumerate(names)])
 
 
-def _same(one: Index, other: Index) -> bool:
-    arrays = ("keys", "places", "peak_places", "peak_bins")
-    return one.songs == other.songs and all(np.array_equal(getattr(one, a), getattr(other, a)) for a in arrays)
+@pytest.fixture
+def path(index: LandmarkIndex, tmp_path: Path) -> Path:
+    index.save(tmp_path / "landmarks.npz")
+    return tmp_path / "landmarks.npz"
 
 
-def test_songs_one_at_a_time_or_at_once_make_the_same_index(items: list[Item]) -> None:
-    at_once, one_by_one = Index.empty().with_songs(items), Index.empty()
-    for item in items:
-        one_by_one = one_by_one.with_songs([item])
-    assert _same(at_once, one_by_one)
+def test_a_saved_index_is_loaded_and_saved_with_the_same_bytes(path: Path, index: LandmarkIndex) -> None:
+    loaded = LandmarkIndex.load(path)
+    loaded.save(path.with_name("again.npz"))
+    assert loaded.songs == index.songs
+    assert path.with_name("again.npz").read_bytes() == path.read_bytes()
 
 
-def test_removing_a_song_leaves_what_there_would_be_without_it(items: list[Item]) -> None:
-    index = Index.empty().with_songs(items).without({items[1][0].sha256, "unknown"})
-    assert _same(index, Index.empty().with_songs([items[0], *items[2:]]))
-
-
-def test_a_changed_song_replaces_the_one_of_its_name(items: list[Item]) -> None:
-    changed = (Song("f" * 64, "song1", "made"), items[3][1])
-    index = Index.empty().with_songs(items[:3]).with_songs([changed])
-    assert {song.sha256 for song in index.songs} == {items[0][0].sha256, items[2][0].sha256, "f" * 64}
-
-
-def test_adding_what_is_there_changes_no_content(items: list[Item]) -> None:
-    index = Index.empty().with_songs(items)
-    assert index.with_songs(items[:2]).digest() == index.digest()
-
-
-def test_the_digest_is_of_the_contents_and_not_of_their_order(items: list[Item]) -> None:
-    index = Index.empty().with_songs(items)
-    assert Index.empty().with_songs(items[::-1]).digest() == index.digest()
-    assert index.without({items[0][0].sha256}).digest() != index.digest()
-
-
-def test_a_saved_index_is_read_back_and_written_alike(items: list[Item], tmp_path: Path) -> None:
-    index = Index.empty().with_songs(items)
-    index.save(tmp_path / "a.npz")
-    loaded = Index.load(tmp_path / "a.npz")
-    loaded.save(tmp_path / "b.npz")
-    assert _same(index, loaded)
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-
-
-def test_a_fingerprint_goes_through_bytes(items: list[Item]) -> None:
-    before = items[0][1]
-    after = Fingerprint.from_bytes(before.to_bytes())
-    np.testing.assert_array_equal(before.keys, after.keys)
+def test_the_landmarks_of_a_song_are_restored_from_bytes() -> None:
+    before = Landmarks.of_samples(music(0, 6.0))
+    after = Landmarks.from_bytes(before.to_bytes())
+    np.testing.assert_array_equal(before.hashes, after.hashes)
     np.testing.assert_array_equal(before.peak_bins, after.peak_bins)
     assert after.n_frames == before.n_frames
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(50)])
-def test_a_damaged_file_is_refused(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "landmarks.npz"
-    path.write_bytes(content)
+def test_a_damaged_file_is_refused(content: bytes, path: Path) -> None:
+    path.write_bytes(content or path.read_bytes()[:-2000])
     with pytest.raises(SearchError, match="damaged"):
-        Index.load(path)
+        LandmarkIndex.load(path)
 
 
-def test_a_truncated_file_is_refused(items: list[Item], tmp_path: Path) -> None:
-    path = tmp_path / "landmarks.npz"
-    Index.empty().with_songs(items).save(path)
-    path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(SearchError, match="damaged"):
-        Index.load(path)
-
-
-@pytest.mark.parametrize("change", [{"keys": np.full(5, 2**31, "<u4")}, {"places": np.zeros(3, "<u4")}])
-def test_arrays_that_make_no_sense_are_refused(
-    change: dict[str, npt.NDArray[np.uint32]], items: list[Item], tmp_path: Path
-) -> None:
-    path = tmp_path / "landmarks.npz"
-    Index.empty().with_songs(items).save(path)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"positions": np.zeros(3, "<u4")},
+        {"peak_positions": np.full(3, 2**31, "<u4"), "peak_bins": np.ones(3, "<f4")},
+        {"peak_positions": np.ones(3, "<u4"), "peak_bins": np.full(3, np.nan, "<f4")},
+        {"head": np.array([{"a": 1}], dtype=object)},
+    ],
+)
+def test_inconsistent_arrays_are_refused(change: dict[str, npt.NDArray[np.generic]], path: Path) -> None:
     with np.load(path) as arrays:
         np.savez(path, **{**arrays, **change})
     with pytest.raises(SearchError, match="damaged"):
-        Index.load(path)
+        LandmarkIndex.load(path)
 
 
-def test_pickles_are_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "landmarks.npz"
-    np.savez(path, head=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(SearchError, match="damaged"):
-        Index.load(path)
-
-
-def test_no_file_says_what_makes_it(tmp_path: Path) -> None:
+def test_a_missing_file_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match="dvc repro index"):
-        Index.load(tmp_path / "landmarks.npz")
+        LandmarkIndex.load(tmp_path / "landmarks.npz")
 
 
-def test_landmarks_of_other_settings_are_refused(
-    items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as other:
-        other.setitem(landmarks.SETTINGS, "hop", 512)
-        Index.empty().with_songs(items).save(tmp_path / "landmarks.npz")
-    with pytest.raises(SearchError, match="hop 512"):
-        Index.load(tmp_path / "landmarks.npz")
+def test_an_index_of_other_settings_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(landmarks.SETTINGS, "hop", 512)
+    with pytest.raises(SearchError, match="other settings"):
+        LandmarkIndex.load(path)
+
+
+def test_of_songs_with_the_same_bytes_only_the_first_is_indexed(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        Row(f"train/rock/{song}-{i:03d}.wav", song, "rock", "train", 30.0 * i, 30.0, f"dataset/{song}.wav", sha256)
+        for song, sha256 in (("copy", "0" * 64), ("a", "0" * 64), ("b", "1" * 64))
+        for i in (1, 0)
+    ]
+    songs = group_songs(rows)
+    assert [[row.chunk for row in song] for song in songs] == [
+        ["train/rock/a-000.wav", "train/rock/a-001.wav"],
+        ["train/rock/b-000.wav", "train/rock/b-001.wav"],
+    ]
+    assert "copy.wav is a copy of dataset/a.wav" in caplog.text

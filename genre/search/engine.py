@@ -1,0 +1,46 @@
+"""The interface of the identification engines, and the candidates that they return."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+MAX_SNIPPET_S = 30.0  # the rest of a longer snippet is not used
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedSong:
+    """A song in an index."""
+
+    sha256: str  # of the file
+    song: str  # name, unique in its genre
+    genre: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A song that a snippet may be from."""
+
+    song: IndexedSong
+    offset_s: float  # of the snippet's start in the song; negative if it starts before the song does
+    evidence: float  # on the engine's own scale
+    score: float  # probability that the song is right, if half of all snippets are of indexed songs
+
+
+class Engine(Protocol):
+    """An identification engine: loads snippets and finds candidates in its index."""
+
+    def load(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Any:
+        """Return a snippet as `recognise` takes it; raise AudioError if it cannot be decoded."""
+
+    def recognise(self, snippet: Any, *, without: Collection[str] = ()) -> Sequence[Candidate]:
+        """Return one candidate per song, best first, leaving out songs of these SHA-256."""
+
+
+def probability(evidence: float, centre: float, spread: float) -> float:
+    """Return the logistic function of evidence: 0.5 at `centre`."""
+    return float(1 / (1 + np.exp(-np.clip((evidence - centre) / spread, -50, 50))))

@@ -1,0 +1,247 @@
+"""Identify a snippet by landmarks: hashes vote for offsets in songs, then all peaks are compared at the best offsets.
+
+Every hash that snippet and song share votes for an offset of the snippet in the song; votes for the true offset agree.
+At the offsets with most votes the peaks are compared: the number of the song's peaks that the snippet has, against the
+number expected by chance (binomial log likelihood ratio), over the part of the snippet that overlaps the song. This is
+done at several playing speeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from genre.search import landmarks
+from genre.search.engine import MAX_SNIPPET_S, Candidate, probability
+from genre.search.landmark_index import STEPS, LandmarkIndex
+from genre.search.landmarks import Floats, Peaks
+
+MAX_SPEED_CHANGE = 0.03  # as a fraction
+SPEED_STEP = 0.01  # between two steps half of the peaks still agree
+FINE_STEPS = (-0.005, 0.0, 0.005)  # changes of speed tried for the best songs
+TOLERANCE = (0.4, 0.5, 0.5)  # bins, bins and frames: largest error of a hash of a snippet
+N_OFFSETS = 50  # offsets with most votes that are compared in full at each speed
+N_REFINED = 3  # best songs that are compared at fine steps
+MAX_PEAKS = 400  # peaks of 13 s; more add no evidence, because different songs can agree for whole bars
+CERTAIN = 60.0  # evidence above which no other speed is tried
+
+# Logistic function from evidence to score, fitted by `python -m benchmarks.identify --fit`.
+CENTRE, SPREAD = 4.0, 1.2
+
+MAX_CHANCE = 0.9  # upper bound of the probability that a peak agrees by chance
+
+_BORDER = 3  # empty frames before and after the peaks of a snippet
+_N_BINS = landmarks.N_FFT // 2 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class LandmarkEngine:
+    """The identification engine `landmarks`."""
+
+    index: LandmarkIndex
+    max_speed_change: float = MAX_SPEED_CHANGE
+
+    def load(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Floats:
+        """Return the samples of a file at `landmarks.SAMPLE_RATE` [shape=(n,)]; raise AudioError."""
+        return landmarks.load(path, start=start, duration=duration)
+
+    def recognise(self, snippet: Floats, *, without: Collection[str] = ()) -> list[Candidate]:
+        """Return one candidate per song, best first; see the function `recognise`."""
+        return recognise(snippet, self.index, max_speed_change=self.max_speed_change, without=without)
+
+
+def recognise(
+    samples: Floats,
+    index: LandmarkIndex,
+    *,
+    max_speed_change: float = MAX_SPEED_CHANGE,
+    without: Collection[str] = (),
+) -> list[Candidate]:
+    """Return one candidate per song, best first.
+
+    Parameters
+    ----------
+    samples : npt.NDArray[np.float32] [shape=(n,)]
+        Mono at `landmarks.SAMPLE_RATE`; at most `engine.MAX_SNIPPET_S` are used.
+    index : LandmarkIndex
+    max_speed_change : float
+        Largest change of speed of the snippet, as a fraction; 0 is fastest.
+    without : collection of str
+        SHA-256 of songs to leave out.
+    """
+    samples = samples[: round(MAX_SNIPPET_S * landmarks.SAMPLE_RATE)]
+    peaks = landmarks.find_peaks(samples, landmarks.SNIPPET_NEIGHBOURHOOD)
+    snippet = _Snippet(peaks, *landmarks.pairs(peaks))
+    excluded = np.array([song.sha256 in without for song in index.songs], bool)
+    best: dict[int, _Alignment] = {}
+    for speed in _speeds(max_speed_change):
+        _keep_best(best, _alignments(snippet, speed, index, excluded))
+        if best and max(best.values()).evidence >= CERTAIN:
+            break
+    for alignment in sorted(best.values(), reverse=True)[:N_REFINED]:
+        _keep_best(best, _refined(snippet, alignment, index))
+    return [
+        Candidate(
+            song=index.songs[a.song],
+            offset_s=float((a.position - index.begins[a.song]) / STEPS * landmarks.FRAME_S),
+            evidence=a.evidence,
+            score=probability(a.evidence, CENTRE, SPREAD),
+        )
+        for a in sorted(best.values(), reverse=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Snippet:
+    peaks: Peaks
+    firsts: npt.NDArray[np.int64]
+    seconds: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Alignment:
+    evidence: float
+    song: int
+    position: int  # of the snippet's start on the axis of the index
+    speed: float
+
+
+def _speeds(max_change: float) -> list[float]:
+    n_steps = int(max_change / SPEED_STEP + 1e-6)
+    return [1.0, *(1.0 + sign * k * SPEED_STEP for k in range(1, n_steps + 1) for sign in (1, -1))]
+
+
+def _keep_best(best: dict[int, _Alignment], alignments: Iterable[_Alignment]) -> None:
+    for alignment in alignments:
+        if alignment.song not in best or alignment > best[alignment.song]:
+            best[alignment.song] = alignment
+
+
+def _alignments(
+    snippet: _Snippet, speed: float, index: LandmarkIndex, excluded: npt.NDArray[np.bool_]
+) -> Iterable[_Alignment]:
+    starts = _most_voted(snippet, speed, index)
+    songs = index.song_at(starts * STEPS)
+    starts, songs = starts[~excluded[songs]], songs[~excluded[songs]]
+    evidence = _evidence(snippet.peaks, speed, starts * STEPS, index)
+    for value, song, start in zip(evidence, songs, starts, strict=True):
+        yield _Alignment(float(value), int(song), int(start) * STEPS, speed)
+
+
+def _refined(snippet: _Snippet, best: _Alignment, index: LandmarkIndex) -> Iterable[_Alignment]:
+    """Yield alignments shifted by parts of a frame, and at nearby speeds around the middle of the snippet."""
+    shifts = np.arange(-STEPS, STEPS + 1)
+    for step in FINE_STEPS:
+        speed = best.speed + step
+        drift = STEPS * snippet.peaks.n_frames / 2 * (best.speed - speed)
+        positions = best.position + shifts + round(drift)
+        for value, position in zip(_evidence(snippet.peaks, speed, positions, index), positions, strict=True):
+            yield _Alignment(float(value), best.song, int(position), speed)
+
+
+def _most_voted(snippet: _Snippet, speed: float, index: LandmarkIndex) -> npt.NDArray[np.int64]:
+    """Return the frames on the axis of the index with most votes for the start of the snippet [shape=(n,)]."""
+    times, bins = snippet.peaks.times * np.float32(speed), snippet.peaks.bins / np.float32(speed)
+    firsts, seconds = snippet.firsts, snippet.seconds
+    hashes, owners = landmarks.snippet_hashes(
+        bins[firsts], bins[seconds] - bins[firsts], times[seconds] - times[firsts], TOLERANCE
+    )
+    matched, positions = index.lookup(hashes)
+    votes = np.rint(positions / STEPS - times[firsts][owners[matched]]).astype(np.int64)
+    starts, counts = np.unique(votes, return_counts=True)
+    with_adjacent = counts.copy()
+    adjacent = np.diff(starts) == 1
+    with_adjacent[:-1] += counts[1:] * adjacent
+    with_adjacent[1:] += counts[:-1] * adjacent
+    if len(starts) <= N_OFFSETS:
+        return starts
+    best: npt.NDArray[np.int64] = starts[np.argpartition(-with_adjacent, N_OFFSETS)[:N_OFFSETS]]
+    return best
+
+
+def _evidence(
+    peaks: Peaks, speed: float, positions: npt.NDArray[np.int64], index: LandmarkIndex
+) -> npt.NDArray[np.float64]:
+    """Return the evidence that the snippet starts at these positions [shape=(positions,)].
+
+    It is the log likelihood ratio of the peaks that agree, less the log of the number of frames in the index.
+    """
+    nearby = _vicinity(peaks, speed)
+    n_frames = len(nearby) - 2 * _BORDER
+    span = STEPS * n_frames
+    owners, indices = landmarks.ranges(
+        np.searchsorted(index.peak_positions, positions), np.searchsorted(index.peak_positions, positions + span)
+    )
+    frames = np.rint((index.peak_positions[indices] - positions[owners]) / STEPS).astype(np.int64) + _BORDER
+    bins = np.rint(index.peak_bins[indices]).astype(np.int64)
+    n_peaks = np.bincount(owners, minlength=len(positions))
+    hits = np.bincount(owners, nearby[frames, bins], minlength=len(positions))
+    chances = _chances(nearby, frames, bins, owners, _overlap(positions, n_frames, index))
+    by_chance = np.bincount(owners, chances, minlength=len(positions))
+    shares = np.minimum(1, MAX_PEAKS / np.maximum(n_peaks, 1))
+    return shares * _likelihood_ratio(hits, by_chance, n_peaks) - float(np.log(max(index.total_frames, 1)))
+
+
+def _chances(
+    nearby: npt.NDArray[np.bool_],
+    frames: npt.NDArray[np.int64],
+    bins: npt.NDArray[np.int64],
+    owners: npt.NDArray[np.int64],
+    overlap: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+) -> npt.NDArray[np.float64]:
+    """Return the probability that each peak agrees by chance [shape=(peaks,)], from the density of its bin and frame.
+
+    The density of the frame counts because a drum fills its frames, and so agrees with any song that has a beat there.
+    """
+    firsts, ends = overlap
+    inside = nearby[_BORDER:-_BORDER]
+    cumulated = np.zeros((len(inside) + 1, _N_BINS), np.uint16)
+    np.cumsum(inside, axis=0, dtype=np.uint16, out=cumulated[1:])
+    n_frames = (ends - firsts)[owners]
+    bin_density = (cumulated[ends[owners], bins] - cumulated[firsts[owners], bins]) / n_frames
+    n_set = nearby.sum(axis=1)
+    total = np.concatenate([[0], np.cumsum(n_set[_BORDER:-_BORDER])])
+    mean = (total[ends] - total[firsts])[owners] / n_frames
+    chances: npt.NDArray[np.float64] = np.minimum(bin_density * n_set[frames] / np.maximum(mean, 1e-6), MAX_CHANCE)
+    return chances
+
+
+def _overlap(
+    positions: npt.NDArray[np.int64], n_frames: int, index: LandmarkIndex
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the first frame of the snippet that overlaps the song, and the frame after the last."""
+    songs = index.song_at(positions)
+    begins = index.begins[songs] - positions
+    ends = begins + STEPS * np.array(index.n_frames, np.int64)[songs]
+    firsts = np.clip(begins // STEPS, 0, n_frames - 1)
+    return firsts, np.clip(-(-ends // STEPS), firsts + 1, n_frames)
+
+
+def _vicinity(peaks: Peaks, speed: float) -> npt.NDArray[np.bool_]:
+    """Return True within one frame and one bin of a peak of the snippet [shape=(frames, bins)]."""
+    n_frames = int(np.ceil(peaks.n_frames * speed)) + 1
+    nearby = np.zeros((n_frames + 2 * _BORDER, _N_BINS), bool)
+    frames = np.rint(peaks.times * speed).astype(np.int64) + _BORDER
+    bins = np.rint(peaks.bins / speed).astype(np.int64)
+    frames, bins = frames[bins < _N_BINS - 1], bins[bins < _N_BINS - 1]
+    for frame in (-1, 0, 1):
+        for step in (-1, 0, 1):
+            nearby[frames + frame, bins + step] = True
+    return nearby
+
+
+def _likelihood_ratio(
+    hits: npt.NDArray[Any], by_chance: npt.NDArray[Any], n: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Return the log likelihood ratio of the observed rate `hits / n` against chance; 0 if the rate is lower."""
+    n = np.maximum(n, 1)
+    rate = np.clip(hits / n, 1e-6, 1 - 1e-6)
+    chance = np.clip(by_chance / n, 1e-3, MAX_CHANCE)
+    ratio = n * (rate * np.log(rate / chance) + (1 - rate) * np.log((1 - rate) / (1 - chance)))
+    evidence: npt.NDArray[np.float64] = np.where(rate > chance, ratio, 0.0)
+    return evidence

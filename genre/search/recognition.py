@@ -1,0 +1,185 @@
+"""Measure an identification engine: recognition rate, false acceptance, offset error and time of degraded snippets.
+
+Each snippet is identified twice: against all songs, and against all but its own, which gives the false acceptance rate
+of songs that are not indexed. The noise of the music conditions is another song, which is then left out too.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from genre import files
+from genre.audio.ffmpeg import stream_pcm
+from genre.errors import SearchError
+from genre.search import degradations
+from genre.search.degradations import SAMPLE_RATE, Condition, Generator, Signal
+from genre.search.engine import Candidate, Engine
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MARGIN = 1.04  # a snippet that is played faster needs more of the song
+N_DRAWN = 100  # snippets drawn at least, and truncated: a shorter run is a prefix of a longer one
+NO_EVIDENCE = -1e3  # without a candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """An indexed song that snippets are cut from."""
+
+    sha256: str  # in the index
+    path: Path
+    n_samples: int  # at `degradations.SAMPLE_RATE`
+
+    def read(self, start: int, n_samples: int) -> Signal:
+        """Return a part of the song, padded with silence [shape=(n_samples,)]."""
+        second, first = divmod(start, SAMPLE_RATE)  # decoders are exact at whole seconds
+        duration = (first + n_samples + 1) / SAMPLE_RATE
+        blocks = stream_pcm(self.path, sample_rate=SAMPLE_RATE, start=float(second), duration=duration)
+        samples = np.concatenate(list(blocks))[first : first + n_samples].astype(np.float32) / np.float32(32768)
+        return np.pad(samples, (0, n_samples - len(samples)))
+
+
+def measure(
+    songs: Sequence[Recording],
+    engine: Engine,
+    *,
+    conditions: Sequence[Condition],
+    seconds: Sequence[float],
+    n_snippets: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the outcome of each snippet; the same seed gives the same snippets.
+
+    Parameters
+    ----------
+    songs : sequence of Recording
+    engine : Engine
+        With these songs.
+    conditions : sequence of Condition
+    seconds : sequence of float
+        Lengths of the snippets.
+    n_snippets : int
+        Of each condition and length.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        condition, seconds, song (index in `songs`), correct (whether the right song is first), score (of the first),
+        evidence (of the right song), offset_error_s (NaN if the right song is not first), ms; without the right song:
+        false_score and false_evidence (of the first).
+
+    Raises
+    ------
+    SearchError
+        If fewer than two songs are as long as the snippets.
+    AudioError
+        If a song cannot be decoded.
+    """
+    import pandas as pd
+
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="identify-") as folder:
+        for condition in conditions:
+            for length in seconds:
+                usable = [i for i, song in enumerate(songs) if song.n_samples >= length * SAMPLE_RATE]
+                if len(usable) < 2:
+                    raise SearchError(f"two songs of {length:g} s or more are needed to cut snippets from")
+                rng = np.random.default_rng([seed, round(length * 1000), *condition.name.encode()])
+                drawn = rng.permutation(np.arange(max(n_snippets, N_DRAWN)) % len(usable))[:n_snippets]
+                label = f"{condition.name}, {length:g} s"
+                for i in tqdm(drawn, desc=label, unit="snippet", leave=False, disable=not sys.stderr.isatty()):
+                    song = songs[usable[i]]
+                    other = songs[usable[int(rng.choice([k for k in range(len(usable)) if k != i]))]]
+                    path = Path(folder) / "snippet"
+                    start = _write(path, song, other, condition, round(length * SAMPLE_RATE), rng)
+                    left_out = {other.sha256} if condition.with_music else set()
+                    outcome = _identify(path, song.sha256, start / SAMPLE_RATE, engine, left_out)
+                    rows.append({"condition": condition.name, "seconds": length, "song": usable[i], **outcome})
+    return pd.DataFrame(rows)
+
+
+def summary(outcomes: pd.DataFrame, min_score: float) -> pd.DataFrame:
+    """Return a table with a row for each condition and length, and rows "all" over all conditions.
+
+    Parameters
+    ----------
+    outcomes : pandas.DataFrame
+        As `measure` returns it.
+    min_score : float
+        Score from which a song is named.
+
+    Returns
+    -------
+    pandas.DataFrame
+        condition, seconds, snippets; in per cent: top1 (the right song is named), wrong (another song is named),
+        false_acceptance (a song is named, if the right one is not indexed); offset_error_s and ms (medians).
+    """
+    import pandas as pd
+
+    named = outcomes["score"] >= min_score
+    table = outcomes.assign(
+        snippets=1,
+        top1=100.0 * (outcomes["correct"] & named),
+        wrong=100.0 * (~outcomes["correct"] & named),
+        false_acceptance=100.0 * (outcomes["false_score"] >= min_score),
+    )
+    both = pd.concat([table, table.assign(condition="all")])
+    statistics = {"snippets": "sum", "top1": "mean", "wrong": "mean", "false_acceptance": "mean"}
+    statistics |= {"offset_error_s": "median", "ms": "median"}
+    digits = {"top1": 2, "wrong": 2, "false_acceptance": 2, "offset_error_s": 4, "ms": 1}
+    return both.groupby(["condition", "seconds"], sort=False).agg(statistics).round(digits).reset_index()
+
+
+def write(path: Path, table: pd.DataFrame) -> None:
+    """Write a table of `summary` as CSV, atomically, without the times, which differ between runs."""
+    files.write_text(path, table.drop(columns="ms").to_csv(index=False, lineterminator="\n"))
+
+
+def _write(path: Path, song: Recording, other: Recording, condition: Condition, n_samples: int, rng: Generator) -> int:
+    """Write a degraded snippet of a song; return its start in samples."""
+    start, n_read = _place(song, n_samples, rng)
+    other_start, _ = _place(other, n_samples, rng)
+    noise = other.read(other_start, n_samples) if condition.with_music else np.zeros(0, np.float32)
+    clean = degradations.change_speed(song.read(start, n_read), condition.speed)[:n_samples]
+    degradations.write_snippet(path, condition.apply(clean, noise, rng), condition.codec)
+    return start
+
+
+def _place(song: Recording, n_samples: int, rng: Generator) -> tuple[int, int]:
+    """Return start and length of a random part of a song, a little longer than `n_samples`."""
+    n_read = min(song.n_samples, int(n_samples * MARGIN) + 1)
+    return int(rng.integers(0, song.n_samples - n_read + 1)), n_read
+
+
+def _identify(path: Path, sha256: str, start_s: float, engine: Engine, left_out: set[str]) -> dict[str, float | bool]:
+    began = time.perf_counter()
+    snippet = engine.load(path)
+    candidates = engine.recognise(snippet, without=left_out)
+    ms = 1000 * (time.perf_counter() - began)
+    false = engine.recognise(snippet, without={sha256, *left_out})
+    own = next((candidate for candidate in candidates if candidate.song.sha256 == sha256), None)
+    correct = own is not None and candidates[0] is own
+    return {
+        "correct": correct,
+        "score": _first(candidates, "score", 0.0),
+        "evidence": own.evidence if own else NO_EVIDENCE,
+        "offset_error_s": abs(own.offset_s - start_s) if own and correct else float("nan"),
+        "ms": ms,
+        "false_score": _first(false, "score", 0.0),
+        "false_evidence": _first(false, "evidence", NO_EVIDENCE),
+    }
+
+
+def _first(candidates: Sequence[Candidate], attribute: str, default: float) -> float:
+    return float(getattr(candidates[0], attribute)) if candidates else default

@@ -1,0 +1,166 @@
+"""Identify a snippet by embeddings: windows of 3 s vote for the song and offset on which they agree.
+
+The windows of all songs are in the vector store, with the embedding and projection that `similar` uses. Each window of
+the snippet votes, with its cosine similarity, for the songs of its nearest windows and the offset that they imply.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from genre import files
+from genre.audio import ffmpeg
+from genre.errors import SearchError
+from genre.models.embeddings import Embedder
+from genre.params import Params
+from genre.paths import Paths
+from genre.search import embedding_index, store
+from genre.search.embedding_index import Projection
+from genre.search.engine import MAX_SNIPPET_S, Candidate, IndexedSong, probability
+from genre.search.store import Neighbour, VectorStore
+
+KIND = "windows"  # of the vectors in the store
+WINDOW_S = 3.0  # length of a patch of MusiCNN
+HOP_S = 0.5  # between the windows of a song
+SNIPPET_HOP_S = 0.4  # of a snippet; no multiple of HOP_S, so that errors of the offset average out
+TOP_K = 20  # nearest windows of each window of the snippet
+
+# Logistic function from evidence to score, fitted by `python -m benchmarks.identify --engine embeddings --fit`.
+CENTRE, SPREAD = 0.68, 0.03
+
+SETTINGS = {"version": 1, "window_s": WINDOW_S, "hop_s": HOP_S}  # of the windows in the store
+
+Samples = npt.NDArray[np.int16]
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingEngine:
+    """The identification engine `embeddings`."""
+
+    embedder: Embedder
+    sample_rate: int  # Hz
+    projection: Projection
+    store: VectorStore
+
+    def load(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Vectors:
+        """Return the vectors of a file; see `embed`. Raise AudioError if it cannot be decoded."""
+        return self.embed(load(path, self.sample_rate, start=start, duration=duration))
+
+    def embed(self, samples: Samples) -> Vectors:
+        """Return the vectors of the windows of a snippet [shape=(windows, dimension)]; silence has none.
+
+        Parameters
+        ----------
+        samples : npt.NDArray[np.int16] [shape=(n,)]
+            Mono at `sample_rate`; at most `engine.MAX_SNIPPET_S` are used.
+        """
+        samples = samples[: round(MAX_SNIPPET_S * self.sample_rate)]
+        if not np.any(samples):
+            return np.empty((0, self.projection.dimension), np.float32)
+        return self.projection(embed(samples, self.embedder, self.sample_rate, SNIPPET_HOP_S))
+
+    def recognise(self, snippet: Vectors, *, without: Collection[str] = ()) -> list[Candidate]:
+        """Return one candidate per song, best first, leaving out songs of these SHA-256; see `vote`."""
+        return vote(self.store.search(snippet, TOP_K, without=without)) if len(snippet) else []
+
+
+@contextlib.contextmanager
+def open_engine(params: Params, paths: Paths) -> Iterator[EmbeddingEngine]:
+    """Yield the engine with the windows of a project.
+
+    Raises
+    ------
+    SearchError
+        If there are no windows in the index, or it is missing, damaged or made with other settings.
+    ModelError
+        If the embedding cannot be computed.
+    """
+    description, projection, embedder = embedding_index.load(paths)
+    if description.windows is None:
+        raise SearchError(
+            "the index has no windows for the engine embeddings: set index.windows to true in params.yaml and run"
+            " `dvc repro index`"
+        )
+    with store.connect(
+        params, paths, kind=KIND, digest=digest(description.digest), dimension=description.dimension
+    ) as collection:
+        collection.open(description.windows)
+        yield EmbeddingEngine(embedder, description.feature_settings.sample_rate, projection, collection)
+
+
+def digest(of_chunks: str) -> str:
+    """Return the digest of every setting that changes the vector of a window, given that of the chunks' vectors."""
+    return files.digest(of_chunks, SETTINGS)
+
+
+def load(path: Path, sample_rate: int, *, start: float = 0.0, duration: float | None = None) -> Samples:
+    """Return the samples of a file, mono at `sample_rate` in Hz [shape=(n,)]; raise AudioError."""
+    return np.concatenate(list(ffmpeg.stream_pcm(path, sample_rate=sample_rate, start=start, duration=duration)))
+
+
+def embed(samples: Samples, embedder: Embedder, sample_rate: int, hop_s: float = HOP_S) -> Vectors:
+    """Return the embeddings of windows every `hop_s` seconds [shape=(windows, values)].
+
+    A recording shorter than a window is one window.
+
+    Parameters
+    ----------
+    samples : npt.NDArray[np.int16] [shape=(n,)]
+        Mono.
+    embedder : Embedder
+    sample_rate : int
+        Hz.
+    hop_s : float
+    """
+    length, n_windows = round(WINDOW_S * sample_rate), 1
+    n_windows += max(0, int((len(samples) - length) / (hop_s * sample_rate)))
+    starts = np.rint(np.arange(n_windows) * hop_s * sample_rate).astype(int)
+    return np.stack([embedder.of_audio(samples[start : start + length], sample_rate) for start in starts])
+
+
+def vote(neighbours: Sequence[Sequence[Neighbour]]) -> list[Candidate]:
+    """Return one candidate per song, best first, from the neighbours of each window of a snippet.
+
+    The evidence of a song is the mean over the windows of their similarity to a window at the offset with most
+    similarity; a window without a neighbour there counts 0.
+    """
+    votes: defaultdict[IndexedSong, list[_Vote]] = defaultdict(list)
+    for i, nearest in enumerate(neighbours):
+        for neighbour in nearest:
+            window = neighbour.window
+            song = IndexedSong(window.song_sha256, window.song, window.genre)
+            votes[song].append(_Vote(i, window.start_s - i * SNIPPET_HOP_S, max(0.0, neighbour.similarity)))
+    candidates = []
+    for song, of_song in votes.items():
+        offset_s, total = max((_agreement(of_song, vote.offset_s) for vote in of_song), key=lambda pair: pair[1])
+        evidence = total / len(neighbours)
+        candidates.append(Candidate(song, offset_s, evidence, probability(evidence, CENTRE, SPREAD)))
+    return sorted(candidates, key=lambda candidate: (-candidate.evidence, candidate.song.sha256))
+
+
+@dataclass(frozen=True, slots=True)
+class _Vote:
+    window: int  # of the snippet
+    offset_s: float  # of the snippet's start in the song
+    similarity: float
+
+
+def _agreement(votes: Iterable[_Vote], offset_s: float) -> tuple[float, float]:
+    """Return the mean offset of the votes near an offset, one per window, and the sum of their similarities."""
+    best: dict[int, _Vote] = {}
+    for vote in votes:
+        near = abs(vote.offset_s - offset_s) <= HOP_S / 2 + 1e-6
+        if near and (vote.window not in best or vote.similarity > best[vote.window].similarity):
+            best[vote.window] = vote
+    weights = [vote.similarity for vote in best.values()]
+    if not any(weights):
+        return offset_s, 0.0
+    return float(np.average([vote.offset_s for vote in best.values()], weights=weights)), sum(weights)

@@ -1,0 +1,86 @@
+"""Measure identify and similar on the songs of the data set.
+
+python -m stages.evaluate_search
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from genre import files, params
+from genre.audio import manifest
+from genre.cli import run_command
+from genre.params import Params
+from genre.paths import Paths
+from genre.search import landmark_index, recognition
+from genre.search.degradations import CONDITIONS, SAMPLE_RATE
+from genre.search.identify import open_engine
+from genre.search.recognition import Recording
+from genre.search.similar import open_neighbours
+
+Song = list[manifest.Row]  # the chunks of a song
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command: the songs and the index -> identify/<engine>.csv and identify/metrics.json."""
+    parser = argparse.ArgumentParser(prog="python -m stages.evaluate_search", description=__doc__.splitlines()[0])
+    parser.parse_args(argv)
+    paths = Paths()
+    settings = params.load(paths.params)
+    songs = landmark_index.group_songs(manifest.read(paths.chunks))
+    engines = ["landmarks", "embeddings"] if settings.index.windows else ["landmarks"]
+    metrics = {engine: evaluate_identify(engine, songs, settings, paths) for engine in engines}
+    metrics["similar"] = evaluate_similar(songs, settings, paths)
+    files.write_json(paths.identification / "metrics.json", metrics)
+    return 0
+
+
+def evaluate_identify(name: str, songs: Sequence[Song], settings: Params, paths: Paths) -> dict[str, dict[str, float]]:
+    """Write the table of an engine; return its rates over all conditions by length of the snippet."""
+    recordings = [
+        Recording(
+            sha256=song[-1].source_sha256,
+            path=paths.root / song[-1].source,
+            n_samples=int((song[-1].start_s + song[-1].seconds) * SAMPLE_RATE),
+        )
+        for song in songs
+    ]
+    section = settings.evaluate_search
+    with open_engine(settings, paths, name) as engine:
+        outcomes = recognition.measure(
+            recordings,
+            engine,
+            conditions=CONDITIONS,
+            seconds=section.seconds,
+            n_snippets=section.snippets,
+            seed=section.seed,
+        )
+    table = recognition.summary(outcomes, settings.search.min_score)
+    recognition.write(paths.identification / f"{name}.csv", table)
+    metrics = {}
+    for row in table[table["condition"] == "all"].to_dict("records"):
+        rates = {key: float(row[key]) for key in ("top1", "wrong", "false_acceptance", "offset_error_s")}
+        metrics[f"{row['seconds']:g} s"] = rates
+        print(
+            f"identify, {name}, {row['seconds']:g} s: {row['top1']:.1f} % recognised, {row['false_acceptance']:.1f} %"
+            f" false acceptance (n = {row['snippets']}), {row['ms']:.0f} ms"
+        )
+    return metrics
+
+
+def evaluate_similar(songs: Sequence[Song], settings: Params, paths: Paths) -> dict[str, dict[str, float]]:
+    """Return the percentage of songs whose genre the vote of their neighbours names."""
+    with open_neighbours(settings, paths) as neighbours:
+        answers = [neighbours.similar(paths.root / Path(song[0].source), top=1) for song in songs]
+    correct = {
+        vote: 100 * sum(answer[vote] == song[0].genre for answer, song in zip(answers, songs, strict=True)) / len(songs)
+        for vote in ("genre", "weighted_genre")
+    }
+    print(f"similar: genre of {correct['genre']:.1f} % of {len(songs)} songs")
+    return {"leave one song out": correct}
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,80 @@
+"""Recognition rates, false acceptance and offset errors of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genre.audio import chunks
+from genre.errors import SearchError
+from genre.search import landmarks, recognition
+from genre.search.degradations import CONDITIONS, SAMPLE_RATE
+from genre.search.engine import Candidate, IndexedSong
+from genre.search.landmark_engine import LandmarkEngine
+from genre.search.landmark_index import LandmarkIndex, Landmarks
+from genre.search.recognition import Recording
+from tests.search.conftest import music
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory: pytest.TempPathFactory) -> list[Recording]:
+    folder = tmp_path_factory.mktemp("songs")
+    for seed in range(3):
+        samples = np.rint(music(seed, 8.0, SAMPLE_RATE) * 32767).astype(np.int16)
+        chunks.write(folder / f"{seed}.wav", samples, sample_rate=SAMPLE_RATE)
+    return [Recording(f"{seed:064x}", folder / f"{seed}.wav", 8 * SAMPLE_RATE) for seed in range(3)]
+
+
+def _measured(songs: list[Recording], engine: Any, **changes: Any) -> pd.DataFrame:
+    conditions = [condition for condition in CONDITIONS if condition.name in ("clean", "music 10 dB")]
+    options: dict[str, Any] = {"conditions": conditions, "seconds": [4.0], "n_snippets": 4, "seed": 1} | changes
+    return recognition.measure(songs, engine, **options)
+
+
+def test_landmarks_recognise_clean_snippets_and_accept_no_other_song(songs: list[Recording]) -> None:
+    items = [
+        (IndexedSong(song.sha256, song.path.stem, "rock"), Landmarks.of_samples(landmarks.load(song.path)))
+        for song in songs
+    ]
+    table = recognition.summary(_measured(songs, LandmarkEngine(LandmarkIndex.build(items))), min_score=0.5)
+    assert list(table["condition"]) == ["clean", "music 10 dB", "all"]
+    assert list(table["snippets"]) == [4, 4, 8]
+    assert (table["top1"] == 100).all()
+    assert (table["false_acceptance"] == 0).all()
+    assert table["offset_error_s"].max() < 0.1
+
+
+class _AlwaysFirst:
+    """An engine that names the first song that is not left out, with a score of 0.7."""
+
+    def load(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> None:
+        return None
+
+    def recognise(self, snippet: None, *, without: Collection[str] = ()) -> list[Candidate]:
+        names = (f"{i:064x}" for i in range(3))
+        return [Candidate(IndexedSong(sha256, "x", "rock"), 0.0, 1.0, 0.7) for sha256 in names if sha256 not in without]
+
+
+def test_wrong_songs_and_false_acceptances_are_counted_from_min_score(songs: list[Recording]) -> None:
+    outcomes = _measured(songs, _AlwaysFirst(), conditions=CONDITIONS[:1], n_snippets=100)
+    row = recognition.summary(outcomes, min_score=0.5).iloc[0]
+    assert row["top1"] == pytest.approx(33, abs=1)
+    assert row["wrong"] == pytest.approx(67, abs=1)
+    assert row["false_acceptance"] == 100
+    row = recognition.summary(outcomes, min_score=0.8).iloc[0]
+    assert (row["top1"], row["wrong"], row["false_acceptance"]) == (0, 0, 0)
+
+
+def test_the_same_seed_gives_the_same_snippets(songs: list[Recording]) -> None:
+    first, second = (_measured(songs, _AlwaysFirst()).drop(columns="ms") for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_snippets_longer_than_the_songs_are_refused(songs: list[Recording]) -> None:
+    with pytest.raises(SearchError, match="two songs of 9 s or more"):
+        _measured(songs, _AlwaysFirst(), seconds=[9.0])
