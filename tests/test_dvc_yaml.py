@@ -11,7 +11,7 @@ from genre.params import Params
 from tests.import_graph import ROOT, computing_modules
 
 FILES = sorted(path for path in ROOT.glob("**/dvc.yaml") if ".venv" not in path.parts)
-RUN_TIME_SECTIONS = {"serve", "parallel", "cache"}
+RUN_TIME_SECTIONS = {"query", "search", "serve", "parallel", "cache"}
 
 
 def _stages() -> dict[str, dict[str, Any]]:
@@ -39,3 +39,8 @@ def test_the_params_of_a_stage_exist_and_none_is_read_at_run_time_only(name: str
         for field in (section, *fields):
             assert field in model.model_fields, key
             model = model.model_fields[field].annotation
+
+
+def test_the_dvc_files_stay_short() -> None:
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 170
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 260

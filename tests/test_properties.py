@@ -84,9 +84,7 @@ def test_any_text_is_params_or_refused_by_name(tmp_path: Path, data: st.DataObje
 
 @SMALL
 @given(data=st.data(), value=NESTED)
-def test_any_value_of_any_key_is_accepted_or_refused_by_name(
-    tmp_path: Path, data: st.DataObject, value: Any
-) -> None:
+def test_any_value_of_any_key_is_accepted_or_refused_by_name(tmp_path: Path, data: st.DataObject, value: Any) -> None:
     found = yaml.safe_load(_project_params(tmp_path))
     section = data.draw(st.sampled_from(sorted(found)))
     key = data.draw(st.sampled_from(sorted(found[section])))

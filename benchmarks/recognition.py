@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from genre import files
+from benchmarks import degradations
+from benchmarks.degradations import SAMPLE_RATE, Condition, Generator, Signal
 from genre.audio.ffmpeg import stream_pcm
 from genre.errors import SearchError
-from genre.search import degradations
-from genre.search.degradations import SAMPLE_RATE, Condition, Generator, Signal
 from genre.search.engine import Candidate, Engine
 
 if TYPE_CHECKING:
@@ -139,11 +138,6 @@ def summary(outcomes: pd.DataFrame, min_score: float) -> pd.DataFrame:
     statistics |= {"offset_error_s": "median", "ms": "median"}
     digits = {"top1": 2, "wrong": 2, "false_acceptance": 2, "offset_error_s": 4, "ms": 1}
     return both.groupby(["condition", "seconds"], sort=False).agg(statistics).round(digits).reset_index()
-
-
-def write(path: Path, table: pd.DataFrame) -> None:
-    """Write a table of `summary` as CSV, atomically, without the times, which differ between runs."""
-    files.write_text(path, table.drop(columns="ms").to_csv(index=False, lineterminator="\n"))
 
 
 def _write(path: Path, song: Recording, other: Recording, condition: Condition, n_samples: int, rng: Generator) -> int:
