@@ -52,10 +52,7 @@ def describe(name: str, chunks: Path, *, genres: Sequence[str], chunk_s: float) 
 
     The counts are in the order of `genres`; `chunk_s` is the length of a chunk in seconds.
 
-    Raises
-    ------
-    DatasetError
-        If the index is missing or damaged.
+    Raises DatasetError if the index is missing or damaged.
     """
     rows = manifest.read(chunks)
     issues = [issue for start, issue in KNOWN_ISSUES.items() if name.startswith(start)] + _duplicates(rows)

@@ -72,10 +72,7 @@ class VectorWriter:
     def add(self, vector: npt.NDArray[np.float32], name: str) -> None:
         """Append the vector [shape=(frames, columns)] of the next chunk; `name` appears in error messages.
 
-        Raises
-        ------
-        VectorError
-            If its shape differs from that of the first chunk.
+        Raises VectorError if its shape differs from that of the first chunk.
         """
         if self._vectors is None:
             shape = (self._n_chunks, *vector.shape)
@@ -113,10 +110,8 @@ def write_names(folder: Path, genres: Sequence[str], songs: Mapping[Split, list[
 def read(folder: Path, split: Split, features: Iterable[str] = tuple(TRANSFORMS)) -> VectorSet:
     """Return the training or test set.
 
-    Raises
-    ------
-    VectorError
-        If a file is missing or damaged, if shapes do not match songs.json and genres.json, or if `features` is empty.
+    Raises VectorError if a file is missing or damaged, if shapes do not match songs.json and genres.json, or if
+    `features` is empty.
     """
     genres: list[str] = _read_json(folder / "genres.json")
     songs: list[str] = _read_json(folder / "songs.json")[_SONGS_KEYS[split]]
@@ -145,10 +140,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 def read_pickle(path: Path) -> npt.NDArray[np.float32]:
     """Return the float32 array in a pickle; a pickle that names anything but NumPy arrays is refused.
 
-    Raises
-    ------
-    VectorError
-        If the file is missing, damaged or holds anything else.
+    Raises VectorError if the file is missing, damaged or holds anything else.
     """
     try:
         with path.open("rb") as stream:

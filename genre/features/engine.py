@@ -40,8 +40,5 @@ class Engine(Protocol):
     def extract(self, jobs: Sequence[Job]) -> Failures:
         """Write the CSV files of all jobs; return the error of each audio file that failed.
 
-        Raises
-        ------
-        EngineError
-            If the engine itself fails, whatever the file.
+        Raises EngineError if the engine itself fails, whatever the file.
         """

@@ -14,10 +14,7 @@ NAMES = ("sonic-annotator", "vamp", "numpy")  # in the order of preference of `a
 def get(name: str) -> Engine:
     """Return the engine of that name, usable on this machine or not.
 
-    Raises
-    ------
-    EngineError
-        If the name is unknown.
+    Raises EngineError if the name is unknown.
     """
     match name:
         case "sonic-annotator":
@@ -32,10 +29,7 @@ def get(name: str) -> Engine:
 def choose(name: str) -> Engine:
     """Return the engine of that name; for `auto`, the first that can be used on this machine.
 
-    Raises
-    ------
-    EngineError
-        If the name is unknown, or the engine cannot be used on this machine.
+    Raises EngineError if the name is unknown, or the engine cannot be used on this machine.
     """
     if name == "auto":
         return next(engine for engine in map(get, NAMES) if engine.unusable() is None)

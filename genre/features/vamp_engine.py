@@ -48,10 +48,7 @@ class VampEngine:
     def versions(self) -> dict[str, str]:
         """Return the versions of the package, of the plugins, and of NumPy, which computes the FFT.
 
-        Raises
-        ------
-        EngineError
-            If the engine cannot be used.
+        Raises EngineError if the engine cannot be used.
         """
         versions, reason = _probe(os.environ.get("VAMP_PATH"), os.environ.get("HOME"))
         if reason:

@@ -58,10 +58,8 @@ def write(card: ModelCard, paths: Paths) -> None:
 def read(model: str, paths: Paths) -> ModelCard:
     """Read and check the card of a model.
 
-    Raises
-    ------
-    ModelError
-        If there is no such model, or the card is damaged or made with other settings than this version computes.
+    Raises ModelError if there is no such model, or the card is damaged or made with other settings than this version
+    computes.
     """
     path = paths.card(model)
     try:

@@ -68,10 +68,7 @@ class Embedder:
     def of_audio(self, samples: Samples, sample_rate: int) -> Vector:
         """Return the embedding [shape=(values,)] of a chunk's samples; features are computed if it needs them.
 
-        Raises
-        ------
-        ModelError
-            If a package or the converted network is missing.
+        Raises ModelError if a package or the converted network is missing.
         """
         if self.cache is None:
             return self._compute(samples, sample_rate)
@@ -91,10 +88,7 @@ class Embedder:
     ) -> Vectors:
         """Return the embeddings [shape=(chunks, values)] of chunk files, in parallel and through the cache.
 
-        Raises
-        ------
-        AudioError
-            If a file is not a chunk.
+        Raises AudioError if a file is not a chunk.
         """
         rows = run(
             self._of_file,
@@ -137,10 +131,7 @@ class Embedder:
 def load(name: str, paths: Paths, *, cache: Cache | None = None) -> Embedder:
     """Return an embedding by name, with its network loaded: the first chunk takes no longer than the next.
 
-    Raises
-    ------
-    ModelError
-        If the name is unknown, or the converted network is missing.
+    Raises ModelError if the name is unknown, or the converted network is missing.
     """
     if name not in EMBEDDINGS:
         raise ModelError(f"unknown embedding {name}; choose from {', '.join(EMBEDDINGS)}")

@@ -47,10 +47,7 @@ class MusiCNN:
     def __init__(self, path: Path) -> None:
         """Load the ONNX file that `convert` wrote.
 
-        Raises
-        ------
-        ModelError
-            If the file is missing or damaged.
+        Raises ModelError if the file is missing or damaged.
         """
         self._path = path
         try:
@@ -87,10 +84,7 @@ class MusiCNN:
 def convert(checkpoint: str, path: Path) -> None:
     """Write the network of a checkpoint of the installed package to an ONNX file.
 
-    Raises
-    ------
-    ModelError
-        If the checkpoint is unknown, or the package is not installed or holds other weights.
+    Raises ModelError if the checkpoint is unknown, or the package is not installed or holds other weights.
     """
     if checkpoint not in CHECKPOINTS:
         raise ModelError(f"unknown MusiCNN checkpoint {checkpoint}; choose from {', '.join(CHECKPOINTS)}")

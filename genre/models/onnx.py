@@ -99,10 +99,7 @@ def session(model: Path | bytes) -> Any:
 
     It uses as many threads as the environment variable OMP_NUM_THREADS says (0: one per core).
 
-    Raises
-    ------
-    ModelError
-        If ONNX Runtime cannot load it. The message gives the reason, not the file.
+    Raises ModelError if ONNX Runtime cannot load it. The message gives the reason, not the file.
     """
     import onnxruntime
 
@@ -124,10 +121,7 @@ def session(model: Path | bytes) -> Any:
 def run(session: Any, inputs: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
     """Return the first output of a session for inputs by name.
 
-    Raises
-    ------
-    ModelError
-        If the model refuses the inputs, or returns NaN or infinity. The message does not name the file.
+    Raises ModelError if the model refuses the inputs, or returns NaN or infinity. The message does not name the file.
     """
     try:
         output: npt.NDArray[np.float32] = np.asarray(session.run(None, dict(inputs))[0], np.float32)
