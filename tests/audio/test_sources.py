@@ -93,6 +93,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_a_song_is_fetched_as_it_is_through_a_redirect(server: str, song: Path, temporary_files: Path) -> None:
     with local_file(f"{server}/redirect") as path:
         assert path.read_bytes() == song.read_bytes()
@@ -122,6 +123,7 @@ def test_a_failed_download_is_one_sentence_with_the_url(server: str, page: str, 
     assert "\n" not in message and "\x1b" not in message and "Traceback" not in message and "report" not in message
 
 
+@pytest.mark.slow
 def test_a_text_file_is_an_error_with_the_url(server: str) -> None:
     url = f"{server}/text.txt"
     with pytest.raises(AudioError, match=f"^{url}: cannot be decoded"), local_file(url) as path:
@@ -137,12 +139,14 @@ def test_a_slow_server_is_abandoned_in_time(server: str) -> None:
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.slow
 def test_a_refused_connection_is_reported(server: str) -> None:
     url = "http://127.0.0.1:9/a.mp3"
     with pytest.raises(AudioError, match=rf"^{url}: .*Connection refused\)$"), local_file(url):
         pass
 
 
+@pytest.mark.slow
 def test_configuration_and_plugins_of_the_user_are_ignored(
     server: str, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,8 +101,12 @@ def test_without_a_song_the_field_is_named(client: httpx.Client, path: str) -> N
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "audio/wav", "application/x-www-form-urlencoded", ""])
-def test_what_is_no_form_is_a_415(client: httpx.Client, content_type: str) -> None:
+def test_another_content_type_is_a_415(client: httpx.Client, content_type: str) -> None:
     _failed(client.post("/", content=b"{}", headers={"content-type": content_type}), 415)
+
+
+def test_a_form_without_a_boundary_is_a_400(client: httpx.Client) -> None:
+    _failed(client.post("/", content=b"a", headers={"content-type": "multipart/form-data"}), 400)
 
 
 @pytest.mark.parametrize(

@@ -285,11 +285,6 @@ def test_a_body_of_two_lengths_is_refused_and_the_connection_closed(strict: Serv
     assert "Transfer-Encoding" in answer["message"]
 
 
-def test_a_form_without_a_boundary_is_refused(strict: Server) -> None:
-    headers = {**HEADERS, b"content-type": b"multipart/form-data"}
-    assert httpx.post(strict.url, content=b"a", headers=headers).status_code == 400
-
-
 def test_a_body_shorter_than_its_declared_length_does_no_harm(strict: Server) -> None:
     with _connect(strict) as connection:
         connection.sendall(_head(strict, "Content-Length: 5000") + _multipart(b"RIFF"))
