@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -158,7 +159,10 @@ def _processes(n_workers: int) -> Iterator[Executor]:
     # spawn: a forked child of a process with threads (TensorFlow, BLAS) can deadlock
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(n_workers, mp_context=context, initializer=_start_worker) as executor:
+        with (
+            tempfile.TemporaryDirectory(prefix="workers-") as folder,  # removes what a killed worker cannot
+            ProcessPoolExecutor(n_workers, context, initializer=_start_worker, initargs=(folder,)) as executor,
+        ):
             yield executor
     except BrokenProcessPool:
         raise WorkerError(
@@ -207,8 +211,9 @@ def _call_in_folder(folder: str, call: Callable[[Item], Result], item: Item) -> 
     return result
 
 
-def _start_worker() -> None:
+def _start_worker(temporary_folder: str) -> None:
     one_thread_each()
+    tempfile.tempdir = temporary_folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
 
 
@@ -218,13 +223,18 @@ def _call_in_worker(call: Callable[[Item], Result], item: Item) -> Result:
     Outside of `call` SIGTERM keeps its default action: the executor's own code would catch SystemExit and go on.
     """
     try:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
+            signal.signal(signal.SIGTERM, _exit_once)
             return call(item)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except SystemExit as end:
         os._exit(end.code if isinstance(end.code, int) else 1)
+
+
+def _exit_once(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _result_or_error(function: Callable[[Item], Result], item: Item) -> Result | GenreError:
