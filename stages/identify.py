@@ -12,7 +12,7 @@ import functools
 from collections.abc import Sequence
 
 from genre import params
-from genre.cli import Answer, add_song_options, answer_all, run_command, share
+from genre.cli import Answer, add_song_options, answer_all, fraction, run_command
 from genre.search.settings import ENGINES
 
 
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "--engine", choices=ENGINES, help="what recognises: landmarks, or the network (default: search.engine)"
     )
     parser.add_argument(
-        "--min-score", type=share, metavar="P", help="below this no song is named (default: search.min_score)"
+        "--min-score", type=fraction, metavar="P", help="below this no song is named (default: search.min_score)"
     )
     return parser
 

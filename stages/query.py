@@ -22,11 +22,11 @@ from genre.cli import (
     Table,
     add_song_options,
     answer_all,
+    fraction,
     is_folder,
-    length,
+    positive,
     printable,
     run_command,
-    share,
 )
 from genre.parallel import one_thread_each
 
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m stages.query", description="Tell the genre of songs: one answer per chunk, and the vote."
     )
     add_song_options(parser, "SONG", (*FORMATS, "csv"))
-    parser.add_argument("--middle", type=length, metavar="S", help="take this many seconds in the middle of the file")
+    parser.add_argument("--middle", type=positive, metavar="S", help="take this many seconds in the middle of the file")
     parser.add_argument(
         "--model",
         metavar="NAME",
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--min-confidence",
-        type=share,
+        type=fraction,
         metavar="P",
         help='below this the genre is "unknown" (default: the threshold for query.unknown_far, if that is set)',
     )
