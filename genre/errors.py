@@ -9,7 +9,7 @@ class GenreError(Exception):
     Commands print the message without a traceback and exit with 1.
     """
 
-    of_machine = False  # True: not an item but the machine that works on it is to blame
+    is_host_fault = False  # True: not an item but the machine that works on it is to blame
 
 
 class ParamsError(GenreError):
@@ -31,7 +31,7 @@ class FeatureError(GenreError):
 class EngineError(FeatureError):
     """A feature engine is not usable on this machine, or failed."""
 
-    of_machine = True
+    is_host_fault = True
 
 
 class WorkerError(GenreError):

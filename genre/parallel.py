@@ -1,29 +1,29 @@
-"""run(function, items): the same function over many items, on this machine's cores or a Dask cluster."""
+"""An ordered map over songs in threads, in processes of this machine, or on a Dask cluster."""
 
 from __future__ import annotations
 
-import concurrent.futures as futures
 import contextlib
 import functools
 import multiprocessing
 import os
 import signal
 import sys
-import threading
+import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from genre.errors import ClusterError, GenreError, WorkerError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-THREADS = (
+QUEUE_SIZE = 16  # items submitted ahead for each worker, so that one slow item does not stop the others
+THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -45,142 +45,137 @@ def run(
 ) -> Iterator[Result | GenreError]:
     """Call `function` on every item and yield the results in the order of the items.
 
-    An item that fails with a GenreError yields that error in its place and the others go on; any other
-    exception is a defect and is raised. The progress bar goes to stderr, and only if that is a terminal.
+    A GenreError raised for an item is yielded in place of its result. Any other exception is raised. A progress bar
+    is shown on stderr if that is a terminal.
 
     Parameters
     ----------
     function : callable
-        A module-level function (or a partial of one): it is sent to worker processes.
+        A module-level function, or a partial of one: it is pickled.
     items : sequence
-        What it is called with; small things such as paths.
+        Arguments of `function`; they are pickled, so pass paths rather than arrays.
     description, unit : str
-        Of the progress bar.
+        Labels of the progress bar.
     workers : int or None
-        Processes; None is one per core that this process may use. With one worker, or one item, none is started.
+        Number of processes; None: one per available core. With one worker or one item, this process does the work.
     scheduler : str or None
-        Address of a Dask scheduler whose workers do the work instead.
+        Address of a Dask scheduler, such as tcp://host:8786, whose workers do the work.
     known : callable or None
-        Called in this process first; what it returns, unless None, is the item's result without any work.
+        Look-up of a cached result, called in this process before any work; None means that there is none.
     audio_seconds : callable or None
-        Seconds of audio that a result stands for; the progress bar then tells the rate in times real time.
+        Duration in seconds that a result stands for; the progress bar then shows speed as a multiple of real time.
 
     Raises
     ------
+    WorkerError
+        If a worker process dies.
     ClusterError
-        If the scheduler cannot be reached, or a worker cannot work.
+        If the scheduler does not answer, or a Dask worker cannot do the work.
     """
     from tqdm import tqdm
 
-    done: dict[int, Result] = {}
-    for i, item in enumerate(items if known is not None else ()):
-        if known is not None and (found := known(item)) is not None:
-            done[i] = found
-    waiting = [item for i, item in enumerate(items) if i not in done]
-    with tqdm(total=len(items), desc=description, unit=unit, disable=not sys.stderr.isatty()) as bar:
-        bar.update(len(done))
-        worked = _work(functools.partial(_caught, function), waiting, workers, scheduler)
-        began, heard = time.monotonic(), 0.0
+    cached: dict[int, Result] = {}
+    for i, item in enumerate(items if known else ()):
+        if known and (hit := known(item)) is not None:
+            cached[i] = hit
+    missing = [item for i, item in enumerate(items) if i not in cached]
+    computed = _compute(functools.partial(_result_or_error, function), missing, workers, scheduler)
+    progress = tqdm(total=len(items), desc=description, unit=unit, disable=not sys.stderr.isatty())
+    start, audio_s = time.monotonic(), 0.0
+    with progress, contextlib.closing(computed):
         for i in range(len(items)):
-            if i in done:
-                yield done.pop(i)
-                continue
-            result = next(worked)
-            if audio_seconds is not None and not isinstance(result, GenreError):
-                heard += audio_seconds(result)
-                bar.set_postfix_str(f"{heard / (time.monotonic() - began):.0f} x real time", refresh=False)
-            bar.update()
+            result: Result | GenreError = cached[i] if i in cached else next(computed)
+            if audio_seconds is not None and i not in cached and not isinstance(result, GenreError):
+                audio_s += audio_seconds(result)
+                progress.set_postfix_str(f"{audio_s / (time.monotonic() - start):.0f} x real time", refresh=False)
+            progress.update()
             yield result
-        next(worked, None)  # let the processes end in peace
 
 
 def all_or_error(results: Iterable[Result | GenreError]) -> list[Result]:
     """Return the results of `run`; raise the first error among them."""
-    made = []
+    values: list[Result] = []
     for result in results:
         if isinstance(result, GenreError):
             raise result
-        made.append(result)
-    return made
+        values.append(result)
+    return values
 
 
 def map_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Call a function on every item in threads, and yield the results in the order of the items.
-
-    Few items are held at a time: they may be large, or many. What the function raises is raised here.
-    """
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for item in items:
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-            waiting.append(pool.submit(function, item))
-        while waiting:
-            yield waiting.popleft().result()
+    """Call `function` on every item in threads and yield the results in order, at most `workers` + 1 items ahead."""
+    with ThreadPoolExecutor(workers) as executor:
+        yield from _map(executor, function, items, workers + 1)
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def one_thread_each() -> None:
-    """Keep the numeric libraries to one thread, unless the user says otherwise: processes or threads fill the cores.
+    """Limit numeric libraries to one thread each, unless the environment sets a number.
 
-    They look at it when they are loaded, so this comes first.
+    Call it before they are imported, where processes or threads of this project use all cores.
     """
-    for name in THREADS:
+    for name in THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
 
 
-def _work(
-    call: Callable[[Item], Result | GenreError], items: Sequence[Item], workers: int | None, scheduler: str | None
-) -> Iterator[Result | GenreError]:
-    count = min(workers or available_cores(), len(items))
-    if scheduler is not None and items:
-        yield from _on_cluster(call, items, scheduler)
-    elif count <= 1:
+def _compute(
+    call: Callable[[Item], Result], items: Sequence[Item], workers: int | None, scheduler: str | None
+) -> Generator[Result, None, None]:
+    n_workers = min(workers or available_cores(), len(items))
+    if scheduler is None and n_workers <= 1:
         yield from map(call, items)
-    else:
-        yield from _on_cores(call, items, count)
+    elif scheduler is None:
+        with _processes(n_workers) as executor:
+            yield from _map(executor, functools.partial(_call_in_worker, call), items, QUEUE_SIZE * n_workers)
+    elif items:
+        with _cluster(scheduler) as (executor, n_threads):
+            task = functools.partial(_call_in_folder, str(Path.cwd()), call)
+            yield from _map(executor, task, items, QUEUE_SIZE * n_threads)
 
 
-def _on_cores(call: Callable[[Item], Any], items: Sequence[Item], count: int) -> Iterator[Any]:
-    # spawn: a forked child of a process that has threads (TensorFlow, BLAS) can deadlock
-    context = multiprocessing.get_context("spawn")
-    with futures.ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker) as pool:
-        try:
-            with _interrupts_ignored():  # by the workers, for good: Ctrl-C is for this process to answer
-                # not pool.map: it cancels what waits, and a worker that is ended at the same time makes a traceback
-                size = max(1, min(8, len(items) // (64 * count)))
-                waiting = deque(pool.submit(_call_each, call, items[i : i + size]) for i in range(0, len(items), size))
-            while waiting:
-                yield from waiting.popleft().result()
-        except BrokenProcessPool:
-            raise WorkerError(
-                "a worker process died (out of memory, or killed); what was finished is kept: run it again,"
-                " with a smaller parallel.workers if memory was short"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _map(
+    executor: Executor, call: Callable[[Item], Result], items: Iterable[Item], queue_size: int
+) -> Iterator[Result]:
+    """Yield the results in order; at most `queue_size` items are submitted and not yet yielded."""
+    queue: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            if len(queue) >= queue_size:
+                yield queue.popleft().result()
+            queue.append(executor.submit(call, item))
+        while queue:
+            yield queue.popleft().result()
+    finally:
+        for future in queue:
+            future.cancel()
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only that one may say so
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _processes(n_workers: int) -> Iterator[Executor]:
+    # spawn: a forked child of a process with threads (TensorFlow, BLAS) can deadlock
+    context = multiprocessing.get_context("spawn")
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        with (
+            tempfile.TemporaryDirectory(prefix="workers-") as folder,  # removes what a killed worker cannot
+            ProcessPoolExecutor(n_workers, context, initializer=_start_worker, initargs=(folder,)) as executor,
+        ):
+            yield executor
+    except BrokenProcessPool:
+        raise WorkerError(
+            "a worker process died (out of memory, or killed): run the command again, it continues with the finished"
+            " songs; lower parallel.workers if memory was short"
+        ) from None
 
 
-def _on_cluster(call: Callable[[Item], Any], items: Iterable[Item], scheduler: str) -> Iterator[Any]:
+@contextlib.contextmanager
+def _cluster(scheduler: str) -> Iterator[tuple[Executor, int]]:
+    """Yield an executor on a Dask cluster and its number of threads; a task of a lost worker is run on another."""
     try:
-        from distributed import Client
+        from distributed import Client, KilledWorker
     except ImportError:
         raise ClusterError("parallel.scheduler needs the package distributed: `pip install distributed`") from None
     try:
@@ -188,58 +183,61 @@ def _on_cluster(call: Callable[[Item], Any], items: Iterable[Item], scheduler: s
     except (OSError, TimeoutError, ValueError) as error:
         raise ClusterError(f"the Dask scheduler {scheduler} (parallel.scheduler) does not answer: {error}") from error
     with client:
-        if not client.scheduler_info()["workers"]:
+        if not (n_threads := sum(client.nthreads().values())):
             raise ClusterError(f"the Dask scheduler {scheduler} has no worker: start `dask worker {scheduler}`")
-        # a task whose worker dies is sent to another one by the scheduler, up to three times
-        tasks = client.map(functools.partial(_at, str(Path.cwd()), call), list(items), pure=False)
         try:
-            for task in tasks:
-                yield _outcome(task)
-                task.release()
-        finally:
-            client.cancel(tasks)
+            with client.get_executor(pure=False) as executor:
+                yield executor, n_threads
+        except KilledWorker as error:
+            raise ClusterError(f"the workers of the Dask scheduler {scheduler} died: {error}") from error
+        except (ImportError, AttributeError) as error:
+            raise ClusterError(
+                f"a Dask worker cannot import this project ({error}): start it in the root folder"
+            ) from error
 
 
-def _outcome(task: Any) -> Any:
-    try:
-        result = task.result()
-    except (ImportError, AttributeError) as error:
-        raise ClusterError(
-            f"a Dask worker cannot import this project ({error}): start it in the root folder"
-        ) from error
-    if isinstance(result, ClusterError):
-        raise result
-    return result
-
-
-def _at(folder: str, call: Callable[[Item], Any], item: Item) -> Any:
-    """Do one item on a Dask worker, in the project's folder; errors of the worker itself name the worker."""
+def _call_in_folder(folder: str, call: Callable[[Item], Result], item: Item) -> Result:
+    """Process one item on a Dask worker with the project's folder as working directory."""
     from distributed import get_worker
 
     worker = get_worker().address
     try:
         os.chdir(folder)
     except OSError as error:
-        return ClusterError(f"the Dask worker {worker} does not see the project's folder: {error}")
+        raise ClusterError(f"the Dask worker {worker} cannot open the project's folder: {error}") from None
     result = call(item)
-    if isinstance(result, GenreError) and result.of_machine:
-        return ClusterError(f"on the Dask worker {worker}: {result}")
+    if isinstance(result, GenreError) and result.is_host_fault:
+        raise ClusterError(f"on the Dask worker {worker}: {result}")
     return result
 
 
-def _start_worker() -> None:
+def _start_worker(temporary_folder: str) -> None:
     one_thread_each()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that temporary files are removed
+    tempfile.tempdir = temporary_folder
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
 
 
-def _call_each(call: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def _call_in_worker(call: Callable[[Item], Result], item: Item) -> Result:
+    """Process one item in a worker process; SIGTERM ends it after its temporary files are removed.
+
+    Outside of `call` SIGTERM keeps its default action: the executor's own code would catch SystemExit and go on.
+    """
     try:
-        return [call(item) for item in items]
-    except SystemExit as end:  # the pool would take it for the result, and the worker for the next items
+        try:
+            signal.signal(signal.SIGTERM, _exit_once)
+            return call(item)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    except SystemExit as end:
         os._exit(end.code if isinstance(end.code, int) else 1)
 
 
-def _caught(function: Callable[[Item], Result], item: Item) -> Result | GenreError:
+def _exit_once(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _result_or_error(function: Callable[[Item], Result], item: Item) -> Result | GenreError:
     try:
         return function(item)
     except GenreError as error:

@@ -1,13 +1,11 @@
-"""params.yaml, validated once, as typed read-only sections.
+"""params.yaml as typed, read-only sections.
 
-An unknown key, a missing key or a bad value raises ParamsError naming the key. Every knob stands in params.yaml with
-its comment; the classes here hold types and bounds only.
+params.yaml holds every setting with its unit and range in a comment; the classes here hold the types and bounds.
 """
 
 from __future__ import annotations
 
 import re
-import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -17,7 +15,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from genre.errors import ParamsError
 
 PARAMS_FILE = Path("params.yaml")
-MAX_NODES = 10_000  # values in the file, with aliases written out
+
+# Keys of earlier versions, refused with their new names
+RENAMED = {
+    "train.learning_rate": "train.optimizer.learning_rate",
+    "train.weight_decay": "train.optimizer.weight_decay",
+    "train.crop": "train.augmentation.crop",
+    "train.level_shift": "train.augmentation.level_shift",
+    "train.column_shift": "train.augmentation.column_shift",
+    "train.mixup": "train.augmentation.mixup",
+    "baselines.musicnn": "musicnn.checkpoint and musicnn.vector",
+    "query.unknown_far": "query.max_false_acceptance",
+    "index.search": "search.index_params",
+    "index.build": "index.build_params",
+}
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 ShareBelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -208,21 +219,22 @@ class Params(_Section):
 
 
 def load(path: Path = PARAMS_FILE) -> Params:
-    """Read and validate a params file.
+    """Return the settings of a params file.
 
     Raises
     ------
     ParamsError
-        If the file is missing or not YAML, or a key is unknown, missing or has a bad value (all are named).
+        If the file is missing or not YAML, or a key is unknown, renamed, missing or has a bad value. The message
+        names every such key.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError:
-        raise ParamsError(f"{path} is not here: run the command in the project's root folder") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ParamsError(f"{path} does not exist: run the command in the project's root folder") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ParamsError(f"{path} cannot be read: {error}") from error
     try:
-        return Params.model_validate(raw)
+        return Params.model_validate(values)
     except ValidationError as error:
         raise ParamsError(f"{path}: " + "; ".join(_sentence(cast(Any, e)) for e in error.errors())) from None
 
@@ -233,53 +245,8 @@ def as_yaml(settings: Params, *sections: str) -> str:
     return yaml.safe_dump({section: dumped[section] for section in sections}, sort_keys=False, allow_unicode=True)
 
 
-def flat(section: TrainParams) -> dict[str, Any]:
-    """Return the parameters of `train` without their groups, as keyword arguments of `models.training.fit`."""
-    values = section.model_dump()
-    return {**values.pop("optimizer"), **values.pop("augmentation"), **values}
-
-
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2 floats: DVC writes 1e-05, which YAML 1.1 takes for a string.
-
-    A key that stands twice is an error, as for DVC; and so are aliases of aliases, by which a small file grows large.
-    """
-
-    def compose_document(self) -> yaml.Node | None:
-        document = super().compose_document()
-        if document is not None:
-            _count_nodes(document, {})
-        return document
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (yaml.YAMLError, RecursionError):
-            raise
-        except Exception as error:  # a month 99, a number of 5,000 digits, !!bool maybe: PyYAML raises nearly anything
-            reason = f"{reprlib.repr(node.value)} is no value ({error})"
-            raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from error
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _count_nodes(node: yaml.Node, counted: dict[int, int]) -> int:
-    """Return how many nodes there are when every alias is written out."""
-    if id(node) not in counted:
-        counted[id(node)] = MAX_NODES  # until it is known: what holds itself is endless
-        pairs = node.value if isinstance(node, yaml.MappingNode) else [node.value]
-        parts = [] if isinstance(node, yaml.ScalarNode) else [part for pair in pairs for part in pair]
-        counted[id(node)] = 1 + sum(_count_nodes(part, counted) for part in parts)
-    if counted[id(node)] > MAX_NODES:
-        raise yaml.constructor.ConstructorError(None, None, "too much in it", node.start_mark)
-    return counted[id(node)]
+    """SafeLoader with the floats of YAML 1.2: DVC writes 1e-05, which YAML 1.1 reads as a string."""
 
 
 _Loader.add_implicit_resolver(
@@ -290,18 +257,10 @@ _Loader.add_implicit_resolver(
 
 
 def _sentence(error: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or "the file"
-    match error["type"]:
-        case "extra_forbidden":
-            return f"the key {key} is not known (misspelt?)"
-        case "missing":
-            return f"the key {key} is missing"
-        case _:
-            return f"{key} is {_shown(error['input'])}: {error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def _shown(value: object) -> str:
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # an integer of more digits than Python prints
-        return "a very large number"
+    """Return an error of pydantic as a sentence that names the key."""
+    key = ".".join(map(str, error["loc"])) or "the file"
+    if error["type"] == "missing":
+        return f"the key {key} is missing"
+    if error["type"] != "extra_forbidden":
+        return f"{key} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"the key {key} is now {RENAMED[key]}" if key in RENAMED else f"the key {key} is unknown"

@@ -1,6 +1,7 @@
-"""Show or clear the cache of finished songs.
+"""Show, bound or clear the cache, .cache/.
 
 python -m stages.cache
+python -m stages.cache --trim
 python -m stages.cache --clear
 """
 
@@ -17,18 +18,22 @@ from genre.paths import Paths
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print what the cache holds; with --clear, remove it all."""
+    """Print number and size of the cache's entries; with --trim or --clear, remove some or all of them."""
     parser = argparse.ArgumentParser(prog="python -m stages.cache", description=__doc__.splitlines()[0])
-    parser.add_argument("--clear", action="store_true", help="remove every entry")
-    clear = parser.parse_args(argv).clear
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--trim", action="store_true", help="remove the least recently used above cache.max_bytes")
+    action.add_argument("--clear", action="store_true", help="remove every entry")
+    arguments = parser.parse_args(argv)
     cache = Cache(Paths().cache, params.load().cache.max_bytes)
-    found = cache.entries()
-    size = sum(n_bytes for _, n_bytes, _ in found)
-    if clear:
+    if arguments.trim:
+        cache.trim()
+    sizes = [n_bytes for _, n_bytes, _ in cache.entries()]
+    if arguments.clear:
         shutil.rmtree(cache.folder, ignore_errors=True)
-        print(f"cache: removed {len(found)} entries, {size / 1e6:.1f} MB")
-        return 0
-    print(f"cache: {cache.folder}/ has {len(found)} entries, {size / 1e6:.1f} MB of {cache.max_bytes / 1e6:.0f} MB")
+        print(f"cache: removed {len(sizes)} entries, {sum(sizes) / 1e6:.1f} MB")
+    else:
+        size = f"{sum(sizes) / 1e6:.1f} MB of {cache.max_bytes / 1e6:.0f} MB"
+        print(f"cache: {cache.folder}/ has {len(sizes)} entries, {size}")
     return 0
 
 

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Sequence
 
 from genre import params
-from genre.cli import Answer, add_song_options, answer_all, run_command, share
+from genre.cli import Answer, add_song_options, answer_all, fraction, run_command
 from genre.paths import Paths
 
 
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         "--engine", choices=("landmarks", "embeddings"), help="identification engine (default: search.engine)"
     )
     parser.add_argument(
-        "--min-score", type=share, metavar="P", help="name no song below this score (default: search.min_score)"
+        "--min-score", type=fraction, metavar="P", help="name no song below this score (default: search.min_score)"
     )
     return parser
 

@@ -23,11 +23,11 @@ from genre.cli import (
     Table,
     add_song_options,
     answer_all,
+    fraction,
     is_folder,
-    length,
+    positive,
     printable,
     run_command,
-    share,
 )
 from genre.parallel import one_thread_each
 from genre.paths import Paths
@@ -104,7 +104,7 @@ def _write_tags(answer: Answer, *, dry_run: bool) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m stages.query", description=__doc__.splitlines()[0])
     add_song_options(parser, "SONG", (*FORMATS, "csv"))
-    parser.add_argument("--middle", type=length, metavar="S", help="analyse S seconds in the middle of the file")
+    parser.add_argument("--middle", type=positive, metavar="S", help="analyse S seconds in the middle of the file")
     parser.add_argument(
         "--model",
         metavar="NAME",
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--min-confidence",
-        type=share,
+        type=fraction,
         metavar="P",
         help='below this confidence the genre is "unknown" (default: the threshold for query.max_false_acceptance)',
     )

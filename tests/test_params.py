@@ -1,10 +1,15 @@
-"""params.yaml is validated, and what is wrong is named."""
+"""params.yaml: validation, renamed keys, the ranges in its comments, and its layout."""
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from genre import params
 from genre.errors import ParamsError
@@ -37,7 +42,7 @@ def test_a_bad_key_or_value_is_named(tmp_path: Path, old: str, new: str, named: 
         params.load(path)
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_all_errors_are_reported_together(tmp_path: Path) -> None:
     write_params(tmp_path, train__epochs=0, train__dropout=7)
     with pytest.raises(ParamsError, match=r"train\.dropout.*train\.epochs"):
         params.load(tmp_path / "params.yaml")
@@ -51,12 +56,73 @@ def test_numbers_as_dvc_writes_them_are_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "- 1", "\x00"])
-def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_without_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ParamsError):
         params.load(tmp_path / "params.yaml")
 
 
-def test_a_missing_file_says_where_to_go(tmp_path: Path) -> None:
+def test_the_message_for_a_missing_file_names_the_root_folder(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="root folder"):
         params.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(("old", "new"), params.RENAMED.items())
+def test_an_old_key_is_refused_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
+    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    section, key = old.split(".")
+    if key in values[section]:
+        pytest.skip(f"{old} is not renamed yet")
+    values[section][key] = 1
+    YAML().dump(values, tmp_path / "params.yaml")
+    with pytest.raises(ParamsError, match=re.escape(f"the key {old} is now {new}")):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_dvc_changes_the_line_of_one_key_only() -> None:
+    """`dvc exp run -S` writes params.yaml with ruamel.yaml: the file is in the layout that it writes."""
+    text = (ROOT / "params.yaml").read_text()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    values = yaml.load(text)
+    values["train"]["optimizer"]["learning_rate"] = 0.001
+    stream = io.StringIO()
+    yaml.dump(values, stream)
+    changed = [new for old, new in zip(text.splitlines(), stream.getvalue().splitlines(), strict=True) if old != new]
+    assert len(changed) == 1
+    assert changed[0].startswith("    learning_rate: 0.001")
+
+
+def _ranges(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each key of params.py that has bounds, with its range in the words of params.yaml."""
+    for key, value in schema["properties"].items():
+        if "$ref" in value:
+            yield from _ranges(definitions[value["$ref"].split("/")[-1]], definitions, f"{prefix}{key}.")
+            continue
+        value = next((option for option in value.get("anyOf", []) if "type" in option), value)
+        value = value.get("items", value)
+        low = f"{value['minimum']:.12g}" if "minimum" in value else ""
+        low = f"above {value['exclusiveMinimum']:.12g}" if "exclusiveMinimum" in value else low
+        high = f" to {value['maximum']:.12g}" if "maximum" in value else ""
+        high = f" to below {value['exclusiveMaximum']:.12g}" if "exclusiveMaximum" in value else high
+        if low and key != "seed":
+            yield prefix + key, low + (high or ("" if "above" in low else " or more"))
+
+
+def _comments() -> dict[str, str]:
+    """Return the comment of each key of params.yaml."""
+    comments: dict[str, str] = {}
+    path: list[str] = []
+    for line in (ROOT / "params.yaml").read_text().splitlines():
+        if match := re.match(r"( *)(\w+):[^#]*(.*)", line):
+            path = [*path[: len(match[1]) // 2], match[2]]
+            comments[".".join(path)] = match[3].lower()
+    return comments
+
+
+def test_the_comments_state_the_ranges_that_are_checked() -> None:
+    schema = params.Params.model_json_schema()
+    comments = _comments()
+    ranges = dict(_ranges(schema, schema["$defs"]))
+    assert len(ranges) > 40
+    assert {key: text for key, text in ranges.items() if not re.search(rf"\b{text}\b", comments[key])} == {}

@@ -85,7 +85,7 @@ def test_the_middle_is_asked_for_alone(songs: Path) -> None:
     assert chunk["end"] - chunk["start"] == pytest.approx(2.0, abs=0.001)
     for other in (["--start", "1"], ["--duration", "1"]):
         assert "--middle goes without" in query(songs, "album/4.mp3", "--middle", "2", *other, status=2).stderr
-    assert "must be greater than 0" in query(songs, "album/4.mp3", "--middle", "0", status=2).stderr
+    assert "0 must be greater than 0" in query(songs, "album/4.mp3", "--middle", "0", status=2).stderr
 
 
 def test_standard_input_is_a_song(songs: Path) -> None:
@@ -176,8 +176,8 @@ def test_a_line_break_in_a_name_forges_no_answer(songs: Path) -> None:
     assert not any(line.startswith("genre: techno") for line in query(songs, name).stdout.splitlines())
 
 
-def test_no_seconds_are_too_few(songs: Path) -> None:
-    assert "must be greater than 0" in query(songs, "album/0.mp3", "--duration", "0", status=2).stderr
+def test_a_duration_of_zero_is_refused(songs: Path) -> None:
+    assert "0 must be greater than 0" in query(songs, "album/0.mp3", "--duration", "0", status=2).stderr
 
 
 def test_outside_of_a_project_the_folder_is_named(tmp_path: Path) -> None:

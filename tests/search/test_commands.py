@@ -208,9 +208,7 @@ def test_a_projection_of_another_index_is_refused(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_evaluate_search_prints_and_writes_the_measures(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluate_search_prints_and_writes_the_measures(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate_search.main(["--snippets", "1", "--seconds", "4", "--out", "measures.json"]) == 0
     assert "identify, landmarks, 4 s: 100.0 % recognised" in capsys.readouterr().out
     metrics = json.loads(Path("measures.json").read_text())
