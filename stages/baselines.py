@@ -15,7 +15,6 @@ from genre import files, params
 from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import run_command
-from genre.errors import VectorError
 from genre.features import arrays
 from genre.features.arrays import VectorSet
 from genre.models import baselines, calibration, cards, embeddings
@@ -66,10 +65,7 @@ def _embed(embedder: Embedder, training: VectorSet, paths: Paths, workers: int |
     """Return the embeddings of the training chunks [shape=(chunks, values)]."""
     if not embedder.needs_audio:
         return embedder.of_features(training.inputs)
-    rows = [row for row in manifest.read(paths.chunks) if row.split == "train"]
-    if [row.song_id for row in rows] != training.songs:
-        raise VectorError(f"{paths.vectors}/ does not have the training chunks of {paths.chunks}/: run `dvc repro`")
-    return embedder.of_files([paths.chunks / row.chunk for row in rows], workers=workers)
+    return embedder.of_files(manifest.chunk_files(paths.chunks, "train", training.songs), workers=workers)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from genre.evaluation import comparison, dataset_card, plots, report, tables
 from genre.evaluation.comparison import Fold, Outcome, Result
 from genre.features import arrays
 from genre.features.arrays import VectorSet
-from genre.models import baselines, cards, embeddings, networks
+from genre.models import baselines, embeddings, networks
 from genre.models.baselines import BASELINES, embedding_name
 from genre.models.calibration import calibrate
 from genre.models.cards import ENSEMBLE
@@ -37,9 +37,7 @@ from genre.parallel import all_or_error, run
 from genre.paths import Paths
 
 LSTM = "lstm2016_"  # prefix of the models with the architecture of 2016
-SECTIONS = ("dataset", "split", "extract", "train", "musicnn", "compare", "ensemble")  # in the report
 METRICS = ("song_accuracy", "log_loss", "ece")  # each is a column of `dvc exp show` for every model
-PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "scikit-learn", "xgboost", "xgboost-cpu", "librosa")
 SOURCES = ("audio", "features", "models")  # packages of genre/ that change an outcome
 
 
@@ -261,13 +259,10 @@ def _report(results: Sequence[Result], data: VectorSet, settings: params.Params,
     method = f"{options.folds} folds by song" if by_folds else "Training songs against test songs"
     if options.repeats > 1:
         method += f", {options.repeats} repeats with other {'folds and seeds' if by_folds else 'seeds'}"
-    card = dataset_card.describe(
-        settings.dataset.name, paths.chunks, genres=data.genres, chunk_s=settings.split.chunk_seconds
-    )
-    versions = cards.installed_versions(PACKAGES) | {"vectors (SHA-256)": dataset_card.digest(paths.vectors)}
-    provenance = report.Provenance(card, params.as_yaml(settings, *SECTIONS), versions, data.genres)
     ensemble = settings.ensemble.models if any(result.model == ENSEMBLE for result in results) else []
-    return report.comparison_html(results, provenance, method=f"{method}.", ensemble=ensemble)
+    return report.comparison_html(
+        results, report.provenance(settings, paths, data.genres), method=f"{method}.", ensemble=ensemble
+    )
 
 
 if __name__ == "__main__":

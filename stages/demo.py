@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genre import files
 from genre.cli import run_command
-from genre.errors import DatasetError, GenreError
-from genre.parallel import run
+from genre.errors import DatasetError
+from genre.parallel import all_or_error, run
 from genre.paths import Paths
 
 if TYPE_CHECKING:
     from genre.demo.styles import DemoSong
 
-MANIFEST = ".songs.json"  # names of the songs that this command may remove; hidden, so it is not taken for a song
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the data set; songs of an earlier run that are no longer part of it are removed, other files stay."""
+    """Write the data set."""
     parser = argparse.ArgumentParser(prog="python -m stages.demo", description=__doc__.splitlines()[0])
     out = Paths().datasets / "demo"
     parser.add_argument("--out", type=Path, default=out, help="folder of the data set (default: %(default)s)")
@@ -46,18 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_songs(songs: Sequence[DemoSong], out: Path) -> float:
-    """Write the songs, remove those of an earlier run, and return the total duration in seconds."""
-    names = {song.file for song in songs}
-    earlier = _read_manifest(out / MANIFEST)
-    files.write_json(out / MANIFEST, sorted(names | earlier))  # complete even if this run is killed
-    audio_s = 0.0
-    for result in list(run(functools.partial(_write_song, out=out), songs, description="demo")):
-        if isinstance(result, GenreError):
-            raise result
-        audio_s += result
-    _remove(out, earlier - names)
-    files.write_json(out / MANIFEST, sorted(names))
-    return audio_s
+    """Write the songs into an empty or new folder, and return their total duration in seconds."""
+    if out.is_dir() and any(out.iterdir()):
+        raise DatasetError(f"{out}/ is not empty: remove it, or name another folder with --out")
+    return sum(all_or_error(run(functools.partial(_write_song, out=out), songs, description="demo")))
 
 
 def _write_song(song: DemoSong, *, out: Path) -> float:
@@ -70,24 +58,6 @@ def _write_song(song: DemoSong, *, out: Path) -> float:
     score = styles.compose(song, rng)
     synth.write(out / song.file, synth.render(score, rng), sample_rate=score.recording.sample_rate)
     return score.seconds
-
-
-def _read_manifest(path: Path) -> set[str]:
-    try:
-        return set(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return set()
-    except (ValueError, TypeError) as error:
-        raise DatasetError(f"{path} is damaged ({error}): remove {path.parent}/ and try again") from error
-
-
-def _remove(out: Path, names: Iterable[str]) -> None:
-    """Remove songs by their names in the manifest, if they are in `out`, and folders that become empty."""
-    paths = {path.relative_to(out).as_posix(): path for path in out.glob("*/*")}
-    for path in (paths[name] for name in names if name in paths):
-        path.unlink()
-        if not any(path.parent.iterdir()):
-            path.parent.rmdir()
 
 
 if __name__ == "__main__":

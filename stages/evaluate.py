@@ -20,11 +20,11 @@ from genre.audio import chunks, manifest
 from genre.cache import Cache
 from genre.cli import run_command
 from genre.errors import ModelError
-from genre.evaluation import dataset_card, metrics, plots, report, tables
+from genre.evaluation import metrics, plots, report, tables
 from genre.evaluation.report import ModelResult, Provenance
 from genre.features import arrays
 from genre.features.arrays import VectorSet
-from genre.models import cards, embeddings, networks, predict
+from genre.models import embeddings, networks, predict
 from genre.models.cards import ENSEMBLE
 from genre.models.predict import Predictor
 from genre.paths import Paths
@@ -32,7 +32,6 @@ from genre.paths import Paths
 if TYPE_CHECKING:
     import pandas as pd
 
-SECTIONS = ("dataset", "split", "extract", "train", "musicnn", "baselines", "ensemble")  # in the report
 BATCH = 64  # chunks whose samples are in memory at a time
 
 
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.parse_args(argv)
     settings, paths = params.load(), Paths()
     test = arrays.read(paths.vectors, "test")
-    chunk_paths = _chunk_paths(test, paths)
+    chunk_paths = manifest.chunk_files(paths.chunks, "test", test.songs)
     cache = Cache(paths.cache, settings.cache.max_bytes)
     models = [*networks.MODELS, *settings.baselines.models, ENSEMBLE]
     predictors = [_load(model, test, paths, cache) for model in models]
@@ -56,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results.append(result)
         song_tables[result.name] = write(result, probabilities, test, paths.evaluation / result.name)
         print(_line(result))
-    _write_all(results, song_tables, _provenance(test, settings, paths), paths)
+    _write_all(results, song_tables, report.provenance(settings, paths, test.genres), paths)
     cache.trim()
     return 0
 
@@ -100,14 +99,6 @@ def _load(model: str, test: VectorSet, paths: Paths, cache: Cache) -> Predictor:
     return predictor
 
 
-def _chunk_paths(test: VectorSet, paths: Paths) -> list[Path]:
-    rows = [row for row in manifest.read(paths.chunks) if row.split == "test"]
-    if [row.song_id for row in rows] != test.songs:
-        index = paths.chunks / manifest.INDEX_NAME
-        raise ModelError(f"{paths.vectors}/ does not have the test chunks of {index}: run `dvc repro vectorize`")
-    return [paths.chunks / row.chunk for row in rows]
-
-
 def _predict(predictor: Predictor, test: VectorSet, chunk_paths: Sequence[Path]) -> npt.NDArray[np.float32]:
     """Return the genre probabilities of the test chunks [shape=(n_chunks, n_genres)]."""
     batches = []
@@ -116,15 +107,6 @@ def _predict(predictor: Predictor, test: VectorSet, chunk_paths: Sequence[Path])
         samples = [chunks.read(path)[0] for path in chunk_paths[rows]] if predictor.needs_samples else []
         batches.append(predictor.predict({name: array[rows] for name, array in test.inputs.items()}, samples))
     return np.concatenate(batches)
-
-
-def _provenance(test: VectorSet, settings: params.Params, paths: Paths) -> Provenance:
-    card = dataset_card.describe(
-        settings.dataset.name, paths.chunks, genres=test.genres, chunk_s=settings.split.chunk_seconds
-    )
-    versions = cards.read("merged", paths).versions | cards.installed_versions(("onnxruntime", "scikit-learn"))
-    versions["vectors (SHA-256)"] = dataset_card.digest(paths.vectors)
-    return Provenance(card, params.as_yaml(settings, *SECTIONS), versions, test.genres)
 
 
 def _line(result: ModelResult) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,17 @@ def read(folder: Path) -> list[Row]:
         raise DatasetError(f"{path} is not there: run `dvc repro split`") from None
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise DatasetError(f"{path} is damaged ({error}): run `dvc repro --force split`") from error
+
+
+def chunk_files(folder: Path, split: str, songs: Sequence[str]) -> list[Path]:
+    """Return the files of the chunks of a split; `songs` has the song of each, as "<genre>/<song>".
+
+    Raises DatasetError if index.csv is missing or damaged, or has other songs.
+    """
+    rows = [row for row in read(folder) if row.split == split]
+    if [row.song_id for row in rows] != list(songs):
+        raise DatasetError(f"{folder / INDEX_NAME} has other {split} songs than the vectors: run `dvc repro vectorize`")
+    return [folder / row.chunk for row in rows]
 
 
 def _row(line: dict[str, Any]) -> Row:

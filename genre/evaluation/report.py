@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genre.evaluation import metrics, plots
+from genre import params
+from genre.evaluation import dataset_card, metrics, plots
 from genre.evaluation.comparison import Result
 from genre.evaluation.dataset_card import DatasetCard
 from genre.evaluation.metrics import SongPrediction
+from genre.models import cards
+from genre.params import Params
+from genre.paths import Paths
 
 if TYPE_CHECKING:
     import jinja2
     import pandas as pd
 
+SECTIONS = ("dataset", "split", "extract", "train", "musicnn", "baselines", "ensemble", "compare")  # of the parameters
+PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "onnxruntime", "scikit-learn", "xgboost", "xgboost-cpu")
 MAX_ERRORS = 15  # rows in the table of errors
 
 
@@ -38,6 +44,14 @@ class Provenance:
     parameters: str  # YAML
     versions: Mapping[str, str]
     genres: Sequence[str]  # in the order of the class indices
+
+
+def provenance(settings: Params, paths: Paths, genres: Sequence[str]) -> Provenance:
+    """Return the provenance of a project's scores; see `dataset_card.describe` for errors."""
+    chunk_s = settings.split.chunk_seconds
+    dataset = dataset_card.describe(settings.dataset.name, paths.chunks, genres=genres, chunk_s=chunk_s)
+    versions = cards.installed_versions(PACKAGES) | {"vectors (SHA-256)": dataset_card.digest(paths.vectors)}
+    return Provenance(dataset, params.as_yaml(settings, *SECTIONS), versions, genres)
 
 
 def evaluation_html(results: Sequence[ModelResult], provenance: Provenance, curves: pd.DataFrame) -> str:
