@@ -1,4 +1,4 @@
-"""Models, indices and names that other people made: nothing is run, read or written that they have no business with."""
+"""Models, indices, data sets and names made by others: no code is run, no file outside the project is used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from genre import files
 from genre.audio import dataset, manifest
-from genre.errors import DatasetError, GenreError, ModelError, ParamsError, SearchError
+from genre.errors import DatasetError, GenreError, ModelError, SearchError
 from genre.evaluation import dataset_card, timeline
 from genre.features.settings import Settings
 from genre.models import cards, ensemble, predict, runtime
@@ -87,7 +87,7 @@ def song(tmp_path: Path, make_song: MakeSong) -> Path:
 # Networks
 
 
-def test_the_model_of_these_tests_answers(tmp_path: Path, song: Path) -> None:
+def test_a_valid_model_answers(tmp_path: Path, song: Path) -> None:
     _write_model(tmp_path)
     assert _ask(tmp_path, song)["chunks"][0]["probabilities"] == {"a": 0.5, "b": 0.5}
 
@@ -97,27 +97,6 @@ def test_a_truncated_network_is_named(tmp_path: Path, song: Path, kept: int) -> 
     _write_model(tmp_path, FINE[: len(FINE) * kept // 16])
     with pytest.raises(ModelError, match="mfcc"):
         _ask(tmp_path, song)
-
-
-def test_a_network_with_changed_bytes_answers_or_is_named(tmp_path: Path, song: Path) -> None:
-    rng = np.random.default_rng(0)
-    inputs = {"mfcc_coefficients": rng.standard_normal((2, FRAMES, COLUMNS)).astype(np.float32)}
-    outcomes = set()
-    for _ in range(150):
-        data = bytearray(FINE)
-        for at in rng.integers(0, len(data), rng.integers(1, 6)):
-            data[at] = rng.integers(0, 256)
-        paths = _write_model(tmp_path, bytes(data))
-        try:
-            probabilities = predict.load("mfcc", tmp_path).predict(inputs)
-            assert probabilities.shape == (2, 2)
-            assert np.isfinite(probabilities).all()
-            outcomes.add("answered")
-        except ModelError as error:
-            assert "mfcc" in str(error), error
-            outcomes.add("named")
-    assert outcomes == {"answered", "named"}
-    assert paths.onnx.is_file()
 
 
 @pytest.mark.parametrize("location", ["../../secret", "{root}/secret", "weights.bin", "link.bin", "secret"])
@@ -162,7 +141,7 @@ def test_weights_in_another_file_are_never_read(
         (FINE, {"unknown": {"rates": [{"far": 0.05, "threshold": 7}]}}, "is damaged: unknown"),
     ],
 )
-def test_a_network_and_a_card_that_do_not_fit_are_told_apart(
+def test_a_network_that_does_not_fit_its_card_is_refused(
     tmp_path: Path, song: Path, data: bytes, changes: dict[str, Any], named: str
 ) -> None:
     path = _write_model(tmp_path, data).card
@@ -172,7 +151,7 @@ def test_a_network_and_a_card_that_do_not_fit_are_told_apart(
 
 
 @pytest.mark.parametrize("name", ["../secret/mfcc", "/etc/x", "..", "a/b", "", "x\0y", "-x"])
-def test_a_model_is_looked_for_in_its_folders_alone(tmp_path: Path, name: str) -> None:
+def test_a_model_name_cannot_lead_to_another_folder(tmp_path: Path, name: str) -> None:
     _write_model(tmp_path / "secret")
     _write_model(tmp_path)
     one = ensemble.EnsembleCard("ensemble", ["mfcc"], 1.0, name, {}, ["a", "b"], SETTINGS.to_dict())
@@ -184,7 +163,7 @@ def test_a_model_is_looked_for_in_its_folders_alone(tmp_path: Path, name: str) -
         predict.load("ensemble", tmp_path)
 
 
-def test_the_genres_of_a_card_are_no_paths_and_no_orders_to_a_terminal(
+def test_genres_of_a_card_are_not_used_as_paths_or_terminal_codes(
     tmp_path: Path, song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     genres = ["../../x", CONTROL]
@@ -210,36 +189,6 @@ def test_the_genres_of_a_card_are_no_paths_and_no_orders_to_a_terminal(
 
 def _names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-LAMBDA = {
-    "class_name": "Sequential",
-    "config": {
-        "layers": [
-            {
-                "class_name": "Lambda",
-                "module": "os",
-                "config": {"function": {"class_name": "function", "config": "system", "module": "os"}},
-            }
-        ]
-    },
-}
-
-
-def test_the_keras_files_of_a_model_are_not_read_to_answer(tmp_path: Path, song: Path) -> None:
-    paths = _write_model(tmp_path)
-    expected = _ask(tmp_path, song)
-    files.write_json(paths.architecture, LAMBDA)
-    files.write_bytes(paths.weights, b"not HDF5")
-    assert _ask(tmp_path, song) == expected
-
-
-def test_no_module_loads_what_keras_saved() -> None:
-    """Answers come from ONNX; training makes its networks anew. The day that this changes: safe_mode=True."""
-    loaders = ("load_model", "model_from_json", "from_json", "deserialize", "load_weights", "enable_unsafe")
-    for path in [*(ROOT / "stages").rglob("*.py"), *(ROOT / "genre").rglob("*.py")]:
-        found = [name for name in loaders if f"{name}(" in path.read_text()]
-        assert not found, f"{path}: {found}"
 
 
 def test_the_index_of_another_project_is_refused(tmp_path: Path) -> None:
@@ -269,7 +218,7 @@ def divided(project: Path, make_song: MakeSong) -> Path:
 
 @pytest.mark.parametrize("column", ["chunk", "source"])
 @pytest.mark.parametrize("name", ["../../outside/x.wav", "/{root}/outside/x.wav", "train/../../../outside/x.wav"])
-def test_an_index_of_chunks_that_leads_out_of_the_project_moves_no_command(
+def test_an_index_of_chunks_with_paths_outside_the_project_is_refused(
     divided: Path, make_song: MakeSong, column: str, name: str
 ) -> None:
     outside = make_song(divided.parent / f"{divided.name}-outside" / "x.wav", seconds=3.0)
@@ -297,7 +246,7 @@ def _change(project: Path, **changes: str) -> None:
         writer.writerows(rows)
 
 
-def test_only_audio_below_the_data_set_is_sent_whatever_its_links_say(divided: Path) -> None:
+def test_the_service_sends_only_audio_of_the_data_set(divided: Path) -> None:
     secret = divided.parent / f"{divided.name}.wav"
     secret.write_bytes(b"RIFF a secret")
     row = manifest.read(divided / "chunks")[0]
@@ -311,7 +260,7 @@ def test_only_audio_below_the_data_set_is_sent_whatever_its_links_say(divided: P
 # Data sets
 
 
-def test_links_of_a_data_set_in_circles_end(tmp_path: Path) -> None:
+def test_circular_links_in_a_data_set_are_refused_or_ignored(tmp_path: Path) -> None:
     root = tmp_path / "set"
     for genre in ("a", "b"):
         (root / genre).mkdir(parents=True)
@@ -326,7 +275,7 @@ def test_links_of_a_data_set_in_circles_end(tmp_path: Path) -> None:
         dataset.scan(root)
 
 
-def test_a_link_to_a_file_that_is_no_audio_says_nothing_of_what_is_in_it(
+def test_the_content_of_a_linked_file_that_is_not_audio_is_not_printed(
     project: Path, make_song: MakeSong, capsys: pytest.CaptureFixture[str]
 ) -> None:
     secret = project / "secret.txt"
@@ -343,15 +292,8 @@ def test_a_link_to_a_file_that_is_no_audio_says_nothing_of_what_is_in_it(
     assert "hunter2" not in captured.out + captured.err
 
 
-@pytest.mark.parametrize("name", ["..", ".", "../x", "/etc", "a/b", "a\\b", "", "x\ny", "x\0y", "\x1b[31m"])
-def test_a_data_set_is_a_folder_of_dataset_alone(project: Path, name: str) -> None:
-    write_params(project, dataset__name=name)
-    with pytest.raises(ParamsError, match=r"dataset\.name"):
-        split.main([])
-
-
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../../secret", "no\0name", "folder"])
-def test_a_list_of_test_songs_lies_in_the_data_set(
+def test_a_list_of_test_songs_outside_the_data_set_is_refused(
     project: Path, make_song: MakeSong, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     (project / "secret").write_text("root:hunter2\n")
@@ -365,7 +307,7 @@ def test_a_list_of_test_songs_lies_in_the_data_set(
     assert "hunter2" not in captured.out + captured.err
 
 
-def test_a_picture_of_a_hostile_name_holds_the_name_alone(tmp_path: Path) -> None:
+def test_a_name_with_markup_is_escaped_in_a_plot(tmp_path: Path) -> None:
     probabilities = {"a": 0.75, "<script>alert(1)</script>$\\input{x}$": 0.25}
     chunk = {"start": 0.0, "end": 3.0, "genre": "a", "probabilities": probabilities}
     one = {"genre": "a", "confidence": 0.75, "votes": {"a": 1}, "vector": [0], "chunks": [chunk], "duration": 3.0}
