@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, content hashes, and the cache of finished work."""
+"""Atomic writes, readers of JSON and arrays, and SHA-256 digests."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it becomes `path`, on an exception it is removed.
+    """Yield a temporary path that is renamed to `path` on success and removed on an exception.
 
-    The temporary name starts with a dot and ends in ``.tmp``, so a run that is killed never leaves a partial
-    file under a final name. Missing parent folders are made.
+    It is in the same folder, which is created if necessary, and its name is hidden and ends in ``.tmp``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(path)  # its name is known before it is there: a signal may come
+    temporary = _temporary(path)  # named before it is created, so that a signal cannot leave it behind
     try:
         temporary.touch(0o600, exist_ok=False)
         yield temporary
@@ -44,12 +43,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` another name of `source`, atomically; where the file system has no hard links, a copy of it.
+    """Make `target` a hard link to `source`, or a copy where the file system has no hard links, atomically.
 
-    For files that are only ever replaced, never written into. Missing parent folders are made.
+    Both files may be replaced but must not be written to.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _beside(target)
+    temporary = _temporary(target)
     try:
         os.link(source, temporary)
         temporary.replace(target)
@@ -57,7 +56,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         with atomic_path(target) as copy:
             shutil.copyfile(source, copy)
     finally:
-        temporary.unlink(missing_ok=True)  # it stays where it already was the same file as `target`
+        temporary.unlink(missing_ok=True)  # os.replace keeps it if both are the same file
 
 
 def write_text(path: Path, text: str) -> None:
@@ -80,14 +79,14 @@ def write_table(path: Path, header: Iterable[str], rows: Iterable[Iterable[objec
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
+    """Return the value of a JSON file.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is not JSON.
+        If the file is not valid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -96,15 +95,15 @@ def read_json(path: Path) -> Any:
 
 
 def read_npz(source: Path | bytes) -> dict[str, Any]:
-    """Return the arrays of a file, or of its bytes, in NumPy's npz format, as `np.savez` writes it.
+    """Return the arrays of an uncompressed npz file, or of its bytes, by name.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is anything else: damaged, with objects instead of numbers, or compressed. Then it could claim far more
-        memory than its size.
+        If the file is damaged, has objects instead of numbers, or is compressed, as it could then need far more memory
+        than its size.
     """
     import numpy as np
 
@@ -117,29 +116,29 @@ def read_npz(source: Path | bytes) -> dict[str, Any]:
                 raise ValueError("its parts overlap")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # zipfile, zlib, tokenize, MemoryError: a damaged file can raise nearly anything
+    except Exception as error:  # a damaged file can raise errors of zipfile, tokenize and others
         raise ValueError(f"no arrays: {error}") from error
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hex digits."""
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def digest(*parts: Any) -> str:
-    """Return the SHA-256, as 64 hex digits, of values that JSON can hold: the key of a result that depends on them."""
+    """Return the SHA-256 of JSON values as 64 hexadecimal digits, for example as a key of the cache."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def remove_others(folder: Path, kept: Container[Path]) -> None:
-    """Remove the files below `folder` that are not among `kept`: what an earlier run left. DVC's own files stay."""
+    """Remove the files below `folder` that are not in `kept`, except the .gitignore files of DVC."""
     for path in folder.rglob("*"):
         if path.is_file() and path not in kept and path.name != ".gitignore":
             path.unlink()
 
 
-def _beside(path: Path) -> Path:
+def _temporary(path: Path) -> Path:
     return path.parent / f".{uuid.uuid4().hex}.tmp"
 
 

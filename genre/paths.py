@@ -22,7 +22,7 @@ class Paths:
 
     @property
     def cache(self) -> Path:
-        """Return the folder of the cache: everything that is kept between runs and may be deleted."""
+        """Return the folder of the cache."""
         return self.root / ".cache"
 
     @property
@@ -116,7 +116,7 @@ class Paths:
 
 
 def _checked(model: str) -> str:
-    """Return a model's name; raise ModelError if it could lead out of the folders of models."""
+    """Return a model's name; raise ModelError if it is not a plain file name."""
     if not re.fullmatch(r"\w[\w.-]*", model):
         raise ModelError(f"{model!r} is not a valid model name: use letters, digits, _, - and .")
     return model

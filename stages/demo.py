@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 
 from genre import files
 from genre.cli import run_command
-from genre.errors import DatasetError, GenreError
-from genre.parallel import run
+from genre.errors import DatasetError
+from genre.parallel import all_or_error, run
 from genre.paths import Paths
 
 if TYPE_CHECKING:
     from genre.demo.styles import DemoSong
 
-MANIFEST = ".songs.json"  # names of the songs that this command may remove; hidden, so it is not taken for a song
+MANIFEST = ".songs.json"  # names of the songs that this command may remove
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the data set; songs of an earlier run that are no longer part of it are removed, other files stay."""
+    """Write the data set and remove songs of an earlier run that are not part of it; other files are kept."""
     parser = argparse.ArgumentParser(prog="python -m stages.demo", description=__doc__.splitlines()[0])
     out = Paths().datasets / "demo"
     parser.add_argument("--out", type=Path, default=out, help="folder of the data set (default: %(default)s)")
@@ -49,12 +49,8 @@ def write_songs(songs: Sequence[DemoSong], out: Path) -> float:
     """Write the songs, remove those of an earlier run, and return the total duration in seconds."""
     names = {song.file for song in songs}
     earlier = _read_manifest(out / MANIFEST)
-    files.write_json(out / MANIFEST, sorted(names | earlier))  # complete even if this run is killed
-    audio_s = 0.0
-    for result in list(run(functools.partial(_write_song, out=out), songs, description="demo")):
-        if isinstance(result, GenreError):
-            raise result
-        audio_s += result
+    files.write_json(out / MANIFEST, sorted(names | earlier))  # lists all songs even if this run is killed
+    audio_s = sum(all_or_error(run(functools.partial(_write_song, out=out), songs, description="demo")))
     _remove(out, earlier - names)
     files.write_json(out / MANIFEST, sorted(names))
     return audio_s

@@ -81,7 +81,7 @@ def test_a_command_can_be_run(page: str, command: str) -> None:
         text = _help(words[2])
         assert [option for option in options if not re.search(rf"{option}\b", text)] == []
     elif words[0] == "make":
-        targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
         assert set(words[1:2]) <= targets
     elif words[1:2] in (["repro"], ["status"]):
         assert {word for word in words[2:] if not word.startswith("-") and "{}" not in word} <= _stages()
