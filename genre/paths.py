@@ -3,62 +3,31 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from genre.errors import ModelError
 
 
-@dataclass(frozen=True, slots=True)
 class Paths:
     """Folders and files below a project's root folder; by default the working directory."""
 
-    root: Path = Path()
-
-    @property
-    def params(self) -> Path:
-        """Return params.yaml."""
-        return self.root / "params.yaml"
-
-    @property
-    def cache(self) -> Path:
-        """Return the folder of the cache."""
-        return self.root / ".cache"
-
-    @property
-    def datasets(self) -> Path:
-        """Return the folder of all data sets."""
-        return self.root / "dataset"
-
-    @property
-    def chunks(self) -> Path:
-        """Return the folder of the chunks, with index.csv and failures.csv."""
-        return self.root / "chunks"
-
-    @property
-    def features(self) -> Path:
-        """Return the folder of the feature CSVs, with one folder per feature."""
-        return self.root / "features"
-
-    @property
-    def extraction(self) -> Path:
-        """Return the record of the feature engine and its versions."""
-        return self.features / "extraction.json"
-
-    @property
-    def vectors(self) -> Path:
-        """Return the folder of the features and labels as pickled arrays."""
-        return self.root / "pickled_vectors"
-
-    @property
-    def cards(self) -> Path:
-        """Return the folder of the model cards and Keras architectures."""
-        return self.root / "model_architecture"
-
-    @property
-    def weights(self) -> Path:
-        """Return the folder of the ONNX files and Keras weights."""
-        return self.root / "model_weights"
+    def __init__(self, root: Path = Path()) -> None:
+        self.root = root
+        self.params = root / "params.yaml"
+        self.cache = root / ".cache"  # results that can be computed again
+        self.datasets = root / "dataset"
+        self.chunks = root / "chunks"  # with index.csv and failures.csv
+        self.features = root / "features"  # one folder of CSV files for each feature
+        self.extraction = self.features / "extraction.json"  # the feature engine and its versions
+        self.vectors = root / "pickled_vectors"  # features and labels as arrays
+        self.cards = root / "model_architecture"  # model cards and Keras architectures
+        self.weights = root / "model_weights"  # ONNX files and Keras weights
+        self.evaluation = root / "evaluation"  # scores on the test songs
+        self.comparison = root / "comparison"  # scores on folds
+        self.index = root / "vectors" / "index.json"  # description of the embedding index
+        self.projection = root / "vectors" / "projection.npz"  # from embeddings to vectors of the store
+        self.landmarks = root / "vectors" / "landmarks.npz"
+        self.identification = root / "identify"  # recognition rates of identify
 
     def card(self, model: str) -> Path:
         """Return the card of a model."""
@@ -83,36 +52,6 @@ class Paths:
     def validation(self, model: str) -> Path:
         """Return the predictions of a model for its validation chunks."""
         return self.training(model) / "validation.csv"
-
-    @property
-    def evaluation(self) -> Path:
-        """Return the folder of the scores on the test songs."""
-        return self.root / "evaluation"
-
-    @property
-    def comparison(self) -> Path:
-        """Return the folder of the comparison of models on folds."""
-        return self.root / "comparison"
-
-    @property
-    def index(self) -> Path:
-        """Return the description of the embedding index."""
-        return self.root / "vectors" / "index.json"
-
-    @property
-    def projection(self) -> Path:
-        """Return the projection of embeddings to the vectors of the store."""
-        return self.root / "vectors" / "projection.npz"
-
-    @property
-    def landmarks(self) -> Path:
-        """Return the landmark index."""
-        return self.root / "vectors" / "landmarks.npz"
-
-    @property
-    def identification(self) -> Path:
-        """Return the folder of the measured recognition rates of identify."""
-        return self.root / "identify"
 
 
 def _checked(model: str) -> str:

@@ -73,6 +73,7 @@ def _words(command: str) -> list[str]:
     return shlex.split(re.split(r"\s{2,}|\s#", command)[0].replace("[", "").replace("]", ""), comments=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command}"[:80] for page, command in COMMANDS])
 def test_a_command_can_be_run(page: str, command: str) -> None:
     words = _words(command)

@@ -268,6 +268,8 @@ from genre import files
 from genre.cli import run_command
 from genre.parallel import run
 
+pytestmark = pytest.mark.slow
+
 def hold(path):
     with files.atomic_path(path) as temporary:
         path.with_suffix(".begun").touch()

@@ -21,6 +21,8 @@ from genre.errors import ModelError
 from genre.models.predict import load
 from tests.conftest import ROOT, MakeSong, save_svm
 
+pytestmark = pytest.mark.slow
+
 HEAVY = "tensorflow keras pandas sklearn scipy skops matplotlib librosa pymilvus dvc tqdm yaml pydantic".split()
 
 
