@@ -176,10 +176,6 @@ def test_a_line_break_in_a_name_forges_no_answer(songs: Path) -> None:
     assert not any(line.startswith("genre: techno") for line in query(songs, name).stdout.splitlines())
 
 
-def test_a_duration_of_zero_is_refused(songs: Path) -> None:
-    assert "0 must be greater than 0" in query(songs, "album/0.mp3", "--duration", "0", status=2).stderr
-
-
 def test_outside_of_a_project_the_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=f"in {re.escape(str(tmp_path))}: run the command in the project's root"):
         load("merged", tmp_path)
