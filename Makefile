@@ -1,6 +1,6 @@
 # make run    set up, run the pipeline on the demo data set, query one of its songs
-# make test   set up and run the tests
-.PHONY: setup run test lint format bench fuzz audit lock
+# make test   set up and run the tests; make test-fast runs those without the mark slow
+.PHONY: setup run test test-fast lint format bench fuzz audit lock
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -36,6 +36,9 @@ run: setup
 
 test: setup
 	python -m pytest -n 2 --dist loadfile
+
+test-fast: setup
+	python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 lint: setup
 	ruff check .

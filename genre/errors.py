@@ -1,23 +1,23 @@
-"""One family of errors, each a sentence that a user can act on."""
+"""Errors that a user can resolve; their messages are one sentence."""
 
 from __future__ import annotations
 
 
 class GenreError(Exception):
-    """Something the user can mend: the message names the file or key, what is wrong and what to do.
+    """Base class; the message states what is wrong, with which file or key, and what to do.
 
-    Commands print the message without a traceback and exit with 1.
+    Commands print it without a traceback and exit with code 1.
     """
 
-    is_host_fault = False  # True: not an item but the machine that works on it is to blame
+    is_host_fault = False  # True if the machine, not the input, is at fault
 
 
 class ParamsError(GenreError):
-    """params.yaml (or a command's option) has an unknown key or a bad value."""
+    """params.yaml has an unknown key or a bad value."""
 
 
 class DatasetError(GenreError):
-    """A data set folder is missing, empty, or laid out in a way that cannot be used."""
+    """A data set is missing, empty, or has an unexpected folder structure."""
 
 
 class AudioError(GenreError):
@@ -25,11 +25,11 @@ class AudioError(GenreError):
 
 
 class FeatureError(GenreError):
-    """Features cannot be computed, or a feature file is not what it should be."""
+    """Features cannot be computed, or a feature file is damaged."""
 
 
 class EngineError(FeatureError):
-    """A feature engine is not usable on this machine, or failed."""
+    """A feature engine cannot be used on this machine, or failed."""
 
     is_host_fault = True
 
@@ -39,7 +39,7 @@ class WorkerError(GenreError):
 
 
 class ClusterError(GenreError):
-    """The Dask cluster cannot be reached, or one of its workers cannot work."""
+    """The Dask cluster does not answer, or one of its workers cannot process songs."""
 
 
 class VectorError(GenreError):
@@ -47,15 +47,15 @@ class VectorError(GenreError):
 
 
 class ModelError(GenreError):
-    """A model is missing, damaged, or was made with other settings than those asked for."""
+    """A model is missing, damaged, or has other settings than the input."""
 
 
 class EvaluationError(GenreError):
-    """Predictions, labels and songs do not fit together, or are too few for an evaluation."""
+    """Predictions, labels and songs do not match, or are too few for an evaluation."""
 
 
 class SearchError(GenreError):
-    """The vector store, the landmark index or the fingerprint network cannot be used as it is."""
+    """The vector store, the landmark index or the fingerprint network is missing, damaged or outdated."""
 
 
 class StoreUnreachableError(SearchError):

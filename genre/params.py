@@ -40,18 +40,18 @@ EngineName = Literal["auto", "sonic-annotator", "vamp", "numpy"]
 
 
 class _Section(BaseModel):
-    # defer_build: each schema is built once, with all of Params, not once more on its own
+    # defer_build: schemas are built once, as part of Params
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class DatasetParams(_Section):
-    """Which data set is used."""
+    """The data set."""
 
     name: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]*[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", max_length=255)]
 
 
 class SplitParams(_Section):
-    """How songs become chunks, and which songs are the test set."""
+    """Length and sample rate of chunks, and the division into training and test songs."""
 
     sample_rate: Annotated[int, Field(ge=8_000, le=192_000)]
     chunk_seconds: Annotated[float, Field(ge=1.0, le=600.0)]
@@ -64,7 +64,7 @@ class SplitParams(_Section):
 
 
 class ExtractParams(_Section):
-    """Which engine computes the features."""
+    """The feature engine."""
 
     engine: EngineName
 
@@ -86,7 +86,7 @@ class AugmentationParams(_Section):
 
 
 class TrainParams(_Section):
-    """How the networks are trained."""
+    """Architecture and training of the networks."""
 
     architecture: Literal["conv1d", "lstm2016"]
     filters: Count
@@ -121,27 +121,27 @@ class MusicnnParams(_Section):
 
 
 class ParallelParams(_Section):
-    """Where the work of split, extract and vectorize is done."""
+    """Processes or Dask cluster for split, extract and vectorize."""
 
     workers: Count | None
     scheduler: Annotated[str, Field(pattern=r"^[a-z]+://")] | None
 
 
 class CacheParams(_Section):
-    """The cache of finished work."""
+    """The cache of results."""
 
     max_bytes: Annotated[int, Field(ge=0)]
 
 
 class BaselinesParams(_Section):
-    """The peers that are trained beside the networks."""
+    """Classifiers trained in addition to the networks."""
 
     models: list[str]
     seed: Seed
 
 
 class CompareParams(_Section):
-    """What stages.compare does."""
+    """Models and folds of stages.compare."""
 
     models: Annotated[list[str], Field(min_length=1)]
     split: Literal["folds", "fixed"]
@@ -151,13 +151,13 @@ class CompareParams(_Section):
 
 
 class EnsembleParams(_Section):
-    """The average of models."""
+    """Models whose probabilities are averaged."""
 
     models: Annotated[list[str], Field(min_length=1)]
 
 
 class IndexParams(_Section):
-    """How songs are made searchable."""
+    """The embedding index."""
 
     uri: Annotated[str, Field(min_length=1)]
     embedding: Literal["musicnn", "statistics", "librosa"]
@@ -167,7 +167,7 @@ class IndexParams(_Section):
 
 
 class SearchParams(_Section):
-    """How identify and similar search."""
+    """Search by identify and similar."""
 
     engine: Literal["landmarks", "embeddings"]
     top_k: Count
@@ -177,7 +177,7 @@ class SearchParams(_Section):
 
 
 class ServeParams(_Section):
-    """What the HTTP service allows itself and its clients."""
+    """Limits of the HTTP service."""
 
     workers: Annotated[int, Field(ge=1, le=256)]
     queue: Annotated[int, Field(ge=0, le=10_000)]
@@ -194,7 +194,7 @@ class ServeParams(_Section):
 
 
 class QueryParams(_Section):
-    """The confidence threshold of query."""
+    """Rejection of songs as "unknown"."""
 
     max_false_acceptance: Annotated[float, Field(ge=0.01, le=0.5)] | None
 
@@ -240,7 +240,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
 
 
 def as_yaml(settings: Params, *sections: str) -> str:
-    """Return sections of the params as YAML, for a report to show."""
+    """Return sections of the settings as YAML."""
     dumped = settings.model_dump(include=set(sections))
     return yaml.safe_dump({section: dumped[section] for section in sections}, sort_keys=False, allow_unicode=True)
 

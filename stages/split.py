@@ -29,7 +29,7 @@ Failures = dict[Path, str]  # reason for each song that could not be read or dec
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage: dataset/<name> -> chunks/. With --shard, only cache the chunks of some of the songs."""
+    """Run the stage: dataset/<name> -> chunks/. With --shard, only fill the cache for a part of the songs."""
     parser = argparse.ArgumentParser(prog="python -m stages.split", description=__doc__.splitlines()[0])
     add_shard_option(parser)
     shard = parser.parse_args(argv).shard
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     songs, jobs = _divide(config, paths, failures)
     if shard:
         rows = _split_all(shard.of(jobs), config, paths, failures)
-        print(f"split: shard {shard}: {len(shard.of(jobs))} songs, {len(rows)} chunks; `dvc repro` gathers them")
+        print(f"split: shard {shard}: {len(shard.of(jobs))} songs, {len(rows)} chunks; `dvc repro` collects them")
         return 0
     rows = _split_all(jobs, config, paths, failures)
     dataset.check_no_leak((row.split, row.source_sha256, row.source) for row in rows)

@@ -1,4 +1,4 @@
-"""Finished work is kept whole, found again by what it was made from, and never trusted blindly."""
+"""The cache: storing, verification, bounds, and the command that shows and clears it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from genre.cache import Cache
 from genre.files import digest
 from genre.paths import Paths
 from stages import cache as cache_command
+from tests.made import write_params
 
 
 @pytest.fixture
@@ -23,12 +24,12 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def _store(cache: Cache, key: str, *contents: bytes) -> None:
-    made = []
+    paths = []
     for number, content in enumerate(contents):
-        path = cache.folder.parent / f"made-{key}-{number}"
+        path = cache.folder.parent / f"source-{key}-{number}"
         path.write_bytes(content)
-        made.append(path)
-    cache.store(key, made, "note")
+        paths.append(path)
+    cache.store(key, paths, "note")
 
 
 def _restored(cache: Cache, key: str) -> list[bytes] | None:
@@ -38,13 +39,13 @@ def _restored(cache: Cache, key: str) -> list[bytes] | None:
     return [path.read_bytes() for path in sorted(out.iterdir())]
 
 
-def test_what_is_stored_is_restored_elsewhere_with_its_note(cache: Cache, tmp_path: Path) -> None:
+def test_stored_files_are_restored_with_their_note(cache: Cache, tmp_path: Path) -> None:
     _store(cache, "k1", b"one", b"two")
     assert _restored(cache, "k1") == [b"one", b"two"]
     assert cache.restore("k1", lambda number: tmp_path / "again" / str(number)) == "note"
 
 
-def test_another_key_finds_nothing_and_writes_nothing(cache: Cache, tmp_path: Path) -> None:
+def test_an_unknown_key_restores_nothing(cache: Cache, tmp_path: Path) -> None:
     _store(cache, "k1", b"one")
     assert _restored(cache, "k2") is None
     assert not (tmp_path / "out").exists()
@@ -56,7 +57,7 @@ def test_keys_differ_when_anything_differs() -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"on", b"ONE", b"one and more"])
-def test_a_damaged_entry_counts_as_absent_and_is_made_again(cache: Cache, damage: bytes) -> None:
+def test_a_damaged_entry_is_removed(cache: Cache, damage: bytes) -> None:
     _store(cache, "k1", b"one")
     (entry, _, _) = cache.entries()[0]
     (entry / "0").write_bytes(damage)
@@ -66,7 +67,7 @@ def test_a_damaged_entry_counts_as_absent_and_is_made_again(cache: Cache, damage
     assert _restored(cache, "k1") == [b"one"]
 
 
-def test_an_entry_that_lost_a_file_is_made_again(cache: Cache) -> None:
+def test_an_entry_without_one_of_its_files_is_removed(cache: Cache) -> None:
     _store(cache, "k1", b"one", b"two")
     (entry, _, _) = cache.entries()[0]
     (entry / "1").unlink()
@@ -75,7 +76,7 @@ def test_an_entry_that_lost_a_file_is_made_again(cache: Cache) -> None:
     assert _restored(cache, "k1") == [b"one", b"two"]
 
 
-def test_a_target_that_cannot_be_written_is_an_error_and_no_damage(cache: Cache, tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_written_does_not_damage_the_entry(cache: Cache, tmp_path: Path) -> None:
     _store(cache, "k1", b"one")
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
@@ -83,7 +84,7 @@ def test_a_target_that_cannot_be_written_is_an_error_and_no_damage(cache: Cache,
     assert _restored(cache, "k1") == [b"one"]
 
 
-def test_bytes_are_kept_and_damage_is_found(cache: Cache) -> None:
+def test_damaged_bytes_are_not_returned(cache: Cache) -> None:
     assert cache.recall("k1") is None
     assert cache.keep("k1", b"one") == b"one"
     assert cache.recall("k1") == b"one"
@@ -92,14 +93,14 @@ def test_bytes_are_kept_and_damage_is_found(cache: Cache) -> None:
     assert cache.recall("k1") is None
 
 
-def test_a_file_that_is_written_into_after_it_was_restored_is_not_restored_again(cache: Cache, tmp_path: Path) -> None:
+def test_an_entry_changed_through_a_restored_file_is_not_used(cache: Cache, tmp_path: Path) -> None:
     _store(cache, "k1", b"one")
     assert _restored(cache, "k1") == [b"one"]
     (tmp_path / "out" / "0").write_bytes(b"ONE")
     assert _restored(cache, "k1") != [b"ONE"]
 
 
-def test_a_file_that_is_replaced_after_it_was_restored_does_no_harm(cache: Cache, tmp_path: Path) -> None:
+def test_replacing_a_restored_file_does_not_change_the_entry(cache: Cache, tmp_path: Path) -> None:
     _store(cache, "k1", b"one")
     for _ in range(2):  # the second time it is there already
         assert _restored(cache, "k1") == [b"one"]
@@ -122,7 +123,7 @@ def test_a_file_system_without_hard_links_gets_copies(
 
 
 @pytest.mark.parametrize("manifest", ["", "[]", '{"sha256": 1}', '{"sha256": ["../../x"], "note": 1}', "\x00"])
-def test_a_manifest_that_is_no_manifest_counts_as_absent(cache: Cache, manifest: str) -> None:
+def test_an_entry_with_a_damaged_manifest_is_absent(cache: Cache, manifest: str) -> None:
     _store(cache, "k1", b"one")
     (entry, _, _) = cache.entries()[0]
     (entry / "manifest.json").write_text(manifest)
@@ -132,13 +133,14 @@ def test_a_manifest_that_is_no_manifest_counts_as_absent(cache: Cache, manifest:
 def test_the_least_recently_used_go_first_when_it_is_full(cache: Cache) -> None:
     for number in range(4):
         _store(cache, f"k{number}", bytes(4000))
-        os.utime(cache._entry(f"k{number}"), (number, number))
+    for entry, _, _ in cache.entries():
+        os.utime(entry, (int(entry.name[1:]),) * 2)
     assert _restored(cache, "k0") is not None  # used just now
     cache.trim()
     assert {entry.name for entry, _, _ in cache.entries()} == {"k0", "k3"}
 
 
-def test_what_a_dead_process_left_goes_after_a_day_and_not_before(cache: Cache) -> None:
+def test_unfinished_entries_are_removed_after_a_day(cache: Cache) -> None:
     for name, age_s in (("unfinished-old", 2 * 86_400), ("unfinished-new", 60)):
         left = cache.folder / "k1" / name
         left.mkdir(parents=True)
@@ -147,7 +149,7 @@ def test_what_a_dead_process_left_goes_after_a_day_and_not_before(cache: Cache) 
     assert [path.name for path in (cache.folder / "k1").iterdir()] == ["unfinished-new"]
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "blocked").write_text("a file where the folder should be")
     (tmp_path / "a").write_text("a")
     Cache(tmp_path / "blocked", 1000).store("k1", [tmp_path / "a"], "note")
@@ -159,7 +161,7 @@ def _store_many(folder: Path, source: Path) -> None:
         Cache(folder, 10**9).store(f"k{number}", [source], number)
 
 
-def test_processes_that_store_the_same_work_at_once_do_no_harm(tmp_path: Path) -> None:
+def test_several_processes_store_the_same_entries(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"work")
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_store_many, args=(tmp_path / "cache", tmp_path / "a")) for _ in range(3)]
@@ -176,8 +178,17 @@ def test_processes_that_store_the_same_work_at_once_do_no_harm(tmp_path: Path) -
 def test_the_command_shows_and_clears(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files.write_text(project / "a", "a")
     Cache(Paths().cache, 10**6).store("k1", [project / "a"], "note")
+    files.write_text(Paths().cache / "musicnn" / "MSD.onnx", "a network")
     assert cache_command.main([]) == 0
-    assert "1 entries" in capsys.readouterr().out
+    assert "2 entries" in capsys.readouterr().out
     assert cache_command.main(["--clear"]) == 0
     assert cache_command.main([]) == 0
+    assert "0 entries" in capsys.readouterr().out
+
+
+def test_the_command_trims_every_kind_of_entry(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_params(project, cache__max_bytes=0)
+    Cache(Paths().cache, 10**6).keep("k1", b"one")
+    files.write_text(Paths().cache / "musicnn" / "MSD.onnx", "a network")
+    assert cache_command.main(["--trim"]) == 0
     assert "0 entries" in capsys.readouterr().out

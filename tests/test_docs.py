@@ -1,7 +1,8 @@
-"""README and docs/: every command names what there is, every link leads somewhere, and long commands can be parsed."""
+"""Commands and links in README, docs/ and messages of the code: their modules, options and stages exist."""
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
 import shlex
@@ -28,7 +29,24 @@ def _commands(page: Path) -> list[str]:
     return [found[1].strip() for line in lines if (found := starts.match(line.strip().removeprefix("$ ")))]
 
 
-COMMANDS = sorted({(page.name, command) for page in PAGES for command in _commands(page)})
+def _commands_in_code(path: Path) -> list[str]:
+    """Return the commands in the string literals of a module: those in backquotes, and lines of docstrings."""
+    commands = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
+            commands += INLINE.findall("".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            commands += INLINE.findall(node.value)
+            commands += [line for line in node.value.splitlines() if line.startswith("python -m stages.")]
+    return commands
+
+
+MODULES = sorted([*(ROOT / "genre").rglob("*.py"), *(ROOT / "stages").glob("*.py")])
+COMMANDS = sorted(
+    {(page.name, command) for page in PAGES for command in _commands(page)}
+    | {(str(path.relative_to(ROOT)), command) for path in MODULES for command in _commands_in_code(path)}
+)
 
 
 @functools.cache
@@ -55,18 +73,19 @@ def _words(command: str) -> list[str]:
     return shlex.split(re.split(r"\s{2,}|\s#", command)[0].replace("[", "").replace("]", ""), comments=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command}"[:80] for page, command in COMMANDS])
-def test_a_command_of_the_docs_names_what_there_is(page: str, command: str) -> None:
+def test_a_command_can_be_run(page: str, command: str) -> None:
     words = _words(command)
     options = [word.split("=")[0] for word in words if re.match(r"--\w", word)]
     if words[0] == "python":
-        told = _help(words[2])
-        assert [option for option in options if not re.search(rf"{option}\b", told)] == []
+        text = _help(words[2])
+        assert [option for option in options if not re.search(rf"{option}\b", text)] == []
     elif words[0] == "make":
-        targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
         assert set(words[1:2]) <= targets
     elif words[1:2] in (["repro"], ["status"]):
-        assert {word for word in words[2:] if not word.startswith("-")} <= _stages()
+        assert {word for word in words[2:] if not word.startswith("-") and "{}" not in word} <= _stages()
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     for position, word in enumerate(words):
         if word in ("-S", "--set-param"):
@@ -74,12 +93,13 @@ def test_a_command_of_the_docs_names_what_there_is(page: str, command: str) -> N
             assert key in settings[section], words[position + 1]
 
 
-def test_there_are_commands_to_check() -> None:
+def test_commands_of_docs_and_code_are_collected() -> None:
     assert len(COMMANDS) > 40
+    assert any(source.startswith("genre/") for source, _ in COMMANDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_link_leads_somewhere(page: Path) -> None:
+def test_the_target_of_a_link_exists(page: Path) -> None:
     text = page.read_text()
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" in target:
@@ -92,7 +112,7 @@ def test_a_link_leads_somewhere(page: Path) -> None:
             assert anchor in {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}, target
 
 
-def test_the_settings_that_the_docs_name_are_there() -> None:
+def test_the_settings_named_in_the_docs_exist() -> None:
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     for page in PAGES:
         for section, key in re.findall(r"`(\w+)\.(\w+)(?:: [^`]*)?`", page.read_text()):

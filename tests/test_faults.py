@@ -1,32 +1,29 @@
-"""Machines and servers that go: the result is right or the error says what to do, and the next run completes."""
+"""Interrupted stages, power cuts and missing permissions: nothing partial is left, and the next run completes."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from stages import extract, index, split, vectorize
+from stages import extract, split, vectorize
 from tests.conftest import ROOT, MakeSong, outs, write_params
 
+pytestmark = pytest.mark.slow
 FOLDERS = ("chunks", "features", "pickled_vectors")
 
 
 @pytest.fixture
-def songs(project: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch) -> Path:
+def songs(project: Path, make_song: MakeSong) -> Path:
     """Return a data set of two genres with three songs each, in a project of its own."""
-    monkeypatch.delenv("MILVUS_URI", raising=False)
-    write_params(project, parallel__workers=1, index__embedding="statistics")
+    write_params(project, parallel__workers=1)
     folder = project / "dataset" / "tiny"
     for genre, hz in (("high", 660.0), ("low", 110.0)):
         for n in range(3):
@@ -59,14 +56,14 @@ def _start(*command: str, **environment: str) -> subprocess.Popen[str]:
 
 def _finish(process: subprocess.Popen[str], timeout_s: float = 120.0) -> tuple[int, str]:
     try:
-        said, _ = process.communicate(timeout=timeout_s)
+        output, _ = process.communicate(timeout=timeout_s)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, said
+    return process.returncode, output
 
 
-def _wait_until_there(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+def _wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
     """Wait until there is such a file, or the process has ended."""
     deadline = time.monotonic() + 60
     while process.poll() is None and not (folder.is_dir() and any(folder.rglob(pattern))):
@@ -74,88 +71,7 @@ def _wait_until_there(process: subprocess.Popen[str], folder: Path, pattern: str
         time.sleep(0.005)
 
 
-# Milvus
-
-# `python -m stages.index`, but it says when the first vectors are written, and then waits for a word
-WAITING = """
-import time
-from pathlib import Path
-from stages import index
-from genre.cli import run_command
-from genre.search import store
-
-store.BATCH = 2
-check = store.VectorStore._checked
-
-def checked(self, vector, n_axes):
-    if Path("asked").exists() and n_axes == 1:
-        Path("written").touch()
-        while not Path("go").exists():
-            time.sleep(0.01)
-    elif n_axes == 1 and self.songs():
-        Path("asked").touch()
-    return check(self, vector, n_axes)
-
-store.VectorStore._checked = checked
-run_command(index.main)
-"""
-
-
-@contextlib.contextmanager
-def _milvus(port: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    server = _start(
-        *(sys.executable, "-m", "milvus_lite", "server"),
-        *("--host", "127.0.0.1", "--port", str(port), "--data-dir", str(folder)),
-    )
-    try:
-        for _ in range(600):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.05)
-        yield server
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.communicate()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def test_milvus_that_goes_while_songs_are_indexed_is_told_and_the_next_run_completes(
-    project: Path, songs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert split.main([]) == 0
-    port = _free_port()
-    monkeypatch.setenv("MILVUS_URI", f"http://127.0.0.1:{port}")
-    with _milvus(port, project / "undisturbed"):
-        assert index.main([]) == 0
-    expected = json.loads((project / "vectors" / "index.json").read_text())
-    shutil.rmtree(project / "vectors")
-    with _milvus(port, project / "served") as server:
-        process = _start(sys.executable, "-c", WAITING)
-        _wait_until_there(process, project, "written")
-        os.killpg(server.pid, signal.SIGKILL)
-        (project / "go").touch()
-        status, said = _finish(process)
-    assert status == 1, said
-    assert f"error: the vector store http://127.0.0.1:{port} does not answer" in said
-    assert "is the server up?" in said
-    assert "Traceback" not in said
-    assert not (project / "vectors" / "index.json").exists()  # it would say that all is there
-    with _milvus(port, project / "served"):
-        assert index.main([]) == 0
-    assert json.loads((project / "vectors" / "index.json").read_text()) == expected
-
-
-# DVC
-
-
-def test_two_repros_at_once_break_nothing(project: Path, songs: Path) -> None:
+def test_two_repros_at_once_give_the_same_outputs(project: Path, songs: Path) -> None:
     _run_all()
     expected = outs(project)
     _remove_all(project)
@@ -165,22 +81,19 @@ def test_two_repros_at_once_break_nothing(project: Path, songs: Path) -> None:
         (project / package).symlink_to(ROOT / package)
     assert _finish(_start("dvc", "init", "-q", "--no-scm"))[0] == 0
     first = _start("dvc", "repro", "vectorize")
-    _wait_until_there(first, project / "chunks", "*.wav")
+    _wait_for_file(first, project / "chunks", "*.wav")
     second = _start("dvc", "repro", "vectorize")
     outcomes = [_finish(first), _finish(second)]
     assert 0 in [status for status, _ in outcomes], outcomes
-    for status, said in outcomes:
-        assert status == 0 or "lock" in said or "busy" in said, said
-    status, said = _finish(_start("dvc", "repro", "vectorize"))
-    assert status == 0, said
+    for status, output in outcomes:
+        assert status == 0 or "lock" in output or "busy" in output, output
+    status, output = _finish(_start("dvc", "repro", "vectorize"))
+    assert status == 0, output
     assert outs(project) == expected
 
 
-# Ends
-
-
 @pytest.mark.parametrize(("stage", "whole_group"), [("split", True), ("extract", False), ("vectorize", False)])
-def test_a_stage_that_is_told_to_end_leaves_no_temporary_file_and_no_process(
+def test_a_terminated_stage_leaves_no_temporary_file_and_no_process(
     project: Path, songs: Path, stage: str, whole_group: bool
 ) -> None:
     _run_all()
@@ -196,18 +109,18 @@ def test_a_stage_that_is_told_to_end_leaves_no_temporary_file_and_no_process(
         shutil.rmtree(folder)
     write_params(project, parallel__workers=2)
     process = _start(sys.executable, "-m", f"stages.{stage}", TMPDIR=str(temporary))
-    _wait_until_there(process, out, pattern)
+    _wait_for_file(process, out, pattern)
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode in (0, 128 + signal.SIGTERM, -signal.SIGTERM), (
-        said
+        output
     )  # 0: it was done before; -15: as Python ended
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     for _ in range(200):
         if not _alive(process.pid):
             break
         time.sleep(0.05)
-    assert not _alive(process.pid), "a worker lives on"
+    assert not _alive(process.pid), "a worker is still running"
     assert list(temporary.rglob("*")) == []
     assert list(out.rglob("*.tmp")) == []
     write_params(project, parallel__workers=1)
@@ -224,7 +137,7 @@ def _alive(group: int) -> bool:
     return True
 
 
-def test_what_a_power_cut_left_is_removed_or_ignored(project: Path, songs: Path) -> None:
+def test_partial_files_of_a_power_cut_are_removed_or_ignored(project: Path, songs: Path) -> None:
     _run_all()
     expected = outs(project)
     others = ("pickled_vectors", "vectors", "dataset/tiny/low")
@@ -240,7 +153,7 @@ def test_what_a_power_cut_left_is_removed_or_ignored(project: Path, songs: Path)
 
 
 @pytest.mark.parametrize(("stage", "folder"), list(zip(("split", "extract", "vectorize"), FOLDERS, strict=True)))
-def test_a_folder_that_may_not_be_written_is_named(project: Path, songs: Path, stage: str, folder: str) -> None:
+def test_a_folder_without_write_permission_is_named(project: Path, songs: Path, stage: str, folder: str) -> None:
     (project / folder).mkdir()
     (project / folder).chmod(0o500)
     if os.access(project / folder, os.W_OK):
@@ -252,11 +165,11 @@ def test_a_folder_that_may_not_be_written_is_named(project: Path, songs: Path, s
     shutil.rmtree(project / ".cache")
     (project / folder).mkdir()
     (project / folder).chmod(0o500)
-    status, said = _finish(_start(sys.executable, "-m", f"stages.{stage}"))
+    status, output = _finish(_start(sys.executable, "-m", f"stages.{stage}"))
     (project / folder).chmod(0o700)
     assert status == 1
-    assert folder in said.splitlines()[-1]
-    assert "Traceback" not in said
+    assert folder in output.splitlines()[-1]
+    assert "Traceback" not in output
     _run_all()
     assert outs(project) == expected
 
@@ -282,14 +195,14 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_that_are_told_to_end_remove_what_they_were_writing(project: Path) -> None:
+def test_terminated_workers_remove_their_temporary_files(project: Path) -> None:
     (project / "hold.py").write_text(HOLDING)
     process = _start(sys.executable, "hold.py")
     for name in ("a", "b"):
-        _wait_until_there(process, project / "out", f"{name}.begun")
+        _wait_for_file(process, project / "out", f"{name}.begun")
     assert len(list((project / "out").glob(".*.tmp"))) == 2
     os.killpg(process.pid, signal.SIGTERM)
-    said, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     assert sorted(path.name for path in (project / "out").iterdir()) == ["a.begun", "b.begun"]

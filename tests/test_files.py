@@ -1,15 +1,16 @@
-"""A file is whole or absent."""
+"""Atomic writes, tables and arrays of numbers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genre import files
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     files.write_text(path, "old")
     with pytest.raises(RuntimeError), files.atomic_path(path) as temporary:
@@ -19,7 +20,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_written_file_has_the_permissions_that_the_umask_gives(tmp_path: Path) -> None:
+def test_a_written_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     files.write_text(tmp_path / "ours", "")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -30,8 +31,22 @@ def test_a_table_quotes_names_with_commas_and_newlines(tmp_path: Path) -> None:
     assert (tmp_path / "t.csv").read_bytes() == b'a,b\n"x,y","line\nbreak"\n'
 
 
-def test_remove_others_keeps_what_is_named_and_dvcs_own(tmp_path: Path) -> None:
+def test_remove_others_keeps_the_given_files_and_those_of_dvc(tmp_path: Path) -> None:
     for name in ("keep", "stale", ".gitignore"):
         (tmp_path / name).touch()
     files.remove_others(tmp_path, {tmp_path / "keep"})
     assert {path.name for path in tmp_path.iterdir()} == {"keep", ".gitignore"}
+
+
+def test_arrays_are_read_back(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.arange(3))
+    assert files.read_npz(tmp_path / "a.npz")["x"].tolist() == [0, 1, 2]
+
+
+def test_compressed_arrays_and_objects_are_refused(tmp_path: Path) -> None:
+    """They could take far more memory than the size of the file, or run code."""
+    np.savez_compressed(tmp_path / "compressed.npz", x=np.zeros(1000))
+    np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
+    for name in ("compressed.npz", "objects.npz"):
+        with pytest.raises(ValueError, match="no arrays"):
+            files.read_npz(tmp_path / name)

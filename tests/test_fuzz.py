@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests import fuzz
 
 
+@pytest.mark.slow
 def test_no_mutated_file_crashes_hangs_or_leaves_anything_behind() -> None:
     outcomes = fuzz.run(48, seed=7)
     assert [outcome for outcome in outcomes if outcome.kind not in ("answered", "refused")] == []

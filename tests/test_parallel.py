@@ -1,4 +1,4 @@
-"""The same function over many items, in order, whatever fails."""
+"""Parallel work: order, errors of single items, and worker processes that die."""
 
 from __future__ import annotations
 

@@ -23,6 +23,8 @@ from genre.models import cards
 from genre.paths import Paths
 from tests.conftest import ROOT, MakeSong, write_params
 
+pytestmark = pytest.mark.slow
+
 GENRES = {"high": 660.0, "low": 110.0}
 N_SONGS = 4
 TRAINING = ["train@mfcc", "train@spectral_contrast", "train@merged", "ensemble", "evaluate"]

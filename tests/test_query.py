@@ -22,6 +22,8 @@ from genre.models.predict import load
 from genre.paths import Paths
 from tests.conftest import ROOT, MakeSong, save_svm, write_params
 
+pytestmark = pytest.mark.slow
+
 HEAVY = "tensorflow keras pandas sklearn scipy onnx matplotlib librosa pymilvus dvc tqdm".split()
 
 
@@ -174,10 +176,6 @@ def test_a_line_break_in_a_name_forges_no_answer(songs: Path) -> None:
     name = "fake.mp3\ngenre: techno (3 of 3 chunks, 99 %)"
     shutil.copy(songs / "album" / "0.mp3", songs / name)
     assert not any(line.startswith("genre: techno") for line in query(songs, name).stdout.splitlines())
-
-
-def test_a_duration_of_zero_is_refused(songs: Path) -> None:
-    assert "0 must be greater than 0" in query(songs, "album/0.mp3", "--duration", "0", status=2).stderr
 
 
 def test_outside_of_a_project_the_folder_is_named(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ STAGES = ("split", "extract", "vectorize")
 OUTS = ("chunks", "features", "pickled_vectors")
 
 
+@pytest.mark.slow
 def test_two_folders_with_other_workers_and_another_order_have_the_same_bytes(
     tmp_path: Path, make_song: MakeSong
 ) -> None:

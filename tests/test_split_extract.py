@@ -21,6 +21,8 @@ from genre.features import numpy_engine
 from stages import extract, split
 from tests.conftest import ROOT, MakeSong, outs, write_params
 
+pytestmark = pytest.mark.slow
+
 N_KILLS = int(os.environ.get("N_KILLS", "4"))
 
 

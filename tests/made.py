@@ -1,0 +1,95 @@
+"""Made-up songs, settings and models that tests of several rooms use."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from genre.audio.ffmpeg import executable
+
+ROOT = Path(__file__).parent.parent
+
+
+def write_params(folder: Path, **changes: object) -> None:
+    """Write a params.yaml with settings for a tiny data set; changes are keyword arguments section__key=value."""
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    small: dict[str, object] = {
+        "dataset__name": "tiny",
+        "split__chunk_seconds": 3.0,
+        "split__min_seconds": 1.0,
+        "extract__engine": "numpy",
+        "train__epochs": 2,
+        "train__members": 1,
+        "train__filters": 8,
+        "baselines__models": ["stats_svm"],
+        "ensemble__models": ["merged", "stats_svm"],
+    }
+    for key, value in (small | changes).items():
+        section, name = key.split("__")
+        settings[section][name] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def outs(project: Path) -> dict[str, bytes]:
+    """Return the contents of the files that split, extract and vectorize wrote, by name."""
+    return {
+        path.relative_to(project).as_posix(): path.read_bytes()
+        for folder in ("chunks", "features", "pickled_vectors")
+        for path in sorted((project / folder).rglob("*"))
+        if path.is_file() and path.name != ".gitignore"
+    }
+
+
+def make_song_file(
+    path: Path,
+    *,
+    seconds: float = 4.0,
+    hz: float = 220.0,
+    noise: float = 0.01,
+    sample_rate: int = 22_050,
+    channels: int = 1,
+    seed: int = 0,
+    muxer: str | None = None,
+) -> Path:
+    """Write a song of a chord with a beat, in the format of the file's extension; return its path."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * sample_rate)) / sample_rate
+    chord = sum(np.sin(2 * np.pi * hz * ratio * t) for ratio in (1.0, 1.25, 1.5)) / 3
+    signal = 0.4 * chord * (0.6 + 0.4 * np.sign(np.sin(2 * np.pi * 2.0 * t))) + noise * rng.standard_normal(len(t))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples: npt.NDArray[np.int16] = (np.clip(signal, -1, 1) * 32767).astype("<i2").repeat(channels)
+    command = [executable(), "-v", "error", "-y", "-f", "s16le", "-ar", str(sample_rate), "-ac", str(channels)]
+    command += ["-i", "pipe:", *(["-f", muxer] if muxer else []), f"file:{path}"]
+    subprocess.run(command, input=samples.tobytes(), check=True)
+    return path
+
+
+def save_svm(root: Path) -> None:
+    """Write the baseline `stats_svm` of two made-up genres, the fastest model to train, into a project."""
+    from genre import files
+    from genre.features.settings import Settings
+    from genre.models import baselines, cards, embeddings
+    from genre.paths import Paths
+
+    paths = Paths(root)
+    labels = np.repeat([0, 1], 8)
+    songs = [str(number) for number in range(16)]
+    vectors = (np.random.default_rng(0).normal(0, 3, (16, 287)) + labels[:, np.newaxis]).astype(np.float32)
+    trained = baselines.train("stats_svm", vectors, labels, songs, n_genres=2)
+    files.write_bytes(paths.onnx("stats_svm"), trained.onnx)
+    cards.write(
+        cards.ModelCard(
+            model="stats_svm",
+            kind="svm",
+            genres=["high", "low"],
+            settings=Settings(22_050, 3.0, 1.0).to_dict(),
+            embedding=embeddings.load("statistics", paths).describe(),
+            temperature=trained.temperature,
+            onnx_sha256=files.sha256(paths.onnx("stats_svm")),
+        ),
+        paths,
+    )
