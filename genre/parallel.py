@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from genre.errors import ClusterError, GenreError, WorkerError
 
@@ -154,6 +154,20 @@ def _map(
             future.cancel()
 
 
+class _ProcessPool(ProcessPoolExecutor):
+    """Processes that never receive Ctrl-C: the main process handles it."""
+
+    def submit(self, *arguments: Any, **keywords: Any) -> Future[Any]:
+        """Schedule a call; a process that is started for it inherits the blocked SIGINT."""
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            return super().submit(*arguments, **keywords)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(*arguments, **keywords)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 @contextlib.contextmanager
 def _processes(n_workers: int) -> Iterator[Executor]:
     # spawn: a forked child of a process with threads (TensorFlow, BLAS) can deadlock
@@ -161,7 +175,7 @@ def _processes(n_workers: int) -> Iterator[Executor]:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="workers-") as folder,  # removes what a killed worker cannot
-            ProcessPoolExecutor(n_workers, context, initializer=_start_worker, initargs=(folder,)) as executor,
+            _ProcessPool(n_workers, context, initializer=_start_worker, initargs=(folder,)) as executor,
         ):
             yield executor
     except BrokenProcessPool:
@@ -214,7 +228,6 @@ def _call_in_folder(folder: str, call: Callable[[Item], Result], item: Item) -> 
 def _start_worker(temporary_folder: str) -> None:
     one_thread_each()
     tempfile.tempdir = temporary_folder
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
 
 
 def _call_in_worker(call: Callable[[Item], Result], item: Item) -> Result:
