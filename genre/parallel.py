@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -178,27 +177,12 @@ def _processes(n_workers: int) -> Iterator[Executor]:
             tempfile.TemporaryDirectory(prefix="workers-") as folder,  # removes what a killed worker cannot
             _ProcessPool(n_workers, context, initializer=_start_worker, initargs=(folder,)) as executor,
         ):
-            with _interrupts_ignored():  # inherited by the workers, which start now
-                for _ in range(n_workers):
-                    executor.submit(os.getpid)
             yield executor
     except BrokenProcessPool:
         raise WorkerError(
             "a worker process died (out of memory, or killed): run the command again, it continues with the finished"
             " songs; lower parallel.workers if memory was short"
         ) from None
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only the main thread can set signal handlers
-        yield
-        return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 @contextlib.contextmanager
