@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
 import logging
 import os
 import re
@@ -41,8 +42,6 @@ SEARCH_PARAMS = {"FLAT": (), "IVF_FLAT": ("nprobe",), "HNSW": ("ef",)}
 
 _FIELDS = ("song_sha256", "song", "genre", "start_s")
 _TEXT_BYTES = 1024
-
-log = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 
@@ -94,21 +93,15 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
         raise SearchError(
             f"the vector store {uri} (index.uri, MILVUS_URI) is neither a .db path nor http(s)://host:port"
         )
-    build_params = BUILD_PARAMS[index.index_type] | index.build_params
-    search_params = params.search.index_params
+    build_params = _checked("index.build_params", index.build_params, BUILD_PARAMS[index.index_type])
+    search_params = _checked("search.index_params", params.search.index_params, SEARCH_PARAMS[index.index_type])
     if index.index_type == "IVF_FLAT":  # with its own default, Milvus finds 3 to 4 of 10 neighbours
-        search_params = {"nprobe": max(1, build_params["nlist"] // 4)} | search_params
-    for name in [*build_params, *search_params]:  # Milvus Lite ignores the parameters of other index types
-        if name not in (allowed := [*BUILD_PARAMS[index.index_type], *SEARCH_PARAMS[index.index_type]]):
-            names = ", ".join(allowed) or "none"
-            raise SearchError(f"params.yaml: {index.index_type} has no parameter {name}; its parameters are: {names}")
+        search_params.setdefault("nprobe", max(1, build_params["nlist"] // 4))
     prefix = f"{kind}_{hashlib.sha256(params.dataset.name.encode()).hexdigest()[:DATASET_LENGTH]}_"
-    client = _client(uri)
-    try:
-        collection = f"{prefix}{digest[:DIGEST_LENGTH]}"
-        yield VectorStore(client, uri, prefix, collection, dimension, index.index_type, build_params, search_params)
-    finally:
-        client.close()
+    collection = f"{prefix}{digest[:DIGEST_LENGTH]}"
+    index_params = {"index_type": index.index_type, "metric_type": "COSINE", "params": build_params}
+    with contextlib.closing(_client(uri)) as client:
+        yield VectorStore(client, uri, prefix, collection, dimension, index_params, search_params)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,26 +113,23 @@ class VectorStore:
     prefix: str  # of all collections of this kind and data set
     collection: str
     dimension: int
-    index_type: str
-    build_params: dict[str, int]
+    index_params: dict[str, Any]  # of building
     search_params: dict[str, int]
 
     def create(self) -> None:
         """Create the collection if it does not exist.
 
-        Collections of the same kind and data set with other settings are dropped from a .db folder, which belongs to
-        one project, and left in place on a server, where they may belong to another project.
+        Collections of other settings are dropped from a .db folder, which belongs to one project, but not from a
+        server, where they may belong to another project.
         """
         with _named_errors(self.uri):
             names = self._collections()
             for name in names:
                 if name != self.collection and self.uri.endswith(".db"):
                     self.client.drop_collection(name)
-                elif name != self.collection:
-                    log.info("%s has vectors of other settings in %s; they are left in place", self.uri, name)
             if self.collection not in names:
                 index = self.client.prepare_index_params()
-                index.add_index("vector", index_type=self.index_type, metric_type="COSINE", params=self.build_params)
+                index.add_index("vector", **self.index_params)
                 self.client.create_collection(
                     self.collection, schema=self._schema(), index_params=index, consistency_level="Strong"
                 )
@@ -257,6 +247,16 @@ def _client(uri: str) -> Any:
         raise SearchError(f"the vector store {uri} cannot be created: {error.strerror}") from error
 
 
+def _checked(key: str, given: dict[str, int], defaults: dict[str, int] | tuple[str, ...]) -> dict[str, int]:
+    """Return parameters with defaults; Milvus Lite would ignore those that the index type does not have."""
+    for name in given:
+        if name not in defaults:
+            raise SearchError(
+                f"{key}.{name} is no parameter of this index.index_type: use {', '.join(defaults) or '{}'}"
+            )
+    return {**(defaults if isinstance(defaults, dict) else {}), **given}
+
+
 def _reason(uri: str) -> SearchError:
     """Return an error with the reason why a Milvus Lite folder cannot be opened."""
     from milvus_lite import DataDirLockedError, MilvusLite
@@ -293,7 +293,7 @@ def _named_errors(uri: str) -> Iterator[None]:
 
 def _row(window: Window) -> dict[str, Any]:
     return {
-        "id": f"{_hex(window.song_sha256)}:{window.number:08d}",
+        "id": f"{window.song_sha256}:{window.number:08d}",
         "song_sha256": window.song_sha256,
         "song": _utf8(window.song),
         "genre": _utf8(window.genre),
@@ -306,15 +306,13 @@ def _neighbour(hit: Any) -> Neighbour:
     return Neighbour(Window(sha256, int(hit["id"].partition(":")[2]), song, genre, start_s), float(hit["distance"]))
 
 
-def _hex(digest: str) -> str:
-    """Return a SHA-256 unchanged; filter expressions must contain nothing else."""
-    if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise SearchError(f"{digest!r} is not a SHA-256")
-    return digest
-
-
 def _listed(digests: Iterable[str]) -> str:
-    return "[" + ", ".join(f'"{_hex(digest)}"' for digest in digests) + "]"
+    """Return a list of SHA-256 for a filter expression, which must contain nothing else."""
+    listed = sorted(digests)
+    for digest in listed:
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise SearchError(f"{digest!r} is not a SHA-256")
+    return json.dumps(listed)
 
 
 def _utf8(text: str) -> str:

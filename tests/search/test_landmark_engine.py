@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
 from genre.search import landmarks
-from genre.search.engine import IndexedSong
-from genre.search.landmark_engine import recognise
+from genre.search.engine import Candidate, IndexedSong
+from genre.search.landmark_engine import LandmarkEngine
 from genre.search.landmark_index import LandmarkIndex, Landmarks
 from genre.search.landmarks import SAMPLE_RATE
 from tests.search.conftest import Signal, music
@@ -34,6 +36,10 @@ def songs() -> list[Signal]:
 @pytest.fixture(scope="module")
 def index(songs: list[Signal]) -> LandmarkIndex:
     return _index(songs)
+
+
+def recognise(snippet: Signal, index: LandmarkIndex, *, without: Collection[str] = ()) -> list[Candidate]:
+    return LandmarkEngine(index).recognise(snippet, without=without)
 
 
 def _cut(song: Signal, start_s: float, seconds: float = 5.0) -> Signal:
@@ -67,7 +73,7 @@ def test_a_snippet_is_identified_at_another_speed(percent: float, songs: list[Si
 
 def test_max_speed_change_0_rejects_a_faster_snippet(songs: list[Signal], index: LandmarkIndex) -> None:
     faster = resample_poly(_cut(songs[5], 6.0, 8.0), 1000, 1030).astype(np.float32)
-    candidates = recognise(faster, index, max_speed_change=0.0)
+    candidates = LandmarkEngine(index, max_speed_change=0.0).recognise(faster)
     assert not candidates or candidates[0].evidence < recognise(faster, index)[0].evidence / 2
 
 

@@ -158,8 +158,8 @@ def test_every_index_type_finds_a_vector_again(
 @pytest.mark.parametrize(
     ("index", "index_params", "message"),
     [
-        ({"index_type": "FLAT", "build_params": {"nlist": 4}}, {}, "FLAT has no parameter nlist"),
-        ({"index_type": "HNSW"}, {"nprobe": 4}, "HNSW has no parameter nprobe"),
+        ({"index_type": "FLAT", "build_params": {"nlist": 4}}, {}, r"index\.build_params\.nlist is no parameter"),
+        ({"index_type": "HNSW"}, {"nprobe": 4}, r"search\.index_params\.nprobe is no parameter"),
         ({"uri": "songs.sqlite"}, {}, "neither"),
     ],
 )
