@@ -22,18 +22,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks import recognition
+from benchmarks.degradations import CONDITIONS, SAMPLE_RATE
+from benchmarks.recognition import NO_EVIDENCE, Recording
 from genre import files, params
 from genre.audio import dataset, ffmpeg
 from genre.errors import GenreError
 from genre.models import embeddings
 from genre.params import Params
 from genre.paths import Paths
-from genre.search import embedding_index, landmarks, recognition, store, window_engine
-from genre.search.degradations import CONDITIONS, SAMPLE_RATE
+from genre.search import embedding_index, landmarks, store, window_engine
 from genre.search.engine import Engine, IndexedSong
 from genre.search.landmark_engine import LandmarkEngine
 from genre.search.landmark_index import LandmarkIndex, Landmarks
-from genre.search.recognition import NO_EVIDENCE, Recording
 from genre.search.store import Window
 from genre.search.window_engine import EmbeddingEngine
 

@@ -188,14 +188,6 @@ class QueryParams(_Section):
     unknown_far: Annotated[float, Field(ge=0.01, le=0.5)] | None
 
 
-class EvaluateSearchParams(_Section):
-    """How identify and similar are measured."""
-
-    snippets: Count
-    seconds: Annotated[list[Annotated[float, Field(ge=2.0, le=30.0)]], Field(min_length=1)]
-    seed: Seed
-
-
 class Params(_Section):
     """All sections of params.yaml."""
 
@@ -209,7 +201,6 @@ class Params(_Section):
     baselines: BaselinesParams
     index: IndexParams
     search: SearchParams
-    evaluate_search: EvaluateSearchParams
     compare: CompareParams
     ensemble: EnsembleParams
     query: QueryParams

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import evaluate_search
 from genre import files, params
 from genre.audio import chunks
 from genre.errors import SearchError
 from genre.paths import Paths
 from genre.search.similar import open_neighbours
-from stages import evaluate_search, identify, index, similar, split
+from stages import identify, index, similar, split
 from tests.conftest import write_params
 from tests.search.conftest import music
 
@@ -26,8 +27,6 @@ SECONDS = 8.0
 SMALL: dict[str, object] = {  # `statistics` needs no network
     "parallel__workers": 1,
     "index__embedding": "statistics",
-    "evaluate_search__snippets": 1,
-    "evaluate_search__seconds": [4.0],
 }
 
 
@@ -209,10 +208,9 @@ def test_a_projection_of_another_index_is_refused(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_evaluate_search_writes_a_table_and_metrics(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate_search.main([]) == 0
+def test_evaluate_search_prints_and_writes_the_measures(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate_search.main(["--snippets", "1", "--seconds", "4", "--out", "measures.json"]) == 0
     assert "identify, landmarks, 4 s: 100.0 % recognised" in capsys.readouterr().out
-    metrics = json.loads(Path("identify/metrics.json").read_text())
+    metrics = json.loads(Path("measures.json").read_text())
     assert metrics["landmarks"]["4 s"]["false_acceptance"] == 0
     assert set(metrics["similar"]["leave one song out"]) == {"genre", "weighted_genre"}
-    assert Path("identify/landmarks.csv").read_text().startswith("condition,seconds,snippets,top1,wrong,")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import degradations
+from benchmarks.degradations import CONDITIONS, SAMPLE_RATE, Signal
 from genre.audio import ffmpeg
 from genre.errors import AudioError
-from genre.search import degradations
-from genre.search.degradations import CONDITIONS, SAMPLE_RATE, Signal
 
 RNG = np.random.default_rng(0)
 

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import recognition
+from benchmarks.degradations import CONDITIONS, SAMPLE_RATE
+from benchmarks.recognition import Recording
 from genre.audio import chunks
 from genre.errors import SearchError
-from genre.search import landmarks, recognition
-from genre.search.degradations import CONDITIONS, SAMPLE_RATE
+from genre.search import landmarks
 from genre.search.engine import Candidate, IndexedSong
 from genre.search.landmark_engine import LandmarkEngine
 from genre.search.landmark_index import LandmarkIndex, Landmarks
-from genre.search.recognition import Recording
 from tests.search.conftest import music
 
 

@@ -1,6 +1,8 @@
-"""Measure identify and similar on the songs of the data set.
+"""Measure identify and similar on the songs of a project, with its own index.
 
-python -m stages.evaluate_search
+    python -m benchmarks.evaluate_search [--snippets 20] [--seconds 5 10] [--out FILE]
+
+Run it in the project's root folder after `dvc repro`. See `benchmarks.recognition` for the measures.
 """
 
 from __future__ import annotations
@@ -9,36 +11,44 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import recognition
+from benchmarks.degradations import CONDITIONS, SAMPLE_RATE
+from benchmarks.recognition import Recording
 from genre import files, params
 from genre.audio import manifest
 from genre.cli import run_command
 from genre.params import Params
 from genre.paths import Paths
-from genre.search import landmark_index, recognition
-from genre.search.degradations import CONDITIONS, SAMPLE_RATE
+from genre.search import landmark_index
 from genre.search.identify import open_engine
-from genre.search.recognition import Recording
 from genre.search.similar import open_neighbours
 
 Song = list[manifest.Row]  # the chunks of a song
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command: the songs and the index -> identify/<engine>.csv and identify/metrics.json."""
-    parser = argparse.ArgumentParser(prog="python -m stages.evaluate_search", description=__doc__.splitlines()[0])
-    parser.parse_args(argv)
+    """Print the measures; write them to a JSON file with --out."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluate_search", description=__doc__.splitlines()[0])
+    parser.add_argument("--snippets", type=int, default=20, help="snippets of each condition and length")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[5.0, 10.0], help="lengths of the snippets")
+    parser.add_argument("--seed", type=int, default=2016, help="random seed of songs, positions and noise")
+    parser.add_argument("--out", type=Path, help="JSON file for the measures")
+    options = parser.parse_args(argv)
     paths = Paths()
     settings = params.load(paths.params)
     songs = landmark_index.group_songs(manifest.read(paths.chunks))
     engines = ["landmarks", "embeddings"] if settings.index.windows else ["landmarks"]
-    metrics = {engine: evaluate_identify(engine, songs, settings, paths) for engine in engines}
+    metrics = {engine: evaluate_identify(engine, songs, settings, paths, options) for engine in engines}
     metrics["similar"] = evaluate_similar(songs, settings, paths)
-    files.write_json(paths.identification / "metrics.json", metrics)
+    if options.out:
+        files.write_json(options.out, metrics)
     return 0
 
 
-def evaluate_identify(name: str, songs: Sequence[Song], settings: Params, paths: Paths) -> dict[str, dict[str, float]]:
-    """Write the table of an engine; return its rates over all conditions by length of the snippet."""
+def evaluate_identify(
+    name: str, songs: Sequence[Song], settings: Params, paths: Paths, options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """Print the table of an engine; return its rates over all conditions by length of the snippet."""
     recordings = [
         Recording(
             sha256=song[-1].source_sha256,
@@ -47,19 +57,17 @@ def evaluate_identify(name: str, songs: Sequence[Song], settings: Params, paths:
         )
         for song in songs
     ]
-    section = settings.evaluate_search
     with open_engine(settings, paths, name) as engine:
         outcomes = recognition.measure(
             recordings,
             engine,
             conditions=CONDITIONS,
-            seconds=section.seconds,
-            n_snippets=section.snippets,
-            seed=section.seed,
+            seconds=options.seconds,
+            n_snippets=options.snippets,
+            seed=options.seed,
         )
     table = recognition.summary(outcomes, settings.search.min_score)
-    without_times = table.drop(columns="ms")  # which differ between runs
-    files.write_text(paths.identification / f"{name}.csv", without_times.to_csv(index=False, lineterminator="\n"))
+    print(table.to_string(index=False))
     metrics = {}
     for row in table[table["condition"] == "all"].to_dict("records"):
         rates = {key: float(row[key]) for key in ("top1", "wrong", "false_acceptance", "offset_error_s")}

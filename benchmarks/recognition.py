@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks import degradations
+from benchmarks.degradations import SAMPLE_RATE, Condition, Generator, Signal
 from genre.audio.ffmpeg import stream_pcm
 from genre.errors import SearchError
-from genre.search import degradations
-from genre.search.degradations import SAMPLE_RATE, Condition, Generator, Signal
 from genre.search.engine import Engine
 
 if TYPE_CHECKING:
