@@ -35,6 +35,8 @@ CENTRE, SPREAD = 4.0, 1.2
 
 MAX_CHANCE = 0.9  # upper bound of the probability that a peak agrees by chance
 
+Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # as `landmarks.pairs` returns them
+
 _BORDER = 3  # empty frames before and after the peaks of a snippet
 _N_BINS = landmarks.N_FFT // 2 + 1
 
@@ -62,13 +64,13 @@ class LandmarkEngine:
         """
         samples = snippet[: round(MAX_SNIPPET_S * landmarks.SAMPLE_RATE)]
         peaks = landmarks.find_peaks(samples, landmarks.SNIPPET_NEIGHBOURHOOD)
-        pairs = _Pairs(peaks, *landmarks.pairs(peaks))
+        pairs = landmarks.pairs(peaks)
         excluded = np.array([song.sha256 in without for song in self.index.songs], bool)
         best: dict[int, _Alignment] = {}
         n_steps = int(self.max_speed_change / SPEED_STEP + 1e-6)
         for step in sorted(range(-n_steps, n_steps + 1), key=lambda step: (abs(step), -step)):
             speed = 1.0 + step * SPEED_STEP
-            _keep_best(best, _alignments(pairs, speed, self.index, excluded))
+            _keep_best(best, _alignments(peaks, pairs, speed, self.index, excluded))
             if best and max(best.values()).evidence >= CERTAIN:
                 break
         for alignment in sorted(best.values(), reverse=True)[:N_REFINED]:
@@ -83,15 +85,6 @@ class LandmarkEngine:
             )
             for a in sorted(best.values(), reverse=True)
         ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Pairs:
-    """The pairs of peaks of a snippet."""
-
-    peaks: Peaks
-    firsts: npt.NDArray[np.int64]  # index of the first peak of each pair
-    seconds: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -109,12 +102,12 @@ def _keep_best(best: dict[int, _Alignment], alignments: Iterable[_Alignment]) ->
 
 
 def _alignments(
-    pairs: _Pairs, speed: float, index: LandmarkIndex, excluded: npt.NDArray[np.bool_]
+    peaks: Peaks, pairs: Pairs, speed: float, index: LandmarkIndex, excluded: npt.NDArray[np.bool_]
 ) -> Iterable[_Alignment]:
-    starts = _most_voted(pairs, speed, index)
+    starts = _most_voted(peaks, pairs, speed, index)
     songs = index.song_at(starts * STEPS)
     starts, songs = starts[~excluded[songs]], songs[~excluded[songs]]
-    evidence = _evidence(pairs.peaks, speed, starts * STEPS, index)
+    evidence = _evidence(peaks, speed, starts * STEPS, index)
     for value, song, start in zip(evidence, songs, starts, strict=True):
         yield _Alignment(float(value), int(song), int(start) * STEPS, speed)
 
@@ -130,10 +123,10 @@ def _refined(peaks: Peaks, best: _Alignment, index: LandmarkIndex) -> Iterable[_
             yield _Alignment(float(value), best.song, int(position), speed)
 
 
-def _most_voted(pairs: _Pairs, speed: float, index: LandmarkIndex) -> npt.NDArray[np.int64]:
+def _most_voted(peaks: Peaks, pairs: Pairs, speed: float, index: LandmarkIndex) -> npt.NDArray[np.int64]:
     """Return the frames on the axis of the index with most votes for the start of the snippet [shape=(n,)]."""
-    times, bins = pairs.peaks.times * np.float32(speed), pairs.peaks.bins / np.float32(speed)
-    firsts, seconds = pairs.firsts, pairs.seconds
+    times, bins = peaks.times * np.float32(speed), peaks.bins / np.float32(speed)
+    firsts, seconds = pairs
     hashes, owners = landmarks.snippet_hashes(
         bins[firsts], bins[seconds] - bins[firsts], times[seconds] - times[firsts], TOLERANCE
     )

@@ -28,6 +28,7 @@ from genre.params import Params
 from genre.paths import Paths
 
 TIMEOUT_S = 10.0  # of a server
+KEEPALIVE_MS = 600_000  # Milvus Lite closes connections with more than one ping in 5 minutes
 BATCH = 1000  # vectors written or read at once
 DIGEST_LENGTH = 16  # hex digits of the digest of the settings in a collection's name
 DATASET_LENGTH = 8  # hex digits of the digest of the data set's name
@@ -93,10 +94,12 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
         raise SearchError(
             f"the vector store {uri} (index.uri, MILVUS_URI) is neither a .db path nor http(s)://host:port"
         )
-    build_params = _checked("index.build_params", index.build_params, BUILD_PARAMS[index.index_type])
-    search_params = _checked("search.index_params", params.search.index_params, SEARCH_PARAMS[index.index_type])
+    search_params = params.search.index_params
+    _check_names("index.build_params", index.build_params, BUILD_PARAMS[index.index_type])
+    _check_names("search.index_params", search_params, SEARCH_PARAMS[index.index_type])
+    build_params = BUILD_PARAMS[index.index_type] | index.build_params
     if index.index_type == "IVF_FLAT":  # with its own default, Milvus finds 3 to 4 of 10 neighbours
-        search_params.setdefault("nprobe", max(1, build_params["nlist"] // 4))
+        search_params = {"nprobe": max(1, build_params["nlist"] // 4)} | search_params
     prefix = f"{kind}_{hashlib.sha256(params.dataset.name.encode()).hexdigest()[:DATASET_LENGTH]}_"
     collection = f"{prefix}{digest[:DIGEST_LENGTH]}"
     index_params = {"index_type": index.index_type, "metric_type": "COSINE", "params": build_params}
@@ -234,27 +237,25 @@ def _client(uri: str) -> Any:
 
     for name in ("pymilvus", "milvus_lite", "grpc"):  # they log the errors that they raise, with tracebacks
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    options = {"grpc.keepalive_time_ms": KEEPALIVE_MS}
     if not uri.endswith(".db"):
         with _named_errors(uri):
-            return MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", ""), timeout=TIMEOUT_S)
+            token = os.environ.get("MILVUS_TOKEN", "")
+            return MilvusClient(uri, token=token, timeout=TIMEOUT_S, grpc_options=options)
     try:
         Path(uri).parent.mkdir(parents=True, exist_ok=True)
-        # without keepalive pings, for which the server of Milvus Lite closes idle connections
-        return MilvusClient(uri, grpc_options={"grpc.keepalive_time_ms": 2**31 - 1})
+        return MilvusClient(uri, grpc_options=options)
     except ConnectionConfigException as error:  # pymilvus does not say why
         raise _reason(uri) from error
     except OSError as error:
         raise SearchError(f"the vector store {uri} cannot be created: {error.strerror}") from error
 
 
-def _checked(key: str, given: dict[str, int], defaults: dict[str, int] | tuple[str, ...]) -> dict[str, int]:
-    """Return parameters with defaults; Milvus Lite would ignore those that the index type does not have."""
+def _check_names(key: str, given: Iterable[str], allowed: Collection[str]) -> None:
+    """Refuse parameters that the index type does not have, which Milvus Lite ignores."""
     for name in given:
-        if name not in defaults:
-            raise SearchError(
-                f"{key}.{name} is no parameter of this index.index_type: use {', '.join(defaults) or '{}'}"
-            )
-    return {**(defaults if isinstance(defaults, dict) else {}), **given}
+        if name not in allowed:
+            raise SearchError(f"{key}.{name} is no parameter of this index_type: use {', '.join(allowed) or '{}'}")
 
 
 def _reason(uri: str) -> SearchError:

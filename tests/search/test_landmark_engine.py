@@ -71,12 +71,6 @@ def test_a_snippet_is_identified_at_another_speed(percent: float, songs: list[Si
     assert best.score > THRESHOLD
 
 
-def test_max_speed_change_0_rejects_a_faster_snippet(songs: list[Signal], index: LandmarkIndex) -> None:
-    faster = resample_poly(_cut(songs[5], 6.0, 8.0), 1000, 1030).astype(np.float32)
-    candidates = LandmarkEngine(index, max_speed_change=0.0).recognise(faster)
-    assert not candidates or candidates[0].evidence < recognise(faster, index)[0].evidence / 2
-
-
 @pytest.mark.parametrize("silence_s", [0, 18])
 def test_out_of_set_songs_score_below_the_threshold(silence_s: int, index: LandmarkIndex) -> None:
     silence = np.zeros(silence_s * SAMPLE_RATE, np.float32)
@@ -119,12 +113,6 @@ def test_only_the_first_30_seconds_of_a_recording_are_used(songs: list[Signal], 
     candidates = recognise(np.concatenate([songs[0], songs[1], songs[2]]), index)
     assert candidates[0].song.song == "song0"
     assert all(candidate.song.song != "song2" or candidate.score < THRESHOLD for candidate in candidates)
-
-
-def test_each_song_is_one_candidate_and_the_best_is_first(songs: list[Signal], index: LandmarkIndex) -> None:
-    candidates = recognise(_cut(songs[1], 2.0), index)
-    assert len({candidate.song for candidate in candidates}) == len(candidates)
-    assert candidates == sorted(candidates, key=lambda candidate: -candidate.evidence)
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, landmarks.N_FFT, 5 * SAMPLE_RATE])

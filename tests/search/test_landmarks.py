@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genre.search import landmarks
-from genre.search.landmarks import HOP, SAMPLE_RATE, SNIPPET_NEIGHBOURHOOD, SONG_NEIGHBOURHOOD, find_peaks
+from genre.search.landmarks import HOP, SAMPLE_RATE, SONG_NEIGHBOURHOOD, find_peaks
 from tests.search.conftest import music
 
 
@@ -39,11 +39,6 @@ def test_peaks_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) 
     blocks = find_peaks(music(2, 12.0), SONG_NEIGHBOURHOOD)
     np.testing.assert_array_equal(whole.times, blocks.times)
     np.testing.assert_array_equal(whole.bins, blocks.bins)
-
-
-def test_a_snippet_has_all_peaks_of_its_song() -> None:
-    song, snippet = (find_peaks(music(3, 6.0), size) for size in (SONG_NEIGHBOURHOOD, SNIPPET_NEIGHBOURHOOD))
-    assert set(zip(song.times, song.bins, strict=True)) <= set(zip(snippet.times, snippet.bins, strict=True))
 
 
 def test_pairs_are_within_the_limits() -> None:
