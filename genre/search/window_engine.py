@@ -31,10 +31,10 @@ WINDOW_S = 3.0  # length of a patch of MusiCNN
 HOP_S = 0.5  # between the windows of a song
 SNIPPET_HOP_S = 0.4  # of a snippet; no multiple of HOP_S, so that errors of the offset average out
 TOP_K = 20  # nearest windows of each window of the snippet
-CHANCE = 1.4  # divided by the root of the number of windows: mean similarity of a wrong song, by chance
+CHANCE = 1.05  # divided by the root of the number of windows: mean similarity of a wrong song, by chance
 
 # Logistic function from evidence to score: 2 % of out-of-set snippets exceed the centre (docs/search.md).
-CENTRE, SPREAD = 0.25, 0.05
+CENTRE, SPREAD = 0.37, 0.05
 
 SETTINGS = {"version": 1, "window_s": WINDOW_S, "hop_s": HOP_S}  # of the windows in the store
 
