@@ -21,7 +21,7 @@ from benchmarks import degradations
 from benchmarks.degradations import SAMPLE_RATE, Condition, Generator, Signal
 from genre.audio.ffmpeg import stream_pcm
 from genre.errors import SearchError
-from genre.search.engine import Candidate, Engine
+from genre.search.engine import Engine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,13 +39,15 @@ class Recording:
     path: Path
     n_samples: int  # at `degradations.SAMPLE_RATE`
 
-    def read(self, start: int, n_samples: int) -> Signal:
-        """Return a part of the song, padded with silence [shape=(n_samples,)]."""
+    def cut(self, n_samples: int, rng: Generator) -> tuple[int, Signal]:
+        """Return the start, in samples, and the samples of a random part, at most `MARGIN` longer than `n_samples`."""
+        n_cut = min(self.n_samples, int(n_samples * MARGIN) + 1)
+        start = int(rng.integers(0, self.n_samples - n_cut + 1))
         second, first = divmod(start, SAMPLE_RATE)  # decoders are exact at whole seconds
-        duration = (first + n_samples + 1) / SAMPLE_RATE
+        duration = (first + n_cut + 1) / SAMPLE_RATE
         blocks = stream_pcm(self.path, sample_rate=SAMPLE_RATE, start=float(second), duration=duration)
-        samples = np.concatenate(list(blocks))[first : first + n_samples].astype(np.float32) / np.float32(32768)
-        return np.pad(samples, (0, n_samples - len(samples)))
+        samples = np.concatenate(list(blocks))[first : first + n_cut].astype(np.float32) / np.float32(32768)
+        return start, np.pad(samples, (0, n_cut - len(samples)))
 
 
 def measure(
@@ -109,20 +111,14 @@ def measure(
 
 
 def summary(outcomes: pd.DataFrame, min_score: float) -> pd.DataFrame:
-    """Return a table with a row for each condition and length, and rows "all" over all conditions.
-
-    Parameters
-    ----------
-    outcomes : pandas.DataFrame
-        As `measure` returns it.
-    min_score : float
-        Score from which a song is named.
+    """Return a table of outcomes of `measure`; a song is named from the score `min_score`.
 
     Returns
     -------
     pandas.DataFrame
-        condition, seconds, snippets; in per cent: top1 (the right song is named), wrong (another song is named),
-        false_acceptance (a song is named, if the right one is not indexed); offset_error_s and ms (medians).
+        A row for each condition and length, and rows "all" over all conditions: condition, seconds, snippets; in per
+        cent: top1 (the right song is named), wrong (another song is named), false_acceptance (a song is named, if the
+        right one is not indexed); offset_error_s and ms (medians).
     """
     import pandas as pd
 
@@ -142,18 +138,11 @@ def summary(outcomes: pd.DataFrame, min_score: float) -> pd.DataFrame:
 
 def _write(path: Path, song: Recording, other: Recording, condition: Condition, n_samples: int, rng: Generator) -> int:
     """Write a degraded snippet of a song; return its start in samples."""
-    start, n_read = _place(song, n_samples, rng)
-    other_start, _ = _place(other, n_samples, rng)
-    noise = other.read(other_start, n_samples) if condition.with_music else np.zeros(0, np.float32)
-    clean = degradations.change_speed(song.read(start, n_read), condition.speed)[:n_samples]
+    start, samples = song.cut(n_samples, rng)
+    noise = other.cut(n_samples, rng)[1][:n_samples] if condition.with_music else np.zeros(0, np.float32)
+    clean = degradations.change_speed(samples, condition.speed)[:n_samples]
     degradations.write_snippet(path, condition.apply(clean, noise, rng), condition.codec)
     return start
-
-
-def _place(song: Recording, n_samples: int, rng: Generator) -> tuple[int, int]:
-    """Return start and length of a random part of a song, a little longer than `n_samples`."""
-    n_read = min(song.n_samples, int(n_samples * MARGIN) + 1)
-    return int(rng.integers(0, song.n_samples - n_read + 1)), n_read
 
 
 def _identify(path: Path, sha256: str, start_s: float, engine: Engine, left_out: set[str]) -> dict[str, float | bool]:
@@ -166,14 +155,10 @@ def _identify(path: Path, sha256: str, start_s: float, engine: Engine, left_out:
     correct = own is not None and candidates[0] is own
     return {
         "correct": correct,
-        "score": _first(candidates, "score", 0.0),
+        "score": candidates[0].score if candidates else 0.0,
         "evidence": own.evidence if own else NO_EVIDENCE,
         "offset_error_s": abs(own.offset_s - start_s) if own and correct else float("nan"),
         "ms": ms,
-        "false_score": _first(false, "score", 0.0),
-        "false_evidence": _first(false, "evidence", NO_EVIDENCE),
+        "false_score": false[0].score if false else 0.0,
+        "false_evidence": false[0].evidence if false else NO_EVIDENCE,
     }
-
-
-def _first(candidates: Sequence[Candidate], attribute: str, default: float) -> float:
-    return float(getattr(candidates[0], attribute)) if candidates else default

@@ -26,7 +26,7 @@ from genre.parallel import all_or_error, run
 from genre.params import Params
 from genre.paths import Paths
 from genre.search import embedding_index, landmark_index, landmarks, similar, store, window_engine
-from genre.search.embedding_index import Description, Vectors
+from genre.search.embedding_index import Description, Projection, Vectors
 from genre.search.engine import IndexedSong
 from genre.search.landmark_index import LandmarkIndex, Landmarks
 from genre.search.store import Window
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = params.load(paths.params)
     songs = landmark_index.group_songs(manifest.read(paths.chunks))
     cache = Cache(paths.cache, settings.cache.max_bytes)
-    index = index_landmarks(songs, settings, cache)
+    index = index_landmarks(songs, settings, paths, cache)
     index.save(paths.landmarks)
     description = index_embeddings(songs, settings, paths, cache)
     description.save(paths.index)
@@ -54,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def index_landmarks(songs: Sequence[Song], settings: Params, cache: Cache) -> LandmarkIndex:
+def index_landmarks(songs: Sequence[Song], settings: Params, paths: Paths, cache: Cache) -> LandmarkIndex:
     """Return the landmark index of songs."""
-    task = _SongTask(_landmarks_of_file, ("landmarks", landmarks.SETTINGS), cache)
+    task = _SongTask(_landmarks_of_file, ("landmarks", landmarks.SETTINGS), paths, cache)
     data = task.run(songs, settings, "landmarks")
     indexed = [IndexedSong(song[0].source_sha256, song[0].song, song[0].genre) for song in songs]
     return LandmarkIndex.build(list(zip(indexed, map(Landmarks.from_bytes, data), strict=True)))
@@ -69,31 +69,21 @@ def index_embeddings(songs: Sequence[Song], settings: Params, paths: Paths, cach
     embedder = embeddings.load(embedding_index.embedding_name(settings), paths, cache=cache)
     chunk_files = [paths.chunks / row.chunk for song in songs for row in song]
     rows = embedder.of_files(chunk_files, workers=parallel.workers, scheduler=parallel.scheduler)
-    embedded = np.split(rows, np.cumsum([len(song) for song in songs])[:-1])
+    of_songs = np.split(rows, np.cumsum([len(song) for song in songs])[:-1])
     training = [i for i, song in enumerate(songs) if song[0].split == "train"]
-    projection = embedding_index.fit(np.concatenate([embedded[i] for i in training]))
+    projection = embedding_index.fit(np.concatenate([of_songs[i] for i in training]))
     projection.save(paths.projection)
     digest = embedding_index.digest(embedder, features, [songs[i][0].source_sha256 for i in training], projection)
-
-    def write(kind: str, digest: str, embedded: Sequence[Vectors], hop_s: float | None) -> None:
-        """Make the vectors of a kind in the store those of these songs; `hop_s` None: of their chunks."""
-
-        def items() -> Iterator[tuple[Window, Vectors]]:
-            for song, values in zip(songs, embedded, strict=True):
-                for number, vector in enumerate(projection(values)):
-                    start_s = song[number].start_s if hop_s is None else number * hop_s
-                    yield Window(song[0].source_sha256, number, song[0].song, song[0].genre, start_s), vector
-
-        n_windows = {song[0].source_sha256: len(values) for song, values in zip(songs, embedded, strict=True)}
-        with store.connect(settings, paths, kind=kind, digest=digest, dimension=projection.dimension) as collection:
-            collection.synchronize(items(), n_windows)
-
-    write(similar.KIND, digest, embedded, None)
-    n_windows = None
+    kinds: list[tuple[str, str, list[Vectors], float | None]] = [(similar.KIND, digest, of_songs, None)]
     if settings.index.windows:
         windows = embed_windows(songs, settings, embedder, cache)
-        write(window_engine.KIND, window_engine.digest(digest), windows, window_engine.HOP_S)
-        n_windows = sum(map(len, windows))
+        kinds.append((window_engine.KIND, window_engine.digest(digest), windows, window_engine.HOP_S))
+    for kind, digest_of_kind, embedded, hop_s in kinds:
+        with store.connect(
+            settings, paths, kind=kind, digest=digest_of_kind, dimension=projection.dimension
+        ) as collection:
+            n_windows = {song[0].source_sha256: len(values) for song, values in zip(songs, embedded, strict=True)}
+            collection.synchronize(_items(songs, embedded, projection, hop_s), n_windows)
     names = [[song[0].source_sha256, song[0].song, song[0].genre, [row.start_s for row in song]] for song in songs]
     return Description(
         embedding=embedder.name,
@@ -102,18 +92,28 @@ def index_embeddings(songs: Sequence[Song], settings: Params, paths: Paths, cach
         digest=digest,
         songs=len(songs),
         vectors=len(rows),
-        windows=n_windows,
+        windows=sum(map(len, windows)) if settings.index.windows else None,
         contents=files.digest(digest, names),
     )
 
 
 def embed_windows(songs: Sequence[Song], settings: Params, embedder: Embedder, cache: Cache) -> list[Vectors]:
     """Return the embeddings of the windows of each song [shape=(windows, values) each]."""
-    sample_rate = settings.split.sample_rate
-    compute = functools.partial(_windows_of_file, Embedder(embedder.name, embedder.paths), sample_rate)
-    task = _SongTask(compute, ("windows", embedder.describe(), sample_rate, window_engine.SETTINGS), cache)
+    sample_rate, paths = settings.split.sample_rate, embedder.paths
+    compute = functools.partial(_windows_of_file, Embedder(embedder.name, paths), sample_rate)
+    task = _SongTask(compute, ("windows", embedder.describe(), sample_rate, window_engine.SETTINGS), paths, cache)
     data = task.run(songs, settings, "windows")
     return [np.frombuffer(values, np.float32).reshape(-1, embedder.n_values) for values in data]
+
+
+def _items(
+    songs: Sequence[Song], embedded: Sequence[Vectors], projection: Projection, hop_s: float | None
+) -> Iterator[tuple[Window, Vectors]]:
+    """Yield the windows of songs with their vectors; `hop_s` None: the windows are the chunks."""
+    for song, values in zip(songs, embedded, strict=True):
+        for number, vector in enumerate(projection(values)):
+            start_s = song[number].start_s if hop_s is None else number * hop_s
+            yield Window(song[0].source_sha256, number, song[0].song, song[0].genre, start_s), vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +122,11 @@ class _SongTask:
 
     compute: Callable[[Path], bytes]
     settings: tuple[Any, ...]  # that change the result
+    paths: Paths
     cache: Cache
 
     def __call__(self, song: Song) -> bytes:
-        return self.cache.keep(self._key(song), self.compute(Path(song[0].source)))
+        return self.cache.keep(self._key(song), self.compute(self.paths.root / song[0].source))
 
     def recall(self, song: Song) -> bytes | None:
         """Return the result for a song if it is in the cache."""

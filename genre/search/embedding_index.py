@@ -121,12 +121,11 @@ class Description:
         SearchError
             If it is missing or damaged, or this version computes features differently.
         """
+        from pydantic import TypeAdapter
+
         try:
-            description = cls(**files.read_json(path))
+            description = TypeAdapter(cls).validate_python(files.read_json(path))
             settings = description.feature_settings.to_dict()
-            counts = (description.dimension, description.vectors, description.windows or 0)
-            if not all(isinstance(count, int) for count in counts) or not isinstance(description.digest, str):
-                raise ValueError("a value has another type")
         except FileNotFoundError:
             raise SearchError(f"{path} is not there: run `dvc repro index`") from None
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -35,6 +35,8 @@ CENTRE, SPREAD = 4.0, 1.2
 
 MAX_CHANCE = 0.9  # upper bound of the probability that a peak agrees by chance
 
+Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # as `landmarks.pairs` returns them
+
 _BORDER = 3  # empty frames before and after the peaks of a snippet
 _N_BINS = landmarks.N_FFT // 2 + 1
 
@@ -51,56 +53,38 @@ class LandmarkEngine:
         return landmarks.load(path, start=start, duration=duration)
 
     def recognise(self, snippet: Floats, *, without: Collection[str] = ()) -> list[Candidate]:
-        """Return one candidate per song, best first; see the function `recognise`."""
-        return recognise(snippet, self.index, max_speed_change=self.max_speed_change, without=without)
+        """Return one candidate per song, best first.
 
-
-def recognise(
-    samples: Floats,
-    index: LandmarkIndex,
-    *,
-    max_speed_change: float = MAX_SPEED_CHANGE,
-    without: Collection[str] = (),
-) -> list[Candidate]:
-    """Return one candidate per song, best first.
-
-    Parameters
-    ----------
-    samples : npt.NDArray[np.float32] [shape=(n,)]
-        Mono at `landmarks.SAMPLE_RATE`; at most `engine.MAX_SNIPPET_S` are used.
-    index : LandmarkIndex
-    max_speed_change : float
-        Largest change of speed of the snippet, as a fraction; 0 is fastest.
-    without : collection of str
-        SHA-256 of songs to leave out.
-    """
-    samples = samples[: round(MAX_SNIPPET_S * landmarks.SAMPLE_RATE)]
-    peaks = landmarks.find_peaks(samples, landmarks.SNIPPET_NEIGHBOURHOOD)
-    snippet = _Snippet(peaks, *landmarks.pairs(peaks))
-    excluded = np.array([song.sha256 in without for song in index.songs], bool)
-    best: dict[int, _Alignment] = {}
-    for speed in _speeds(max_speed_change):
-        _keep_best(best, _alignments(snippet, speed, index, excluded))
-        if best and max(best.values()).evidence >= CERTAIN:
-            break
-    for alignment in sorted(best.values(), reverse=True)[:N_REFINED]:
-        _keep_best(best, _refined(snippet, alignment, index))
-    return [
-        Candidate(
-            song=index.songs[a.song],
-            offset_s=float((a.position - index.begins[a.song]) / STEPS * landmarks.FRAME_S),
-            evidence=a.evidence,
-            score=probability(a.evidence, CENTRE, SPREAD),
-        )
-        for a in sorted(best.values(), reverse=True)
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Snippet:
-    peaks: Peaks
-    firsts: npt.NDArray[np.int64]
-    seconds: npt.NDArray[np.int64]
+        Parameters
+        ----------
+        snippet : npt.NDArray[np.float32] [shape=(n,)]
+            Samples, mono at `landmarks.SAMPLE_RATE`; at most `engine.MAX_SNIPPET_S` are used.
+        without : collection of str
+            SHA-256 of songs to leave out.
+        """
+        samples = snippet[: round(MAX_SNIPPET_S * landmarks.SAMPLE_RATE)]
+        peaks = landmarks.find_peaks(samples, landmarks.SNIPPET_NEIGHBOURHOOD)
+        pairs = landmarks.pairs(peaks)
+        excluded = np.array([song.sha256 in without for song in self.index.songs], bool)
+        best: dict[int, _Alignment] = {}
+        n_steps = int(self.max_speed_change / SPEED_STEP + 1e-6)
+        for step in sorted(range(-n_steps, n_steps + 1), key=lambda step: (abs(step), -step)):
+            speed = 1.0 + step * SPEED_STEP
+            _keep_best(best, _alignments(peaks, pairs, speed, self.index, excluded))
+            if best and max(best.values()).evidence >= CERTAIN:
+                break
+        for alignment in sorted(best.values(), reverse=True)[:N_REFINED]:
+            _keep_best(best, _refined(peaks, alignment, self.index))
+        begins = self.index.begins
+        return [
+            Candidate(
+                song=self.index.songs[a.song],
+                offset_s=float((a.position - begins[a.song]) / STEPS * landmarks.FRAME_S),
+                evidence=a.evidence,
+                score=probability(a.evidence, CENTRE, SPREAD),
+            )
+            for a in sorted(best.values(), reverse=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -111,11 +95,6 @@ class _Alignment:
     speed: float
 
 
-def _speeds(max_change: float) -> list[float]:
-    n_steps = int(max_change / SPEED_STEP + 1e-6)
-    return [1.0, *(1.0 + sign * k * SPEED_STEP for k in range(1, n_steps + 1) for sign in (1, -1))]
-
-
 def _keep_best(best: dict[int, _Alignment], alignments: Iterable[_Alignment]) -> None:
     for alignment in alignments:
         if alignment.song not in best or alignment > best[alignment.song]:
@@ -123,31 +102,31 @@ def _keep_best(best: dict[int, _Alignment], alignments: Iterable[_Alignment]) ->
 
 
 def _alignments(
-    snippet: _Snippet, speed: float, index: LandmarkIndex, excluded: npt.NDArray[np.bool_]
+    peaks: Peaks, pairs: Pairs, speed: float, index: LandmarkIndex, excluded: npt.NDArray[np.bool_]
 ) -> Iterable[_Alignment]:
-    starts = _most_voted(snippet, speed, index)
+    starts = _most_voted(peaks, pairs, speed, index)
     songs = index.song_at(starts * STEPS)
     starts, songs = starts[~excluded[songs]], songs[~excluded[songs]]
-    evidence = _evidence(snippet.peaks, speed, starts * STEPS, index)
+    evidence = _evidence(peaks, speed, starts * STEPS, index)
     for value, song, start in zip(evidence, songs, starts, strict=True):
         yield _Alignment(float(value), int(song), int(start) * STEPS, speed)
 
 
-def _refined(snippet: _Snippet, best: _Alignment, index: LandmarkIndex) -> Iterable[_Alignment]:
+def _refined(peaks: Peaks, best: _Alignment, index: LandmarkIndex) -> Iterable[_Alignment]:
     """Yield alignments shifted by parts of a frame, and at nearby speeds around the middle of the snippet."""
     shifts = np.arange(-STEPS, STEPS + 1)
     for step in FINE_STEPS:
         speed = best.speed + step
-        drift = STEPS * snippet.peaks.n_frames / 2 * (best.speed - speed)
+        drift = STEPS * peaks.n_frames / 2 * (best.speed - speed)
         positions = best.position + shifts + round(drift)
-        for value, position in zip(_evidence(snippet.peaks, speed, positions, index), positions, strict=True):
+        for value, position in zip(_evidence(peaks, speed, positions, index), positions, strict=True):
             yield _Alignment(float(value), best.song, int(position), speed)
 
 
-def _most_voted(snippet: _Snippet, speed: float, index: LandmarkIndex) -> npt.NDArray[np.int64]:
+def _most_voted(peaks: Peaks, pairs: Pairs, speed: float, index: LandmarkIndex) -> npt.NDArray[np.int64]:
     """Return the frames on the axis of the index with most votes for the start of the snippet [shape=(n,)]."""
-    times, bins = snippet.peaks.times * np.float32(speed), snippet.peaks.bins / np.float32(speed)
-    firsts, seconds = snippet.firsts, snippet.seconds
+    times, bins = peaks.times * np.float32(speed), peaks.bins / np.float32(speed)
+    firsts, seconds = pairs
     hashes, owners = landmarks.snippet_hashes(
         bins[firsts], bins[seconds] - bins[firsts], times[seconds] - times[firsts], TOLERANCE
     )

@@ -55,18 +55,9 @@ class Peaks:
     bins: Floats  # frequencies in bins, shape (n,)
     n_frames: int
 
-    def __len__(self) -> int:
-        return len(self.times)
-
 
 def load(path: Path, *, start: float = 0.0, duration: float | None = None) -> Floats:
-    """Decode an audio file, or a part of it in seconds, to mono at `SAMPLE_RATE`; full scale is 1.0 [shape=(n,)].
-
-    Raises
-    ------
-    AudioError
-        If the file cannot be decoded.
-    """
+    """Return samples of a file, mono at `SAMPLE_RATE`; full scale is 1.0 [shape=(n,)]. Raise AudioError."""
     blocks = list(ffmpeg.stream_pcm(path, sample_rate=SAMPLE_RATE, start=start, duration=duration))
     return np.concatenate(blocks).astype(np.float32) / np.float32(32768)
 

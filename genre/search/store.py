@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
 import logging
 import os
 import re
@@ -27,6 +28,7 @@ from genre.params import Params
 from genre.paths import Paths
 
 TIMEOUT_S = 10.0  # of a server
+KEEPALIVE_MS = 600_000  # Milvus Lite closes connections with more than one ping in 5 minutes
 BATCH = 1000  # vectors written or read at once
 DIGEST_LENGTH = 16  # hex digits of the digest of the settings in a collection's name
 DATASET_LENGTH = 8  # hex digits of the digest of the data set's name
@@ -41,8 +43,6 @@ SEARCH_PARAMS = {"FLAT": (), "IVF_FLAT": ("nprobe",), "HNSW": ("ef",)}
 
 _FIELDS = ("song_sha256", "song", "genre", "start_s")
 _TEXT_BYTES = 1024
-
-log = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 
@@ -94,21 +94,17 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
         raise SearchError(
             f"the vector store {uri} (index.uri, MILVUS_URI) is neither a .db path nor http(s)://host:port"
         )
-    build_params = BUILD_PARAMS[index.index_type] | index.build_params
     search_params = params.search.index_params
+    _check_names("index.build_params", index.build_params, BUILD_PARAMS[index.index_type])
+    _check_names("search.index_params", search_params, SEARCH_PARAMS[index.index_type])
+    build_params = BUILD_PARAMS[index.index_type] | index.build_params
     if index.index_type == "IVF_FLAT":  # with its own default, Milvus finds 3 to 4 of 10 neighbours
         search_params = {"nprobe": max(1, build_params["nlist"] // 4)} | search_params
-    for name in [*build_params, *search_params]:  # Milvus Lite ignores the parameters of other index types
-        if name not in (allowed := [*BUILD_PARAMS[index.index_type], *SEARCH_PARAMS[index.index_type]]):
-            names = ", ".join(allowed) or "none"
-            raise SearchError(f"params.yaml: {index.index_type} has no parameter {name}; its parameters are: {names}")
     prefix = f"{kind}_{hashlib.sha256(params.dataset.name.encode()).hexdigest()[:DATASET_LENGTH]}_"
-    client = _client(uri)
-    try:
-        collection = f"{prefix}{digest[:DIGEST_LENGTH]}"
-        yield VectorStore(client, uri, prefix, collection, dimension, index.index_type, build_params, search_params)
-    finally:
-        client.close()
+    collection = f"{prefix}{digest[:DIGEST_LENGTH]}"
+    index_params = {"index_type": index.index_type, "metric_type": "COSINE", "params": build_params}
+    with contextlib.closing(_client(uri)) as client:
+        yield VectorStore(client, uri, prefix, collection, dimension, index_params, search_params)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,26 +116,23 @@ class VectorStore:
     prefix: str  # of all collections of this kind and data set
     collection: str
     dimension: int
-    index_type: str
-    build_params: dict[str, int]
+    index_params: dict[str, Any]  # of building
     search_params: dict[str, int]
 
     def create(self) -> None:
         """Create the collection if it does not exist.
 
-        Collections of the same kind and data set with other settings are dropped from a .db folder, which belongs to
-        one project, and left in place on a server, where they may belong to another project.
+        Collections of other settings are dropped from a .db folder, which belongs to one project, but not from a
+        server, where they may belong to another project.
         """
         with _named_errors(self.uri):
             names = self._collections()
             for name in names:
                 if name != self.collection and self.uri.endswith(".db"):
                     self.client.drop_collection(name)
-                elif name != self.collection:
-                    log.info("%s has vectors of other settings in %s; they are left in place", self.uri, name)
             if self.collection not in names:
                 index = self.client.prepare_index_params()
-                index.add_index("vector", index_type=self.index_type, metric_type="COSINE", params=self.build_params)
+                index.add_index("vector", **self.index_params)
                 self.client.create_collection(
                     self.collection, schema=self._schema(), index_params=index, consistency_level="Strong"
                 )
@@ -244,17 +237,25 @@ def _client(uri: str) -> Any:
 
     for name in ("pymilvus", "milvus_lite", "grpc"):  # they log the errors that they raise, with tracebacks
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    options = {"grpc.keepalive_time_ms": KEEPALIVE_MS}
     if not uri.endswith(".db"):
         with _named_errors(uri):
-            return MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", ""), timeout=TIMEOUT_S)
+            token = os.environ.get("MILVUS_TOKEN", "")
+            return MilvusClient(uri, token=token, timeout=TIMEOUT_S, grpc_options=options)
     try:
         Path(uri).parent.mkdir(parents=True, exist_ok=True)
-        # without keepalive pings, for which the server of Milvus Lite closes idle connections
-        return MilvusClient(uri, grpc_options={"grpc.keepalive_time_ms": 2**31 - 1})
+        return MilvusClient(uri, grpc_options=options)
     except ConnectionConfigException as error:  # pymilvus does not say why
         raise _reason(uri) from error
     except OSError as error:
         raise SearchError(f"the vector store {uri} cannot be created: {error.strerror}") from error
+
+
+def _check_names(key: str, given: Iterable[str], allowed: Collection[str]) -> None:
+    """Refuse parameters that the index type does not have, which Milvus Lite ignores."""
+    for name in given:
+        if name not in allowed:
+            raise SearchError(f"{key}.{name} is no parameter of this index_type: use {', '.join(allowed) or '{}'}")
 
 
 def _reason(uri: str) -> SearchError:
@@ -293,7 +294,7 @@ def _named_errors(uri: str) -> Iterator[None]:
 
 def _row(window: Window) -> dict[str, Any]:
     return {
-        "id": f"{_hex(window.song_sha256)}:{window.number:08d}",
+        "id": f"{window.song_sha256}:{window.number:08d}",
         "song_sha256": window.song_sha256,
         "song": _utf8(window.song),
         "genre": _utf8(window.genre),
@@ -306,15 +307,13 @@ def _neighbour(hit: Any) -> Neighbour:
     return Neighbour(Window(sha256, int(hit["id"].partition(":")[2]), song, genre, start_s), float(hit["distance"]))
 
 
-def _hex(digest: str) -> str:
-    """Return a SHA-256 unchanged; filter expressions must contain nothing else."""
-    if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise SearchError(f"{digest!r} is not a SHA-256")
-    return digest
-
-
 def _listed(digests: Iterable[str]) -> str:
-    return "[" + ", ".join(f'"{_hex(digest)}"' for digest in digests) + "]"
+    """Return a list of SHA-256 for a filter expression, which must contain nothing else."""
+    listed = sorted(digests)
+    for digest in listed:
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise SearchError(f"{digest!r} is not a SHA-256")
+    return json.dumps(listed)
 
 
 def _utf8(text: str) -> str:

@@ -31,9 +31,10 @@ WINDOW_S = 3.0  # length of a patch of MusiCNN
 HOP_S = 0.5  # between the windows of a song
 SNIPPET_HOP_S = 0.4  # of a snippet; no multiple of HOP_S, so that errors of the offset average out
 TOP_K = 20  # nearest windows of each window of the snippet
+CHANCE = 1.05  # divided by the root of the number of windows: mean similarity of a wrong song, by chance
 
-# Logistic function from evidence to score, fitted by `python -m benchmarks.identify --engine embeddings --fit`.
-CENTRE, SPREAD = 0.68, 0.03
+# Logistic function from evidence to score: 2 % of out-of-set snippets exceed the centre (docs/search.md).
+CENTRE, SPREAD = 0.37, 0.05
 
 SETTINGS = {"version": 1, "window_s": WINDOW_S, "hop_s": HOP_S}  # of the windows in the store
 
@@ -130,7 +131,8 @@ def vote(neighbours: Sequence[Sequence[Neighbour]]) -> list[Candidate]:
     """Return one candidate per song, best first, from the neighbours of each window of a snippet.
 
     The evidence of a song is the mean over the windows of their similarity to a window at the offset with most
-    similarity; a window without a neighbour there counts 0.
+    similarity, where a window without a neighbour counts 0; less the mean that is reached by chance, which is larger
+    for fewer windows.
     """
     votes: defaultdict[IndexedSong, list[_Vote]] = defaultdict(list)
     for i, nearest in enumerate(neighbours):
@@ -141,7 +143,7 @@ def vote(neighbours: Sequence[Sequence[Neighbour]]) -> list[Candidate]:
     candidates = []
     for song, of_song in votes.items():
         offset_s, total = max((_agreement(of_song, vote.offset_s) for vote in of_song), key=lambda pair: pair[1])
-        evidence = total / len(neighbours)
+        evidence = total / len(neighbours) - CHANCE / len(neighbours) ** 0.5
         candidates.append(Candidate(song, offset_s, evidence, probability(evidence, CENTRE, SPREAD)))
     return sorted(candidates, key=lambda candidate: (-candidate.evidence, candidate.song.sha256))
 

@@ -12,11 +12,8 @@ import numpy as np
 import pytest
 
 from benchmarks import evaluate_search
-from genre import files, params
 from genre.audio import chunks
 from genre.errors import SearchError
-from genre.paths import Paths
-from genre.search.similar import open_neighbours
 from stages import identify, index, similar, split
 from tests.conftest import write_params
 from tests.search.conftest import music
@@ -145,18 +142,6 @@ def test_the_text_of_similar_has_the_votes_and_no_song_below_0(
     assert "  -0." not in printed
 
 
-def test_similar_without_another_indexed_song_answers_unknown(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    song = Path("dataset/tiny/rock/0.wav")
-    with open_neighbours(params.load(), Paths()) as neighbours:
-        neighbours.store.remove_songs(set(neighbours.store.songs()) - {files.sha256(song)})
-        n_vectors = sum(neighbours.store.songs().values())
-    Path("vectors/index.json").write_text(json.dumps(_description() | {"vectors": n_vectors}))
-    assert similar.main([str(song)]) == 0
-    assert "no other song is indexed" in capsys.readouterr().out
-
-
 def test_indexing_again_changes_nothing(project: Path) -> None:
     before = {path: path.read_bytes() for path in Path("vectors").glob("*.*") if path.is_file()}
     assert index.main([]) == 0
@@ -201,12 +186,6 @@ def test_a_damaged_store_is_named_and_repaired_by_the_stage(project: Path, capsy
     assert len(json.loads(capsys.readouterr().out)["songs"]) == 1
 
 
-def test_a_projection_of_another_index_is_refused(project: Path) -> None:
-    Path("vectors/index.json").write_text(json.dumps({**_description(), "dimension": 3}))
-    with pytest.raises(SearchError, match=r"projection\.npz does not belong to"):
-        similar.main(["dataset/tiny/rock/0.wav"])
-
-
 @pytest.mark.slow
 def test_evaluate_search_prints_and_writes_the_measures(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate_search.main(["--snippets", "1", "--seconds", "4", "--out", "measures.json"]) == 0
@@ -214,3 +193,9 @@ def test_evaluate_search_prints_and_writes_the_measures(project: Path, capsys: p
     metrics = json.loads(Path("measures.json").read_text())
     assert metrics["landmarks"]["4 s"]["false_acceptance"] == 0
     assert set(metrics["similar"]["leave one song out"]) == {"genre", "weighted_genre"}
+
+
+def test_a_projection_of_another_index_is_refused(project: Path) -> None:
+    Path("vectors/index.json").write_text(json.dumps({**_description(), "dimension": 3}))
+    with pytest.raises(SearchError, match=r"projection\.npz does not belong to"):
+        similar.main(["dataset/tiny/rock/0.wav"])

@@ -35,14 +35,6 @@ def test_a_saved_index_is_loaded_and_saved_with_the_same_bytes(path: Path, index
     assert path.with_name("again.npz").read_bytes() == path.read_bytes()
 
 
-def test_the_landmarks_of_a_song_are_restored_from_bytes() -> None:
-    before = Landmarks.of_samples(music(0, 6.0))
-    after = Landmarks.from_bytes(before.to_bytes())
-    np.testing.assert_array_equal(before.hashes, after.hashes)
-    np.testing.assert_array_equal(before.peak_bins, after.peak_bins)
-    assert after.n_frames == before.n_frames
-
-
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(50)])
 def test_a_damaged_file_is_refused(content: bytes, path: Path) -> None:
     path.write_bytes(content or path.read_bytes()[:-2000])

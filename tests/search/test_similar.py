@@ -29,12 +29,6 @@ def test_nearer_neighbours_have_more_weight_in_the_weighted_vote() -> None:
     assert (genre, weighted_genre) == ("rock", "jazz")
 
 
-def test_only_top_k_neighbours_vote_but_the_songs_of_all_are_ranked() -> None:
-    neighbours = [_neighbours(("jazz", "a", 0.9), ("rock", "b", 0.8), ("rock", "c", 0.7))]
-    assert vote(neighbours, 1)[0] == "jazz"
-    assert [song["song"] for song in nearest_songs(neighbours)] == ["a", "b", "c"]
-
-
 def test_the_score_of_a_song_is_the_mean_of_its_largest_similarity_to_each_chunk() -> None:
     neighbours = [
         _neighbours(("jazz", "a", 0.9), ("jazz", "a", 0.2)),

@@ -73,9 +73,16 @@ def test_windows_that_agree_on_an_offset_outvote_a_single_nearer_window() -> Non
     ]
     first, second = vote(neighbours)
     assert (first.song.song, second.song.song) == ("song1", "song2")
-    assert first.evidence == pytest.approx(0.8)
+    assert first.score > 0.5 > second.score
     assert first.offset_s == pytest.approx(10.0, abs=0.1)
 
 
-def test_windows_without_a_neighbour_in_the_song_reduce_its_evidence() -> None:
-    assert vote([[_neighbour(1, 10.0, 0.8)], [], [], []])[0].evidence == pytest.approx(0.2)
+def test_windows_without_a_neighbour_in_the_song_reduce_its_score() -> None:
+    windows = [[_neighbour(1, round((10.0 + i * SNIPPET_HOP_S) * 2) / 2, 0.8)] for i in range(18)]
+    assert vote(windows)[0].score > 0.9
+    assert vote([*windows[:9], *([] for _ in range(9))])[0].score < 0.5
+
+
+def test_the_same_similarity_of_fewer_windows_is_less_evidence() -> None:
+    windows = [[_neighbour(1, round((10.0 + i * SNIPPET_HOP_S) * 2) / 2, 0.7)] for i in range(18)]
+    assert vote(windows[:6])[0].score < 0.5 < vote(windows)[0].score
