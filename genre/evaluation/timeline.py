@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Values = npt.NDArray[np.float64]
 Styles = dict[str, dict[str, Any]]  # keyword arguments of matplotlib by genre
 
-SUFFIXES: Final = (".png", ".svg")
+SUFFIXES = (".png", ".svg")
 WIDTH_IN, HEIGHT_IN = 10.0, 4.6
 DPI = 150
 MIN_PROBABILITY = 0.03  # genres that stay below it, and of which there is no chunk, are drawn together as "others"
@@ -55,10 +55,9 @@ def plot(answer: Answer, path: Path) -> None:
 
     suffix = path.suffix.lower()[1:]
     metadata = {"Title": _title(answer), **({"Date": None, "Creator": None} if suffix == "svg" else {"Software": None})}
-    figure = draw(answer)
     # A fixed salt: by default the ids in an SVG file are random.
     with mpl.rc_context({"svg.hashsalt": "timeline"}), atomic_path(path) as temporary:
-        figure.savefig(temporary, format=suffix, dpi=DPI, metadata=metadata)
+        draw(answer).savefig(temporary, format=suffix, dpi=DPI, metadata=metadata)
 
 
 def draw(answer: Answer) -> Figure:
@@ -69,15 +68,12 @@ def draw(answer: Answer) -> Figure:
     genres = list(chunks[0]["probabilities"])
     probabilities = np.array([[chunk["probabilities"][genre] for genre in genres] for chunk in chunks])
     edges_s = np.array([chunk["start"] for chunk in chunks] + [chunks[-1]["end"]])
-    drawn = _drawn_genres(genres, probabilities, {chunk["genre"] for chunk in chunks})
     styles = area_styles(genres)
-
     figure = NewFigure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[1, 4.5])
     _draw_chunk_genres(upper, chunks, styles)
-    _draw_probabilities(lower, edges_s, {genre: probabilities[:, genres.index(genre)] for genre in drawn}, styles)
-    _add_legend(lower)
-    lower.set_xlim(edges_s[0], edges_s[-1])
+    rows = _drawn_genres(probabilities, {genres.index(chunk["genre"]) for chunk in chunks})
+    _draw_probabilities(lower, edges_s, {genres[row]: probabilities[:, row] for row in rows}, styles)
     _format_time_axis(lower, float(edges_s[0]), float(edges_s[-1]))
     figure.suptitle(_title(answer), parse_math=False, fontsize=12)
     return figure
@@ -85,19 +81,19 @@ def draw(answer: Answer) -> Figure:
 
 def area_styles(genres: Sequence[str]) -> Styles:
     """Return the fill style of each genre as matplotlib keyword arguments; no two genres share colour and hatch."""
+    hatches = [HATCHES[position // len(PETROFF10) % len(HATCHES)] for position in range(len(genres))]
     return {
         genre: {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.0}
-        for position, (genre, colour) in enumerate(colours(genres).items())
-        for hatch in [HATCHES[position // len(PETROFF10) % len(HATCHES)]]
+        for (genre, colour), hatch in zip(colours(genres).items(), hatches, strict=True)
     }
 
 
-def _drawn_genres(genres: Sequence[str], probabilities: Values, of_chunks: set[str]) -> list[str]:
-    """Return the genres that get an area of their own, by decreasing mean probability."""
+def _drawn_genres(probabilities: Values, of_chunks: set[int]) -> list[int]:
+    """Return the positions of the genres that get an area of their own, by decreasing mean probability."""
     means, maxima = probabilities.mean(axis=0), probabilities.max(axis=0)
-    rows = [i for i, genre in enumerate(genres) if maxima[i] >= MIN_PROBABILITY or genre in of_chunks]
-    rows.sort(key=lambda i: (genres[i] not in of_chunks, -means[i]))
-    return [genres[i] for i in sorted(rows[:MAX_GENRES], key=lambda i: -means[i])]
+    rows = [i for i in range(len(means)) if maxima[i] >= MIN_PROBABILITY or i in of_chunks]
+    rows.sort(key=lambda i: (i not in of_chunks, -means[i]))
+    return sorted(rows[:MAX_GENRES], key=lambda i: -means[i])
 
 
 def _draw_chunk_genres(axes: Axes, chunks: Sequence[ChunkAnswer], styles: Styles) -> None:
@@ -120,7 +116,7 @@ def _draw_chunk_genres(axes: Axes, chunks: Sequence[ChunkAnswer], styles: Styles
 
 
 def _draw_probabilities(axes: Axes, edges_s: Values, heights: dict[str, Values], styles: Styles) -> None:
-    """Draw the probabilities as stacked steps, the most probable genre at the bottom, the other genres on top."""
+    """Draw the probabilities as stacked steps with a legend, the most probable genre at the bottom, others on top."""
     floor = np.zeros(len(edges_s))
     for genre, values in heights.items():
         top = floor + np.append(values, values[-1])
@@ -130,12 +126,9 @@ def _draw_probabilities(axes: Axes, edges_s: Values, heights: dict[str, Values],
     if len(heights) < len(styles):
         label = f"others  {100 * max(0.0, 1 - floor[:-1].mean()):.0f} %"
         axes.fill_between(edges_s, floor, 1.0, step="post", label=label, facecolor=OTHERS_COLOUR, linewidth=0.0)
-    axes.set(ylim=(0, 1), ylabel="probability")
+    axes.set(xlim=(edges_s[0], edges_s[-1]), ylim=(0, 1), ylabel="probability")
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _add_legend(axes: Axes) -> None:
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.4, "frameon": False}
     fonts: dict[str, Any] = {"fontsize": 9, "title_fontsize": 9, "labelspacing": 0.35, "alignment": "left"}
     for text in axes.legend(title="mean probability", reverse=True, **place, **fonts).get_texts():
@@ -144,10 +137,8 @@ def _add_legend(axes: Axes) -> None:
 
 def _format_time_axis(axes: Axes, start_s: float, end_s: float) -> None:
     """Put ticks at round times, labelled in minutes and seconds."""
-    from matplotlib.ticker import MultipleLocator
-
     step_s = next((step for step in TICK_STEPS_S if (end_s - start_s) / step <= MAX_TICKS), TICK_STEPS_S[-1])
-    axes.xaxis.set_major_locator(MultipleLocator(step_s))
+    axes.set_xticks(np.arange(-(-start_s // step_s), end_s // step_s + 1) * step_s)
     axes.xaxis.set_major_formatter(lambda value, _: clock(value))
     axes.set_xlabel("time (h:min:s)" if end_s >= 3600 else "time (min:s)")
 
