@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -41,7 +40,6 @@ def run(
     workers: int | None = None,
     scheduler: str | None = None,
     known: Callable[[Item], Result | None] | None = None,
-    audio_seconds: Callable[[Result], float] | None = None,
 ) -> Iterator[Result | GenreError]:
     """Call `function` on every item and yield the results in the order of the items.
 
@@ -62,8 +60,6 @@ def run(
         Address of a Dask scheduler, such as tcp://host:8786, whose workers do the work.
     known : callable or None
         Look-up of a cached result, called in this process before any work; None means that there is none.
-    audio_seconds : callable or None
-        Duration in seconds that a result stands for; the progress bar then shows speed as a multiple of real time.
 
     Raises
     ------
@@ -74,22 +70,15 @@ def run(
     """
     from tqdm import tqdm
 
-    cached: dict[int, Result] = {}
-    for i, item in enumerate(items if known else ()):
-        if known and (hit := known(item)) is not None:
-            cached[i] = hit
+    hits = map(known, items) if known else ()
+    cached = {i: hit for i, hit in enumerate(hits) if hit is not None}
     missing = [item for i, item in enumerate(items) if i not in cached]
     computed = _compute(functools.partial(_result_or_error, function), missing, workers, scheduler)
     progress = tqdm(total=len(items), desc=description, unit=unit, disable=not sys.stderr.isatty())
-    start, audio_s = time.monotonic(), 0.0
     with progress, contextlib.closing(computed):
         for i in range(len(items)):
-            result: Result | GenreError = cached[i] if i in cached else next(computed)
-            if audio_seconds is not None and i not in cached and not isinstance(result, GenreError):
-                audio_s += audio_seconds(result)
-                progress.set_postfix_str(f"{audio_s / (time.monotonic() - start):.0f} x real time", refresh=False)
+            yield cached[i] if i in cached else next(computed)
             progress.update()
-            yield result
 
 
 def all_or_error(results: Iterable[Result | GenreError]) -> list[Result]:

@@ -87,7 +87,6 @@ def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Fail
         workers=config.parallel.workers,
         scheduler=config.parallel.scheduler,
         known=functools.partial(_restore, config=config, paths=paths),
-        audio_seconds=lambda spans: sum(seconds for _, seconds in spans),
     )
     rows: list[manifest.Row] = []
     for (song, digest), spans in zip(jobs, results, strict=True):
