@@ -83,12 +83,7 @@ def read_json(path: Path) -> Any:
 def read_npz(source: Path | bytes) -> dict[str, Any]:
     """Return the arrays of a file, or of its bytes, that `np.savez` wrote.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is damaged or contains objects instead of numbers.
+    Raises OSError if the file cannot be read; ValueError if it is damaged or contains objects instead of numbers.
     """
     import numpy as np
 

@@ -46,6 +46,9 @@ def run(
     A GenreError raised for an item is yielded in place of its result. Any other exception is raised. A progress bar
     is shown on stderr if that is a terminal.
 
+    Raises WorkerError if a worker process dies; ClusterError if the scheduler does not answer, or a Dask worker cannot
+    do the work.
+
     Parameters
     ----------
     function : callable
@@ -60,13 +63,6 @@ def run(
         Address of a Dask scheduler, such as tcp://host:8786, whose workers do the work.
     known : callable or None
         Look-up of a cached result, called in this process before any work; None means that there is none.
-
-    Raises
-    ------
-    WorkerError
-        If a worker process dies.
-    ClusterError
-        If the scheduler does not answer, or a Dask worker cannot do the work.
     """
     from tqdm import tqdm
 

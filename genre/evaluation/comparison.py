@@ -94,6 +94,8 @@ class Result:
 def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, seed: int) -> list[Fold]:
     """Return folds grouped by song and stratified by genre; each chunk is tested once in every repeat.
 
+    Raises ParamsError if a genre has fewer songs than there are folds.
+
     Parameters
     ----------
     labels, songs
@@ -102,11 +104,6 @@ def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, s
         Folds in a repeat, and number of repeats.
     seed : int
         Random seed of the first repeat; each further repeat adds 1.
-
-    Raises
-    ------
-    ParamsError
-        If a genre has fewer songs than there are folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 

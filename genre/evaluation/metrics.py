@@ -69,15 +69,12 @@ def by_song(
 ) -> list[SongPrediction]:
     """Return the prediction of each song, in the order of first appearance.
 
+    Raises EvaluationError if the arguments fail `validate`, or the chunks of one song have different labels.
+
     Parameters
     ----------
     probabilities, labels, songs
         The chunks, see Conventions.
-
-    Raises
-    ------
-    EvaluationError
-        If the arguments fail `validate`, or the chunks of one song have different labels.
     """
     validate(probabilities, labels, songs)
     rows: dict[str, list[int]] = {}

@@ -16,6 +16,8 @@ NUMBER_BYTES = b"0123456789+-.eE"
 def format_rows(values: npt.NDArray[np.float32], sample_rate: int, step: int, first_frame: int = 0) -> bytes:
     """Return the CSV lines of consecutive frames.
 
+    Raises FeatureError if a value is NaN or infinite.
+
     Parameters
     ----------
     values : npt.NDArray[np.float32] [shape=(frames, columns)]
@@ -27,11 +29,6 @@ def format_rows(values: npt.NDArray[np.float32], sample_rate: int, step: int, fi
     first_frame : int
         Number of the first row: row i has the time (first_frame + i) * step / sample_rate seconds, rounded half up
         to nanoseconds.
-
-    Raises
-    ------
-    FeatureError
-        If a value is NaN or infinite.
     """
     if not np.isfinite(values).all():
         raise FeatureError("a feature value is NaN or infinite and cannot be written")

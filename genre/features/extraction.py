@@ -42,17 +42,14 @@ class NumpyEngine:
 def extract(jobs: Sequence[Job], compute_blocks: ComputeBlocks) -> Failures:
     """Write the CSV files of all jobs in bounded memory; return the error of each audio file that failed.
 
+    Raises EngineError if the engine itself fails.
+
     Parameters
     ----------
     jobs : sequence of Job
         Audio files and output folders.
     compute_blocks : callable
         Maps consecutive blocks of samples and the sample rate in Hz to the next rows of every feature.
-
-    Raises
-    ------
-    EngineError
-        If the engine itself fails.
     """
     failures: Failures = {}
     for job in jobs:

@@ -45,6 +45,9 @@ def compute(
 ) -> Features:
     """Return the features of a whole signal.
 
+    Raises FeatureError if the signal is not one-dimensional int16 or finite float32, or the sample rate is not
+    positive.
+
     Parameters
     ----------
     samples : npt.NDArray [shape=(n,)], int16 or float32
@@ -58,11 +61,6 @@ def compute(
     -------
     dict of npt.NDArray[np.float32] [shape=(frames, columns)]
         By feature name, `Transform.n_frames(n)` rows each; row i is centred on sample i * step.
-
-    Raises
-    ------
-    FeatureError
-        If the signal is not one-dimensional int16 or finite float32, or the sample rate is not positive.
     """
     parts = list(compute_blocks((samples,), sample_rate, transforms=transforms))
     if not parts:
@@ -80,6 +78,8 @@ def compute_blocks(
 
     The rows, joined, are bit for bit those of `compute` on the joined blocks.
 
+    Raises FeatureError as for `compute`.
+
     Parameters
     ----------
     blocks : iterable of npt.NDArray [shape=(any,)], int16 or float32
@@ -91,11 +91,6 @@ def compute_blocks(
     ------
     dict of npt.NDArray[np.float32] [shape=(frames, columns)]
         The next rows of each feature, by feature name.
-
-    Raises
-    ------
-    FeatureError
-        As for `compute`.
     """
     if sample_rate <= 0:
         raise FeatureError(f"the sample rate is {sample_rate} Hz: it must be positive")

@@ -32,10 +32,7 @@ class Settings:
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
         """Return the settings in a dict as `to_dict` returns it.
 
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            If a setting is missing or outside the range that params.yaml allows.
+        Raises KeyError, TypeError, ValueError if a setting is missing or outside the range that params.yaml allows.
         """
         settings = cls(*(values[key] for key in ("sample_rate", "chunk_seconds", "min_seconds")))
         rate, chunk_s, min_s = settings.sample_rate, settings.chunk_seconds, settings.min_seconds

@@ -58,6 +58,8 @@ CONTRAST_FLOOR = 1e-4  # magnitude; about the noise of 16-bit samples in one bin
 def host_blocks(blocks: Iterable[Samples], n_chunks: int) -> Iterator[npt.NDArray[np.float64]]:
     """Yield a signal in blocks of `n_chunks` host chunks; the last one is padded with zeros to whole host chunks.
 
+    Raises FeatureError if the signal is not one-dimensional int16 or finite float32.
+
     Parameters
     ----------
     blocks : iterable of npt.NDArray [shape=(any,)]
@@ -70,11 +72,6 @@ def host_blocks(blocks: Iterable[Samples], n_chunks: int) -> Iterator[npt.NDArra
     ------
     npt.NDArray[np.float64] [shape=(HOST_CHUNK * n_chunks,), the last one may be shorter]
         The next block overwrites it.
-
-    Raises
-    ------
-    FeatureError
-        If the signal is not one-dimensional int16 or finite float32.
     """
     signal = np.empty(n_chunks * HOST_CHUNK)
     end = 0

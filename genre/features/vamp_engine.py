@@ -68,6 +68,9 @@ def compute_blocks(
 ) -> Iterator[Features]:
     """Run Vamp plugins over a signal that arrives in blocks of any length, in bounded memory.
 
+    Raises EngineError if a plugin is not installed, refuses block and step, or does not give one row of `columns`
+    values per frame; FeatureError if the samples are not finite.
+
     Parameters
     ----------
     blocks : iterable of npt.NDArray [shape=(any,)], int16 or float32
@@ -83,13 +86,6 @@ def compute_blocks(
     dict of npt.NDArray[np.float32] [shape=(frames, columns)]
         The next rows of each feature, by feature name. Row i describes the `block` samples centred on sample
         i * step, with zeros before the start and, up to a multiple of HOST_CHUNK, after the end.
-
-    Raises
-    ------
-    EngineError
-        If a plugin is not installed, refuses block and step, or does not give one row of `columns` values per frame.
-    FeatureError
-        If the samples are not finite.
     """
     groups: dict[tuple[str, int, int], list[Transform]] = {}
     for transform in transforms:

@@ -59,6 +59,9 @@ def train(
     Its temperature is fitted on validation predictions: the songs are split into folds, and each fold is predicted by a
     classifier that is trained on the others.
 
+    Raises VectorError if vectors, labels and songs do not match, or have fewer than two genres; ModelError if the
+    classifier's package is not installed.
+
     Parameters
     ----------
     name : str
@@ -71,13 +74,6 @@ def train(
         Number of outputs. A genre without chunks has a probability of 0.
     seed : int
         Random seed of the classifier and of the folds.
-
-    Raises
-    ------
-    VectorError
-        If vectors, labels and songs do not match, or have fewer than two genres.
-    ModelError
-        If the classifier's package is not installed.
     """
     _check(vectors, labels, songs, n_genres)
     classifier = CLASSIFIERS[BASELINES[name].classifier]

@@ -170,15 +170,12 @@ def statistics(features: Features) -> Vector:
 def librosa_ranges(samples: Samples, sample_rate: int, _paths: Paths) -> Vector:
     """Return minimum, mean and maximum over time of librosa's MFCC, mel spectrogram, chroma and tonnetz.
 
+    Raises ModelError if librosa is not installed.
+
     Returns
     -------
     npt.NDArray[np.float32] [shape=(498,)]
         3 times 20 + 128 + 12 + 6.
-
-    Raises
-    ------
-    ModelError
-        If librosa is not installed.
     """
     try:
         from librosa import feature

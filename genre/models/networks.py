@@ -40,6 +40,8 @@ STEEPNESS = 4.0  # of a histogram's edge, per standard deviation
 def build(model: str, shapes: Mapping[str, tuple[int, int]], n_genres: int, params: TrainParams) -> keras.Model:
     """Return an untrained network from raw features to probabilities.
 
+    Raises ModelError if the model is unknown or a feature is missing.
+
     Parameters
     ----------
     model : str
@@ -56,11 +58,6 @@ def build(model: str, shapes: Mapping[str, tuple[int, int]], n_genres: int, para
     keras.Model
         Inputs by feature: float32 (batch, frames, columns), as in the feature's CSV. Output: float32
         (batch, n_genres), each row sums to 1.
-
-    Raises
-    ------
-    ModelError
-        If the model is unknown or a feature is missing.
     """
     import keras
 

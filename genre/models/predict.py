@@ -48,6 +48,9 @@ class Predictor:
     def predict(self, inputs: Features, samples: Samples = ()) -> Probabilities:
         """Return genre probabilities.
 
+        Raises ModelError if the model cannot be loaded, a feature is missing or has another shape, or samples are
+        missing.
+
         Parameters
         ----------
         inputs : mapping of npt.NDArray[np.float32] [shape=(chunks, frames, columns)]
@@ -58,17 +61,14 @@ class Predictor:
         Returns
         -------
         npt.NDArray[np.float32] [shape=(chunks, genres)]
-
-        Raises
-        ------
-        ModelError
-            If the model cannot be loaded, a feature is missing or has another shape, or samples are missing.
         """
         return calibrate(self._graph.result().predict(inputs, samples), self.card.temperature)
 
 
 def load(name: str | None, paths: Paths, *, cache: Cache | None = None, wait: bool = True) -> Predictor:
     """Load a model.
+
+    Raises ModelError if the model is missing, damaged or made with other settings than this version computes.
 
     Parameters
     ----------
@@ -80,11 +80,6 @@ def load(name: str | None, paths: Paths, *, cache: Cache | None = None, wait: bo
         Cache of embeddings computed from audio.
     wait : bool
         Whether to wait until the model is loaded. If not, errors after reading the card are raised by `predict`.
-
-    Raises
-    ------
-    ModelError
-        If the model is missing, damaged or made with other settings than this version computes.
     """
     card = default_card(paths) if name is None else cards.read(name, paths)
     executor = ThreadPoolExecutor(1)

@@ -55,6 +55,8 @@ def answer(
 ) -> Answer:
     """Return the genre of a song, with the predictions for its chunks.
 
+    Raises AudioError if the song cannot be decoded.
+
     Parameters
     ----------
     path : Path
@@ -69,11 +71,6 @@ def answer(
         Confidence below which the genre is "unknown".
     workers : int or None
         Number of threads; None for one per core. The answer does not depend on it.
-
-    Raises
-    ------
-    AudioError
-        If the song cannot be decoded.
     """
     if middle is not None:
         start, duration = max(0.0, ((ffmpeg.seconds_of(path) or 0.0) - middle) / 2), middle

@@ -54,6 +54,9 @@ def fit(
 ) -> Trained:
     """Train a network; the same arguments on the same machine give the same weights.
 
+    Raises VectorError if arrays, labels and songs differ in length; ModelError if the model is unknown or a feature is
+    missing.
+
     Parameters
     ----------
     data : VectorSet
@@ -64,13 +67,6 @@ def fit(
         A key of `networks.MODELS`.
     callbacks : sequence of keras.callbacks.Callback
         They receive `on_train_begin`, `on_epoch_end` (epochs are counted on from member to member), `on_train_end`.
-
-    Raises
-    ------
-    VectorError
-        If arrays, labels and songs differ in length.
-    ModelError
-        If the model is unknown or a feature is missing.
     """
     import keras
 

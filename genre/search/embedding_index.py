@@ -60,10 +60,7 @@ class Projection:
     def load(cls, path: Path) -> Projection:
         """Read a projection.
 
-        Raises
-        ------
-        SearchError
-            If the file is missing or damaged.
+        Raises SearchError if the file is missing or damaged.
         """
         try:
             arrays = files.read_npz(path)
@@ -116,10 +113,7 @@ class Description:
     def load(cls, path: Path) -> Description:
         """Read a description.
 
-        Raises
-        ------
-        SearchError
-            If it is missing or damaged, or this version computes features differently.
+        Raises SearchError if it is missing or damaged, or this version computes features differently.
         """
         from pydantic import TypeAdapter
 
@@ -153,12 +147,8 @@ def digest(embedder: Embedder, settings: Settings, fitted_on: Iterable[str], pro
 def load(paths: Paths) -> tuple[Description, Projection, Embedder]:
     """Return the description and the projection of a project's vectors, and their embedding.
 
-    Raises
-    ------
-    SearchError
-        If the description or the projection is missing or damaged, or they do not belong together.
-    ModelError
-        If the embedding is unknown, or its network is missing.
+    Raises SearchError if the description or the projection is missing or damaged, or they do not belong together;
+    ModelError if the embedding is unknown, or its network is missing.
     """
     description, projection = Description.load(paths.index), Projection.load(paths.projection)
     if projection.dimension != description.dimension:

@@ -30,10 +30,7 @@ class Match(TypedDict):
 def open_engine(params: Params, paths: Paths, engine: str | None = None) -> Iterator[Engine]:
     """Yield the engine `engine`, "landmarks" or "embeddings" (None: search.engine), with the index of a project.
 
-    Raises
-    ------
-    SearchError
-        If its index is missing, damaged or made with other settings.
+    Raises SearchError if its index is missing, damaged or made with other settings.
     """
     if (engine or params.search.engine) == "embeddings":
         with window_engine.open_engine(params, paths) as windows:
@@ -47,6 +44,8 @@ def identify(
 ) -> Match:
     """Return the indexed song of a snippet (docs/search.md).
 
+    Raises AudioError if the file cannot be decoded; SearchError if the vector store does not answer.
+
     Parameters
     ----------
     path : Path
@@ -56,13 +55,6 @@ def identify(
         Part of the file to use, in seconds; at most `MAX_SNIPPET_S` from `start`.
     min_score : float
         Below this score no song is named.
-
-    Raises
-    ------
-    AudioError
-        If the file cannot be decoded.
-    SearchError
-        If the vector store does not answer.
     """
     duration = MAX_SNIPPET_S if duration is None else min(duration, MAX_SNIPPET_S)
     candidates = engine.recognise(engine.load(path, start=start, duration=duration))

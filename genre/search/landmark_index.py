@@ -88,10 +88,7 @@ class LandmarkIndex:
     def build(cls, items: Sequence[tuple[IndexedSong, Landmarks]]) -> LandmarkIndex:
         """Return the index of songs with their landmarks.
 
-        Raises
-        ------
-        SearchError
-            If the songs are longer than an index can hold.
+        Raises SearchError if the songs are longer than an index can hold.
         """
         n_frames = [item.n_frames for _, item in items]
         begins = _begins(n_frames)
@@ -128,10 +125,7 @@ class LandmarkIndex:
     def load(cls, path: Path) -> LandmarkIndex:
         """Read an index.
 
-        Raises
-        ------
-        SearchError
-            If the file is missing or damaged, or was made with other settings of landmarks.
+        Raises SearchError if the file is missing or damaged, or was made with other settings of landmarks.
         """
         try:
             arrays = files.read_npz(path)

@@ -57,6 +57,9 @@ class Neighbours:
     def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
         """Return the songs most similar to a song (docs/search.md), leaving out the song itself.
 
+        Raises AudioError if the file cannot be decoded; ModelError if the embedding needs a package that is not
+        installed; SearchError if the vector store does not answer.
+
         Parameters
         ----------
         path : Path
@@ -65,15 +68,6 @@ class Neighbours:
             Number of songs to name.
         start, duration : float
             Part of the file to use, in seconds.
-
-        Raises
-        ------
-        AudioError
-            If the file cannot be decoded.
-        ModelError
-            If the embedding needs a package that is not installed.
-        SearchError
-            If the vector store does not answer.
         """
         vectors = self.embed(path, start=start, duration=duration)
         n_neighbours = max(self.top_k, CHUNKS_PER_SONG * top)
@@ -99,12 +93,8 @@ class Neighbours:
 def open_neighbours(params: Params, paths: Paths) -> Iterator[Neighbours]:
     """Yield the embedding index of a project.
 
-    Raises
-    ------
-    SearchError
-        If it is missing, damaged or made with other settings.
-    ModelError
-        If its embedding cannot be computed.
+    Raises SearchError if it is missing, damaged or made with other settings; ModelError if its embedding cannot be
+    computed.
     """
     description, projection, embedder = embedding_index.load(paths)
     with store.connect(

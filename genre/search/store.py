@@ -72,6 +72,9 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
 
     A .db folder, relative to the project's root, belongs to this process until it ends.
 
+    Raises SearchError if the address or a parameter is not valid, or the store cannot be opened; StoreUnreachableError
+    if another process has the store open, or the server does not answer.
+
     Parameters
     ----------
     kind : str
@@ -80,13 +83,6 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
         Hex digest of every setting that changes a vector.
     dimension : int
         Values per vector.
-
-    Raises
-    ------
-    SearchError
-        If the address or a parameter is not valid, or the store cannot be opened.
-    StoreUnreachableError
-        If another process has the store open, or the server does not answer.
     """
     index = params.index
     uri = os.environ.get("MILVUS_URI") or (index.uri if "://" in index.uri else str(paths.root / index.uri))
@@ -141,10 +137,7 @@ class VectorStore:
     def open(self, n_vectors: int | None = None) -> None:
         """Load the collection for searching, and check that it has `n_vectors` vectors (None: any number).
 
-        Raises
-        ------
-        SearchError
-            If there is no such collection, or it has another number of vectors.
+        Raises SearchError if there is no such collection, or it has another number of vectors.
         """
         with _named_errors(self.uri):
             names = self._collections()

@@ -77,12 +77,8 @@ class EmbeddingEngine:
 def open_engine(params: Params, paths: Paths) -> Iterator[EmbeddingEngine]:
     """Yield the engine with the windows of a project.
 
-    Raises
-    ------
-    SearchError
-        If there are no windows in the index, or it is missing, damaged or made with other settings.
-    ModelError
-        If the embedding cannot be computed.
+    Raises SearchError if there are no windows in the index, or it is missing, damaged or made with other settings;
+    ModelError if the embedding cannot be computed.
     """
     description, projection, embedder = embedding_index.load(paths)
     if description.windows is None:
