@@ -39,12 +39,7 @@ class Cache:
     def restore(self, key: str, target: Callable[[int], Path]) -> Any | None:
         """Restore the files of an entry, and return its note; None if there is no entry.
 
-        Parameters
-        ----------
-        key : str
-            As `files.digest` returns it.
-        target : callable
-            Maps the number of a file to its path.
+        `key` is as `files.digest` returns it, and `target` maps the number of a file to its path.
         """
         entry = self._entry(key)
         if (contents := self._checked(entry)) is None:

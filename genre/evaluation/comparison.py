@@ -96,14 +96,8 @@ def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, s
 
     Raises ParamsError if a genre has fewer songs than there are folds.
 
-    Parameters
-    ----------
-    labels, songs
-        The chunks, as in `metrics`.
-    n_folds, n_repeats : int
-        Folds in a repeat, and number of repeats.
-    seed : int
-        Random seed of the first repeat; each further repeat adds 1.
+    `labels` and `songs` are those of the chunks, as in `metrics`; `seed` is that of the first repeat, and each further
+    repeat adds 1.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -124,14 +118,7 @@ def ensemble(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], l
     """Return the outcome of the ensemble of several models on each fold.
 
     The temperature is fitted in each fold on the training chunks that every model held out; it is 1 without any.
-
-    Parameters
-    ----------
-    outcomes : mapping of str to sequence of Outcome
-        For each model, one per fold.
-    folds : sequence of Fold
-    labels : npt.NDArray[np.int64] [shape=(n_chunks,)]
-        Class index of each chunk of the data set.
+    `outcomes` has one per fold for each model, and `labels` the class index of each chunk of the data set.
     """
     combined = []
     for fold, *members in zip(folds, *outcomes.values(), strict=True):

@@ -70,11 +70,6 @@ def by_song(
     """Return the prediction of each song, in the order of first appearance.
 
     Raises EvaluationError if the arguments fail `validate`, or the chunks of one song have different labels.
-
-    Parameters
-    ----------
-    probabilities, labels, songs
-        The chunks, see Conventions.
     """
     validate(probabilities, labels, songs)
     rows: dict[str, list[int]] = {}
@@ -171,13 +166,7 @@ def calibration_error(confidences: npt.NDArray[np.float64], correct: npt.NDArray
     """Return the expected calibration error (Guo et al. 2017), from 0 (calibrated) to 1.
 
     It is the distance between mean confidence and accuracy in each of ten equal bins, weighted by the songs in the bin.
-
-    Parameters
-    ----------
-    confidences : npt.NDArray[np.float64] [shape=(n,)]
-        Probability of each predicted genre.
-    correct : npt.NDArray[np.bool_] [shape=(n,)]
-        Whether the prediction is correct.
+    `confidences` [shape=(n,)] are those of the predicted genres, and `correct` [shape=(n,)] says which are true.
     """
     bins = calibration_bins(confidences)
     in_bins = [bins == number for number in np.unique(bins)]

@@ -35,24 +35,12 @@ _ARRAY_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class VectorSet:
-    """The training or test set as arrays.
+    """The training or test set as arrays."""
 
-    Attributes
-    ----------
-    inputs : dict of npt.NDArray[np.float32] [shape=(chunks, frames, columns)]
-        By feature name.
-    labels : npt.NDArray[np.int64] [shape=(chunks,)]
-        Index of each chunk's genre in `genres`.
-    songs : list of str
-        Song of each chunk, as "<genre>/<song>".
-    genres : list of str
-        In the order of the labels.
-    """
-
-    inputs: dict[str, npt.NDArray[np.float32]]
-    labels: npt.NDArray[np.int64]
-    songs: list[str]
-    genres: list[str]
+    inputs: dict[str, npt.NDArray[np.float32]]  # by feature name [shape=(chunks, frames, columns)]
+    labels: npt.NDArray[np.int64]  # index of each chunk's genre in `genres` [shape=(chunks,)]
+    songs: list[str]  # song of each chunk, as "<genre>/<song>"
+    genres: list[str]  # in the order of the labels
 
 
 class VectorWriter:

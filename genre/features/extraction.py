@@ -44,12 +44,7 @@ def extract(jobs: Sequence[Job], compute_blocks: ComputeBlocks) -> Failures:
 
     Raises EngineError if the engine itself fails.
 
-    Parameters
-    ----------
-    jobs : sequence of Job
-        Audio files and output folders.
-    compute_blocks : callable
-        Maps consecutive blocks of samples and the sample rate in Hz to the next rows of every feature.
+    `compute_blocks` maps consecutive blocks of samples and the sample rate in Hz to the next rows of every feature.
     """
     failures: Failures = {}
     for job in jobs:

@@ -123,10 +123,8 @@ def fit_thresholds(
     ----------
     validations : sequence of Validation
         Of a model, or of all models that an ensemble averages.
-    labels : npt.NDArray[np.int64] [shape=(chunks,)]
-        Genre of each training chunk.
-    songs : sequence of str
-        Song of each training chunk.
+    labels, songs : npt.NDArray[np.int64] [shape=(chunks,)], sequence of str
+        Genre and song of each training chunk.
     temperature : float
         Of the average.
 
@@ -134,8 +132,7 @@ def fit_thresholds(
     -------
     dict or None
         For a model card: the number of `genres` and `songs`, and of each of the `rates` the `false_acceptance` rate,
-        the `threshold`, and `lost`, the share of correctly classified songs below it. None with too few genres or
-        songs.
+        the `threshold`, and `lost`, the share of correctly classified songs below it. None with few genres or songs.
     """
     rows, predictions = common_predictions(validations)
     labels, songs = labels[rows], [songs[row] for row in rows]

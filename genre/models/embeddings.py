@@ -147,15 +147,11 @@ def each_chunk(inputs: Mapping[str, npt.NDArray[np.float32]]) -> Iterator[Featur
 
 
 def statistics(features: Features) -> Vector:
-    """Return statistics over time of the MFCC and of the logarithm of the spectral contrast.
+    """Return statistics over time of the MFCC and of the logarithm of the spectral contrast [shape=(287,)].
 
     Of each of 41 columns (20 MFCC, 7 peaks, 7 valleys, 7 differences of the two): mean, standard deviation, 5th, 50th
     and 95th percentile, and mean and standard deviation of the absolute change from frame to frame. Frames of digital
     silence, whose MFCC are exact zeros, are excluded from the MFCC.
-
-    Returns
-    -------
-    npt.NDArray[np.float32] [shape=(287,)]
     """
     mfcc = features[MFCC.feature].astype(np.float64)
     not_silent = mfcc.any(axis=1)
@@ -168,14 +164,9 @@ def statistics(features: Features) -> Vector:
 
 
 def librosa_ranges(samples: Samples, sample_rate: int, _paths: Paths) -> Vector:
-    """Return minimum, mean and maximum over time of librosa's MFCC, mel spectrogram, chroma and tonnetz.
+    """Return minimum, mean and maximum over time of librosa's MFCC, mel spectrogram, chroma and tonnetz [shape=(498,)].
 
     Raises ModelError if librosa is not installed.
-
-    Returns
-    -------
-    npt.NDArray[np.float32] [shape=(498,)]
-        3 times 20 + 128 + 12 + 6.
     """
     try:
         from librosa import feature

@@ -56,19 +56,9 @@ class MusiCNN:
             raise ModelError(f"{path}: {error}; run `dvc repro convert`") from error
 
     def embed(self, samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:
-        """Return the embedding of a chunk: the mean over its patches of 3 s.
+        """Return the embedding [shape=(953,)] of a mono chunk [shape=(n,)]: the mean over its patches of 3 s.
 
-        Parameters
-        ----------
-        samples : npt.NDArray[np.int16] [shape=(n,)]
-            Mono.
-        sample_rate : int
-            In Hz.
-
-        Returns
-        -------
-        npt.NDArray[np.float32] [shape=(953,)]
-            `VECTORS` names its parts.
+        `sample_rate` is in Hz; `VECTORS` names the parts of the embedding.
         """
         # One patch at a time: the activations of several do not fit into the processor's cache (twice as slow).
         try:
@@ -92,15 +82,10 @@ def convert(checkpoint: str, path: Path) -> None:
 
 
 def patches(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:
-    """Return the log mel spectrogram of a chunk in consecutive patches of 3 s: the input of the network.
+    """Return the log mel spectrogram of a chunk in patches of 3 s [shape=(patches, 187, 96)]: log10(10000 power + 1).
 
     The package's own front end computes the logarithm in float16, which overflows on loud music; this one uses float32.
     An incomplete last patch is dropped; a chunk shorter than one patch is repeated.
-
-    Returns
-    -------
-    npt.NDArray[np.float32] [shape=(patches, 187, 96)]
-        log10(10000 power + 1).
     """
     frames = _log_mel(_resampled(samples, sample_rate))
     n_patches = max(1, len(frames) // PATCH_FRAMES)

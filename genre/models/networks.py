@@ -85,15 +85,7 @@ def build(model: str, shapes: Mapping[str, tuple[int, int]], n_genres: int, para
 
 
 def standardise(model: keras.Model, inputs: Mapping[str, npt.NDArray[np.float32]]) -> None:
-    """Set the constants of the model's `frontend` to the means and variances of `inputs`.
-
-    Parameters
-    ----------
-    model : keras.Model
-        As `build` returns it.
-    inputs : mapping of npt.NDArray[np.float32] [shape=(chunks, frames, columns)]
-        Raw features by name.
-    """
+    """Set the constants of a model's `frontend` to the means and variances of features of many chunks."""
     import keras
 
     frontend = model.get_layer("frontend")

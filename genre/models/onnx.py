@@ -43,14 +43,7 @@ def from_keras(model: keras.Model) -> bytes:
 def from_svm(pipeline: Any, n_values: int) -> bytes:
     """Return the ONNX file of a pipeline that ends in scikit-learn's SVC (through skl2onnx).
 
-    It maps `vector` to `probabilities`, the softmax of the decision values.
-
-    Parameters
-    ----------
-    pipeline : sklearn.pipeline.Pipeline
-        Trained.
-    n_values : int
-        Length of its input vectors.
+    It maps `vector` [shape=(chunks, n_values)] to `probabilities`, the softmax of the decision values.
     """
     import onnx
     from skl2onnx import to_onnx

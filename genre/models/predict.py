@@ -66,20 +66,12 @@ class Predictor:
 
 
 def load(name: str | None, paths: Paths, *, cache: Cache | None = None, wait: bool = True) -> Predictor:
-    """Load a model.
+    """Load a model by name; None is the default, the ensemble's choice.
+
+    Embeddings computed from audio are cached in `cache`. With `wait` False the model is loaded in the background, and
+    errors after reading its card are raised by `predict`.
 
     Raises ModelError if the model is missing, damaged or made with other settings than this version computes.
-
-    Parameters
-    ----------
-    name : str or None
-        None for the default: the ensemble's choice.
-    paths : Paths
-        The project.
-    cache : Cache or None
-        Cache of embeddings computed from audio.
-    wait : bool
-        Whether to wait until the model is loaded. If not, errors after reading the card are raised by `predict`.
     """
     card = default_card(paths) if name is None else cards.read(name, paths)
     executor = ThreadPoolExecutor(1)
