@@ -19,8 +19,8 @@ from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import Shard, add_shard_option, run_command
 from genre.errors import EngineError, FeatureError
-from genre.features import engines
 from genre.features.engine import Engine, Failures, Job
+from genre.features.engines import ENGINES, choose
 from genre.features.transforms import TRANSFORMS
 from genre.parallel import all_or_error, run
 from genre.paths import Paths
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stages.extract", description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio files (default: chunks/)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the CSV files of FILE... (default: .)")
-    parser.add_argument("--engine", choices=["auto", *engines.NAMES], help="engine for FILE... (default: auto)")
+    parser.add_argument("--engine", choices=["auto", *ENGINES], help="engine for FILE... (default: auto)")
     parser.add_argument("--engines", action="store_true", help="list the engines and whether they can be used here")
     add_shard_option(parser)
     arguments = parser.parse_args(argv)
@@ -48,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _list_engines() -> int:
     """Print every engine in the order of preference, with its versions or the reason why it cannot be used."""
-    for name in engines.NAMES:
-        engine = engines.get(name)
+    for name, engine in ENGINES.items():
         reason = engine.unusable()
         versions = "" if reason else ", ".join(f"{part} {version}" for part, version in engine.versions().items())
         print(f"{name:<16} {'no: ' + reason if reason else 'yes: ' + versions}")
@@ -62,7 +61,7 @@ def _extract_files(audio: Sequence[Path], out: Path, engine_name: str) -> int:
     for job in jobs:
         if n_jobs[job.audio.stem] > 1:
             raise FeatureError(f"{job.audio}: another file has the same name, their CSV files would collide in {out}/")
-    failures = _extract(jobs, engines.choose(engine_name), params.ParallelParams(workers=None, scheduler=None), None)
+    failures = _extract(jobs, choose(engine_name), params.ParallelParams(workers=None, scheduler=None), None)
     for error in failures.values():
         print(f"error: {error}", file=sys.stderr)
     return 1 if failures else 0
@@ -70,7 +69,7 @@ def _extract_files(audio: Sequence[Path], out: Path, engine_name: str) -> int:
 
 def _extract_chunks(settings: params.Params, paths: Paths, shard: Shard | None) -> int:
     rows = manifest.read(paths.chunks)
-    engine = engines.choose(settings.extract.engine)
+    engine = choose(settings.extract.engine)
     jobs = [
         Job(paths.chunks / row.chunk, {name: paths.features / name / Path(row.chunk).parent for name in TRANSFORMS})
         for row in (shard.of(rows) if shard else rows)
@@ -119,7 +118,7 @@ class _Extractor:
 
     def extract(self, jobs: Sequence[Job]) -> Failures:
         """Extract the jobs of a batch that are not in the cache, and store their features there."""
-        engine = engines.choose(self.engine)
+        engine = choose(self.engine)
         if (versions := engine.versions()) != self.versions:
             raise EngineError(
                 f"the engine {self.engine} has versions {versions} here, but {self.versions} at the start"

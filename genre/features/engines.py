@@ -1,4 +1,4 @@
-"""Choose a feature engine by name."""
+"""The feature engines by name."""
 
 from __future__ import annotations
 
@@ -8,22 +8,9 @@ from genre.features.extraction import NumpyEngine
 from genre.features.sonic_annotator import SonicAnnotator
 from genre.features.vamp_engine import VampEngine
 
-NAMES = ("sonic-annotator", "vamp", "numpy")  # in the order of preference of `auto`
-
-
-def get(name: str) -> Engine:
-    """Return the engine of that name, usable on this machine or not.
-
-    Raises EngineError if the name is unknown.
-    """
-    match name:
-        case "sonic-annotator":
-            return SonicAnnotator()
-        case "vamp":
-            return VampEngine()
-        case "numpy":
-            return NumpyEngine()
-    raise EngineError(f"unknown engine {name}: choose auto, {', '.join(NAMES)}")
+ENGINES: dict[str, Engine] = {  # in the order of preference of `auto`
+    engine.name: engine for engine in (SonicAnnotator(), VampEngine(), NumpyEngine())
+}
 
 
 def choose(name: str) -> Engine:
@@ -32,8 +19,9 @@ def choose(name: str) -> Engine:
     Raises EngineError if the name is unknown, or the engine cannot be used on this machine.
     """
     if name == "auto":
-        return next(engine for engine in map(get, NAMES) if engine.unusable() is None)
-    engine = get(name)
-    if reason := engine.unusable():
+        return next(engine for engine in ENGINES.values() if engine.unusable() is None)
+    if name not in ENGINES:
+        raise EngineError(f"unknown engine {name}: choose auto, {', '.join(ENGINES)}")
+    if reason := ENGINES[name].unusable():
         raise EngineError(f"the engine {name} cannot be used here: {reason}")
-    return engine
+    return ENGINES[name]
