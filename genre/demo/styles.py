@@ -53,60 +53,9 @@ class Style:
     drums: str
 
 
-_YAML = Path(__file__).with_name("styles.yaml").read_text(encoding="utf-8")
-STYLES: Final = {name: Style(**choices) for name, choices in yaml.safe_load(_YAML).items()}
-
-_SCALES: Final = {
-    "major": (0, 2, 4, 5, 7, 9, 11),
-    "minor": (0, 2, 3, 5, 7, 8, 10),
-    "dorian": (0, 2, 3, 5, 7, 9, 10),
-    "blues": (0, 3, 5, 6, 7, 10),
-}
-_DEGREES: Final = {"i": 0, "ii": 2, "iii": 4, "iv": 5, "v": 7, "vi": 9, "vii": 11}
-
-# pattern: (start, length) of each note in beats; notes after the end of the bar are omitted
-_COMPING: Final[dict[str, tuple[tuple[float, float], ...]]] = {
-    "sustain": ((0, 4),),
-    "halves": ((0, 2), (2, 2)),
-    "quarters": tuple((b, 0.8) for b in range(4)),
-    "offbeats": tuple((b + 0.5, 0.35) for b in range(4)),
-    "charleston": ((0, 1.2), (1.5, 0.5), (3.5, 0.4)),
-    "oompah": tuple((b, 0.6) for b in range(1, 4)),
-    "arpeggio": tuple((b / 2, 0.6) for b in range(8)),
-    "fast-arpeggio": tuple((b / 4, 0.35) for b in range(16)),
-}
-_BASS: Final[dict[str, tuple[tuple[float, float], ...]]] = {
-    "none": (),
-    "whole": ((0, 4),),
-    "oom": ((0, 1),),
-    "beats": ((0, 1.8), (2, 1.8)),
-    "walk": tuple((b, 0.9) for b in range(4)),
-    "eighths": tuple((b / 2, 0.4) for b in range(8)),
-    "offbeats": tuple((b + 0.5, 0.45) for b in range(4)),
-    "sixteenths": tuple((b + s, 0.22) for b in range(4) for s in (0.25, 0.5, 0.75)),
-}
-_DRUMS: Final[dict[str, dict[str, tuple[float, ...]]]] = {
-    "none": {},
-    "pulse": {"kick": (0,), "hat": (1, 2, 3)},
-    "hats": {"hat": tuple(s / 2 for s in range(8))},
-    "four": {"kick": (0, 1, 2, 3), "snare": (1, 3), "hat": (0.5, 1.5, 2.5, 3.5)},
-    "backbeat": {"kick": (0, 2, 2.5), "snare": (1, 3), "hat": tuple(s / 2 for s in range(8))},
-    "shuffle": {"kick": (0, 2), "snare": (1, 3), "hat": (0, 1, 1.5, 2, 3, 3.5)},
-    "waltz": {"kick": (0,), "snare": (1, 2), "hat": (1, 2)},
-}
-_RHYTHMS: Final = {"slow": (1.0, 2.0, 2.0, 3.0), "medium": (0.5, 0.5, 1.0, 1.0, 2.0), "fast": (0.25, 0.5, 0.5, 1.0)}
+_DATA: Final = yaml.safe_load(Path(__file__).with_name("styles.yaml").read_text(encoding="utf-8"))
+STYLES: Final = {name: Style(**choices) for name, choices in _DATA["styles"].items()}
 _DRUM_PITCHES: Final = {"kick": 30, "snare": 54, "hat": 80}
-
-_ADJECTIVES: Final = (
-    "Amber Borrowed Copper Crooked Distant Early Faded Gentle Golden Hollow Late Little Lonely Paper Patient "
-    "Quiet Restless Silver Slow Velvet Wandering Winter"
-).split()
-_NOUNS: Final = (
-    "Bridge Café Candle Carousel Clock Feather Fjäll Garden Harbour Kitchen Lantern Lighthouse Meadow Mirror "
-    "Orchard Piñata River Rooftop Señorita Staircase Station Window"
-).split()
-_TIMES: Final = "Dawn Noon Dusk Midnight Sunrise Teatime".split()
-_OWNERS: Final = "Agnès Bruno Chloé Dana Elif Grandmother Jürgen Nobody Otto Sailor Zoë".split()
 
 
 def plan(seed: int, songs: int, *, formats: Collection[str] = FORMATS) -> list[DemoSong]:
@@ -133,7 +82,7 @@ def compose(song: DemoSong, rng: np.random.Generator) -> Score:
     beats = _Clock(60 / _log_uniform(*style.tempo, rng), rng.uniform(*style.swing))
     scale, chords = read_changes(style.changes[rng.integers(len(style.changes))])
     key = int(rng.integers(-5, 7))
-    tones = [key + tone for tone in _SCALES[scale]]
+    tones = [key + tone for tone in _DATA["scales"][scale]]
     bars = int(seconds / (beats.beat_s * meter)) + 1
     harmony = [tuple(key + tone for tone in chords[bar % len(chords)]) for bar in range(bars)]
     parts = [
@@ -141,7 +90,7 @@ def compose(song: DemoSong, rng: np.random.Generator) -> Score:
         (_pick(style.bass_instruments, rng), 0.45, _bass_part(_pick(style.bass, rng), harmony, meter, rng)),
         (_pick(style.lead_instruments, rng), 0.45, _lead_part(_pick(style.melody, rng), tones, harmony, meter, rng)),
     ]
-    drums = _DRUMS[_pick(style.drums, rng)]
+    drums = _DATA["drums"][_pick(style.drums, rng)]
     parts += [(drum, 0.5, _drum_part(hits, _DRUM_PITCHES[drum], bars, meter)) for drum, hits in drums.items()]
     width = rng.uniform(0, 0.9)
     tracks = []
@@ -158,7 +107,7 @@ def read_changes(changes: str) -> tuple[str, list[tuple[int, ...]]]:
     chords = []
     for numeral in numerals.split():
         name = numeral.lstrip("b").rstrip("7")
-        root = _DEGREES[name.lower()] - numeral.startswith("b")
+        root = _DATA["degrees"][name.lower()] - numeral.startswith("b")
         third = 4 if name.isupper() else 3
         seventh = (root + 10,) if numeral.endswith("7") else ()
         chords.append((root, root + third, root + 7, *seventh))
@@ -188,7 +137,7 @@ def _chord_part(pattern: str, harmony: _Harmony, meter: int, rng: np.random.Gene
     for bar, chord in enumerate(harmony):
         pitches = sorted(lowest + (tone - lowest) % 12 for tone in chord)
         ladder = [*pitches, pitches[0] + 12, *pitches[:0:-1]]
-        for step, (beat, length) in enumerate(_COMPING[pattern]):
+        for step, (beat, length) in enumerate(_DATA["comping"][pattern]):
             if beat < meter:
                 notes = [ladder[step % len(ladder)]] if "arpeggio" in pattern else pitches
                 length = min(length, meter - beat) if length > 1 else length
@@ -202,7 +151,7 @@ def _bass_part(pattern: str, harmony: _Harmony, meter: int, rng: np.random.Gener
     for bar, chord in enumerate(harmony):
         root = lowest + (chord[0] - lowest) % 12
         tones = [root, *(root + (tone - chord[0]) % 12 for tone in chord[1:]), root + 12]
-        for beat, length in _BASS[pattern]:
+        for beat, length in _DATA["bass"][pattern]:
             if beat < meter:
                 first = beat == 0 or pattern in ("oom", "offbeats", "sixteenths")
                 pitch = root if first else int(rng.choice(tones if pattern == "walk" else [root, root, tones[2]]))
@@ -235,7 +184,7 @@ def _melody_bar(pattern: str, meter: int, rng: np.random.Generator) -> list[tupl
     """Return (beat, beats, steps up or down the scale) of each note of a bar."""
     notes, beat = [], 0.0
     while beat < meter:
-        length = min(float(rng.choice(_RHYTHMS[pattern])), meter - beat)
+        length = min(float(rng.choice(_DATA["rhythms"][pattern])), meter - beat)
         if rng.random() < 0.85:
             notes.append((beat, length, int(rng.choice([-3, -2, -1, -1, 0, 1, 1, 2, 3]))))
         beat += length
@@ -290,9 +239,10 @@ def _draw_recording(style: Style, rng: np.random.Generator) -> Recording:
 
 def _titles(seed: int) -> list[str]:
     """Return all combinations of the title words, shuffled."""
-    titles = [f"{adjective} {noun}" for adjective in _ADJECTIVES for noun in _NOUNS]
-    titles += [f"{noun} at {time}" for noun in _NOUNS for time in _TIMES]
-    titles += [f"{owner}'s {noun}" for owner in _OWNERS for noun in _NOUNS]
+    words = _DATA["titles"]
+    titles = [f"{adjective} {noun}" for adjective in words["adjectives"] for noun in words["nouns"]]
+    titles += [f"{noun} at {time}" for noun in words["nouns"] for time in words["times"]]
+    titles += [f"{owner}'s {noun}" for owner in words["owners"] for noun in words["nouns"]]
     return [titles[index] for index in np.random.default_rng((seed, 1)).permutation(len(titles))]
 
 
