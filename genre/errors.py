@@ -55,7 +55,7 @@ class EvaluationError(GenreError):
 
 
 class SearchError(GenreError):
-    """The vector store, the landmark index or the fingerprint network is missing, damaged or outdated."""
+    """The vector store or an index is missing, damaged or made with other settings."""
 
 
 class StoreUnreachableError(SearchError):

@@ -60,9 +60,17 @@ def reachable(path: str) -> set[str]:
 
 
 def computing_modules(stage: str) -> set[str]:
-    """Return the modules that change the numbers of a stage (stages/<name>.py): its own and those that compute."""
-    reached = {path for path in reachable(stage) if room(path) in COMPUTING_ROOMS}
-    return {stage} | reached - PRESENTATION
+    """Return the modules that change the numbers of a stage (stages/<name>.py), and the data files that they name."""
+    reached = {stage} | {path for path in reachable(stage) if room(path) in COMPUTING_ROOMS} - PRESENTATION
+    return reached | {file for path in reached for file in _data_files(path)}
+
+
+def _data_files(path: str) -> Iterator[str]:
+    """Yield the files beside a module, other than modules, whose names it contains."""
+    source = (ROOT / path).read_text(encoding="utf-8")
+    for file in (ROOT / path).parent.iterdir():
+        if file.is_file() and file.suffix != ".py" and f'"{file.name}"' in source:
+            yield file.relative_to(ROOT).as_posix()
 
 
 def _imported_names(tree: ast.AST) -> Iterator[str]:

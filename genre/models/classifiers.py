@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,28 +87,8 @@ def train_knn(vectors: Vectors, labels: Labels, seed: int) -> bytes:  # noqa: AR
         "last": np.array([2]),
         "middle": np.array([1]),
     }
-    model = parser.parse_model(
-        f"""<ir_version: 8, opset_import: ["" : 17]>
-        knn (float[batch, {vectors.shape[1]}] vector) => (float[batch, {n_classes}] probabilities) {{
-            centred = Sub(vector, mean)
-            scaled = Div(centred, scale)
-            unit = LpNormalization <axis = 1, p = 2> (scaled)
-            similarities = MatMul(unit, training)
-            nearest, positions = TopK <axis = 1> (similarities, k)
-            distances = Sub(one, nearest)
-            bounded = Max(distances, least)
-            weights = Div(one, bounded)
-            sum = ReduceSum <keepdims = 1> (weights, middle)
-            shares = Div(weights, sum)
-            column = Unsqueeze(shares, last)
-            labels = Gather <axis = 0> (classes, positions)
-            weighted = Mul(column, labels)
-            votes = ReduceSum <keepdims = 0> (weighted, middle)
-            scaled_votes = Mul(votes, neighbours)
-            with_prior = Add(scaled_votes, prior)
-            probabilities = Div(with_prior, total)
-        }}"""
-    )
+    text = Path(__file__).with_name("knn.onnxtxt").read_text(encoding="utf-8")
+    model = parser.parse_model(text.replace("VALUES", str(vectors.shape[1])).replace("CLASSES", str(n_classes)))
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     return bytes(model.SerializeToString(deterministic=True))
 
