@@ -8,6 +8,7 @@ import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from genre import files
 from genre.audio import manifest
@@ -27,22 +28,11 @@ KNOWN_ISSUES = {
 
 
 @dataclass(frozen=True, slots=True)
-class GenreCount:
-    """Songs and chunks of one genre in training and test."""
-
-    genre: str
-    train_songs: int
-    train_chunks: int
-    test_songs: int
-    test_chunks: int
-
-
-@dataclass(frozen=True, slots=True)
 class DatasetCard:
     """The data set as a report shows it."""
 
     name: str
-    counts: list[GenreCount]
+    counts: list[dict[str, Any]]  # for each genre, its songs and chunks in training and test
     issues: list[str]  # one sentence each
     links: dict[str, str]  # by song: URL of the source file, relative to a folder beside chunks/
 
@@ -70,9 +60,12 @@ def digest(vectors: Path) -> str:
     return hashlib.sha256("".join(files.sha256(path) for path in paths).encode()).hexdigest()
 
 
-def _count(genre: str, rows: Sequence[Row]) -> GenreCount:
-    train, test = ([row for row in rows if row.genre == genre and row.split == split] for split in ("train", "test"))
-    return GenreCount(genre, len({row.song for row in train}), len(train), len({row.song for row in test}), len(test))
+def _count(genre: str, rows: Sequence[Row]) -> dict[str, Any]:
+    counts: dict[str, Any] = {"genre": genre}
+    for split in manifest.SPLITS:
+        of_split = [row for row in rows if row.genre == genre and row.split == split]
+        counts |= {f"{split}_songs": len({row.song for row in of_split}), f"{split}_chunks": len(of_split)}
+    return counts
 
 
 def _duplicates(rows: Sequence[Row]) -> list[str]:

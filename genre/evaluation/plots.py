@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import colorsys
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,14 +26,12 @@ PETROFF10 = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
 )
-NEUTRAL = "#8a8f98"  # of "unknown", and of a genre that is not among those of the model
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#8a8a8a"
-LIGHTNESS_STEP = 0.22  # between genres that share one of the ten colours
 
 
 def colours(genres: Sequence[str]) -> dict[str, str]:
-    """Return the colour of each genre as #rrggbb, by its position among the model's outputs."""
-    return {genre: _colour(position) for position, genre in enumerate(genres)}
+    """Return the colour of each genre as #rrggbb, by its position among the model's outputs; ten colours repeat."""
+    return {genre: PETROFF10[position % len(PETROFF10)] for position, genre in enumerate(genres)}
 
 
 def text_on(colour: str) -> str:
@@ -144,15 +141,6 @@ def _figure(width_in: float, height_in: float) -> Figure:
     from matplotlib.figure import Figure as NewFigure
 
     return NewFigure(figsize=(width_in, height_in), dpi=110, layout="constrained")
-
-
-def _colour(position: int) -> str:
-    rounds, index = divmod(position, len(PETROFF10))
-    if not rounds:
-        return PETROFF10[index]
-    hue, lightness, saturation = colorsys.rgb_to_hls(*_rgb(PETROFF10[index]))
-    lighter = (lightness + rounds * LIGHTNESS_STEP - 0.2) % 0.7 + 0.2  # neither black nor white
-    return "#" + "".join(f"{round(255 * value):02x}" for value in colorsys.hls_to_rgb(hue, lighter, saturation))
 
 
 def _rgb(colour: str) -> tuple[float, float, float]:

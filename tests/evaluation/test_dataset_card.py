@@ -7,7 +7,7 @@ from pathlib import Path
 from genre.audio import manifest
 from genre.audio.manifest import Row
 from genre.evaluation import dataset_card
-from genre.evaluation.dataset_card import DatasetCard, GenreCount
+from genre.evaluation.dataset_card import DatasetCard
 
 
 def _describe(folder: Path, name: str, *, failures: str = "") -> DatasetCard:
@@ -23,7 +23,10 @@ def _describe(folder: Path, name: str, *, failures: str = "") -> DatasetCard:
 
 
 def test_songs_and_chunks_are_counted_by_split(tmp_path: Path) -> None:
-    assert _describe(tmp_path, "tiny").counts == [GenreCount("a", 1, 2, 0, 0), GenreCount("b", 1, 1, 1, 1)]
+    assert _describe(tmp_path, "tiny").counts == [
+        {"genre": "a", "train_songs": 1, "train_chunks": 2, "test_songs": 0, "test_chunks": 0},
+        {"genre": "b", "train_songs": 1, "train_chunks": 1, "test_songs": 1, "test_chunks": 1},
+    ]
 
 
 def test_copies_short_songs_and_undecodable_files_are_issues(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from genre.evaluation import comparison, metrics, report
 from genre.evaluation.comparison import Fold, Outcome
-from genre.evaluation.dataset_card import DatasetCard, GenreCount
+from genre.evaluation.dataset_card import DatasetCard
 from genre.evaluation.report import ModelResult, Provenance
 from genre.models.calibration import Validation
 
@@ -22,9 +23,13 @@ PREDICTIONS = metrics.by_song(PROBABILITIES, LABELS, SONGS)
 RESULT = ModelResult(EVIL, metrics.scores(PREDICTIONS), PREDICTIONS)
 
 
+def _counts(genre: str) -> dict[str, Any]:
+    return {"genre": genre, "train_songs": 1, "train_chunks": 2, "test_songs": 3, "test_chunks": 4}
+
+
 def _provenance(issues: list[str]) -> Provenance:
     links = {song: f"../dataset/{number}" for number, song in enumerate(SONGS)}
-    card = DatasetCard(EVIL, [GenreCount("a", 1, 2, 3, 4), GenreCount(EVIL, 1, 2, 3, 40)], issues, links)
+    card = DatasetCard(EVIL, [_counts("a"), _counts(EVIL)], issues, links)
     return Provenance(card, parameters=EVIL, versions={EVIL: EVIL}, genres=GENRES)
 
 
