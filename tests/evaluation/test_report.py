@@ -23,13 +23,13 @@ PREDICTIONS = metrics.by_song(PROBABILITIES, LABELS, SONGS)
 RESULT = ModelResult(EVIL, metrics.scores(PREDICTIONS), PREDICTIONS)
 
 
-def _counts(genre: str) -> dict[str, Any]:
-    return {"genre": genre, "train_songs": 1, "train_chunks": 2, "test_songs": 3, "test_chunks": 4}
+def _counts(genre: str, test_chunks: int) -> dict[str, Any]:
+    return {"genre": genre, "train_songs": 1, "train_chunks": 2, "test_songs": 3, "test_chunks": test_chunks}
 
 
 def _provenance(issues: list[str]) -> Provenance:
     links = {song: f"../dataset/{number}" for number, song in enumerate(SONGS)}
-    card = DatasetCard(EVIL, [_counts("a"), _counts(EVIL)], issues, links)
+    card = DatasetCard(EVIL, [_counts("a", 4), _counts(EVIL, 40)], issues, links)
     return Provenance(card, parameters=EVIL, versions={EVIL: EVIL}, genres=GENRES)
 
 
