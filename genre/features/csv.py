@@ -42,24 +42,12 @@ def format_rows(values: npt.NDArray[np.float32], sample_rate: int, step: int, fi
 
 
 def read(path: Path, *, columns: int | None = None) -> npt.NDArray[np.float32]:
-    """Return the values of a feature CSV, without the time stamps.
+    """Return the values of a feature CSV [shape=(frames, columns)], without the time stamps.
 
-    Parameters
-    ----------
-    path : Path
-        Lines as `format_rows` or sonic-annotator writes them.
-    columns : int, optional
-        Number of values on each line after the time stamp; default: that of the first line.
+    `columns` is the number of values on each line after the time stamp; by default that of the first line.
 
-    Returns
-    -------
-    npt.NDArray[np.float32] [shape=(frames, columns)]
-
-    Raises
-    ------
-    FeatureError
-        If the file is missing, empty or truncated, or if a line has a wrong number of values or a value that is not
-        a finite float32. The message names file and line.
+    Raises FeatureError, with file and line, if the file is missing, empty or truncated, or a line has a wrong number of
+    values or a value that is not a finite float32.
     """
     try:
         data = path.read_bytes()

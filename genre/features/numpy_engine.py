@@ -8,7 +8,7 @@ averaged in float32, as in the plugins.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +40,7 @@ BAND_EDGES = (0, 8, 16, 32, 64, 128, 256, 512)  # bins of the contrast bands, th
 BAND_ENDS = (1, 1, 1, 1, 1, 3, 5)  # magnitudes averaged at either end: alpha = 0.02 of a band, at least 1
 
 
-def compute(
-    samples: Samples, sample_rate: int, *, transforms: Sequence[Transform] = tuple(TRANSFORMS.values())
-) -> Features:
+def compute(samples: Samples, sample_rate: int) -> Features:
     """Return the features of a whole signal.
 
     Raises FeatureError if the signal is not one-dimensional int16 or finite float32, or the sample rate is not
@@ -54,26 +52,19 @@ def compute(
         Mono signal. int16 is divided by 32768; float32 is clipped to -1.0 to 1.0.
     sample_rate : int
         Hz.
-    transforms : sequence of Transform
-        Features to compute, from the transform table.
 
     Returns
     -------
     dict of npt.NDArray[np.float32] [shape=(frames, columns)]
         By feature name, `Transform.n_frames(n)` rows each; row i is centred on sample i * step.
     """
-    parts = list(compute_blocks((samples,), sample_rate, transforms=transforms))
+    parts = list(compute_blocks((samples,), sample_rate))
     if not parts:
-        return {t.feature: np.empty((0, t.columns), np.float32) for t in transforms}
-    return {t.feature: np.concatenate([part[t.feature] for part in parts]) for t in transforms}
+        return {t.feature: np.empty((0, t.columns), np.float32) for t in TRANSFORMS.values()}
+    return {feature: np.concatenate([part[feature] for part in parts]) for feature in TRANSFORMS}
 
 
-def compute_blocks(
-    blocks: Iterable[Samples],
-    sample_rate: int,
-    *,
-    transforms: Sequence[Transform] = tuple(TRANSFORMS.values()),
-) -> Iterator[Features]:
+def compute_blocks(blocks: Iterable[Samples], sample_rate: int) -> Iterator[Features]:
     """Yield the features of a signal that arrives in blocks of any length, in bounded memory.
 
     The rows, joined, are bit for bit those of `compute` on the joined blocks.
@@ -84,8 +75,8 @@ def compute_blocks(
     ----------
     blocks : iterable of npt.NDArray [shape=(any,)], int16 or float32
         Consecutive parts of one mono signal.
-    sample_rate, transforms
-        As for `compute`.
+    sample_rate : int
+        Hz.
 
     Yields
     ------
@@ -94,18 +85,13 @@ def compute_blocks(
     """
     if sample_rate <= 0:
         raise FeatureError(f"the sample rate is {sample_rate} Hz: it must be positive")
-    names = [t.feature for t in transforms]
     signal = np.zeros((1 + BATCH_CHUNKS) * HOST_CHUNK)  # the last chunk of the previous batch, then this batch
     for block in host_blocks(blocks, BATCH_CHUNKS):
         signal[:HOST_CHUNK] = signal[-HOST_CHUNK:]
         signal[HOST_CHUNK : HOST_CHUNK + block.size] = block
         signal[HOST_CHUNK + block.size :] = 0.0  # every batch has one shape, so that BLAS adds in one order
-        features: Features = {}
-        if MFCC.feature in names:
-            features[MFCC.feature] = _mfcc(signal, sample_rate)
-        if CONTRAST_PEAKS.feature in names or CONTRAST_VALLEYS.feature in names:
-            features |= _contrast(signal)
-        yield {name: features[name][: TRANSFORMS[name].n_frames(block.size)] for name in names}
+        features = {MFCC.feature: _mfcc(signal, sample_rate), **_contrast(signal)}
+        yield {name: features[name][: TRANSFORMS[name].n_frames(block.size)] for name in TRANSFORMS}
 
 
 @functools.lru_cache(maxsize=8)

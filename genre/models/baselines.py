@@ -54,7 +54,7 @@ def embedding_name(name: str, params: MusicnnParams) -> str:
 def train(
     name: str, vectors: Vectors, labels: Rows, songs: Sequence[str], *, n_genres: int, seed: int = 0
 ) -> TrainedBaseline:
-    """Train a baseline; the same arguments give the same bytes.
+    """Train a baseline, a key of `BASELINES`; the same arguments give the same bytes.
 
     Its temperature is fitted on validation predictions: the songs are split into folds, and each fold is predicted by a
     classifier that is trained on the others.
@@ -64,16 +64,12 @@ def train(
 
     Parameters
     ----------
-    name : str
-        A key of `BASELINES`.
     vectors : npt.NDArray[np.float32] [shape=(chunks, values)]
         Embeddings.
     labels, songs : npt.NDArray[np.int64] [shape=(chunks,)], sequence of str
         Genre (0 to n_genres - 1) and song of each chunk.
     n_genres : int
         Number of outputs. A genre without chunks has a probability of 0.
-    seed : int
-        Random seed of the classifier and of the folds.
     """
     _check(vectors, labels, songs, n_genres)
     classifier = CLASSIFIERS[BASELINES[name].classifier]

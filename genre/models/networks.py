@@ -45,11 +45,9 @@ def build(model: str, shapes: Mapping[str, tuple[int, int]], n_genres: int, para
     Parameters
     ----------
     model : str
-        A key of `MODELS`: which features it uses.
+        A key of `MODELS`.
     shapes : mapping of (int, int)
         Frames and columns of each feature; features that the model does not use are ignored.
-    n_genres : int
-        Number of outputs.
     params : TrainParams
         Its architecture, members, filters and dropout are used.
 

@@ -59,10 +59,6 @@ def answer(
 
     Parameters
     ----------
-    path : Path
-        An audio file that ffmpeg reads.
-    predictor : Predictor
-        As `predict.load` returns it.
     start, duration : float
         The part of the file to analyse, in seconds.
     middle : float or None

@@ -61,8 +61,6 @@ def fit(
     ----------
     data : VectorSet
         Raw features, labels and songs of the training chunks.
-    params : TrainParams
-        The section `train` of params.yaml.
     model : str
         A key of `networks.MODELS`.
     callbacks : sequence of keras.callbacks.Callback
