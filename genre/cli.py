@@ -63,7 +63,7 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     for handler in logging.root.handlers:
         handler.setFormatter(_Printable("%(message)s"))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # removes temporary files
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # runs finally blocks
     for stream in (sys.stdout, sys.stderr):  # file names may have bytes that are not UTF-8
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -104,8 +104,12 @@ def add_song_options(parser: argparse.ArgumentParser, metavar: str, formats: Seq
         help="an audio file of any format, a folder of them, an http(s) URL, or - for standard input",
     )
     parser.add_argument("--format", choices=formats, default="text", help="default: %(default)s")
-    parser.add_argument("--start", type=seconds, default=0.0, metavar="S", help="start at this second of the file")
-    parser.add_argument("--duration", type=positive, metavar="S", help="use this many seconds (default: to the end)")
+    parser.add_argument(
+        "--start", type=seconds, default=0.0, metavar="S", help="start of the part, in seconds (default: 0)"
+    )
+    parser.add_argument(
+        "--duration", type=positive, metavar="S", help="length of the part, in seconds (default: to the end)"
+    )
 
 
 def answer_all(
@@ -118,7 +122,7 @@ def answer_all(
     at_once: int = 1,
     afterwards: Callable[[Answer], None] | None = None,
 ) -> int:
-    """Print an answer for each song; return 1 if a song could not be answered, which is reported on stderr, else 0.
+    """Print an answer for each song; return 1 if a song failed, which is reported on stderr, else 0.
 
     Parameters
     ----------

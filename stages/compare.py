@@ -58,16 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = read_all(paths)
     folds = _folds(data, settings.compare, paths)
     cache = Cache(paths.cache, settings.cache.max_bytes)
-    members = settings.ensemble.models if ENSEMBLE in settings.compare.models else []
-    models = list(dict.fromkeys([*(name for name in settings.compare.models if name != ENSEMBLE), *members]))
+    averaged = settings.ensemble.models if ENSEMBLE in settings.compare.models else []
+    models = list(dict.fromkeys([*(name for name in settings.compare.models if name != ENSEMBLE), *averaged]))
     for model in models:
         _check_name(model)
     for model in set(models) & set(BASELINES):
         embed(embedding_name(model, settings.musicnn), data, paths, cache)  # once for all folds
     outcomes = _outcomes(models, folds, settings, paths, cache)
-    if members:
-        of_members = {model: outcomes[model] for model in members}
-        outcomes[ENSEMBLE] = comparison.ensemble(of_members, folds, data.labels)
+    if averaged:
+        of_averaged = {model: outcomes[model] for model in averaged}
+        outcomes[ENSEMBLE] = comparison.ensemble(of_averaged, folds, data.labels)
     _write(comparison.rank(outcomes, folds, data.labels, data.songs), data, settings, paths)
     cache.trim()
     return 0
@@ -189,7 +189,7 @@ def _config(model: str, settings: params.Params) -> object:
 def _sources() -> str:
     """Return one SHA-256 of the sources that outcomes depend on: all modules of `SOURCES`, and those that train."""
     package = Path(files.__file__).parent
-    paths = [path for room in SOURCES for path in sorted((package / room).rglob("*.py"))]
+    paths = [path for name in SOURCES for path in sorted((package / name).rglob("*.py"))]
     return files.digest([files.sha256(path) for path in [*paths, Path(comparison.__file__), Path(__file__)]])
 
 

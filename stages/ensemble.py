@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     models = settings.ensemble.models
     if missing := [name for name in models if not paths.validation(name).is_file()]:
         names = ", ".join(sorted(path.parent.name for path in paths.root.glob("training/*/validation.csv")))
-        raise ModelError(f"ensemble.models: {missing[0]} has no validation predictions; trained models: {names}")
+        raise ModelError(f"ensemble.models: {missing[0]} is not trained: choose from {names}")
     training = arrays.read(paths.vectors, "train", (MFCC.feature,))
     validations = {name: calibration.read_validation(paths.validation(name)) for name in models}
     rows, predictions = calibration.common_predictions(list(validations.values()))

@@ -6,8 +6,8 @@ over songs unless their name says otherwise, because the chunks of one song are 
 Conventions
 -----------
 Genres are class indices from 0 to n_genres - 1. Probabilities are arrays of shape (n_chunks, n_genres) whose rows sum
-to 1, labels are integer arrays of shape (n_chunks,), and songs are sequences with the song name of each chunk. Every
-function that scores takes the list of `SongPrediction` that `by_song` returns.
+to 1, labels are integer arrays of shape (n_chunks,), and songs are sequences with the song name of each chunk.
+`scores`, `per_genre` and `confusion_matrix` take the list of `SongPrediction` that `by_song` returns.
 
 Examples
 --------
@@ -51,7 +51,7 @@ class SongPrediction:
 
 
 def validate(probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64], songs: Sequence[str]) -> None:
-    """Raise EvaluationError if the predictions of chunks do not follow the conventions of this module."""
+    """Raise EvaluationError for empty arrays, different lengths, non-finite probabilities or labels out of range."""
     if probabilities.ndim != 2 or not len(probabilities) == len(labels) == len(songs):
         raise EvaluationError(
             f"probabilities of shape {probabilities.shape}, {len(labels)} labels and {len(songs)} song names do not fit"

@@ -17,7 +17,7 @@ from genre.errors import FeatureError
 from genre.features.transforms import (
     CONTRAST_PEAKS,
     CONTRAST_VALLEYS,
-    HOST_CHUNK,
+    HOST_BLOCK,
     MFCC,
     TRANSFORMS,
     Features,
@@ -28,7 +28,7 @@ from genre.features.transforms import (
 
 VERSION = "1"  # increased with every change of the numbers
 
-BATCH_CHUNKS = 64  # host chunks transformed together; larger batches are not faster
+BATCH_HOST_BLOCKS = 64  # host blocks transformed together; larger batches are not faster
 
 N_MEL = 40
 MEL_FIRST_HZ = 66.6666666
@@ -85,11 +85,11 @@ def compute_blocks(blocks: Iterable[Samples], sample_rate: int) -> Iterator[Feat
     """
     if sample_rate <= 0:
         raise FeatureError(f"the sample rate is {sample_rate} Hz: it must be positive")
-    signal = np.zeros((1 + BATCH_CHUNKS) * HOST_CHUNK)  # the last chunk of the previous batch, then this batch
-    for block in host_blocks(blocks, BATCH_CHUNKS):
-        signal[:HOST_CHUNK] = signal[-HOST_CHUNK:]
-        signal[HOST_CHUNK : HOST_CHUNK + block.size] = block
-        signal[HOST_CHUNK + block.size :] = 0.0  # every batch has one shape, so that BLAS adds in one order
+    signal = np.zeros((1 + BATCH_HOST_BLOCKS) * HOST_BLOCK)  # the last block of the previous batch, then this one
+    for block in host_blocks(blocks, BATCH_HOST_BLOCKS):
+        signal[:HOST_BLOCK] = signal[-HOST_BLOCK:]
+        signal[HOST_BLOCK : HOST_BLOCK + block.size] = block
+        signal[HOST_BLOCK + block.size :] = 0.0  # every batch has one shape, so that BLAS adds in one order
         features = {MFCC.feature: _mfcc(signal, sample_rate), **_contrast(signal)}
         yield {name: features[name][: TRANSFORMS[name].n_frames(block.size)] for name in TRANSFORMS}
 
@@ -132,7 +132,7 @@ def _dct() -> npt.NDArray[np.float64]:
 def _power(signal: npt.NDArray[np.float64], transform: Transform, n_bins: int) -> npt.NDArray[np.float64]:
     """Return the squared magnitudes of the lowest bins of every frame [shape=(frames, n_bins)]."""
     block = transform.block
-    centred = signal[HOST_CHUNK - block // 2 :]
+    centred = signal[HOST_BLOCK - block // 2 :]
     frames = np.lib.stride_tricks.sliding_window_view(centred, block)[:: transform.step]
     spectrum = np.fft.rfft(frames * _window(block))[:, :n_bins].astype(np.complex64)
     squares = spectrum.view(np.float32).astype(np.float64)  # real, imaginary, real, ...
@@ -144,9 +144,9 @@ def _power(signal: npt.NDArray[np.float64], transform: Transform, n_bins: int) -
 def _mfcc(signal: npt.NDArray[np.float64], sample_rate: int) -> npt.NDArray[np.float32]:
     """Return the coefficients of qm-mfcc [shape=(frames, 20)]."""
     filters = mel_filters(sample_rate)
-    energies = np.sqrt(_power(signal, MFCC, len(filters))) @ filters
-    energies[energies == 0.0] = 1.0  # the plugin takes 0 as the logarithm of 0
-    return (np.log10(energies) @ _dct()).astype(np.float32)
+    magnitudes = np.sqrt(_power(signal, MFCC, len(filters))) @ filters  # of each mel band
+    magnitudes[magnitudes == 0.0] = 1.0  # in the plugin, the logarithm of 0 is 0
+    return (np.log10(magnitudes) @ _dct()).astype(np.float32)
 
 
 def _contrast(signal: npt.NDArray[np.float64]) -> Features:

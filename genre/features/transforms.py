@@ -1,4 +1,4 @@
-"""The transform table (Vamp ids, block and step sizes, column counts), and the signal as the Vamp host cuts it.
+"""Table of the Vamp transforms, and zero-padding of the signal to whole host blocks.
 
 Source of every number: sonic-annotator 1.6 with qm-vamp-plugins 1.8 (qm-mfcc) and bbc-vamp-plugins 1.1
 (bbc-spectral-contrast) at their defaults.
@@ -17,7 +17,7 @@ from genre.errors import FeatureError
 Samples = npt.NDArray[np.int16] | npt.NDArray[np.float32]  # mono [shape=(n,)], full scale 32768 or 1.0
 Features = dict[str, npt.NDArray[np.float32]]  # by feature name, [shape=(frames, columns)]
 
-HOST_CHUNK = 1024  # samples; the Vamp host pads the input with zeros to a multiple of this
+HOST_BLOCK = 1024  # samples; the Vamp host pads the input with zeros to a multiple of this
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Transform:
 
     def n_frames(self, n_samples: int) -> int:
         """Return the number of frames that sonic-annotator writes for a signal of `n_samples` samples."""
-        return -(-n_samples // HOST_CHUNK) * (HOST_CHUNK // self.step)
+        return -(-n_samples // HOST_BLOCK) * (HOST_BLOCK // self.step)
 
 
 MFCC = Transform("mfcc_coefficients", "vamp:qm-vamp-plugins:qm-mfcc:coefficients", 2048, 1024, 20)
@@ -55,8 +55,8 @@ TRANSFORMS: dict[str, Transform] = {t.feature: t for t in (MFCC, CONTRAST_PEAKS,
 CONTRAST_FLOOR = 1e-4  # magnitude; about the noise of 16-bit samples in one bin of a 1024-sample Hann window
 
 
-def host_blocks(blocks: Iterable[Samples], n_chunks: int) -> Iterator[npt.NDArray[np.float64]]:
-    """Yield a signal in blocks of `n_chunks` host chunks; the last one is padded with zeros to whole host chunks.
+def host_blocks(blocks: Iterable[Samples], n_host_blocks: int) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield a signal in parts of `n_host_blocks` host blocks; the last one is padded with zeros to whole host blocks.
 
     Raises FeatureError if the signal is not one-dimensional int16 or finite float32.
 
@@ -65,15 +65,15 @@ def host_blocks(blocks: Iterable[Samples], n_chunks: int) -> Iterator[npt.NDArra
     blocks : iterable of npt.NDArray [shape=(any,)]
         Consecutive parts of one mono signal: int16, which is divided by 32768, or float32, which is clipped to
         -1.0 to 1.0.
-    n_chunks : int
-        Length of a block in host chunks.
+    n_host_blocks : int
+        Length of a part in host blocks.
 
     Yields
     ------
-    npt.NDArray[np.float64] [shape=(HOST_CHUNK * n_chunks,), the last one may be shorter]
-        The next block overwrites it.
+    npt.NDArray[np.float64] [shape=(HOST_BLOCK * n_host_blocks,), the last one may be shorter]
+        The array is reused: copy it to keep it.
     """
-    signal = np.empty(n_chunks * HOST_CHUNK)
+    signal = np.empty(n_host_blocks * HOST_BLOCK)
     end = 0
     for block in blocks:
         if block.ndim != 1 or block.dtype not in (np.int16, np.float32):
@@ -89,6 +89,6 @@ def host_blocks(blocks: Iterable[Samples], n_chunks: int) -> Iterator[npt.NDArra
                 yield signal
                 end = 0
     if end:
-        padded_end = -(-end // HOST_CHUNK) * HOST_CHUNK
+        padded_end = -(-end // HOST_BLOCK) * HOST_BLOCK
         signal[end:padded_end] = 0.0
         yield signal[:padded_end]

@@ -25,7 +25,7 @@ from genre.features import extraction
 from genre.features.engine import Failures, Job
 from genre.features.transforms import TRANSFORMS, Features, Samples, Transform, host_blocks
 
-PART_CHUNKS = 64  # host chunks per call of a plugin: 3 s at 22,050 Hz
+PART_HOST_BLOCKS = 64  # host blocks per call of a plugin: 3 s at 22,050 Hz
 PROBE_TIMEOUT_S = 60.0
 
 INSTALL_PACKAGE = "`pip install vamp` (needs a C++ compiler)"
@@ -85,13 +85,13 @@ def compute_blocks(
     ------
     dict of npt.NDArray[np.float32] [shape=(frames, columns)]
         The next rows of each feature, by feature name. Row i describes the `block` samples centred on sample
-        i * step, with zeros before the start and, up to a multiple of HOST_CHUNK, after the end.
+        i * step, with zeros before the start and, up to a multiple of HOST_BLOCK, after the end.
     """
     groups: dict[tuple[str, int, int], list[Transform]] = {}
     for transform in transforms:
         groups.setdefault((transform.plugin, transform.block, transform.step), []).append(transform)
     plugins = [_Plugin(outputs, sample_rate) for outputs in groups.values()]
-    for block in host_blocks(blocks, PART_CHUNKS):
+    for block in host_blocks(blocks, PART_HOST_BLOCKS):
         features: Features = {}
         for plugin in plugins:
             features |= plugin.process(block.astype(np.float32))

@@ -1,6 +1,7 @@
 """Calibration on validation songs: temperatures, and confidence thresholds for songs of other genres.
 
-A validation prediction is that of a model trained without the song. Test songs are not used.
+A validation prediction is made by a model whose weights were fitted without the song; the standardisation constants of
+networks use all training songs. Test songs are not used.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ def fit_thresholds(
 ) -> dict[str, Any] | None:
     """Return the confidence threshold of each false acceptance rate that there are enough songs for.
 
-    The threshold is the conformal quantile (Vovk et al. 2005): of n songs, the ceil((n + 1)(1 - rate))-th lowest
-    confidence is below it.
+    The threshold is just above the k-th lowest confidence of n out-of-set songs, k = ceil((n + 1)(1 - rate)) (split
+    conformal prediction, Vovk et al. 2005).
 
     Parameters
     ----------
@@ -158,10 +159,9 @@ def fit_thresholds(
 
 
 def threshold(thresholds: Mapping[str, Any] | None, max_false_acceptance: float | None) -> float | None:
-    """Return the lowest confidence to accept, so that at most that share of out-of-set songs is accepted.
+    """Return the threshold of the highest rate not above `max_false_acceptance`, from those of `fit_thresholds`.
 
-    `thresholds` are as `fit_thresholds` returns them. None means no threshold: none is wanted, or there were
-    too few songs or genres for that rate.
+    It is None if `max_false_acceptance` is None or there is no such rate.
     """
     if not thresholds or max_false_acceptance is None:
         return None

@@ -33,7 +33,7 @@ PERCENTILES = (5, 50, 95)
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """A kind of embedding: exactly one of `of_features` and `of_audio` is given."""
+    """Definition of an embedding; exactly one of `of_features` and `of_audio` is set."""
 
     n_values: int
     version: int  # raised with every change of the numbers
@@ -44,7 +44,7 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Embedder:
-    """An embedding that is ready to be computed; threads may share it, and processes may be sent it."""
+    """Computes one embedding; thread-safe, and can be pickled."""
 
     name: str  # a key of `EMBEDDINGS`
     paths: Paths
@@ -129,7 +129,7 @@ class Embedder:
 
 
 def load(name: str, paths: Paths, *, cache: Cache | None = None) -> Embedder:
-    """Return an embedding by name, with its network loaded: the first chunk takes no longer than the next.
+    """Return the embedder of a name, with its network loaded.
 
     Raises ModelError if the name is unknown, or the converted network is missing.
     """

@@ -31,10 +31,10 @@ MODELS: dict[str, tuple[str, ...]] = {
 CLIP = 5.0  # standard deviations
 MIN_VARIANCE = 1e-4  # of a standardised column over time, so that the square root has a finite slope
 
-LAGS = (1, 3, 10)  # frames; changes over 46, 139 and 464 ms
-SECOND = 20  # frames; 0.93 s
-EDGES = (-1.5, -0.5, 0.5, 1.5)  # standard deviations
-STEEPNESS = 4.0  # of a histogram's edge, per standard deviation
+LAGS = (1, 3, 10)  # frames; 46, 139 and 464 ms at 22,050 Hz
+SLOW_FRAMES = 20  # 0.93 s at 22,050 Hz
+HISTOGRAM_EDGES = (-1.5, -0.5, 0.5, 1.5)  # standard deviations
+HISTOGRAM_STEEPNESS = 4.0  # slope of the sigmoid, per standard deviation
 
 
 def build(model: str, shapes: Mapping[str, tuple[int, int]], n_genres: int, params: TrainParams) -> keras.Model:
@@ -154,7 +154,7 @@ def _conv1d(
 ) -> keras.Model:
     """Return two convolutions, statistics over time of the input and of both, and one dense layer.
 
-    The statistics make few songs enough: a linear model on those of the input alone is already accurate.
+    With few songs, a linear model of the statistics of the input alone is already accurate.
     """
     import keras
     from keras import layers
@@ -178,8 +178,8 @@ def _input_statistics(frames: Any, n_frames: int) -> list[Any]:
 
     lags = [lag for lag in LAGS if lag <= n_frames // 4]  # shorter than any crop
     changes = [_statistics(frames[:, lag:] - frames[:, :-lag])[1] for lag in lags]
-    slow = _statistics(keras.layers.AveragePooling1D(SECOND, padding="same")(frames))[1]
-    histogram = [ops.mean(ops.sigmoid(STEEPNESS * (frames - edge)), axis=1) for edge in EDGES]
+    slow = _statistics(keras.layers.AveragePooling1D(SLOW_FRAMES, padding="same")(frames))[1]
+    histogram = [ops.mean(ops.sigmoid(HISTOGRAM_STEEPNESS * (frames - edge)), axis=1) for edge in HISTOGRAM_EDGES]
     return [*_statistics(frames), *changes, slow, *histogram]
 
 
@@ -192,7 +192,7 @@ def _statistics(frames: Any) -> list[Any]:
 
 
 def _lstm2016(shapes: Mapping[str, tuple[int, int]], n_genres: int, *, name: str) -> keras.Model:
-    """Return the network of the first version: convolution, pooling and LSTM per feature, sigmoid throughout."""
+    """Return the network of the first version: for each feature, convolutions (with pooling for MFCC) and an LSTM."""
     import keras
     from keras import layers
 

@@ -19,16 +19,16 @@ from genre.models.cards import ENSEMBLE, WITHOUT_ENSEMBLE, ModelCard
 from genre.models.embeddings import Embedder
 from genre.paths import Paths
 
-Features = Mapping[str, npt.NDArray[np.float32]]  # by name [shape=(chunks, frames, columns)]
-Samples = Sequence[npt.NDArray[np.int16]]  # of each chunk [shape=(n,)]
+FeatureBatch = Mapping[str, npt.NDArray[np.float32]]  # by name [shape=(chunks, frames, columns)]
+SampleBatch = Sequence[npt.NDArray[np.int16]]  # of each chunk [shape=(n,)]
 Probabilities = npt.NDArray[np.float32]  # [shape=(chunks, genres)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """The part of a model that its card does not hold."""
+    """The prediction function of a model, without its temperature."""
 
-    predict: Callable[[Features, Samples], Probabilities]  # uncalibrated
+    predict: Callable[[FeatureBatch, SampleBatch], Probabilities]  # uncalibrated
     needs_samples: bool
 
 
@@ -45,7 +45,7 @@ class Predictor:
         """Return whether `predict` needs the samples of the chunks; otherwise their features are enough."""
         return self._graph.result().needs_samples
 
-    def predict(self, inputs: Features, samples: Samples = ()) -> Probabilities:
+    def predict(self, inputs: FeatureBatch, samples: SampleBatch = ()) -> Probabilities:
         """Return genre probabilities.
 
         Raises ModelError if the model cannot be loaded, a feature is missing or has another shape, or samples are
@@ -66,7 +66,7 @@ class Predictor:
 
 
 def load(name: str | None, paths: Paths, *, cache: Cache | None = None, wait: bool = True) -> Predictor:
-    """Load a model by name; None is the default, the ensemble's choice.
+    """Load a model by name; None is the default, see `default_card`.
 
     Embeddings computed from audio are cached in `cache`. With `wait` False the model is loaded in the background, and
     errors after reading its card are raised by `predict`.
@@ -98,7 +98,7 @@ def _load(card: ModelCard, paths: Paths, cache: Cache | None) -> _Graph:
         return _Graph(lambda inputs, _samples: _run(card, session, _checked(card, inputs)), needs_samples=False)
     embedder = _embedder(card, paths, cache)
 
-    def classify(inputs: Features, samples: Samples) -> Probabilities:
+    def classify(inputs: FeatureBatch, samples: SampleBatch) -> Probabilities:
         return _run(card, session, {onnx.VECTOR: _embed(embedder, card, inputs, samples)})
 
     return _Graph(classify, embedder.needs_audio)
@@ -108,9 +108,9 @@ def _average(card: ModelCard, predictors: Sequence[Predictor]) -> _Graph:
     """Return the mean of several models' calibrated probabilities."""
     for predictor in predictors:
         if predictor.card.genres != card.genres or predictor.card.settings != card.settings:
-            raise ModelError(f"the model {predictor.card.model} has other genres than the ensemble: run `dvc repro`")
+            raise ModelError(f"{predictor.card.model} has other genres or settings than the ensemble: run `dvc repro`")
 
-    def predict(inputs: Features, samples: Samples) -> Probabilities:
+    def predict(inputs: FeatureBatch, samples: SampleBatch) -> Probabilities:
         parts = [predictor.predict(inputs, samples) for predictor in predictors]
         return np.asarray(np.mean(parts, axis=0, dtype=np.float64), np.float32)
 
@@ -145,7 +145,7 @@ def _embedder(card: ModelCard, paths: Paths, cache: Cache | None) -> Embedder:
     return embedder
 
 
-def _embed(embedder: Embedder, card: ModelCard, inputs: Features, samples: Samples) -> npt.NDArray[np.float32]:
+def _embed(embedder: Embedder, card: ModelCard, inputs: FeatureBatch, samples: SampleBatch) -> npt.NDArray[np.float32]:
     """Return the embeddings of chunks [shape=(chunks, values)]."""
     if not embedder.needs_audio:
         return embedder.of_features(inputs)
@@ -155,7 +155,7 @@ def _embed(embedder: Embedder, card: ModelCard, inputs: Features, samples: Sampl
     return np.stack([embedder.of_audio(chunk, rate) for chunk in samples])
 
 
-def _checked(card: ModelCard, inputs: Features) -> Features:
+def _checked(card: ModelCard, inputs: FeatureBatch) -> FeatureBatch:
     """Return the features that a network uses; raise ModelError if one is missing or has another shape."""
     for feature, shape in card.inputs.items():
         if feature not in inputs:
@@ -168,13 +168,13 @@ def _checked(card: ModelCard, inputs: Features) -> Features:
     return {feature: inputs[feature] for feature in card.inputs}
 
 
-def _run(card: ModelCard, session: Any, inputs: Features) -> Probabilities:
-    """Return the outputs of a session for each chunk alone: to the last bit, no chunk depends on another."""
+def _run(card: ModelCard, session: Any, inputs: FeatureBatch) -> Probabilities:
+    """Return the outputs for each chunk, run one at a time so that they do not depend on the other chunks."""
     n_chunks = len(next(iter(inputs.values())))
     try:
         parts = [onnx.run(session, {name: values[[row]] for name, values in inputs.items()}) for row in range(n_chunks)]
     except ModelError as error:
         raise ModelError(f"the model {card.model} {error}: run `dvc checkout` or `dvc repro`") from error
     if any(part.shape != (1, len(card.genres)) for part in parts):
-        raise ModelError(f"the model {card.model} returned no probability for each genre: run `dvc repro`")
+        raise ModelError(f"the model {card.model} did not return one probability for each genre: run `dvc repro`")
     return np.concatenate(parts) if parts else np.empty((0, len(card.genres)), np.float32)

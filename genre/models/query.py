@@ -36,8 +36,8 @@ class Answer(TypedDict):
     file: str
     duration: float  # s that were analysed
     model: str
-    genre: str  # mode of the chunks' genres, or "unknown"
-    confidence: float  # mean probability of that genre
+    genre: str  # genre of most chunks, or "unknown" if the confidence is below `min_confidence`
+    confidence: float  # mean probability of the genre of most chunks
     votes: dict[str, int]  # chunks by genre
     vector: list[int]  # class index of each chunk
     chunks: list[ChunkAnswer]

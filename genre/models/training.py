@@ -2,7 +2,8 @@
 
 Designed for 10 to 100 songs per genre: each batch holds random crops of chunks at random levels, mixed in pairs (Zhang
 et al. 2018, mixup), with all genres in equal numbers. Several networks, the members, are each trained without other
-validation songs and averaged (bagging); the validation songs calibrate the average.
+validation songs and averaged (bagging). The temperature is fitted on the members' predictions for their own validation
+songs, and applied to the average.
 """
 
 from __future__ import annotations
@@ -102,9 +103,9 @@ def fit(
 
 
 def validation_rows(data: VectorSet, params: TrainParams) -> list[Rows]:
-    """Return the validation chunks of each member: whole songs, a fraction of each genre, others for each member.
+    """Return the rows of each member's validation chunks [shape=(n,)]: whole songs, the same fraction of each genre.
 
-    A genre always keeps one song for training, so a genre of one song has none here.
+    Members have different songs as far as a genre has enough of them. A genre always keeps one song for training.
     """
     rng = np.random.default_rng(params.seed)
     held_out: list[set[str]] = [set() for _ in range(params.members)]

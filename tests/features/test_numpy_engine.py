@@ -19,7 +19,7 @@ from genre.features.transforms import CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TR
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SAMPLE_RATE = 22_050  # Hz
-BATCH = numpy_engine.BATCH_CHUNKS * 1024  # samples
+BATCH = numpy_engine.BATCH_HOST_BLOCKS * 1024  # samples
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=lambda t: t.feature)

@@ -124,7 +124,7 @@ def test_the_package_by_itself_leaves_out_the_first_frame(transform: Transform) 
 
 @pytest.mark.usefixtures("examples")
 def test_how_the_signal_is_cut_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vamp_engine, "PART_CHUNKS", 2)
+    monkeypatch.setattr(vamp_engine, "PART_HOST_BLOCKS", 2)
     samples = _noise(20_000)
     transforms = [_power(1024, 512), _example("amplitudefollower", "amplitude", 2048, 1024)]
     whole = _compute([samples], *transforms)
