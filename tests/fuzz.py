@@ -29,7 +29,7 @@ from genre.audio import chunks
 from genre.errors import GenreError
 from genre.features import numpy_engine
 from genre.paths import Paths
-from tests.conftest import make_song_file
+from tests.made import make_song_file
 
 FORMATS = ("mp3", "flac", "wav", "ogg", "opus", "m4a", "aiff", "wma")
 LIMIT_S = 60.0  # of one input, on a busy machine

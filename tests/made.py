@@ -1,17 +1,21 @@
-"""Made-up songs, settings and models that tests of several rooms use."""
+"""Made-up songs, chunks, vectors, settings and models that several test files use."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import yaml
 
+from genre.audio import chunks, manifest
 from genre.audio.ffmpeg import executable
 
 ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+MakeSong = Callable[..., Path]
 
 
 def write_params(folder: Path, **changes: object) -> None:
@@ -66,6 +70,27 @@ def make_song_file(
     command += ["-i", "pipe:", *(["-f", muxer] if muxer else []), f"file:{path}"]
     subprocess.run(command, input=samples.tobytes(), check=True)
     return path
+
+
+def write_songs(folder: Path, n_songs: int = 4, suffix: str = ".flac") -> None:
+    """Write a data set of the genres high and low with so many songs each, of 4 s and more."""
+    for genre, hz in (("high", 660.0), ("low", 110.0)):
+        for n in range(n_songs):
+            make_song_file(folder / genre / f"song {n}{suffix}", seconds=4.0 + n, hz=hz, seed=n)
+
+
+def write_chunks(project: Path, n_songs: int = 3) -> list[manifest.Row]:
+    """Write one chunk of noise per song for train and test of two genres, and chunks/index.csv; return its rows."""
+    rows = []
+    for number in range(4 * n_songs):
+        genre, split = ("high", "low")[number % 2], ("train", "test")[number // 2 % 2]
+        name = f"{split}/{genre}/song {number}-000.wav"
+        samples = np.random.default_rng(number).normal(0, 3000, 3 * 22_050).astype(np.int16)
+        chunks.write(project / "chunks" / name, samples, sample_rate=22_050)
+        source = f"dataset/tiny/{genre}/song {number}.wav"
+        rows.append(manifest.Row(name, f"song {number}", genre, split, 0.0, 3.0, source, f"{number:064x}"))
+    manifest.write(project / "chunks", rows)
+    return rows
 
 
 def save_svm(root: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.made import ROOT
 
 
 def _dockerfile() -> str:

@@ -18,7 +18,7 @@ from genre.evaluation import dataset_card, timeline
 from genre.paths import Paths
 from genre.web.songs import Songs
 from stages import extract, split, vectorize
-from tests.conftest import ROOT, MakeSong, save_svm, write_params
+from tests.made import ROOT, MakeSong, save_svm, write_params
 
 CONTROL = "\x1b]0;owned\x07\x1b[31mred"
 

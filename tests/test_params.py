@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from genre import params
 from genre.errors import ParamsError
-from tests.conftest import ROOT, write_params
+from tests.made import ROOT, write_params
 
 
 def test_the_file_in_the_project_is_valid() -> None:

@@ -21,7 +21,7 @@ from genre.features.numpy_engine import compute
 from genre.features.transforms import TRANSFORMS
 from genre.models import cards
 from genre.paths import Paths
-from tests.conftest import ROOT, MakeSong, write_params
+from tests.made import ROOT, MakeSong, write_params
 
 pytestmark = pytest.mark.slow
 

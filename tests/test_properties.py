@@ -26,7 +26,7 @@ from genre.models import calibration, cards
 from genre.models.cards import ModelCard
 from genre.models.vote import vote
 from genre.paths import Paths
-from tests.conftest import write_params
+from tests.made import write_params
 
 SMALL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHARES = st.floats(0, 1, width=32)

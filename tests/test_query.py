@@ -20,7 +20,7 @@ from genre.audio.ffmpeg import executable
 from genre.errors import ModelError
 from genre.models.predict import load
 from genre.paths import Paths
-from tests.conftest import ROOT, MakeSong, save_svm, write_params
+from tests.made import ROOT, MakeSong, save_svm, write_params
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from genre import params
 from genre.params import TrainParams
-from tests.conftest import ROOT
+from tests.made import ROOT
 
 GENRES = ["folk", "jazz", "rock"]
 N_SONGS, N_CHUNKS = 6, 2  # songs of a genre, chunks of a song

@@ -17,7 +17,7 @@ from genre.models import predict
 from genre.models.query import answer
 from genre.parallel import map_threads
 from genre.paths import Paths
-from tests.conftest import MakeSong, save_svm
+from tests.made import MakeSong, save_svm
 
 SECONDS = 20.0
 

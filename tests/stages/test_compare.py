@@ -24,7 +24,7 @@ from genre.models import baselines
 from genre.params import load
 from genre.paths import Paths
 from stages import compare
-from tests.conftest import write_params
+from tests.made import write_params
 
 N_SONGS = 12  # of a split and genre
 
