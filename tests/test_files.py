@@ -43,10 +43,7 @@ def test_arrays_are_read_back(tmp_path: Path) -> None:
     assert files.read_npz(tmp_path / "a.npz")["x"].tolist() == [0, 1, 2]
 
 
-def test_compressed_arrays_and_objects_are_refused(tmp_path: Path) -> None:
-    """They could take far more memory than the size of the file, or run code."""
-    np.savez_compressed(tmp_path / "compressed.npz", x=np.zeros(1000))
+def test_objects_instead_of_numbers_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
-    for name in ("compressed.npz", "objects.npz"):
-        with pytest.raises(ValueError, match="no arrays"):
-            files.read_npz(tmp_path / name)
+    with pytest.raises(ValueError, match="no arrays"):
+        files.read_npz(tmp_path / "objects.npz")
