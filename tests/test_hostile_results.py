@@ -22,6 +22,7 @@ from tests.made import ROOT, MakeSong, save_svm, write_params, write_songs
 CONTROL = "\x1b]0;owned\x07\x1b[31mred"
 
 
+@pytest.mark.slow
 def test_genres_of_a_card_are_neither_paths_nor_control_sequences(tmp_path: Path, make_song: MakeSong) -> None:
     song = make_song(tmp_path / "song.wav", seconds=4.0)
     project = tmp_path / "deep" / "project"

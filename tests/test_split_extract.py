@@ -59,16 +59,6 @@ def work(monkeypatch: pytest.MonkeyPatch, project: Path) -> list[str]:
     return calls
 
 
-def test_a_second_run_computes_nothing_and_writes_the_same_files(project: Path, songs: Path, work: list[str]) -> None:
-    first = _fresh(project)
-    work.clear()
-    for folder in ("chunks", "features"):
-        shutil.rmtree(folder)
-    _run_both()
-    assert work == []
-    assert outs(project) == first
-
-
 @pytest.mark.parametrize("change", ["add", "change", "rename", "remove"])
 def test_a_change_of_one_song_is_work_for_that_song_only(
     project: Path, songs: Path, work: list[str], make_song: MakeSong, change: str

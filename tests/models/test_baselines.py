@@ -14,6 +14,7 @@ from tests.models.conftest import GENRES, embeddings_of_genres
 TOLERANCE = 1e-6
 
 
+@pytest.mark.slow
 def test_every_baseline_learns_and_its_probabilities_sum_to_1() -> None:
     vectors, labels, songs = embeddings_of_genres()
     for name in BASELINES:

@@ -75,6 +75,7 @@ def test_a_chunk_shorter_than_a_patch_is_repeated() -> None:
     assert np.array_equal(patch[:63], patch[63:126])  # 16000 // 256 + 1 frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", musicnn.CHECKPOINTS)
 def test_the_network_is_that_of_the_package(checkpoint: str, folder: Path) -> None:
     with np.load(GOLDEN) as golden:

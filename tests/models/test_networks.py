@@ -46,6 +46,7 @@ def test_inputs_are_named_by_feature_and_outputs_are_probabilities(model: Any) -
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_is_read_back_from_its_json_and_weights(model: Any, tmp_path: Path) -> None:
     model.save_weights(tmp_path / "m.weights.h5")
     again = keras.models.model_from_json(model.to_json())
@@ -54,6 +55,7 @@ def test_a_model_is_read_back_from_its_json_and_weights(model: Any, tmp_path: Pa
     np.testing.assert_array_equal(again.predict(features, verbose=0), model.predict(features, verbose=0))
 
 
+@pytest.mark.slow
 def test_onnx_agrees_with_keras_for_any_number_of_chunks(model: Any) -> None:
     session = onnx.session(onnx.from_keras(model))
     assert {i.name for i in session.get_inputs()} == set(networks.MODELS[model.name])

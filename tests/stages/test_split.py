@@ -101,6 +101,7 @@ def test_a_song_that_changes_while_it_is_read_is_refused_and_not_cached(
     assert outs(project) == _fresh(project)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_leaves_no_partial_chunk(project: Path, songs: Path) -> None:
     def limit_file_size() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
