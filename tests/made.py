@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,10 @@ import yaml
 
 from genre.audio import chunks, manifest
 from genre.audio.ffmpeg import executable
+from genre.features import arrays
+from genre.features.arrays import Split, VectorWriter
+from genre.features.settings import Settings
+from genre.features.transforms import TRANSFORMS
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -93,10 +97,28 @@ def write_chunks(project: Path, n_songs: int = 3) -> list[manifest.Row]:
     return rows
 
 
+def write_vectors(
+    folder: Path, labels: Sequence[int], songs: Mapping[Split, list[str]], settings: Settings
+) -> dict[Split, dict[str, npt.NDArray[np.float32]]]:
+    """Write vectors of the genres x and y with different means for train and test; return them by split and feature."""
+    rng = np.random.default_rng(0)
+    vectors: dict[Split, dict[str, npt.NDArray[np.float32]]] = {}
+    for split in songs:
+        for transform in TRANSFORMS.values():
+            shapes = 2.0 + np.reshape(labels, (-1, 1, 1))
+            array = rng.gamma(shapes, 1.0, (len(labels), 40, transform.columns)).astype(np.float32)
+            with VectorWriter(folder, transform, split, len(labels)) as writer:
+                for position, vector in enumerate(array):
+                    writer.add(vector, str(position))
+            arrays.write_labels(folder, transform, split, list(labels), 2)
+            vectors.setdefault(split, {})[transform.feature] = array
+    arrays.write_names(folder, ["x", "y"], dict(songs), settings)
+    return vectors
+
+
 def save_svm(root: Path) -> None:
     """Write the baseline `stats_svm` of two made-up genres, the fastest model to train, into a project."""
     from genre import files
-    from genre.features.settings import Settings
     from genre.models import baselines, cards, embeddings
     from genre.paths import Paths
 

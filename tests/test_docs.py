@@ -21,7 +21,7 @@ INLINE = re.compile(r"`((?:python -m|dvc|make) [^`]+)`")
 
 
 def _commands(page: Path) -> list[str]:
-    """Return the lines of code blocks, and commands in the text, that start one of ours, DVC or make."""
+    """Return the lines of code blocks, and commands in the text, that start a module of this project, DVC or make."""
     text = page.read_text()
     lines = [line for block in BLOCK.finditer(text) for line in (block[1] or block[2]).splitlines()]
     lines += INLINE.findall(re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))

@@ -22,8 +22,8 @@ def test_a_failed_write_keeps_the_old_file_and_no_temporary_one(tmp_path: Path) 
 
 def test_a_written_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
-    files.write_text(tmp_path / "ours", "")
-    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    files.write_text(tmp_path / "written", "")
+    assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_table_quotes_names_with_commas_and_newlines(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ MODELS = ["mfcc", "spectral_contrast", "merged", "stats_svm", "ensemble"]
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
-    """Return a project in which `dvc repro` has run on a tiny data set with awkward file names and a broken song."""
+    """Return a project in which `dvc repro` has run on a few songs, two of them damaged, with unusual names."""
     root = tmp_path_factory.mktemp("pipeline")
     for name in ("stages", "genre", ".dvcignore", ".gitignore", "dvc.yaml"):
         source = ROOT / name

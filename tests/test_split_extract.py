@@ -1,4 +1,4 @@
-"""Split and extract as stages: incremental, sharded, on a cluster, and killed at any moment."""
+"""The stages split and extract: incremental, sharded, on a cluster, and killed while they run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from genre.audio import chunks
-from genre.errors import ClusterError
 from genre.features import numpy_engine
 from stages import extract, split
 from tests.made import ROOT, MakeSong, outs, write_params
@@ -185,17 +184,3 @@ def test_a_cluster_gives_the_same_bytes_even_when_a_worker_dies(
     assert stage.wait() == 0
     assert extract.main([]) == 0
     assert outs(project) == expected
-
-
-def test_a_worker_without_the_engine_is_named(
-    project: Path, songs: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address, _ = cluster
-    assert split.main([]) == 0
-    write_params(project, parallel__scheduler=address, extract__engine="sonic-annotator")
-    monkeypatch.setattr("genre.features.sonic_annotator.SonicAnnotator.unusable", lambda _: None)
-    monkeypatch.setattr("genre.features.sonic_annotator.SonicAnnotator.versions", lambda _: {})
-    if shutil.which("sonic-annotator"):
-        pytest.skip("the workers have the engine here")
-    with pytest.raises(ClusterError, match=r"on the Dask worker tcp://127\.0\.0\.1.*sonic-annotator is not on PATH"):
-        extract.main([])

@@ -80,10 +80,10 @@ def test_a_difference_of_one_song_is_not_significant() -> None:
 
 def test_an_outcome_is_read_as_it_was_written() -> None:
     outcome = Outcome(np.eye(2, dtype=np.float32), 1.5, 0.25, 100, Validation(np.array([3, 5]), np.eye(2, dtype="f4")))
-    again = Outcome.from_bytes(outcome.to_bytes())
-    assert (again.train_s, again.predict_s, again.n_bytes) == (1.5, 0.25, 100)
-    assert np.array_equal(again.probabilities, outcome.probabilities)
-    assert again.validation.rows.tolist() == [3, 5]
+    restored = Outcome.from_bytes(outcome.to_bytes())
+    assert (restored.train_s, restored.predict_s, restored.n_bytes) == (1.5, 0.25, 100)
+    assert np.array_equal(restored.probabilities, outcome.probabilities)
+    assert restored.validation.rows.tolist() == [3, 5]
 
 
 def test_the_ensemble_averages_its_members_and_adds_their_costs() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from genre.errors import VectorError
@@ -14,24 +16,15 @@ from genre.features import arrays
 from genre.features.arrays import VectorWriter
 from genre.features.settings import Settings
 from genre.features.transforms import MFCC, TRANSFORMS
+from tests.made import write_vectors
 
 RNG = np.random.default_rng(0)
 SETTINGS = Settings(22_050, 30.0, 10.0)
 
 
-def _write_all(folder: Path, n_chunks: int = 4) -> dict[str, np.ndarray]:
-    vectors = {}
-    for transform in TRANSFORMS.values():
-        array = RNG.standard_normal((n_chunks, 6, transform.columns)).astype(np.float32)
-        for split in ("train", "test"):
-            with VectorWriter(folder, transform, split, n_chunks) as writer:
-                for position, vector in enumerate(array):
-                    writer.add(vector, str(position))
-            arrays.write_labels(folder, transform, split, [0, 1, 1, 0][:n_chunks], 2)
-        vectors[transform.feature] = array
-    songs = ["a", "b", "b", "c"][:n_chunks]
-    arrays.write_names(folder, ["x", "y"], {"train": songs, "test": songs}, SETTINGS)
-    return vectors
+def _write_all(folder: Path, labels: Sequence[int] = (0, 1, 1, 0)) -> dict[str, npt.NDArray[np.float32]]:
+    songs = ["a", "b", "b", "c"][: len(labels)]
+    return write_vectors(folder, labels, {"train": songs, "test": songs}, SETTINGS)["test"]
 
 
 def test_vectors_are_read_back(tmp_path: Path) -> None:
@@ -77,13 +70,6 @@ def test_a_pickle_of_anything_but_a_float32_array_is_refused(tmp_path: Path, val
         arrays.read_pickle(tmp_path / "x.pickle")
 
 
-@pytest.mark.parametrize("kept", [0, 100])
-def test_a_truncated_pickle_is_refused(tmp_path: Path, kept: int) -> None:
-    (tmp_path / "x.pickle").write_bytes(pickle.dumps(np.zeros(100, np.float32))[:kept])
-    with pytest.raises(VectorError, match="cannot be read"):
-        arrays.read_pickle(tmp_path / "x.pickle")
-
-
 @pytest.mark.parametrize("protocol", range(3, 6))
 def test_arrays_of_every_protocol_are_read(tmp_path: Path, protocol: int) -> None:
     for array in (RNG.standard_normal((3, 2)).astype(np.float32), np.zeros((0, 4), np.float32).T):
@@ -100,7 +86,7 @@ def test_a_chunk_of_another_length_is_named_and_nothing_is_written(tmp_path: Pat
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     _write_all(tmp_path)
-    _write_all(tmp_path / "other", n_chunks=3)
+    _write_all(tmp_path / "other", (0, 1, 1))
     name = "mfcc_coefficients_training_vector.pickle"
     (tmp_path / "other" / name).replace(tmp_path / name)
     with pytest.raises(VectorError, match="do not fit"):

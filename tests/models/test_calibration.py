@@ -126,9 +126,9 @@ def test_between_two_rates_the_lower_one_holds_and_without_a_rate_there_is_no_th
 def test_validation_predictions_are_read_back(tmp_path: Path) -> None:
     validation = Validation(np.array([3, 1]), np.array([[0.25, 0.75], [0.1, 0.9]], np.float32))
     calibration.write_validation(tmp_path / "v.csv", validation, ["with, comma", "# hash"])
-    again = calibration.read_validation(tmp_path / "v.csv")
-    assert np.array_equal(again.rows, validation.rows)
-    assert np.array_equal(again.probabilities, validation.probabilities)
+    restored = calibration.read_validation(tmp_path / "v.csv")
+    assert np.array_equal(restored.rows, validation.rows)
+    assert np.array_equal(restored.probabilities, validation.probabilities)
 
 
 @pytest.mark.parametrize(("data", "message"), [(None, "dvc repro"), ("row,a\n1,x\n", "damaged")])

@@ -40,8 +40,8 @@ def tone(seconds: float, sample_rate: int, hz: float = 440.0) -> npt.NDArray[np.
 
 def test_the_mel_filters_are_those_of_librosa() -> None:
     librosa = pytest.importorskip("librosa")
-    theirs = librosa.filters.mel(sr=musicnn.SAMPLE_RATE, n_fft=musicnn.FFT, n_mels=musicnn.N_MELS)
-    np.testing.assert_allclose(musicnn.mel_filters().T, theirs, atol=1e-8)
+    filters = librosa.filters.mel(sr=musicnn.SAMPLE_RATE, n_fft=musicnn.FFT, n_mels=musicnn.N_MELS)
+    np.testing.assert_allclose(musicnn.mel_filters().T, filters, atol=1e-8)
 
 
 def test_patches_are_the_spectrogram_of_librosa() -> None:

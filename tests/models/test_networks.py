@@ -49,10 +49,10 @@ def test_inputs_are_named_by_feature_and_outputs_are_probabilities(model: Any) -
 @pytest.mark.slow
 def test_a_model_is_read_back_from_its_json_and_weights(model: Any, tmp_path: Path) -> None:
     model.save_weights(tmp_path / "m.weights.h5")
-    again = keras.models.model_from_json(model.to_json())
-    again.load_weights(tmp_path / "m.weights.h5")
+    restored = keras.models.model_from_json(model.to_json())
+    restored.load_weights(tmp_path / "m.weights.h5")
     features = features_of(model, 3)
-    np.testing.assert_array_equal(again.predict(features, verbose=0), model.predict(features, verbose=0))
+    np.testing.assert_array_equal(restored.predict(features, verbose=0), model.predict(features, verbose=0))
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from genre.features.settings import Settings
 from genre.models import baselines, cards, predict
 from genre.models.calibration import calibrate
 from genre.models.cards import ModelCard
-from genre.models.embeddings import EMBEDDINGS, Embedder
+from genre.models.embeddings import Embedder
 from genre.paths import Paths
 from tests.models.conftest import GENRES, embeddings_of_genres
 
@@ -172,7 +172,3 @@ def test_a_model_name_that_is_a_path_and_a_folder_without_models_are_refused(pat
         predict.load("../knn", paths)
     with pytest.raises(ModelError, match=rf"in {re.escape(str(tmp_path / 'empty'))}: run .* root folder"):
         predict.load("merged", Paths(tmp_path / "empty"))
-
-
-def test_every_embedding_of_the_baselines_exists() -> None:
-    assert {baseline.embedding for baseline in baselines.BASELINES.values()} - {None} <= set(EMBEDDINGS)

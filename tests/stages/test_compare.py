@@ -16,15 +16,13 @@ from genre.cache import Cache
 from genre.errors import ModelError
 from genre.evaluation import comparison
 from genre.evaluation.comparison import Outcome
-from genre.features import arrays
-from genre.features.arrays import Split, VectorWriter
+from genre.features.arrays import Split
 from genre.features.settings import Settings
-from genre.features.transforms import TRANSFORMS
 from genre.models import baselines
 from genre.params import load
 from genre.paths import Paths
 from stages import compare
-from tests.made import write_params
+from tests.made import write_params, write_vectors
 
 N_SONGS = 12  # of a split and genre
 
@@ -32,21 +30,13 @@ N_SONGS = 12  # of a split and genre
 @pytest.fixture
 def data(project: Path) -> Path:
     """Write random vectors of two genres with different means, and return the project."""
-    rng = np.random.default_rng(0)
     write_params(project, parallel__workers=1, compare__folds=3, compare__repeats=2)
     labels = [n % 2 for n in range(2 * N_SONGS)]
     splits: tuple[Split, Split] = ("train", "test")
-    for split in splits:
-        for transform in TRANSFORMS.values():
-            with VectorWriter(Path("pickled_vectors"), transform, split, len(labels)) as writer:
-                for label in labels:
-                    values = rng.gamma(2.0 + label, 1.0, (40, transform.columns)).astype(np.float32)
-                    writer.add(values, "chunk")
-            arrays.write_labels(Path("pickled_vectors"), transform, split, labels, 2)
-    names: dict[Split, list[str]] = {
+    songs: dict[Split, list[str]] = {
         split: [f"{'xy'[label]}/{split} {n}" for n, label in enumerate(labels)] for split in splits
     }
-    arrays.write_names(Path("pickled_vectors"), ["x", "y"], names, Settings(22_050, 3.0, 1.0))
+    write_vectors(Path("pickled_vectors"), labels, songs, Settings(22_050, 3.0, 1.0))
     rows = [
         Row(f"{split}/x.wav", f"{split} {n}", "xy"[label], split, 0.0, 3.0, f"dataset/tiny/{split} {n}", f"{split} {n}")
         for split in splits
