@@ -51,7 +51,7 @@ def test_an_unknown_key_restores_nothing(cache: Cache, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_keys_differ_when_anything_differs() -> None:
+def test_different_values_have_different_digests() -> None:
     assert len({digest("a", 1), digest("a", 2), digest("a", "1"), digest("a", [1]), digest("b", 1)}) == 5
     assert digest({"x": 1, "y": 2}) == digest({"y": 2, "x": 1})
 

@@ -23,7 +23,7 @@ CONTROL = "\x1b]0;owned\x07\x1b[31mred"
 
 
 @pytest.mark.slow
-def test_genres_of_a_card_are_neither_paths_nor_control_sequences(tmp_path: Path, make_song: MakeSong) -> None:
+def test_genres_of_a_card_are_not_used_as_paths_or_control_sequences(tmp_path: Path, make_song: MakeSong) -> None:
     song = make_song(tmp_path / "song.wav", seconds=4.0)
     project = tmp_path / "deep" / "project"
     save_svm(project)
@@ -79,7 +79,7 @@ def test_an_index_of_chunks_with_a_path_out_of_the_project_is_refused(divided: P
 
 
 def _change(project: Path, **changes: str) -> None:
-    """Change columns of the first row of chunks/index.csv, as somebody with an editor does."""
+    """Change columns of the first row of chunks/index.csv."""
     path = project / "chunks" / "index.csv"
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))

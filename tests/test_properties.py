@@ -73,7 +73,7 @@ def _project_params(folder: Path) -> str:
 
 @SMALL
 @given(data=st.data())
-def test_any_text_is_params_or_refused_by_name(tmp_path: Path, data: st.DataObject) -> None:
+def test_any_text_is_read_as_params_or_refused_by_name(tmp_path: Path, data: st.DataObject) -> None:
     text = _project_params(tmp_path).encode()
     (tmp_path / "params.yaml").write_bytes(data.draw(st.binary(max_size=80) | mutations(text)))
     _value_or_none(lambda: params.load(tmp_path / "params.yaml"), ParamsError, "params.yaml")

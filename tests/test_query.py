@@ -25,7 +25,7 @@ LARGE = "tensorflow keras pandas sklearn scipy onnx matplotlib librosa pymilvus 
 
 @pytest.fixture(scope="module")
 def songs(tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
-    """Return a folder with a model, and an album of good songs with a bad one among them."""
+    """Return a folder with a model and an album of five songs and a file that is not audio."""
     folder = tmp_path_factory.mktemp("query")
     save_svm(folder)
     write_params(folder)
@@ -60,7 +60,7 @@ def test_the_songs_of_a_folder_are_answered_in_order_and_a_damaged_one_is_named(
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert [answer["file"] for answer in answers] == [f"album/{number}.mp3" for number in range(5)]
     assert [round(answer["duration"]) for answer in answers] == [2, 4, 6, 8, 10]
-    (line,) = result.stderr.splitlines()  # and no progress bar: this is no terminal
+    (line,) = result.stderr.splitlines()  # without a progress bar: stderr is no terminal
     assert line.startswith("error: album/2b.mp3: cannot be decoded")
     alone = [json.loads(query(songs, answer["file"], "--format", "jsonl").stdout) for answer in answers]
     assert alone == answers

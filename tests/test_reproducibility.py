@@ -1,4 +1,4 @@
-"""The same songs and parameters give the same bytes, wherever and however they are computed."""
+"""The same songs and parameters give the same bytes in any folder, with any number of workers."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def work(monkeypatch: pytest.MonkeyPatch, project: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("change", ["add", "change", "rename", "remove"])
-def test_a_change_of_one_song_is_work_for_that_song_only(
+def test_after_a_change_of_one_song_only_that_song_is_computed(
     project: Path, songs: Path, work: list[str], make_song: MakeSong, change: str
 ) -> None:
     (songs / "test.txt").write_text("high/song 0\nlow/song 0\n")

@@ -96,13 +96,6 @@ def test_the_time_axis_starts_at_the_first_chunk() -> None:
     assert "0:00" not in texts
 
 
-def test_the_stacked_probabilities_sum_to_one() -> None:
-    figure = _draw(_random(20, MANY_GENRES))
-    tops = [area.get_paths()[0].vertices[:, 1].max() for area in figure.axes[1].collections]
-    assert max(tops) == pytest.approx(1.0)
-    assert len(tops) == timeline.MAX_GENRES + 1  # the others
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("n_chunks", "genres"), [(1, GENRES), (200, MANY_GENRES), (30, ["a" * 40, "b"])])
 def test_no_label_overlaps_another_or_leaves_the_figure(n_chunks: int, genres: list[str]) -> None:

@@ -76,7 +76,7 @@ def test_rows_formatted_in_pieces_or_from_a_view_are_those_formatted_at_once() -
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.csv")), ids=lambda p: p.stem)
-def test_golden_files_survive_reading_and_writing(path: Path) -> None:
+def test_golden_files_are_read_and_written_byte_for_byte(path: Path) -> None:
     transform = next(t for t in TRANSFORMS.values() if path.name.endswith(t.csv_name("")))
     sample_rate = 22_050 if "_22k_" in path.name else 44_100
     values = csv.read(path, columns=transform.columns)

@@ -1,4 +1,4 @@
-"""The Vamp host: framing, first frame and zero padding shown with the example plugins, the bytes with the real ones."""
+"""The Vamp engine: framing and padding are tested with the example plugins, the CSV bytes with the real plugins."""
 
 from __future__ import annotations
 
@@ -172,9 +172,7 @@ def test_the_error_of_a_missing_package_names_what_to_install(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("home", [None, "/nowhere"])
-def test_missing_plugins_are_named_whatever_home_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
-) -> None:
+def test_missing_plugins_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str | None) -> None:
     pytest.importorskip("vamp", reason="the package vamp is not installed")
     if home is None:
         monkeypatch.delenv("HOME", raising=False)

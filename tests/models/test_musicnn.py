@@ -59,7 +59,7 @@ def test_patches_are_the_spectrogram_of_librosa() -> None:
 
 
 @pytest.mark.parametrize("sample_rate", [8_000, 44_100])
-def test_the_sample_rate_changes_little(sample_rate: int) -> None:
+def test_other_sample_rates_give_nearly_the_same_patches(sample_rate: int) -> None:
     expected = musicnn.patches(tone(6, musicnn.SAMPLE_RATE), musicnn.SAMPLE_RATE)[:, 10:-10]
     result = musicnn.patches(tone(6, sample_rate), sample_rate)[:, 10:-10]
     assert np.abs(result - expected).max() < 0.05

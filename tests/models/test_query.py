@@ -63,7 +63,7 @@ def test_the_middle_is_that_part_of_the_song(root: Path, song: Path) -> None:
         ("title.ogg", ["-metadata", "title=\n  Duration: 00:10:00.00, x"]),
     ],
 )
-def test_the_duration_is_the_true_one_whatever_the_header_says(song: Path, name: str, options: list[str]) -> None:
+def test_the_duration_is_that_of_the_audio_and_not_of_the_header(song: Path, name: str, options: list[str]) -> None:
     assert ffmpeg.seconds_of(recoded(song, name, *options)) == pytest.approx(SECONDS, abs=0.12)  # codecs pad
 
 

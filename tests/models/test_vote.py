@@ -1,4 +1,4 @@
-"""The vote: the mode of the chunks' genres."""
+"""The genre of a song is that of most of its chunks."""
 
 from __future__ import annotations
 
