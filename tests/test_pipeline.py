@@ -84,13 +84,6 @@ def test_every_chunk_comes_from_one_song_in_one_split(pipeline: Path) -> None:
     assert on_disk == {row.chunk for row in rows}
 
 
-def test_the_broken_songs_are_listed_with_the_reason(pipeline: Path) -> None:
-    with (pipeline / "chunks" / "failures.csv").open(newline="") as stream:
-        failures = {Path(line["source"]).name: line["reason"] for line in csv.DictReader(stream)}
-    assert set(failures) == {"broken.mp3", "second half.wav"}
-    assert "Invalid data" in failures["broken.mp3"]
-
-
 @pytest.mark.parametrize("model", ["mfcc", "spectral_contrast", "merged"])
 def test_a_model_has_four_files_and_its_card_names_genres_and_settings(pipeline: Path, model: str) -> None:
     paths = Paths(pipeline)

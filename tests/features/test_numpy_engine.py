@@ -97,7 +97,7 @@ def test_a_long_signal_needs_no_more_memory_than_a_short_one() -> None:
             yield block
 
     peaks = []
-    for n in (1, 10):
+    for n in (1, 4):
         tracemalloc.start()
         n_rows = sum(len(part[MFCC.feature]) for part in numpy_engine.compute_blocks(minutes(n), SAMPLE_RATE))
         peaks.append(tracemalloc.get_traced_memory()[1])
