@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.made import ROOT, make_song_file, outs, save_svm, write_params
+from tests.made import ROOT, MakeSong, make_song_file, write_params, write_songs
 
-__all__ = ["ROOT", "SHARED_DATA", "MakeSong", "make_song_file", "outs", "save_svm", "write_params"]
 SHARED_DATA = ROOT.parent / "shared" / "data"
-
-MakeSong = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
 def make_song() -> MakeSong:
-    """Return `made.make_song_file`."""
+    """Return `make_song_file`."""
     return make_song_file
 
 
@@ -27,6 +23,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_params(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def songs(project: Path) -> Path:
+    """Return a data set of two genres with four songs each, in a project of its own."""
+    folder = project / "dataset" / "tiny"
+    write_songs(folder)
+    return folder
 
 
 @pytest.fixture

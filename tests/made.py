@@ -1,17 +1,25 @@
-"""Made-up songs, settings and models that tests of several rooms use."""
+"""Made-up songs, chunks, vectors, settings and models that several test files use."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import yaml
 
+from genre.audio import chunks, manifest
 from genre.audio.ffmpeg import executable
+from genre.features import arrays
+from genre.features.arrays import Split, VectorWriter
+from genre.features.settings import Settings
+from genre.features.transforms import TRANSFORMS
 
 ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+MakeSong = Callable[..., Path]
 
 
 def write_params(folder: Path, **changes: object) -> None:
@@ -68,10 +76,49 @@ def make_song_file(
     return path
 
 
+def write_songs(folder: Path, n_songs: int = 4, suffix: str = ".flac") -> None:
+    """Write a data set of the genres high and low with so many songs each, of 4 s and more."""
+    for genre, hz in (("high", 660.0), ("low", 110.0)):
+        for n in range(n_songs):
+            make_song_file(folder / genre / f"song {n}{suffix}", seconds=4.0 + n, hz=hz, seed=n)
+
+
+def write_chunks(project: Path, n_songs: int = 3) -> list[manifest.Row]:
+    """Write one chunk of noise per song for train and test of two genres, and chunks/index.csv; return its rows."""
+    rows = []
+    for number in range(4 * n_songs):
+        genre, split = ("high", "low")[number % 2], ("train", "test")[number // 2 % 2]
+        name = f"{split}/{genre}/song {number}-000.wav"
+        samples = np.random.default_rng(number).normal(0, 3000, 3 * 22_050).astype(np.int16)
+        chunks.write(project / "chunks" / name, samples, sample_rate=22_050)
+        source = f"dataset/tiny/{genre}/song {number}.wav"
+        rows.append(manifest.Row(name, f"song {number}", genre, split, 0.0, 3.0, source, f"{number:064x}"))
+    manifest.write(project / "chunks", rows)
+    return rows
+
+
+def write_vectors(
+    folder: Path, labels: Sequence[int], songs: Mapping[Split, list[str]], settings: Settings
+) -> dict[Split, dict[str, npt.NDArray[np.float32]]]:
+    """Write vectors of the genres x and y with different means for train and test; return them by split and feature."""
+    rng = np.random.default_rng(0)
+    vectors: dict[Split, dict[str, npt.NDArray[np.float32]]] = {}
+    for split in songs:
+        for transform in TRANSFORMS.values():
+            shapes = 2.0 + np.reshape(labels, (-1, 1, 1))
+            array = rng.gamma(shapes, 1.0, (len(labels), 40, transform.columns)).astype(np.float32)
+            with VectorWriter(folder, transform, split, len(labels)) as writer:
+                for position, vector in enumerate(array):
+                    writer.add(vector, str(position))
+            arrays.write_labels(folder, transform, split, list(labels), 2)
+            vectors.setdefault(split, {})[transform.feature] = array
+    arrays.write_names(folder, ["x", "y"], dict(songs), settings)
+    return vectors
+
+
 def save_svm(root: Path) -> None:
     """Write the baseline `stats_svm` of two made-up genres, the fastest model to train, into a project."""
     from genre import files
-    from genre.features.settings import Settings
     from genre.models import baselines, cards, embeddings
     from genre.paths import Paths
 

@@ -51,40 +51,26 @@ def test_an_unknown_key_restores_nothing(cache: Cache, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_keys_differ_when_anything_differs() -> None:
+def test_different_values_have_different_digests() -> None:
     assert len({digest("a", 1), digest("a", 2), digest("a", "1"), digest("a", [1]), digest("b", 1)}) == 5
     assert digest({"x": 1, "y": 2}) == digest({"y": 2, "x": 1})
 
 
-@pytest.mark.parametrize("damage", [b"", b"on", b"ONE", b"one and more"])
-def test_a_damaged_entry_is_removed(cache: Cache, damage: bytes) -> None:
+@pytest.mark.parametrize("damage", [None, b"", b"ONE"])
+def test_a_damaged_entry_is_removed(cache: Cache, damage: bytes | None) -> None:
     _store(cache, "k1", b"one")
-    (entry, _, _) = cache.entries()[0]
-    (entry / "0").write_bytes(damage)
+    file = cache.entries()[0][0] / "0"
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_bytes(damage)
     assert _restored(cache, "k1") is None
     assert cache.entries() == []
     _store(cache, "k1", b"one")
     assert _restored(cache, "k1") == [b"one"]
 
 
-def test_an_entry_without_one_of_its_files_is_removed(cache: Cache) -> None:
-    _store(cache, "k1", b"one", b"two")
-    (entry, _, _) = cache.entries()[0]
-    (entry / "1").unlink()
-    assert _restored(cache, "k1") is None
-    _store(cache, "k1", b"one", b"two")
-    assert _restored(cache, "k1") == [b"one", b"two"]
-
-
-def test_a_target_that_cannot_be_written_does_not_damage_the_entry(cache: Cache, tmp_path: Path) -> None:
-    _store(cache, "k1", b"one")
-    (tmp_path / "file").touch()
-    with pytest.raises(FileExistsError):
-        cache.restore("k1", lambda _: tmp_path / "file" / "0")
-    assert _restored(cache, "k1") == [b"one"]
-
-
-def test_damaged_bytes_are_not_returned(cache: Cache) -> None:
+def test_bytes_are_returned_unless_they_are_damaged(cache: Cache) -> None:
     assert cache.recall("k1") is None
     assert cache.keep("k1", b"one") == b"one"
     assert cache.recall("k1") == b"one"
@@ -102,7 +88,7 @@ def test_an_entry_changed_through_a_restored_file_is_not_used(cache: Cache, tmp_
 
 def test_replacing_a_restored_file_does_not_change_the_entry(cache: Cache, tmp_path: Path) -> None:
     _store(cache, "k1", b"one")
-    for _ in range(2):  # the second time it is there already
+    for _ in range(2):  # the second time the file exists
         assert _restored(cache, "k1") == [b"one"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["0"]
     files.write_bytes(tmp_path / "out" / "0", b"two")
@@ -122,7 +108,7 @@ def test_a_file_system_without_hard_links_gets_copies(
     assert {path.stat().st_nlink for path in tmp_path.rglob("*") if path.is_file()} == {1}
 
 
-@pytest.mark.parametrize("manifest", ["", "[]", '{"sha256": 1}', '{"sha256": ["../../x"], "note": 1}', "\x00"])
+@pytest.mark.parametrize("manifest", ["[]", '{"sha256": ["../../x"], "note": 1}'])
 def test_an_entry_with_a_damaged_manifest_is_absent(cache: Cache, manifest: str) -> None:
     _store(cache, "k1", b"one")
     (entry, _, _) = cache.entries()[0]
@@ -175,20 +161,13 @@ def test_several_processes_store_the_same_entries(tmp_path: Path) -> None:
     assert len(cache.entries()) == 50
 
 
-def test_the_command_shows_and_clears(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files.write_text(project / "a", "a")
-    Cache(Paths().cache, 10**6).store("k1", [project / "a"], "note")
-    files.write_text(Paths().cache / "musicnn" / "MSD.onnx", "a network")
-    assert cache_command.main([]) == 0
-    assert "2 entries" in capsys.readouterr().out
-    assert cache_command.main(["--clear"]) == 0
-    assert cache_command.main([]) == 0
-    assert "0 entries" in capsys.readouterr().out
-
-
-def test_the_command_trims_every_kind_of_entry(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_trims_and_clears(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_params(project, cache__max_bytes=0)
-    Cache(Paths().cache, 10**6).keep("k1", b"one")
-    files.write_text(Paths().cache / "musicnn" / "MSD.onnx", "a network")
-    assert cache_command.main(["--trim"]) == 0
-    assert "0 entries" in capsys.readouterr().out
+    for option in ("--clear", "--trim"):
+        Cache(Paths().cache, 10**6).keep("k1", b"one")
+        assert cache_command.main([]) == 0
+        assert "1 entries" in capsys.readouterr().out
+        assert cache_command.main([option]) == 0
+        capsys.readouterr()
+        assert cache_command.main([]) == 0
+        assert "0 entries" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Dockerfile and compose.yaml: linted, and naming only what is there. No container engine is needed."""
+"""Dockerfile and compose.yaml are linted and name only files and stages that exist. No container engine is needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.made import ROOT
 
 
 def _dockerfile() -> str:
@@ -36,13 +36,13 @@ def test_hadolint_finds_nothing() -> None:
     assert (result.returncode, result.stdout) == (0, "")
 
 
-def test_everything_that_is_copied_is_there_and_let_through() -> None:
-    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+def test_every_copied_file_exists_and_is_not_ignored() -> None:
+    not_ignored = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = [name for names in re.findall(r"^COPY (.+) \S+$", _dockerfile(), re.MULTILINE) for name in names.split()]
     assert copied
     for name in copied:
         assert (ROOT / name).exists(), name
-        assert name in let_through, name
+        assert name in not_ignored, name
 
 
 def test_both_images_run_without_root() -> None:
@@ -74,12 +74,3 @@ def test_compose_builds_stages_of_the_dockerfile_and_publishes_on_this_machine_o
         else:
             assert re.fullmatch(r"[\w./-]+:v[\d.]+", service["image"]), name  # pinned
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
-
-
-def test_compose_waits_for_what_a_service_needs() -> None:
-    services = _services()
-    for name, service in services.items():
-        for other, condition in service.get("depends_on", {}).items():
-            assert other in services, name
-            if condition["condition"] == "service_healthy":
-                assert "healthcheck" in services[other], f"{name} waits for the health of {other}"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.made import ROOT
 
 PAGES = sorted([ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^(?:```\w*\n(.*?)^```|((?:    \S.*\n)+))", re.MULTILINE | re.DOTALL)
@@ -21,12 +21,13 @@ INLINE = re.compile(r"`((?:python -m|dvc|make) [^`]+)`")
 
 
 def _commands(page: Path) -> list[str]:
-    """Return the lines of code blocks, and commands in the text, that start one of ours, DVC or make."""
+    """Return the lines of code blocks, and commands in the text, that start a module of this project, DVC or make."""
     text = page.read_text()
-    lines = [line for found in BLOCK.finditer(text) for line in (found[1] or found[2]).splitlines()]
+    lines = [line for block in BLOCK.finditer(text) for line in (block[1] or block[2]).splitlines()]
     lines += INLINE.findall(re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     starts = re.compile(r"(?:.*[|;] )?((?:python -m (?:stages|benchmarks|tests)\.|dvc |make ).*?)(?: [|>&] ?.*|;.*)?$")
-    return [found[1].strip() for line in lines if (found := starts.match(line.strip().removeprefix("$ ")))]
+    matches = [starts.match(line.strip().removeprefix("$ ")) for line in lines]
+    return [match[1].strip() for match in matches if match and "<" not in match[1]]  # <name> is a placeholder
 
 
 def _commands_in_code(path: Path) -> list[str]:

@@ -22,8 +22,8 @@ def test_a_failed_write_keeps_the_old_file_and_no_temporary_one(tmp_path: Path) 
 
 def test_a_written_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
-    files.write_text(tmp_path / "ours", "")
-    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    files.write_text(tmp_path / "written", "")
+    assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_table_quotes_names_with_commas_and_newlines(tmp_path: Path) -> None:
@@ -43,10 +43,7 @@ def test_arrays_are_read_back(tmp_path: Path) -> None:
     assert files.read_npz(tmp_path / "a.npz")["x"].tolist() == [0, 1, 2]
 
 
-def test_compressed_arrays_and_objects_are_refused(tmp_path: Path) -> None:
-    """They could take far more memory than the size of the file, or run code."""
-    np.savez_compressed(tmp_path / "compressed.npz", x=np.zeros(1000))
+def test_objects_instead_of_numbers_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
-    for name in ("compressed.npz", "objects.npz"):
-        with pytest.raises(ValueError, match="no arrays"):
-            files.read_npz(tmp_path / name)
+    with pytest.raises(ValueError, match="no arrays"):
+        files.read_npz(tmp_path / "objects.npz")

@@ -1,13 +1,15 @@
-"""Parallel work: order, errors of single items, and worker processes that die."""
+"""Parallel processes and threads: order of the results, errors of single items, workers that end."""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
 
 import pytest
 
 from genre.errors import AudioError, WorkerError
-from genre.parallel import run
+from genre.parallel import map_threads, run
 
 
 def _double(number: int) -> int:
@@ -19,19 +21,15 @@ def _double(number: int) -> int:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_results_come_in_order_and_an_error_takes_only_its_own_place(workers: int) -> None:
+def test_results_are_in_order_and_an_error_replaces_only_the_result_of_its_item(workers: int) -> None:
     results = list(run(_double, range(6), description="", workers=workers))
     assert [str(r) if isinstance(r, AudioError) else r for r in results] == [0, 2, 4, "three is broken", 8, 10]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_defect_is_not_swallowed(workers: int) -> None:
+def test_an_error_in_the_code_is_raised(workers: int) -> None:
     with pytest.raises(ZeroDivisionError):
         list(run(_double, [1, 99, 2], description="", workers=workers))
-
-
-def test_no_items_is_no_work() -> None:
-    assert list(run(_double, [], description="")) == []
 
 
 def _die(number: int) -> int:
@@ -40,6 +38,34 @@ def _die(number: int) -> int:
     return number
 
 
-def test_a_worker_that_dies_is_an_error_that_says_what_to_do() -> None:
+def test_a_worker_process_that_ends_is_an_error_that_names_the_setting() -> None:
     with pytest.raises(WorkerError, match=r"parallel\.workers"):
         list(run(_die, range(4), description="", workers=2))
+
+
+def test_threads_give_results_in_order_and_few_items_wait() -> None:
+    n_taken = 0
+    first_may_end = threading.Event()
+
+    def items() -> Iterator[int]:
+        nonlocal n_taken
+        for number in range(50):
+            n_taken = number + 1
+            if n_taken == 3:
+                first_may_end.set()
+            yield number
+
+    def square(number: int) -> int:
+        if number == 0:
+            assert first_may_end.wait(10)  # another item was started meanwhile
+        return number**2
+
+    results = map_threads(square, items(), 2)
+    assert next(results) == 0
+    assert n_taken <= 4
+    assert list(results) == [number**2 for number in range(1, 50)]
+
+
+def test_an_error_in_a_thread_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(map_threads(lambda number: 1 / number, [1, 0, 1], 2))

@@ -10,7 +10,7 @@ import pytest
 
 from genre.audio import chunks
 from genre.errors import AudioError
-from tests.conftest import MakeSong
+from tests.made import MakeSong
 
 RATE = 22_050
 

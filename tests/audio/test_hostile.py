@@ -18,7 +18,7 @@ import pytest
 
 from genre.audio import chunks, ffmpeg
 from genre.errors import AudioError
-from tests.conftest import ROOT, MakeSong
+from tests.made import ROOT, MakeSong
 
 RATE = 8000  # Hz
 LIMIT_S = 30  # generous, for a busy machine

@@ -20,7 +20,7 @@ from genre.audio import sources
 from genre.audio.ffmpeg import stream_pcm
 from genre.audio.sources import local_file
 from genre.errors import AudioError
-from tests.conftest import MakeSong
+from tests.made import MakeSong
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from genre.audio import tags
 from genre.audio.ffmpeg import stream_hash, stream_pcm
 from genre.audio.tags import write_genre
 from genre.errors import AudioError
-from tests.conftest import MakeSong
+from tests.made import MakeSong
 
 FORMATS = ["mp3", "flac", "ogg", "opus", "oga", "m4a", "wav", "aiff"]
 

@@ -1,4 +1,4 @@
-"""Scores agree with scikit-learn and with counts done by hand; inputs that do not fit are refused."""
+"""Scores agree with scikit-learn and with counts by hand; inputs that do not match are refused."""
 
 from __future__ import annotations
 

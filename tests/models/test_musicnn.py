@@ -1,8 +1,8 @@
 """MusiCNN: its front end agrees with librosa's, and its network with the package's own graph.
 
-tests/golden/musicnn.npz holds 6 s of made audio (notes and noise bursts, 16 kHz) and, of both checkpoints, `max_pool`
-and `penultimate` of its two patches, as the graph of musicnn 0.1.0 computed them from librosa's spectrogram in
-float32 (its models.py in TensorFlow 1 graph mode, TensorFlow 2.21 with tf_keras).
+tests/golden/musicnn.npz holds 6 s of synthetic audio (notes and noise bursts, 16 kHz) and, of both checkpoints,
+`max_pool` and `penultimate` of its two patches, as the graph of musicnn 0.1.0 computed them from librosa's
+spectrogram in float32 (its models.py in TensorFlow 1 graph mode, TensorFlow 2.21 with tf_keras).
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def tone(seconds: float, sample_rate: int, hz: float = 440.0) -> npt.NDArray[np.
 
 def test_the_mel_filters_are_those_of_librosa() -> None:
     librosa = pytest.importorskip("librosa")
-    theirs = librosa.filters.mel(sr=musicnn.SAMPLE_RATE, n_fft=musicnn.FFT, n_mels=musicnn.N_MELS)
-    np.testing.assert_allclose(musicnn.mel_filters().T, theirs, atol=1e-8)
+    filters = librosa.filters.mel(sr=musicnn.SAMPLE_RATE, n_fft=musicnn.FFT, n_mels=musicnn.N_MELS)
+    np.testing.assert_allclose(musicnn.mel_filters().T, filters, atol=1e-8)
 
 
 def test_patches_are_the_spectrogram_of_librosa() -> None:
@@ -52,17 +52,17 @@ def test_patches_are_the_spectrogram_of_librosa() -> None:
         y=samples / np.float32(32768), sr=musicnn.SAMPLE_RATE, n_fft=musicnn.FFT, hop_length=musicnn.HOP, n_mels=96
     )
     expected = np.log10(10_000 * power.T + 1)[: 2 * musicnn.PATCH_FRAMES]
-    got = musicnn.patches(samples, musicnn.SAMPLE_RATE)
-    assert got.shape == (2, 187, 96)
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(got.reshape(-1, 96), expected, atol=1e-4)
+    result = musicnn.patches(samples, musicnn.SAMPLE_RATE)
+    assert result.shape == (2, 187, 96)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result.reshape(-1, 96), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("sample_rate", [8_000, 22_050, 44_100])
-def test_the_sample_rate_changes_little(sample_rate: int) -> None:
+@pytest.mark.parametrize("sample_rate", [8_000, 44_100])
+def test_other_sample_rates_give_nearly_the_same_patches(sample_rate: int) -> None:
     expected = musicnn.patches(tone(6, musicnn.SAMPLE_RATE), musicnn.SAMPLE_RATE)[:, 10:-10]
-    got = musicnn.patches(tone(6, sample_rate), sample_rate)[:, 10:-10]
-    assert np.abs(got - expected).max() < 0.05
+    result = musicnn.patches(tone(6, sample_rate), sample_rate)[:, 10:-10]
+    assert np.abs(result - expected).max() < 0.05
     assert expected.max() > 3
 
 
@@ -75,20 +75,16 @@ def test_a_chunk_shorter_than_a_patch_is_repeated() -> None:
     assert np.array_equal(patch[:63], patch[63:126])  # 16000 // 256 + 1 frames
 
 
-def test_the_loudest_music_stays_finite() -> None:
-    square = np.where(np.arange(48_000) % 100 < 50, 32767, -32768).astype(np.int16)
-    assert np.isfinite(musicnn.patches(square, 16_000)).all()
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", musicnn.CHECKPOINTS)
 def test_the_network_is_that_of_the_package(checkpoint: str, folder: Path) -> None:
     with np.load(GOLDEN) as golden:
         samples = golden["samples"]
         expected = {vector: golden[f"{checkpoint}_{vector}"].mean(axis=0) for vector in ("max_pool", "penultimate")}
-    got = MusiCNN(folder / f"{checkpoint}.onnx").embed(samples, musicnn.SAMPLE_RATE)
-    assert got.shape == (953,)
+    result = MusiCNN(folder / f"{checkpoint}.onnx").embed(samples, musicnn.SAMPLE_RATE)
+    assert result.shape == (953,)
     for vector, values in expected.items():
-        np.testing.assert_allclose(got[musicnn.VECTORS[vector]], values, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(result[musicnn.VECTORS[vector]], values, rtol=1e-4, atol=1e-4)
 
 
 def test_filters_near_zero_are_not_computed() -> None:
@@ -97,12 +93,11 @@ def test_filters_near_zero_are_not_computed() -> None:
     assert musicnn.live_filters(kernel).tolist() == [0, 2, 3, 5]
 
 
-def test_a_missing_network_is_reported_with_the_stage_that_converts_it(tmp_path: Path) -> None:
+def test_missing_files_and_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="dvc repro convert"):
         MusiCNN(tmp_path / "MSD_musicnn.onnx")
-
-
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="choose from MTT_musicnn, MSD_musicnn"):
+        musicnn.convert("FMA_musicnn", tmp_path / "x.onnx")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ModelError, match=r"musicnn==0\.1\.0"):
         musicnn.convert("MSD_musicnn", tmp_path / "x.onnx")
@@ -115,8 +110,3 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: spec)
     with pytest.raises(ModelError, match=r"not the file of musicnn 0\.1\.0"):
         musicnn.convert("MSD_musicnn", tmp_path / "x.onnx")
-
-
-def test_an_unknown_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="choose from MTT_musicnn, MSD_musicnn"):
-        musicnn.convert("FMA_musicnn", tmp_path / "x.onnx")

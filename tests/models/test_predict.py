@@ -1,9 +1,10 @@
-"""Models are loaded by name, checked against their cards, and predict the same however they are loaded."""
+"""Models are loaded by name, checked against their cards, and predict what their ONNX files compute."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from genre.features.settings import Settings
 from genre.models import baselines, cards, predict
 from genre.models.calibration import calibrate
 from genre.models.cards import ModelCard
-from genre.models.embeddings import EMBEDDINGS, Embedder
+from genre.models.embeddings import Embedder
 from genre.paths import Paths
-from tests.models.conftest import GENRES, made_vectors
+from tests.models.conftest import GENRES, embeddings_of_genres
 
 SETTINGS = Settings(22_050, 3.0, 1.0)
 
@@ -30,7 +31,7 @@ SETTINGS = Settings(22_050, 3.0, 1.0)
 def paths(tmp_path: Path) -> Paths:
     """Return a project with two classifiers of the embedding `statistics` and an ensemble of both."""
     paths = Paths(tmp_path)
-    vectors, labels, songs = made_vectors()
+    vectors, labels, songs = embeddings_of_genres()
     for name in ("stats_svm", "knn"):
         trained = baselines.train(name, vectors, labels, songs, n_genres=len(GENRES))
         files.write_bytes(paths.onnx(name), trained.onnx)
@@ -118,15 +119,10 @@ def test_a_card_is_read_back(paths: Paths) -> None:
     ("change", "message"),
     [
         ({"settings": SETTINGS.to_dict() | {"sample_rate": 44_100}}, "made with digest"),
-        ({"settings": {}}, "damaged"),
         ({"embedding": {"name": "statistics", "n_values": 287, "version": 0}}, "this version computes"),
-        ({"embedding": {"name": "chroma"}}, "unknown embedding chroma"),
         ({"embedding": None}, "damaged"),
-        ({"model": "knn"}, "damaged"),
-        ({"temperature": 0}, "damaged"),
         ({"genres": ["folk", "folk", "rock"]}, "damaged"),
         ({"genres": ["folk", "rock"]}, "inputs or outputs"),
-        ({"inputs": {"mfcc_coefficients": [10, 20]}}, "damaged"),
         ({"thresholds": {"rates": [{"false_acceptance": 0.05, "threshold": 7}]}}, "damaged"),
         ({"onnx_sha256": "0" * 64}, "SHA-256"),
         ({"extra": 1}, "damaged"),
@@ -138,23 +134,25 @@ def test_a_card_that_does_not_match_is_refused(paths: Paths, change: dict[str, A
         predict.load("stats_svm", paths)
 
 
-@pytest.mark.parametrize("change", [{"models": []}, {"models": ["ensemble"]}, {"models": [1]}, {"default": 1}])
-def test_a_damaged_card_of_the_ensemble_is_refused(paths: Paths, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"models": []}, "damaged"),
+        ({"models": ["ensemble"]}, "damaged"),
+        ({"genres": ["folk", "jazz", "pop"]}, "has other genres or settings"),
+    ],
+)
+def test_a_card_of_the_ensemble_that_does_not_match_is_refused(
+    paths: Paths, change: dict[str, Any], message: str
+) -> None:
     change_card(paths, "ensemble", **change)
-    with pytest.raises(ModelError, match="damaged"):
+    with pytest.raises(ModelError, match=message):
         predict.load("ensemble", paths)
 
 
-def test_an_ensemble_of_models_with_other_genres_is_refused(paths: Paths) -> None:
-    change_card(paths, "ensemble", genres=["folk", "jazz", "pop"])
-    with pytest.raises(ModelError, match="has other genres or settings"):
-        predict.load("ensemble", paths)
-
-
-@pytest.mark.parametrize("data", [b"", b"no graph", bytes(range(256)) * 40])
-def test_a_file_that_is_no_onnx_graph_is_refused(paths: Paths, data: bytes) -> None:
-    paths.onnx("knn").write_bytes(data)
-    change_card(paths, "knn", onnx_sha256=hashlib.sha256(data).hexdigest())
+def test_a_file_that_is_no_onnx_graph_is_refused(paths: Paths) -> None:
+    paths.onnx("knn").write_bytes(b"no graph")
+    change_card(paths, "knn", onnx_sha256=hashlib.sha256(b"no graph").hexdigest())
     with pytest.raises(ModelError, match=r"knn_model\.onnx cannot be loaded"):
         predict.load("knn", paths)
 
@@ -169,16 +167,8 @@ def test_an_onnx_file_with_weights_in_another_file_is_refused(paths: Paths) -> N
         predict.load("knn", paths)
 
 
-@pytest.mark.parametrize("name", ["../knn", "/etc/passwd", "a/b", ""])
-def test_a_name_cannot_lead_out_of_the_folders_of_models(paths: Paths, name: str) -> None:
+def test_a_model_name_that_is_a_path_and_a_folder_without_models_are_refused(paths: Paths, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a valid model name"):
-        predict.load(name, paths)
-
-
-def test_a_folder_that_is_no_project_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="root folder"):
-        predict.load("merged", Paths(tmp_path))
-
-
-def test_every_embedding_of_the_baselines_exists() -> None:
-    assert {baseline.embedding for baseline in baselines.BASELINES.values()} - {None} <= set(EMBEDDINGS)
+        predict.load("../knn", paths)
+    with pytest.raises(ModelError, match=rf"in {re.escape(str(tmp_path / 'empty'))}: run .* root folder"):
+        predict.load("merged", Paths(tmp_path / "empty"))

@@ -11,31 +11,16 @@ import numpy as np
 import pytest
 
 from genre.errors import ModelError, VectorError
-from genre.features.arrays import VectorSet
 from genre.models import training
-from tests.models.conftest import train_params
+from tests.models.conftest import GENRES, N_CHUNKS, feature_set, train_params
 
 keras = pytest.importorskip("keras")
 
-N_GENRES, N_SONGS, N_CHUNKS = 3, 4, 2  # songs of a genre, chunks of a song
-
-
-def made_set(n_frames: int = 64) -> VectorSet:
-    """Return features, labels and songs of genres that differ in c1 and in the highest band of the contrast."""
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(N_GENRES), N_SONGS * N_CHUNKS)
-    songs = [f"g{genre}/s{i // N_CHUNKS % N_SONGS}" for i, genre in enumerate(labels)]
-    mfcc = rng.normal(0, 1, (len(labels), n_frames, 20))
-    mfcc[:, :, 1] += 3 * labels[:, None]
-    peaks = 10 ** rng.normal(0, 0.3, (len(labels), 2 * n_frames, 7))
-    peaks[:, :, 6] *= 10.0 ** labels[:, None]
-    inputs = {"mfcc_coefficients": mfcc, "spectral-contrast_peaks": peaks, "spectral-contrast_valleys": peaks / 100}
-    arrays = {feature: array.astype(np.float32) for feature, array in inputs.items()}
-    return VectorSet(arrays, labels, songs, ["g0", "g1", "g2"])
+N_SONGS = 4  # of a genre
 
 
 def fit(model: str = "mfcc", *, callbacks: Any = (), **changes: Any) -> training.Trained:
-    return training.fit(made_set(), train_params(**changes), model=model, callbacks=callbacks)
+    return training.fit(feature_set(), train_params(**changes), model=model, callbacks=callbacks)
 
 
 class Recorder(keras.callbacks.Callback):  # type: ignore[misc,name-defined]
@@ -56,31 +41,40 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc,name-defined]
 
 
 @pytest.fixture(scope="module")
-def trained() -> training.Trained:
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture(scope="module")
+def trained(recorder: Recorder) -> training.Trained:
     """Return a merged network of two members."""
-    return fit("merged", members=2, epochs=2)
+    return fit("merged", members=2, epochs=2, callbacks=[recorder])
 
 
-def test_genres_that_differ_are_learnt() -> None:
+@pytest.mark.slow
+def test_a_network_learns_genres_that_differ() -> None:
     network = fit(epochs=40, learning_rate=0.01, mixup=0.0, dropout=0.0, filters=8)
-    data = made_set()
+    data = feature_set()
     probabilities = network.model.predict({"mfcc_coefficients": data.inputs["mfcc_coefficients"]}, verbose=0)
     assert np.mean(probabilities.argmax(axis=1) == data.labels) > 0.9
     assert network.validation_accuracy > 0.8
 
 
+@pytest.mark.slow
 def test_lstm2016_is_trained_by_the_same_call() -> None:
     assert math.isfinite(fit("spectral_contrast", architecture="lstm2016").history[-1]["loss"])
 
 
+@pytest.mark.slow
 def test_validation_songs_are_of_every_genre_and_differ_between_members(trained: training.Trained) -> None:
     first, second = trained.validation_songs
     assert not first & second
-    assert {song.split("/")[0] for song in first} == {"g0", "g1", "g2"}
+    assert {song.split("/")[0] for song in first} == set(GENRES)
 
 
+@pytest.mark.slow
 def test_no_chunk_of_a_validation_song_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    songs, trained_on = made_set().songs, []
+    songs, trained_on = feature_set().songs, []
     batches = training.Augmentation.batches
 
     def spy(self: Any, frames: Any, targets: Any, rows: Any, rng: Any) -> Iterator[Any]:
@@ -93,15 +87,15 @@ def test_no_chunk_of_a_validation_song_is_trained_on(monkeypatch: pytest.MonkeyP
         assert used | held_out == set(songs)
 
 
-def test_callbacks_see_the_members_as_one_training() -> None:
-    recorder = Recorder()
-    history = fit(members=2, epochs=2, callbacks=[recorder]).history
+@pytest.mark.slow
+def test_callbacks_get_the_epochs_of_all_members_as_one_training(trained: training.Trained, recorder: Recorder) -> None:
     assert recorder.calls == ["begin", (0, 0, True), (1, 0, True), (2, 1, True), (3, 1, True), "end"]
-    assert [(row["member"], row["epoch"]) for row in history] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [(row["member"], row["epoch"]) for row in trained.history] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
+@pytest.mark.slow
 def test_a_level_shift_changes_the_columns_as_a_louder_recording_does(trained: training.Trained) -> None:
-    inputs = made_set().inputs
+    inputs = feature_set().inputs
     frontend = trained.model.get_layer("frontend")
     louder = {feature: array * np.float32(2) for feature, array in inputs.items()}
     louder["mfcc_coefficients"] = inputs["mfcc_coefficients"].copy()
@@ -111,6 +105,7 @@ def test_a_level_shift_changes_the_columns_as_a_louder_recording_does(trained: t
     np.testing.assert_allclose(np.median(change, axis=(0, 1)), direction * math.log10(2), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_without_validation_songs_the_temperature_is_1() -> None:
     network = fit(validation_fraction=0.0)
     assert network.temperature == 1.0
@@ -118,33 +113,22 @@ def test_without_validation_songs_the_temperature_is_1() -> None:
     assert network.validation_songs == (frozenset(),)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     first, second, other = (fit(seed=seed).model.get_weights() for seed in (7, 7, 8))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.slow
 def test_max_steps_ends_the_training_before_the_epochs_do() -> None:
-    steps = math.ceil(N_GENRES * (N_SONGS - 1) * N_CHUNKS / 8)
+    steps = math.ceil(len(GENRES) * (N_SONGS - 1) * N_CHUNKS / 8)
     assert [row["epoch"] for row in fit(epochs=50, max_steps=2 * steps).history] == [0, 1]
 
 
+@pytest.mark.slow
 def test_patience_ends_a_training_that_does_not_improve() -> None:
     assert len(fit(epochs=12, learning_rate=1.0, validation_fraction=0.3, patience=1).history) < 12
-
-
-def test_a_genre_of_one_song_keeps_it_for_training() -> None:
-    data = VectorSet({}, np.array([0, 0, 0, 1]), ["a", "b", "c", "d"], ["x", "y"])
-    (rows,) = training.validation_rows(data, train_params())
-    assert data.labels[rows].tolist() == [0]
-
-
-def test_every_chunk_of_a_validation_song_is_held_out() -> None:
-    data = VectorSet({}, np.zeros(5, np.int64), ["a", "b", "a", "b", "a"], ["x"])
-    for rows in training.validation_rows(data, train_params(validation_fraction=0.5, members=2)):
-        held_out = {data.songs[row] for row in rows}
-        assert len(held_out) == 1
-        assert rows.tolist() == [i for i, song in enumerate(data.songs) if song in held_out]
 
 
 def test_rare_genres_fill_batches_as_much_as_common_ones() -> None:
@@ -162,17 +146,17 @@ def test_rare_genres_fill_batches_as_much_as_common_ones() -> None:
     ("change", "message"),
     [
         ({"songs": ["a"]}, "1 songs"),
-        ({"labels": np.full(N_GENRES * N_SONGS * N_CHUNKS, N_GENRES)}, "0 to 2"),
+        ({"labels": np.full(len(GENRES) * N_SONGS * N_CHUNKS, len(GENRES))}, "0 to 2"),
         ({"inputs": {"mfcc_coefficients": np.zeros((2, 64, 20), np.float32)}}, "mfcc_coefficients"),
     ],
 )
 def test_arrays_that_do_not_match_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(VectorError, match=message):
-        training.fit(replace(made_set(), **change), train_params(), model="mfcc")
+        training.fit(replace(feature_set(), **change), train_params(), model="mfcc")
 
 
 def test_a_missing_feature_is_named() -> None:
-    data = made_set()
+    data = feature_set()
     inputs = {name: array for name, array in data.inputs.items() if name != "spectral-contrast_valleys"}
     with pytest.raises(ModelError, match="spectral-contrast_valleys"):
         training.fit(replace(data, inputs=inputs), train_params(), model="merged")

@@ -1,4 +1,4 @@
-"""The vote: the mode of the chunks' genres."""
+"""The genre of a song is that of most of its chunks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _vote(rows: list[list[float]]) -> tuple[int, float]:
     return outcome.genre, outcome.confidence
 
 
-def test_the_genre_of_most_chunks_wins_whatever_the_mean_says() -> None:
+def test_the_genre_of_most_chunks_wins_even_with_a_lower_mean() -> None:
     assert _vote([[0.51, 0.49], [0.51, 0.49], [0.0, 1.0]])[0] == 0
 
 
@@ -29,15 +29,16 @@ def test_the_confidence_is_the_mean_probability_of_the_winner() -> None:
     assert _vote([[0.6, 0.4], [0.8, 0.2]])[1] == pytest.approx(0.7)
 
 
-def test_one_chunk_decides_alone() -> None:
+def test_the_genre_of_a_single_chunk_is_that_of_the_song() -> None:
     outcome = vote(np.array([[0.2, 0.5, 0.3]], dtype=np.float32))
     assert (outcome.genre, outcome.vector, outcome.counts) == (1, [1], [0, 1, 0])
 
 
 @given(npst.arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(2, 5)), elements=st.floats(0, 1, width=32)))
-def test_the_winner_has_the_most_votes_and_the_votes_are_the_chunks(rows: np.ndarray) -> None:
+def test_the_winner_has_the_most_votes_in_any_order_of_the_chunks(rows: np.ndarray) -> None:
     outcome = vote(rows)
     assert outcome.counts[outcome.genre] == max(outcome.counts)
     assert sum(outcome.counts) == len(rows) == len(outcome.vector)
+    assert vote(rows[::-1]).counts == outcome.counts
     rivals = [g for g, n in enumerate(outcome.counts) if n == max(outcome.counts)]
     assert outcome.confidence == pytest.approx(max(rows[:, g].mean(dtype=np.float64) for g in rivals))

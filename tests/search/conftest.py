@@ -9,7 +9,7 @@ import pytest
 from genre import params
 from genre.params import Params
 from genre.search.landmarks import SAMPLE_RATE
-from tests.conftest import ROOT
+from tests.made import ROOT
 
 Signal = npt.NDArray[np.float32]
 

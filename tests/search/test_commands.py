@@ -15,7 +15,7 @@ from benchmarks import evaluate_search
 from genre.audio import chunks
 from genre.errors import SearchError
 from stages import identify, index, similar, split
-from tests.conftest import write_params
+from tests.made import write_params
 from tests.search.conftest import music
 
 SAMPLE_RATE = 22_050

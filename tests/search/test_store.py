@@ -19,7 +19,7 @@ from genre.errors import SearchError
 from genre.paths import Paths
 from genre.search import store
 from genre.search.store import VectorStore, Window
-from tests.conftest import ROOT
+from tests.made import ROOT
 from tests.search.conftest import search_params
 
 DIMENSION = 8

@@ -16,15 +16,13 @@ from genre.cache import Cache
 from genre.errors import ModelError
 from genre.evaluation import comparison
 from genre.evaluation.comparison import Outcome
-from genre.features import arrays
-from genre.features.arrays import Split, VectorWriter
+from genre.features.arrays import Split
 from genre.features.settings import Settings
-from genre.features.transforms import TRANSFORMS
 from genre.models import baselines
 from genre.params import load
 from genre.paths import Paths
 from stages import compare
-from tests.conftest import write_params
+from tests.made import write_params, write_vectors
 
 N_SONGS = 12  # of a split and genre
 
@@ -32,24 +30,16 @@ N_SONGS = 12  # of a split and genre
 @pytest.fixture
 def data(project: Path) -> Path:
     """Write random vectors of two genres with different means, and return the project."""
-    rng = np.random.default_rng(0)
     write_params(project, parallel__workers=1, compare__folds=3, compare__repeats=2)
     labels = [n % 2 for n in range(2 * N_SONGS)]
-    sides: tuple[Split, Split] = ("train", "test")
-    for side in sides:
-        for transform in TRANSFORMS.values():
-            with VectorWriter(Path("pickled_vectors"), transform, side, len(labels)) as writer:
-                for label in labels:
-                    values = rng.gamma(2.0 + label, 1.0, (40, transform.columns)).astype(np.float32)
-                    writer.add(values, "made")
-            arrays.write_labels(Path("pickled_vectors"), transform, side, labels, 2)
-    names: dict[Split, list[str]] = {
-        side: [f"{'xy'[label]}/{side} {n}" for n, label in enumerate(labels)] for side in sides
+    splits: tuple[Split, Split] = ("train", "test")
+    songs: dict[Split, list[str]] = {
+        split: [f"{'xy'[label]}/{split} {n}" for n, label in enumerate(labels)] for split in splits
     }
-    arrays.write_names(Path("pickled_vectors"), ["x", "y"], names, Settings(22_050, 3.0, 1.0))
+    write_vectors(Path("pickled_vectors"), labels, songs, Settings(22_050, 3.0, 1.0))
     rows = [
-        Row(f"{side}/x.wav", f"{side} {n}", "xy"[label], side, 0.0, 3.0, f"dataset/tiny/{side} {n}", f"{side} {n}")
-        for side in sides
+        Row(f"{split}/x.wav", f"{split} {n}", "xy"[label], split, 0.0, 3.0, f"dataset/tiny/{split} {n}", f"{split} {n}")
+        for split in splits
         for n, label in enumerate(labels)
     ]
     manifest.write(Path("chunks"), rows)
@@ -86,7 +76,7 @@ def test_the_tables_are_written_and_a_second_run_trains_nothing(
     assert _written(data) == first
 
 
-def test_other_data_or_seeds_are_never_answered_from_the_cache(data: Path) -> None:
+def test_other_data_or_seeds_do_not_use_the_cached_folds(data: Path) -> None:
     cache = Cache(data / ".cache", 10**9)
     sizes = [0]
     path = data / "pickled_vectors" / "songs.json"
@@ -98,12 +88,6 @@ def test_other_data_or_seeds_are_never_answered_from_the_cache(data: Path) -> No
         assert compare.main(["--models", "knn"]) == 0
         sizes.append(len(cache.entries()))
     assert sizes == sorted(set(sizes))
-
-
-def test_the_cache_of_folds_is_bounded(data: Path) -> None:
-    write_params(data, parallel__workers=1, compare__folds=3, compare__repeats=1, cache__max_bytes=0)
-    assert compare.main(["--models", "knn"]) == 0
-    assert not Cache(data / ".cache", 0).entries()
 
 
 def test_an_unknown_model_is_reported_with_the_choices(data: Path) -> None:

@@ -23,12 +23,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_each_style_has_a_folder_with_its_songs(folder: Path) -> None:
     songs = {path.relative_to(folder).as_posix() for path in folder.glob("*/*")}
     assert songs == {song.file for song in styles.plan(2016, 1, formats=synth.writable_formats())}
     assert {path.name for path in folder.iterdir()} == set(styles.STYLES)
 
 
+@pytest.mark.slow
 def test_every_song_can_be_decoded_and_is_not_silent(folder: Path) -> None:
     for song in styles.plan(2016, 1, formats=synth.writable_formats()):
         samples = np.concatenate(list(stream_pcm(folder / song.file, sample_rate=22_050)))

@@ -14,24 +14,7 @@ from genre.features import numpy_engine
 from genre.features.transforms import TRANSFORMS
 from genre.files import read_json
 from stages import extract
-from tests.conftest import MakeSong, outs, write_params
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-SAMPLE_RATE = 22_050  # Hz
-
-
-def write_chunks(project: Path, n_songs: int = 3) -> list[manifest.Row]:
-    """Write one chunk of noise per song for train and test of two genres, and chunks/index.csv."""
-    rows = []
-    for number in range(4 * n_songs):
-        genre, split = ("high", "low")[number % 2], ("train", "test")[number // 2 % 2]
-        name = f"{split}/{genre}/song {number}-000.wav"
-        samples = np.random.default_rng(number).normal(0, 3000, 3 * SAMPLE_RATE).astype(np.int16)
-        chunks.write(project / "chunks" / name, samples, sample_rate=SAMPLE_RATE)
-        source = f"dataset/tiny/{genre}/song {number}.wav"
-        rows.append(manifest.Row(name, f"song {number}", genre, split, 0.0, 3.0, source, f"{number:064x}"))
-    manifest.write(project / "chunks", rows)
-    return rows
+from tests.made import GOLDEN, MakeSong, outs, write_chunks, write_params
 
 
 @pytest.fixture
@@ -63,7 +46,7 @@ def test_a_second_run_restores_the_same_files_from_the_cache(project: Path, extr
 
 def test_a_changed_chunk_is_the_only_one_extracted_again(project: Path, extracted: list[int]) -> None:
     assert extract.main([]) == 0
-    chunks.write(project / "chunks" / "train/high/song 0-000.wav", np.ones(5000, np.int16), sample_rate=SAMPLE_RATE)
+    chunks.write(project / "chunks" / "train/high/song 0-000.wav", np.ones(5000, np.int16), sample_rate=22_050)
     extracted.clear()
     assert extract.main([]) == 0
     assert len(extracted) == 1

@@ -1,4 +1,4 @@
-"""The stage split: skipped songs, failures, changes while it runs, and interruptions."""
+"""The stage split: skipped songs, failures and changes while it runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,14 @@ import pytest
 from genre.audio import chunks
 from genre.errors import AudioError, ClusterError, DatasetError
 from stages import split
-from tests.conftest import ROOT, MakeSong, outs, write_params
+from tests.made import ROOT, MakeSong, outs, write_params
 
 COMMAND = [sys.executable, "-m", "stages.split"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def _fresh(project: Path) -> dict[str, bytes]:
-    """Return the chunks of an undisturbed run without a cache."""
+    """Return the chunks of a run without interruption and without a cache."""
     for folder in ("chunks", ".cache"):
         shutil.rmtree(project / folder, ignore_errors=True)
     assert split.main([]) == 0
@@ -102,6 +101,7 @@ def test_a_song_that_changes_while_it_is_read_is_refused_and_not_cached(
     assert outs(project) == _fresh(project)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_leaves_no_partial_chunk(project: Path, songs: Path) -> None:
     def limit_file_size() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -113,20 +113,6 @@ def test_a_full_disk_is_an_error_and_leaves_no_partial_chunk(project: Path, song
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("error: ")
     assert list((project / "chunks").rglob("*.wav")) == []
-    assert split.main([]) == 0
-    assert outs(project) == _fresh(project)
-
-
-def test_after_an_interrupted_run_the_next_one_is_complete(project: Path, songs: Path) -> None:
-    process = subprocess.Popen(
-        COMMAND, cwd=project, env=ENVIRONMENT, start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
-    while process.poll() is None and not list((project / "chunks").rglob("*.wav")):
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to the workers too
-    _, messages = process.communicate(timeout=60)
-    assert process.returncode in (0, 128 + signal.SIGINT)  # 0: it had ended before
-    assert "Traceback" not in messages
     assert split.main([]) == 0
     assert outs(project) == _fresh(project)
 

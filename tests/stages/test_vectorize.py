@@ -11,7 +11,7 @@ from genre.errors import FeatureError, VectorError
 from genre.features import arrays, csv
 from genre.features.transforms import MFCC, TRANSFORMS
 from stages import extract, vectorize
-from tests.stages.test_extract import write_chunks
+from tests.made import write_chunks
 
 
 def test_vectors_hold_the_features_in_the_order_of_the_index(project: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 from genre.audio import chunks
 from genre.audio.ffmpeg import executable
 from stages import baselines, extract, index, split, vectorize
-from tests.conftest import ROOT, write_params
+from tests.made import ROOT, write_params
 
 MODEL = "stats_svm"  # trained in a second, without TensorFlow
 SAMPLE_RATE = 22_050

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import ROOT
+from tests.made import ROOT
 from tests.web.conftest import Server, StartServer, form, is_ready, wait_until
 
 KEY = "a key with an é"
