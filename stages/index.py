@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,15 @@ from genre.cache import Cache
 from genre.cli import run_command
 from genre.features.settings import Settings
 from genre.models import embeddings
-from genre.models.embeddings import Embedder
+from genre.models.embeddings import Embedder, Vectors
 from genre.parallel import all_or_error, run
 from genre.params import Params
 from genre.paths import Paths
 from genre.search import embedding_index, landmark_index, landmarks, similar, store, window_engine
-from genre.search.embedding_index import Description, Projection, Vectors
+from genre.search.embedding_index import Description, Projection
 from genre.search.engine import IndexedSong
 from genre.search.landmark_index import LandmarkIndex, Landmarks
-from genre.search.store import Window
+from genre.search.store import VectorStore, Window
 
 Song = list[Row]  # the chunks of a song, in order
 
@@ -56,8 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def index_landmarks(songs: Sequence[Song], settings: Params, paths: Paths, cache: Cache) -> LandmarkIndex:
     """Return the landmark index of songs."""
-    task = _SongTask(_landmarks_of_file, ("landmarks", landmarks.SETTINGS), paths, cache)
-    data = task.run(songs, settings, "landmarks")
+    data = _of_songs("landmarks", _landmarks_of_file, [landmarks.SETTINGS], songs, settings, paths, cache)
     indexed = [IndexedSong(song[0].source_sha256, song[0].song, song[0].genre) for song in songs]
     return LandmarkIndex.build(list(zip(indexed, map(Landmarks.from_bytes, data), strict=True)))
 
@@ -74,72 +72,74 @@ def index_embeddings(songs: Sequence[Song], settings: Params, paths: Paths, cach
     projection = embedding_index.fit(np.concatenate([of_songs[i] for i in training]))
     projection.save(paths.projection)
     digest = embedding_index.digest(embedder, features, [songs[i][0].source_sha256 for i in training], projection)
-    kinds: list[tuple[str, str, list[Vectors], float | None]] = [(similar.KIND, digest, of_songs, None)]
+    dimension, n_windows = projection.dimension, None
+    with store.connect(settings, paths, kind=similar.KIND, digest=digest, dimension=dimension) as collection:
+        _synchronize(collection, songs, of_songs, projection)
     if settings.index.windows:
         windows = embed_windows(songs, settings, embedder, cache)
-        kinds.append((window_engine.KIND, window_engine.digest(digest), windows, window_engine.HOP_S))
-    for kind, digest_of_kind, embedded, hop_s in kinds:
+        n_windows, of_windows = sum(map(len, windows)), window_engine.digest(digest)
         with store.connect(
-            settings, paths, kind=kind, digest=digest_of_kind, dimension=projection.dimension
+            settings, paths, kind=window_engine.KIND, digest=of_windows, dimension=dimension
         ) as collection:
-            n_windows = {song[0].source_sha256: len(values) for song, values in zip(songs, embedded, strict=True)}
-            collection.synchronize(_items(songs, embedded, projection, hop_s), n_windows)
+            _synchronize(collection, songs, windows, projection, window_engine.HOP_S)
     names = [[song[0].source_sha256, song[0].song, song[0].genre, [row.start_s for row in song]] for song in songs]
-    return Description(
-        embedding=embedder.name,
-        settings=features.to_dict(),
-        dimension=projection.dimension,
-        digest=digest,
-        songs=len(songs),
-        vectors=len(rows),
-        windows=sum(map(len, windows)) if settings.index.windows else None,
-        contents=files.digest(digest, names),
-    )
+    contents = files.digest(digest, names)
+    return Description(embedder.name, features.to_dict(), dimension, digest, len(songs), len(rows), n_windows, contents)
 
 
 def embed_windows(songs: Sequence[Song], settings: Params, embedder: Embedder, cache: Cache) -> list[Vectors]:
     """Return the embeddings of the windows of each song [shape=(windows, values) each]."""
     sample_rate, paths = settings.split.sample_rate, embedder.paths
     compute = functools.partial(_windows_of_file, Embedder(embedder.name, paths), sample_rate)
-    task = _SongTask(compute, ("windows", embedder.describe(), sample_rate, window_engine.SETTINGS), paths, cache)
-    data = task.run(songs, settings, "windows")
+    key = [embedder.describe(), sample_rate, window_engine.SETTINGS]
+    data = _of_songs("windows", compute, key, songs, settings, paths, cache)
     return [np.frombuffer(values, np.float32).reshape(-1, embedder.n_values) for values in data]
 
 
-def _items(
-    songs: Sequence[Song], embedded: Sequence[Vectors], projection: Projection, hop_s: float | None
-) -> Iterator[tuple[Window, Vectors]]:
-    """Yield the windows of songs with their vectors; `hop_s` None: the windows are the chunks."""
-    for song, values in zip(songs, embedded, strict=True):
-        for number, vector in enumerate(projection(values)):
-            start_s = song[number].start_s if hop_s is None else number * hop_s
-            yield Window(song[0].source_sha256, number, song[0].song, song[0].genre, start_s), vector
+def _synchronize(
+    collection: VectorStore,
+    songs: Sequence[Song],
+    embedded: Sequence[Vectors],
+    projection: Projection,
+    hop_s: float | None = None,
+) -> None:
+    """Make a collection contain the windows of songs with these embeddings; `hop_s` None: windows are chunks."""
+    items = (
+        (Window(song[0].source_sha256, k, song[0].song, song[0].genre, k * hop_s if hop_s else song[k].start_s), vector)
+        for song, values in zip(songs, embedded, strict=True)
+        for k, vector in enumerate(projection(values))
+    )
+    collection.synchronize(items, {song[0].source_sha256: len(x) for song, x in zip(songs, embedded, strict=True)})
 
 
-@dataclass(frozen=True, slots=True)
-class _SongTask:
-    """A computation on the file of a song, whose result is kept in the cache."""
+def _of_songs(
+    name: str,
+    compute: Callable[[Path], bytes],
+    key: Sequence[Any],
+    songs: Sequence[Song],
+    settings: Params,
+    paths: Paths,
+    cache: Cache,
+) -> list[bytes]:
+    """Return the result of `compute` for the file of each song, cached under its name and key."""
+    items = [
+        (files.digest(name, *key, ffmpeg.version(), song[0].source_sha256), paths.root / song[0].source)
+        for song in songs
+    ]
+    results = run(
+        functools.partial(_computed, compute, cache),
+        items,
+        description=name,
+        workers=settings.parallel.workers,
+        scheduler=settings.parallel.scheduler,
+        known=lambda item: cache.recall(item[0]),
+    )
+    return all_or_error(results)
 
-    compute: Callable[[Path], bytes]
-    settings: tuple[Any, ...]  # that change the result
-    paths: Paths
-    cache: Cache
 
-    def __call__(self, song: Song) -> bytes:
-        return self.cache.keep(self._key(song), self.compute(self.paths.root / song[0].source))
-
-    def recall(self, song: Song) -> bytes | None:
-        """Return the result for a song if it is in the cache."""
-        return self.cache.recall(self._key(song))
-
-    def run(self, songs: Sequence[Song], settings: Params, description: str) -> list[bytes]:
-        """Return the result for each song."""
-        workers, scheduler = settings.parallel.workers, settings.parallel.scheduler
-        results = run(self, songs, description=description, workers=workers, scheduler=scheduler, known=self.recall)
-        return list(all_or_error(results))
-
-    def _key(self, song: Song) -> str:
-        return files.digest(*self.settings, ffmpeg.version(), song[0].source_sha256)
+def _computed(compute: Callable[[Path], bytes], cache: Cache, item: tuple[str, Path]) -> bytes:
+    key, path = item
+    return cache.keep(key, compute(path))
 
 
 def _landmarks_of_file(path: Path) -> bytes:
@@ -147,8 +147,7 @@ def _landmarks_of_file(path: Path) -> bytes:
 
 
 def _windows_of_file(embedder: Embedder, sample_rate: int, path: Path) -> bytes:
-    samples = window_engine.load(path, sample_rate)
-    return window_engine.embed(samples, embedder, sample_rate).tobytes()
+    return window_engine.embed(window_engine.load(path, sample_rate), embedder, sample_rate).tobytes()
 
 
 if __name__ == "__main__":

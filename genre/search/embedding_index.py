@@ -18,17 +18,14 @@ from genre import files
 from genre.errors import SearchError
 from genre.features.settings import Settings
 from genre.models import embeddings
-from genre.models.embeddings import Embedder
+from genre.models.embeddings import Embedder, Vectors
 from genre.params import Params
 from genre.paths import Paths
+from genre.search.engine import read_errors
 
 VERSION = 1  # part of the digest: raise it with every change of the vectors
 N_AXES = 64
 LIMIT = 3.0  # standard deviations
-
-Vectors = npt.NDArray[np.float32]
-
-_ARRAYS = ("mean", "scale", "axes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +51,21 @@ class Projection:
     def save(self, path: Path) -> None:
         """Write the projection to a file, atomically."""
         with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **{name: getattr(self, name).astype("<f4") for name in _ARRAYS})
+            np.savez(stream, allow_pickle=False, **asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Projection:
-        """Read a projection.
-
-        Raises SearchError if the file is missing or damaged.
-        """
-        try:
+        """Read a projection; raise SearchError if the file is missing or damaged."""
+        with read_errors(path):
             arrays = files.read_npz(path)
-            mean, scale, axes = (arrays[name] for name in _ARRAYS)
-            if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in (mean, scale, axes)):
+            if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in arrays.values()):
                 raise ValueError("an array is not of finite float32")
-            if not mean.shape == scale.shape == axes.shape[:1] or axes.ndim != 2:
+            projection = cls(**arrays)
+            if not projection.mean.shape == projection.scale.shape == projection.axes.shape[:1]:
                 raise ValueError("the shapes of its arrays differ")
-            return cls(mean, scale, axes)
-        except FileNotFoundError:
-            raise SearchError(f"{path} is not there: run `dvc repro index` or `dvc pull`") from None
-        except (OSError, ValueError, KeyError) as error:
-            raise SearchError(f"{path} is damaged ({error}): run `dvc repro --force index`") from error
+            if projection.axes.ndim != 2:
+                raise ValueError("its axes are not a matrix")
+        return projection
 
 
 def fit(embeddings: Vectors) -> Projection:
@@ -111,19 +103,12 @@ class Description:
 
     @classmethod
     def load(cls, path: Path) -> Description:
-        """Read a description.
-
-        Raises SearchError if it is missing or damaged, or this version computes features differently.
-        """
+        """Read a description; raise SearchError if it is missing, damaged or of a version with other features."""
         from pydantic import TypeAdapter
 
-        try:
+        with read_errors(path):
             description = TypeAdapter(cls).validate_python(files.read_json(path))
             settings = description.feature_settings.to_dict()
-        except FileNotFoundError:
-            raise SearchError(f"{path} is not there: run `dvc repro index`") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SearchError(f"{path} is damaged ({error}): run `dvc repro --force index`") from error
         for key, value in settings.items():
             if description.settings.get(key) != value:
                 raise SearchError(f"{path} was made with other {key} than this version uses: run `dvc repro index`")
@@ -147,8 +132,7 @@ def digest(embedder: Embedder, settings: Settings, fitted_on: Iterable[str], pro
 def load(paths: Paths) -> tuple[Description, Projection, Embedder]:
     """Return the description and the projection of a project's vectors, and their embedding.
 
-    Raises SearchError if the description or the projection is missing or damaged, or they do not belong together;
-    ModelError if the embedding is unknown, or its network is missing.
+    Raises SearchError if they are missing, damaged or do not belong together; ModelError if the network is missing.
     """
     description, projection = Description.load(paths.index), Projection.load(paths.projection)
     if projection.dimension != description.dimension:

@@ -1,13 +1,16 @@
-"""The interface of the identification engines, and the candidates that they return."""
+"""What the engines share: their interface, the candidates that they return, and errors of index files."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from genre.errors import SearchError
 
 MAX_SNIPPET_S = 30.0  # the rest of a longer snippet is not used
 
@@ -39,6 +42,17 @@ class Engine(Protocol):
 
     def recognise(self, snippet: Any, *, without: Collection[str] = ()) -> Sequence[Candidate]:
         """Return one candidate per song, best first, leaving out songs of these SHA-256."""
+
+
+@contextlib.contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading an index file into a SearchError with its path."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise SearchError(f"{path} is not there: run `dvc repro index` or `dvc pull`") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+        raise SearchError(f"{path} is damaged ({error}): run `dvc repro --force index`") from error
 
 
 def probability(evidence: float, centre: float, spread: float) -> float:

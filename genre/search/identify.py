@@ -28,7 +28,7 @@ class Match(TypedDict):
 
 @contextlib.contextmanager
 def open_engine(params: Params, paths: Paths, engine: str | None = None) -> Iterator[Engine]:
-    """Yield the engine `engine`, "landmarks" or "embeddings" (None: search.engine), with the index of a project.
+    """Yield the engine "landmarks" or "embeddings" (None: search.engine) with the index of a project.
 
     Raises SearchError if its index is missing, damaged or made with other settings.
     """
@@ -42,19 +42,11 @@ def open_engine(params: Params, paths: Paths, engine: str | None = None) -> Iter
 def identify(
     path: Path, engine: Engine, *, start: float = 0.0, duration: float | None = None, min_score: float = 0.5
 ) -> Match:
-    """Return the indexed song of a snippet (docs/search.md).
+    """Return the indexed song of an audio file (docs/search.md); below `min_score` no song is named.
+
+    `start` and `duration` are the part of the file to use, in seconds; at most `MAX_SNIPPET_S` are used.
 
     Raises AudioError if the file cannot be decoded; SearchError if the vector store does not answer.
-
-    Parameters
-    ----------
-    path : Path
-        An audio file.
-    engine : Engine
-    start, duration : float
-        Part of the file to use, in seconds; at most `MAX_SNIPPET_S` from `start`.
-    min_score : float
-        Below this score no song is named.
     """
     duration = MAX_SNIPPET_S if duration is None else min(duration, MAX_SNIPPET_S)
     candidates = engine.recognise(engine.load(path, start=start, duration=duration))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,8 @@ import numpy.typing as npt
 from genre.search import landmarks
 from genre.search.engine import MAX_SNIPPET_S, Candidate, probability
 from genre.search.landmark_index import STEPS, LandmarkIndex
-from genre.search.landmarks import Floats, Peaks
+from genre.search.landmarks import Floats, Integers, Peaks
 
-MAX_SPEED_CHANGE = 0.03  # as a fraction
 SPEED_STEP = 0.01  # between two steps half of the peaks still agree
 FINE_STEPS = (-0.005, 0.0, 0.005)  # changes of speed tried for the best songs
 TOLERANCE = (0.4, 0.5, 0.5)  # bins, bins and frames: largest error of a hash of a snippet
@@ -35,7 +33,7 @@ CENTRE, SPREAD = 4.0, 1.2
 
 MAX_CHANCE = 0.9  # upper bound of the probability that a peak agrees by chance
 
-Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]  # as `landmarks.pairs` returns them
+Pairs = tuple[Integers, Integers]  # as `landmarks.pairs` returns them
 
 _BORDER = 3  # empty frames before and after the peaks of a snippet
 _N_BINS = landmarks.N_FFT // 2 + 1
@@ -46,21 +44,13 @@ class LandmarkEngine:
     """The identification engine `landmarks`."""
 
     index: LandmarkIndex
-    max_speed_change: float = MAX_SPEED_CHANGE
-
-    def load(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Floats:
-        """Return the samples of a file at `landmarks.SAMPLE_RATE` [shape=(n,)]; raise AudioError."""
-        return landmarks.load(path, start=start, duration=duration)
+    max_speed_change: float = 0.03  # as a fraction
+    load = staticmethod(landmarks.load)
 
     def recognise(self, snippet: Floats, *, without: Collection[str] = ()) -> list[Candidate]:
-        """Return one candidate per song, best first.
+        """Return one candidate per song, best first, leaving out songs of these SHA-256.
 
-        Parameters
-        ----------
-        snippet : npt.NDArray[np.float32] [shape=(n,)]
-            Samples, mono at `landmarks.SAMPLE_RATE`; at most `engine.MAX_SNIPPET_S` are used.
-        without : collection of str
-            SHA-256 of songs to leave out.
+        The samples are as `landmarks.load` returns them; at most `engine.MAX_SNIPPET_S` are used.
         """
         samples = snippet[: round(MAX_SNIPPET_S * landmarks.SAMPLE_RATE)]
         peaks = landmarks.find_peaks(samples, landmarks.SNIPPET_NEIGHBOURHOOD)
@@ -123,7 +113,7 @@ def _refined(peaks: Peaks, best: _Alignment, index: LandmarkIndex) -> Iterable[_
             yield _Alignment(float(value), best.song, int(position), speed)
 
 
-def _most_voted(peaks: Peaks, pairs: Pairs, speed: float, index: LandmarkIndex) -> npt.NDArray[np.int64]:
+def _most_voted(peaks: Peaks, pairs: Pairs, speed: float, index: LandmarkIndex) -> Integers:
     """Return the frames on the axis of the index with most votes for the start of the snippet [shape=(n,)]."""
     times, bins = peaks.times * np.float32(speed), peaks.bins / np.float32(speed)
     firsts, seconds = pairs
@@ -139,13 +129,11 @@ def _most_voted(peaks: Peaks, pairs: Pairs, speed: float, index: LandmarkIndex) 
     with_adjacent[1:] += counts[:-1] * adjacent
     if len(starts) <= N_OFFSETS:
         return starts
-    best: npt.NDArray[np.int64] = starts[np.argpartition(-with_adjacent, N_OFFSETS)[:N_OFFSETS]]
+    best: Integers = starts[np.argpartition(-with_adjacent, N_OFFSETS)[:N_OFFSETS]]
     return best
 
 
-def _evidence(
-    peaks: Peaks, speed: float, positions: npt.NDArray[np.int64], index: LandmarkIndex
-) -> npt.NDArray[np.float64]:
+def _evidence(peaks: Peaks, speed: float, positions: Integers, index: LandmarkIndex) -> npt.NDArray[np.float64]:
     """Return the evidence that the snippet starts at these positions [shape=(positions,)].
 
     It is the log likelihood ratio of the peaks that agree, less the log of the number of frames in the index.
@@ -168,10 +156,10 @@ def _evidence(
 
 def _chances(
     nearby: npt.NDArray[np.bool_],
-    frames: npt.NDArray[np.int64],
-    bins: npt.NDArray[np.int64],
-    owners: npt.NDArray[np.int64],
-    overlap: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    frames: Integers,
+    bins: Integers,
+    owners: Integers,
+    overlap: tuple[Integers, Integers],
 ) -> npt.NDArray[np.float64]:
     """Return the probability that each peak agrees by chance [shape=(peaks,)], from the density of its bin and frame.
 
@@ -190,9 +178,7 @@ def _chances(
     return chances
 
 
-def _overlap(
-    positions: npt.NDArray[np.int64], n_frames: int, index: LandmarkIndex
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _overlap(positions: Integers, n_frames: int, index: LandmarkIndex) -> tuple[Integers, Integers]:
     """Return the first frame of the snippet that overlaps the song, and the frame after the last."""
     songs = index.song_at(positions)
     begins = index.begins[songs] - positions
@@ -214,9 +200,7 @@ def _vicinity(peaks: Peaks, speed: float) -> npt.NDArray[np.bool_]:
     return nearby
 
 
-def _likelihood_ratio(
-    hits: npt.NDArray[Any], by_chance: npt.NDArray[Any], n: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def _likelihood_ratio(hits: npt.NDArray[Any], by_chance: npt.NDArray[Any], n: Integers) -> npt.NDArray[np.float64]:
     """Return the log likelihood ratio of the observed rate `hits / n` against chance; 0 if the rate is lower."""
     n = np.maximum(n, 1)
     rate = np.clip(hits / n, 1e-6, 1 - 1e-6)

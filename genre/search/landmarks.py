@@ -45,6 +45,8 @@ SETTINGS = {
 }
 
 Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+Unsigned = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def find_peaks(samples: Floats, neighbourhood: tuple[int, int]) -> Peaks:
     samples : npt.NDArray[np.float32] [shape=(n,)]
         Mono at `SAMPLE_RATE`.
     neighbourhood : tuple of int
-        Frames and bins on each side of a peak that are lower than it.
+        `SONG_NEIGHBOURHOOD` or `SNIPPET_NEIGHBOURHOOD`.
     """
     n_frames = max(0, 1 + (len(samples) - N_FFT) // HOP)
     margin = neighbourhood[0] + 1
@@ -85,14 +87,12 @@ def find_peaks(samples: Floats, neighbourhood: tuple[int, int]) -> Peaks:
         frames, positions = frames[kept], positions[kept]
         times.append(begin + frames + _interpolated(levels, frames, positions, 0))
         bins.append(positions + _interpolated(levels, frames, positions, 1))
-    if not times:
-        return Peaks(np.empty(0, np.float32), np.empty(0, np.float32), n_frames)
-    all_times, all_bins = np.concatenate(times), np.concatenate(bins)
+    all_times, all_bins = (np.concatenate([np.empty(0), *blocks]) for blocks in (times, bins))
     order = np.argsort(all_times, kind="stable")
     return Peaks(all_times[order].astype(np.float32), all_bins[order].astype(np.float32), n_frames)
 
 
-def pairs(peaks: Peaks) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def pairs(peaks: Peaks) -> tuple[Integers, Integers]:
     """Return the indices of the first and second peak of every pair [shape=(pairs,) each]."""
     begin = np.searchsorted(peaks.times, peaks.times + MIN_FRAMES)
     end = np.searchsorted(peaks.times, peaks.times + MAX_FRAMES)
@@ -101,9 +101,7 @@ def pairs(peaks: Peaks) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     return firsts[near], seconds[near]
 
 
-def ranges(
-    begin: npt.NDArray[np.int64], end: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def ranges(begin: Integers, end: Integers) -> tuple[Integers, Integers]:
     """Return i and j of every i and j with begin[i] <= j < end[i] [shape=(n,) each]."""
     counts = end - begin
     owners = np.repeat(np.arange(len(counts)), counts)
@@ -111,7 +109,7 @@ def ranges(
     return owners, np.arange(counts.sum()) + (begin - before)[owners]
 
 
-def song_hashes(peaks: Peaks) -> tuple[npt.NDArray[np.uint32], Floats]:
+def song_hashes(peaks: Peaks) -> tuple[Unsigned, Floats]:
     """Return the hash of every pair, and the time of its first peak in frames [shape=(pairs,) each]."""
     firsts, seconds = pairs(peaks)
     low, apart = peaks.bins[firsts], peaks.bins[seconds] - peaks.bins[firsts]
@@ -121,7 +119,7 @@ def song_hashes(peaks: Peaks) -> tuple[npt.NDArray[np.uint32], Floats]:
 
 def snippet_hashes(
     low: Floats, apart: Floats, frames: Floats, tolerance: tuple[float, float, float]
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+) -> tuple[Unsigned, Integers]:
     """Return the hashes that pairs may have in the song, and the index of the pair of each hash [shape=(n,) each].
 
     Parameters
@@ -144,9 +142,9 @@ def snippet_hashes(
     return np.concatenate(hashes), np.concatenate(owners)
 
 
-def _hash(low: Floats, apart: Floats, frames: Floats) -> npt.NDArray[np.uint32]:
+def _hash(low: Floats, apart: Floats, frames: Floats) -> Unsigned:
     shifted = apart + 2 ** (_DIFFERENCE_BITS - 1)
-    hashes: npt.NDArray[np.uint32] = np.zeros(len(low), np.uint32)
+    hashes: Unsigned = np.zeros(len(low), np.uint32)
     for value, n_bits in ((low, _BIN_BITS), (shifted, _DIFFERENCE_BITS), (frames, _FRAME_BITS)):
         hashes = (hashes << np.uint32(n_bits)) + np.clip(value, 0, 2**n_bits - 1).astype(np.uint32)
     return hashes
@@ -179,7 +177,7 @@ def _maxima(levels: Floats, neighbourhood: tuple[int, int]) -> npt.NDArray[np.bo
     return peaks
 
 
-def _interpolated(levels: Floats, frames: npt.NDArray[np.int64], bins: npt.NDArray[np.int64], axis: int) -> Floats:
+def _interpolated(levels: Floats, frames: Integers, bins: Integers, axis: int) -> Floats:
     """Return the distance from a peak to the vertex of the parabola through it and its neighbours, -0.5 to 0.5."""
     step = (1, 0) if axis == 0 else (0, 1)
     last = levels.shape[0] - 1

@@ -14,11 +14,11 @@ from typing_extensions import TypedDict
 from genre import files
 from genre.audio import chunks
 from genre.features.settings import Settings
-from genre.models.embeddings import Embedder
+from genre.models.embeddings import Embedder, Vectors
 from genre.params import Params
 from genre.paths import Paths
 from genre.search import embedding_index, store
-from genre.search.embedding_index import Projection, Vectors
+from genre.search.embedding_index import Projection
 from genre.search.store import Neighbour, VectorStore
 
 KIND = "chunks"  # of the vectors in the store
@@ -55,32 +55,19 @@ class Neighbours:
     top_k: int  # neighbours of each chunk that vote
 
     def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
-        """Return the songs most similar to a song (docs/search.md), leaving out the song itself.
+        """Return the `top` songs most similar to an audio file (docs/search.md), leaving out the song itself.
+
+        `start` and `duration` are the part of the file to use, in seconds.
 
         Raises AudioError if the file cannot be decoded; ModelError if the embedding needs a package that is not
         installed; SearchError if the vector store does not answer.
-
-        Parameters
-        ----------
-        path : Path
-            An audio file.
-        top : int
-            Number of songs to name.
-        start, duration : float
-            Part of the file to use, in seconds.
         """
         vectors = self.embed(path, start=start, duration=duration)
         n_neighbours = max(self.top_k, CHUNKS_PER_SONG * top)
         neighbours = self.store.search(vectors, n_neighbours, without=[files.sha256(path)])
         genre, weighted_genre, votes = vote(neighbours, self.top_k)
         songs = nearest_songs(neighbours)[:top]
-        return {
-            "file": str(path),
-            "genre": genre,
-            "weighted_genre": weighted_genre,
-            "votes": votes,
-            "songs": songs,
-        }
+        return {"file": str(path), "genre": genre, "weighted_genre": weighted_genre, "votes": votes, "songs": songs}
 
     def embed(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Vectors:
         """Return the vectors of a song's chunks [shape=(chunks, dimension)]; raise AudioError or ModelError."""
@@ -91,15 +78,10 @@ class Neighbours:
 
 @contextlib.contextmanager
 def open_neighbours(params: Params, paths: Paths) -> Iterator[Neighbours]:
-    """Yield the embedding index of a project.
-
-    Raises SearchError if it is missing, damaged or made with other settings; ModelError if its embedding cannot be
-    computed.
-    """
+    """Yield the embedding index of a project; raise as `embedding_index.load` and `store.connect`."""
     description, projection, embedder = embedding_index.load(paths)
-    with store.connect(
-        params, paths, kind=KIND, digest=description.digest, dimension=description.dimension
-    ) as collection:
+    digest, dimension = description.digest, description.dimension
+    with store.connect(params, paths, kind=KIND, digest=digest, dimension=dimension) as collection:
         collection.open(description.vectors)
         yield Neighbours(description.feature_settings, embedder, projection, collection, params.search.top_k)
 
@@ -107,12 +89,7 @@ def open_neighbours(params: Params, paths: Paths) -> Iterator[Neighbours]:
 def vote(neighbours: Sequence[Sequence[Neighbour]], top_k: int) -> tuple[str, str, dict[str, int]]:
     """Return `genre`, `weighted_genre` and `votes` of `Similar`; both genres are "" without neighbours.
 
-    Parameters
-    ----------
-    neighbours : sequence of sequence of Neighbour
-        Of each chunk, nearest first.
-    top_k : int
-        Neighbours of each chunk that count.
+    Of the neighbours of each chunk, nearest first, `top_k` count.
     """
     voters = [nearest[:top_k] for nearest in neighbours if nearest]
     votes = Counter(_mode(nearest) for nearest in voters)
@@ -140,12 +117,9 @@ def nearest_songs(neighbours: Sequence[Sequence[Neighbour]]) -> list[SimilarSong
             similarities = best[neighbour.window.genre, neighbour.window.song]
             similarities[i] = max(similarities.get(i, -1.0), neighbour.similarity)
     last = {i: nearest[-1].similarity for i, nearest in enumerate(neighbours) if nearest}
-    songs: list[SimilarSong] = [
-        {"song": song, "genre": genre, "score": float(np.mean([of_song.get(i, floor) for i, floor in last.items()]))}
-        for (genre, song), of_song in best.items()
-    ]
-    songs.sort(key=lambda song: -song["score"])
-    return [{**song, "score": round(song["score"], 4)} for song in songs]
+    scores = {key: float(np.mean([of_song.get(i, last[i]) for i in last])) for key, of_song in best.items()}
+    nearest_first = sorted(scores, key=lambda key: -scores[key])
+    return [{"song": song, "genre": genre, "score": round(scores[genre, song], 4)} for genre, song in nearest_first]
 
 
 def _mode(neighbours: Sequence[Neighbour]) -> str:

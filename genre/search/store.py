@@ -70,19 +70,11 @@ class Neighbour:
 def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: int) -> Iterator[VectorStore]:
     """Connect to the store and yield one collection, which `VectorStore.create` or `VectorStore.open` makes usable.
 
-    A .db folder, relative to the project's root, belongs to this process until it ends.
+    `digest` is the hex digest of every setting that changes a vector, and `dimension` the number of its values. A .db
+    folder, relative to the project's root, belongs to this process until it ends.
 
     Raises SearchError if the address or a parameter is not valid, or the store cannot be opened; StoreUnreachableError
     if another process has the store open, or the server does not answer.
-
-    Parameters
-    ----------
-    kind : str
-        Kind of the vectors, the first part of the collection's name.
-    digest : str
-        Hex digest of every setting that changes a vector.
-    dimension : int
-        Values per vector.
     """
     index = params.index
     uri = os.environ.get("MILVUS_URI") or (index.uri if "://" in index.uri else str(paths.root / index.uri))
@@ -184,15 +176,9 @@ class VectorStore:
         self.write(items)
 
     def search(self, vectors: Vectors, top_k: int, *, without: Collection[str] = ()) -> list[list[Neighbour]]:
-        """Return the windows nearest to each vector, in order of decreasing cosine similarity.
+        """Return the `top_k` windows nearest to each vector [shape=(n, dimension)], by decreasing cosine similarity.
 
-        Parameters
-        ----------
-        vectors : npt.NDArray[np.float32] [shape=(n, dimension)]
-        top_k : int
-            Number of windows per vector.
-        without : collection of str
-            SHA-256 of songs to leave out.
+        Songs of the SHA-256 in `without` are left out.
         """
         with _named_errors(self.uri):
             results = self.client.search(

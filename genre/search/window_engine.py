@@ -18,7 +18,7 @@ import numpy.typing as npt
 from genre import files
 from genre.audio import ffmpeg
 from genre.errors import SearchError
-from genre.models.embeddings import Embedder
+from genre.models.embeddings import Embedder, Vectors
 from genre.params import Params
 from genre.paths import Paths
 from genre.search import embedding_index, store
@@ -39,7 +39,6 @@ CENTRE, SPREAD = 0.37, 0.05
 SETTINGS = {"version": 1, "window_s": WINDOW_S, "hop_s": HOP_S}  # of the windows in the store
 
 Samples = npt.NDArray[np.int16]
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +57,7 @@ class EmbeddingEngine:
     def embed(self, samples: Samples) -> Vectors:
         """Return the vectors of the windows of a snippet [shape=(windows, dimension)]; silence has none.
 
-        Parameters
-        ----------
-        samples : npt.NDArray[np.int16] [shape=(n,)]
-            Mono at `sample_rate`; at most `engine.MAX_SNIPPET_S` are used.
+        The samples are mono at `sample_rate` [shape=(n,)]; at most `engine.MAX_SNIPPET_S` are used.
         """
         samples = samples[: round(MAX_SNIPPET_S * self.sample_rate)]
         if not np.any(samples):
@@ -77,18 +73,15 @@ class EmbeddingEngine:
 def open_engine(params: Params, paths: Paths) -> Iterator[EmbeddingEngine]:
     """Yield the engine with the windows of a project.
 
-    Raises SearchError if there are no windows in the index, or it is missing, damaged or made with other settings;
-    ModelError if the embedding cannot be computed.
+    Raises SearchError if the index has no windows; and as `embedding_index.load` and `store.connect`.
     """
     description, projection, embedder = embedding_index.load(paths)
     if description.windows is None:
         raise SearchError(
-            "the index has no windows for the engine embeddings: set index.windows to true in params.yaml and run"
-            " `dvc repro index`"
+            "the index has no windows: set index.windows to true in params.yaml and run `dvc repro index`"
         )
-    with store.connect(
-        params, paths, kind=KIND, digest=digest(description.digest), dimension=description.dimension
-    ) as collection:
+    of_windows = digest(description.digest)
+    with store.connect(params, paths, kind=KIND, digest=of_windows, dimension=projection.dimension) as collection:
         collection.open(description.windows)
         yield EmbeddingEngine(embedder, description.feature_settings.sample_rate, projection, collection)
 
@@ -104,18 +97,9 @@ def load(path: Path, sample_rate: int, *, start: float = 0.0, duration: float | 
 
 
 def embed(samples: Samples, embedder: Embedder, sample_rate: int, hop_s: float = HOP_S) -> Vectors:
-    """Return the embeddings of windows every `hop_s` seconds [shape=(windows, values)].
+    """Return the embeddings [shape=(windows, values)] of windows of samples [shape=(n,)], mono at `sample_rate` in Hz.
 
-    A recording shorter than a window is one window.
-
-    Parameters
-    ----------
-    samples : npt.NDArray[np.int16] [shape=(n,)]
-        Mono.
-    embedder : Embedder
-    sample_rate : int
-        Hz.
-    hop_s : float
+    There is one window every `hop_s` seconds; a recording shorter than a window is one window.
     """
     length, n_windows = round(WINDOW_S * sample_rate), 1
     n_windows += max(0, int((len(samples) - length) / (hop_s * sample_rate)))

@@ -11,11 +11,12 @@ import pytest
 from genre import files
 from genre.errors import SearchError
 from genre.features.settings import Settings
+from genre.models.embeddings import Vectors
 from genre.search import embedding_index
 from genre.search.embedding_index import Description, Projection
 
 
-def _embeddings(n: int = 50, values: int = 100) -> embedding_index.Vectors:
+def _embeddings(n: int = 50, values: int = 100) -> Vectors:
     rng = np.random.default_rng(0)
     return (rng.standard_normal((n, 5)) @ rng.standard_normal((5, values)) * rng.uniform(1, 1000, values)).astype("f4")
 
