@@ -1,7 +1,6 @@
-"""Show, bound or clear the cache, .cache/.
+"""Show or clear the cache, .cache/.
 
 python -m stages.cache
-python -m stages.cache --trim
 python -m stages.cache --clear
 """
 
@@ -18,15 +17,11 @@ from genre.paths import Paths
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print number and size of the cache's entries; with --trim or --clear, remove some or all of them."""
+    """Print number and size of the cache's entries; with --clear, remove them."""
     parser = argparse.ArgumentParser(prog="python -m stages.cache", description=__doc__.splitlines()[0])
-    action = parser.add_mutually_exclusive_group()
-    action.add_argument("--trim", action="store_true", help="remove the least recently used above cache.max_bytes")
-    action.add_argument("--clear", action="store_true", help="remove every entry")
+    parser.add_argument("--clear", action="store_true", help="remove every entry")
     arguments = parser.parse_args(argv)
     cache = Cache(Paths().cache, params.load().cache.max_bytes)
-    if arguments.trim:
-        cache.trim()
     sizes = [n_bytes for _, n_bytes, _ in cache.entries()]
     if arguments.clear:
         shutil.rmtree(cache.folder, ignore_errors=True)

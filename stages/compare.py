@@ -60,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     cache = Cache(paths.cache, settings.cache.max_bytes)
     averaged = settings.ensemble.models if ENSEMBLE in settings.compare.models else []
     models = list(dict.fromkeys([*(name for name in settings.compare.models if name != ENSEMBLE), *averaged]))
-    for model in models:
-        _check_name(model)
+    names = [*networks.MODELS, *(LSTM + model for model in networks.MODELS), *BASELINES]
+    if unknown := [model for model in models if model not in names]:
+        raise ModelError(f"compare.models: unknown model {unknown[0]}; choose from {', '.join([*names, ENSEMBLE])}")
     for model in set(models) & set(BASELINES):
         embed(embedding_name(model, settings.musicnn), data, paths, cache)  # once for all folds
     outcomes = _outcomes(models, folds, settings, paths, cache)
@@ -213,12 +214,6 @@ def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
     parser.add_argument("--folds", type=int, default=defaults.folds, help="default: compare.folds (%(default)s)")
     parser.add_argument("--repeats", type=int, default=defaults.repeats, help="default: compare.repeats (%(default)s)")
     return parser
-
-
-def _check_name(name: str) -> None:
-    names = [*networks.MODELS, *(LSTM + model for model in networks.MODELS), *BASELINES]
-    if name not in names:
-        raise ModelError(f"compare.models: unknown model {name}; choose from {', '.join([*names, ENSEMBLE])}")
 
 
 def _write(results: Sequence[Result], data: VectorSet, settings: params.Params, paths: Paths) -> None:
