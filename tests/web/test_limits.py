@@ -337,7 +337,7 @@ def test_requests_in_flight_are_answered_at_the_shutdown(start_server: StartServ
 def test_a_failed_start_is_one_sentence_and_exit_code_1(start_server: StartServer, strict: Server) -> None:
     port = strict.url.rpartition(":")[2]
     for arguments, message in (
-        (("--model", "mfcc"), "error: there is no model mfcc"),
+        (("--model", "mfcc"), "error: unknown model mfcc"),
         (("--port", port), f"cannot listen on 127.0.0.1 port {port}"),
     ):
         server = start_server(*arguments)
