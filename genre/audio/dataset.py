@@ -47,10 +47,8 @@ def scan(folder: Path) -> list[Song]:
     The layout is train/<genre>/<song> and test/<genre>/<song>, or <genre>/<song>; a genre folder may have subfolders.
     Hidden files and files with an extension in `SIDECARS` are skipped; files outside the genre folders are reported.
 
-    Raises
-    ------
-    DatasetError
-        If the folder is missing, its layout is invalid, it has fewer than two genres, or a genre name is not allowed.
+    Raises DatasetError if the folder is missing, its layout is invalid, it has fewer than two genres, or a genre name
+    is not allowed.
     """
     if not folder.is_dir():
         raise DatasetError(
@@ -85,10 +83,7 @@ def divide(songs: Sequence[Song], digests: Mapping[Path, str], *, test_fraction:
     It depends only on the seed and the names of the songs. Copies of a recording (equal SHA-256 in `digests`) get the
     same split, and every genre has at least one song in each split.
 
-    Raises
-    ------
-    DatasetError
-        If a genre has fewer than two different songs.
+    Raises DatasetError if a genre has fewer than two different songs.
     """
     originals: dict[str, Song] = {}
     for song in songs:
@@ -112,10 +107,7 @@ def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None
     A line names a song as <genre>/<song>, with or without its extension; empty lines and lines that start with '#' are
     ignored. Songs on no list get the other split; with two lists, they are left out.
 
-    Raises
-    ------
-    DatasetError
-        If a list cannot be read, a song is on both lists, or a split is empty.
+    Raises DatasetError if a list cannot be read, a song is on both lists, or a split is empty.
     """
     test, train = _read_list(folder, test_list, songs), _read_list(folder, train_list, songs)
     if both := test & train:
@@ -132,10 +124,7 @@ def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None
 def check_no_leak(songs: Iterable[tuple[str, str, str]]) -> None:
     """Raise `DatasetError` if a recording is in both splits.
 
-    Parameters
-    ----------
-    songs : iterable of (str, str, str)
-        Split, SHA-256 of the file, and name for the message, of each song.
+    `songs` has the split, the SHA-256 of the file and the name for the message of each song.
     """
     first_seen: dict[str, tuple[str, str]] = {}
     for split, digest, name in songs:

@@ -17,22 +17,13 @@ class Metrics:
     """The metrics of one application."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        self.requests = Counter(
-            "genre_requests",
-            "Requests by path and status; 499: the client disconnected",
-            ["path", "status"],
-            registry=self._registry,
-        )
-        self.seconds = Histogram(
-            "genre_request_seconds",
-            "Time from the head of a request to the end of its response",
-            ["path"],
-            buckets=BUCKETS_S,
-            registry=self._registry,
-        )
-        self.audio = Counter("genre_audio_seconds", "Seconds of audio analysed by query", registry=self._registry)
+        registry = self._registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        description = "Requests by path and status; 499: the client disconnected"
+        self.requests = Counter("genre_requests", description, ["path", "status"], registry=registry)
+        description = "Time from the head of a request to the end of its response"
+        self.seconds = Histogram("genre_request_seconds", description, ["path"], buckets=BUCKETS_S, registry=registry)
+        self.audio = Counter("genre_audio_seconds", "Seconds of audio analysed by query", registry=registry)
 
     def gauge(self, name: str, description: str, value: Callable[[], float]) -> None:
         """Add a gauge that is read from `value`."""

@@ -53,10 +53,7 @@ class Service:
 
         If only an index is missing or damaged, query still works.
 
-        Raises
-        ------
-        GenreError
-            If params.yaml, ffmpeg or the model is missing or damaged.
+        Raises GenreError if params.yaml, ffmpeg or the model is missing or damaged.
         """
         ffmpeg.executable()
         settings = params.load(self._paths.params)
