@@ -38,9 +38,6 @@ class Song:
     split: str  # train or test; empty before the split
 
 
-Layout = dict[str, list[Path]]  # genre folders by split; the key is "" without train/ and test/
-
-
 def scan(folder: Path) -> list[Song]:
     """Return the songs of a data set folder, sorted.
 
@@ -56,7 +53,8 @@ def scan(folder: Path) -> list[Song]:
             " with dataset.name in params.yaml"
         )
     names = {path.name for path in _folders(folder)}
-    layout = {split: _folders(folder / split) for split in [name for name in SPLITS if name in names] or [""]}
+    splits = [name for name in SPLITS if name in names] or [""]
+    layout = {split: _folders(folder / split) for split in splits}
     _check_layout(layout, folder)
     songs = [
         Song(path, genre.name, safe_name(path.stem), split)
@@ -71,7 +69,7 @@ def scan(folder: Path) -> list[Song]:
 def audio_files(folder: Path) -> list[Path]:
     """Return the files below a folder that may be audio, sorted; hidden files and sidecars are skipped."""
     paths: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=_warn_of_folder):
+    for parent, folders, names in os.walk(folder, onerror=lambda error: log.warning("a folder is skipped: %s", error)):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths += (path for name in names if _may_be_audio(path := Path(parent, name)))
     return sorted(paths, key=os.fsencode)
@@ -95,7 +93,7 @@ def divide(songs: Sequence[Song], digests: Mapping[Path, str], *, test_fraction:
         recordings = sorted(digest for digest, original in originals.items() if original.genre == genre)
         if len(recordings) < 2:
             raise DatasetError(f"the genre {genre} has fewer than two different songs: it cannot be divided")
-        recordings.sort(key=lambda digest: _draw(seed, originals[digest]))
+        recordings.sort(key=lambda digest: random.Random(f"{seed}/{genre}/{originals[digest].name}").random())  # noqa: S311
         n_test = min(max(1, round(test_fraction * len(recordings))), len(recordings) - 1)
         splits |= {digest: "test" if rank < n_test else "train" for rank, digest in enumerate(recordings)}
     return [dataclasses.replace(song, split=splits[digests[song.path]]) for song in songs]
@@ -149,8 +147,8 @@ def safe_name(name: str) -> str:
     return encoded.decode("utf-8", errors="ignore").strip() or "_"
 
 
-def _check_layout(layout: Layout, folder: Path) -> None:
-    """Raise `DatasetError` if a layout is invalid; log files outside the genre folders."""
+def _check_layout(layout: Mapping[str, Sequence[Path]], folder: Path) -> None:
+    """Raise `DatasetError` if the genre folders by split are invalid; log files outside them."""
     splits = [folder / split for split in layout if split]
     for path in [*splits, *(genre for genres in layout.values() for genre in genres)]:
         if folder.resolve().is_relative_to(path.resolve()):
@@ -181,10 +179,6 @@ def _may_be_audio(path: Path) -> bool:
     return not path.name.startswith(".") and path.suffix.lower() not in SIDECARS and path.is_file()
 
 
-def _warn_of_folder(error: OSError) -> None:
-    log.warning("%s: cannot be read (%s)", error.filename, error.strerror)
-
-
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
@@ -200,10 +194,6 @@ def _with_unique_names(songs: Sequence[Song], folder: Path) -> list[Song]:
             song = dataclasses.replace(song, name=f"{song.name}~{hashlib.sha256(path).hexdigest()[:8]}")
         unique.append(song)
     return unique
-
-
-def _draw(seed: int, song: Song) -> float:
-    return random.Random(f"{seed}/{song.genre}/{song.name}").random()  # noqa: S311 (not for secrets)
 
 
 def _read_list(folder: Path, name: str | None, songs: Sequence[Song]) -> set[Path]:

@@ -51,10 +51,7 @@ GENERIC_MESSAGES = ("Error opening input file", "Conversion failed")  # of ffmpe
 
 @functools.cache
 def executable() -> str:
-    """Return the path of ffmpeg, from PATH or else from the package imageio-ffmpeg.
-
-    Raises AudioError if neither is installed.
-    """
+    """Return the path of ffmpeg, from PATH or else from the package imageio-ffmpeg; AudioError if there is none."""
     if on_path := shutil.which("ffmpeg"):
         return on_path
     import imageio_ffmpeg
@@ -120,7 +117,6 @@ def seconds_of(path: Path) -> float | None:
     """Return the duration of a file in seconds, or None if it is missing or not audio.
 
     It is read from the header. If the header has none (raw AAC, MP3 without a Xing header), the whole file is read.
-
     Raises AudioError if ffmpeg stalls.
     """
     if not path.is_file():
@@ -136,10 +132,7 @@ def seconds_of(path: Path) -> float | None:
 
 
 def stream_hash(path: Path) -> str:
-    """Return the SHA-256 of the encoded audio of the first stream, without tags.
-
-    Raises AudioError if ffmpeg cannot read the file.
-    """
+    """Return the SHA-256 of the encoded audio of the first stream, without tags; AudioError if it cannot be read."""
     return b"".join(_output_of(path, format="hash", acodec="copy")).decode().strip().removeprefix("SHA256=").lower()
 
 

@@ -299,7 +299,7 @@ def create_app(
     app.add_middleware(limits.CheckRequests, checks=checks)  # the middleware added last is the outermost
     app.add_middleware(limits.LimitBody, max_bytes=params.max_upload_bytes, timeout_s=params.upload_timeout_s)
     app.add_middleware(limits.SecurityHeaders)
-    app.add_middleware(CountRequests, metrics=app.state.backend.metrics, paths=labels, prefixes=["/ui"])
+    app.add_middleware(CountRequests, metrics=app.state.backend.metrics, paths=labels, prefix="/ui")
     return app
 
 

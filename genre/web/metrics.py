@@ -37,9 +37,9 @@ class Metrics:
 class CountRequests:
     """Middleware that counts requests and measures their duration, by path."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str], prefixes: Collection[str]) -> None:
-        """Label a request with its path if it is in `paths`, or with its prefix if it is in `prefixes`."""
-        self._app, self._metrics, self._paths, self._prefixes = app, metrics, frozenset(paths), tuple(prefixes)
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str], prefix: str) -> None:
+        """Label a request with its path if it is in `paths`, or with `prefix` if it is below it."""
+        self._app, self._metrics, self._paths, self._prefix = app, metrics, frozenset(paths), prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -54,11 +54,7 @@ class CountRequests:
         try:
             await self._app(scope, receive, observe)
         finally:
-            label = self._label(scope["path"])
+            path = scope["path"]
+            label = path if path in self._paths else self._prefix if path.startswith(f"{self._prefix}/") else OTHER
             self._metrics.requests.labels(label, str(status)).inc()
             self._metrics.seconds.labels(label).observe(time.perf_counter() - start)
-
-    def _label(self, path: str) -> str:
-        if path in self._paths:
-            return path
-        return next((prefix for prefix in self._prefixes if path.startswith(prefix + "/")), OTHER)

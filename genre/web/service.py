@@ -52,7 +52,6 @@ class Service:
         """Load models and indexes and answer once about noise, which loads the rest.
 
         If only an index is missing or damaged, query still works.
-
         Raises GenreError if params.yaml, ffmpeg or the model is missing or damaged.
         """
         ffmpeg.executable()
