@@ -9,7 +9,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-OTHER = "other"  # label of unknown paths; bounds the number of labels
 DISCONNECTED = 499  # status of a request whose client disconnected before the response
 
 
@@ -38,7 +37,7 @@ class CountRequests:
     """Middleware that counts requests and measures their duration, by path."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str], prefix: str) -> None:
-        """Label a request with its path if it is in `paths`, or with `prefix` if it is below it."""
+        """Label a request with its path if it is in `paths`, with `prefix` if it is below it, or else with 'other'."""
         self._app, self._metrics, self._paths, self._prefix = app, metrics, frozenset(paths), prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,6 +54,6 @@ class CountRequests:
             await self._app(scope, receive, observe)
         finally:
             path = scope["path"]
-            label = path if path in self._paths else self._prefix if path.startswith(f"{self._prefix}/") else OTHER
+            label = path if path in self._paths else self._prefix if path.startswith(f"{self._prefix}/") else "other"
             self._metrics.requests.labels(label, str(status)).inc()
             self._metrics.seconds.labels(label).observe(time.perf_counter() - start)
