@@ -40,21 +40,8 @@ def iterate(
     A last piece shorter than a chunk is padded by repetition; it is dropped if it is shorter than `min_seconds`, unless
     it is the only one.
 
-    Parameters
-    ----------
-    path : Path
-        A file of any format.
-    sample_rate : int
-        Sample rate of the chunks in Hz.
-    chunk_seconds, min_seconds : float
-        Length of a chunk, and minimum length of the last piece.
-    start, duration : float
-        Start and length of the excerpt in seconds; duration None: to the end.
-
-    Raises
-    ------
-    AudioError
-        If the file cannot be decoded.
+    `sample_rate` is that of the chunks in Hz; `start` and `duration` select an excerpt, in seconds; `duration` None: to
+    the end. Raises AudioError if the file cannot be decoded.
     """
     length = round(chunk_seconds * sample_rate)
     buffer = np.empty(length, dtype=np.int16)
@@ -84,10 +71,7 @@ def write(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int) -> No
 def read(path: Path) -> tuple[npt.NDArray[np.int16], int]:
     """Return the samples [shape=(n,)] and the sample rate in Hz of a mono PCM 16 bit wav file.
 
-    Raises
-    ------
-    AudioError
-        If the file cannot be read or has another format.
+    Raises AudioError if the file cannot be read or has another format.
     """
     try:
         with wave.open(str(path), "rb") as stream:

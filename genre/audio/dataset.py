@@ -38,19 +38,14 @@ class Song:
     split: str  # train or test; empty before the split
 
 
-Layout = dict[str, list[Path]]  # genre folders by split; the key is "" without train/ and test/
-
-
 def scan(folder: Path) -> list[Song]:
     """Return the songs of a data set folder, sorted.
 
     The layout is train/<genre>/<song> and test/<genre>/<song>, or <genre>/<song>; a genre folder may have subfolders.
     Hidden files and files with an extension in `SIDECARS` are skipped; files outside the genre folders are reported.
 
-    Raises
-    ------
-    DatasetError
-        If the folder is missing, its layout is invalid, it has fewer than two genres, or a genre name is not allowed.
+    Raises DatasetError if the folder is missing, its layout is invalid, it has fewer than two genres, or a genre name
+    is not allowed.
     """
     if not folder.is_dir():
         raise DatasetError(
@@ -58,7 +53,8 @@ def scan(folder: Path) -> list[Song]:
             " with dataset.name in params.yaml"
         )
     names = {path.name for path in _folders(folder)}
-    layout = {split: _folders(folder / split) for split in [name for name in SPLITS if name in names] or [""]}
+    splits = [name for name in SPLITS if name in names] or [""]
+    layout = {split: _folders(folder / split) for split in splits}
     _check_layout(layout, folder)
     songs = [
         Song(path, genre.name, safe_name(path.stem), split)
@@ -73,7 +69,7 @@ def scan(folder: Path) -> list[Song]:
 def audio_files(folder: Path) -> list[Path]:
     """Return the files below a folder that may be audio, sorted; hidden files and sidecars are skipped."""
     paths: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=_warn_of_folder):
+    for parent, folders, names in os.walk(folder, onerror=lambda error: log.warning("a folder is skipped: %s", error)):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths += (path for name in names if _may_be_audio(path := Path(parent, name)))
     return sorted(paths, key=os.fsencode)
@@ -85,10 +81,7 @@ def divide(songs: Sequence[Song], digests: Mapping[Path, str], *, test_fraction:
     It depends only on the seed and the names of the songs. Copies of a recording (equal SHA-256 in `digests`) get the
     same split, and every genre has at least one song in each split.
 
-    Raises
-    ------
-    DatasetError
-        If a genre has fewer than two different songs.
+    Raises DatasetError if a genre has fewer than two different songs.
     """
     originals: dict[str, Song] = {}
     for song in songs:
@@ -100,7 +93,7 @@ def divide(songs: Sequence[Song], digests: Mapping[Path, str], *, test_fraction:
         recordings = sorted(digest for digest, original in originals.items() if original.genre == genre)
         if len(recordings) < 2:
             raise DatasetError(f"the genre {genre} has fewer than two different songs: it cannot be divided")
-        recordings.sort(key=lambda digest: _draw(seed, originals[digest]))
+        recordings.sort(key=lambda digest: random.Random(f"{seed}/{genre}/{originals[digest].name}").random())  # noqa: S311
         n_test = min(max(1, round(test_fraction * len(recordings))), len(recordings) - 1)
         splits |= {digest: "test" if rank < n_test else "train" for rank, digest in enumerate(recordings)}
     return [dataclasses.replace(song, split=splits[digests[song.path]]) for song in songs]
@@ -112,10 +105,7 @@ def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None
     A line names a song as <genre>/<song>, with or without its extension; empty lines and lines that start with '#' are
     ignored. Songs on no list get the other split; with two lists, they are left out.
 
-    Raises
-    ------
-    DatasetError
-        If a list cannot be read, a song is on both lists, or a split is empty.
+    Raises DatasetError if a list cannot be read, a song is on both lists, or a split is empty.
     """
     test, train = _read_list(folder, test_list, songs), _read_list(folder, train_list, songs)
     if both := test & train:
@@ -132,10 +122,7 @@ def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None
 def check_no_leak(songs: Iterable[tuple[str, str, str]]) -> None:
     """Raise `DatasetError` if a recording is in both splits.
 
-    Parameters
-    ----------
-    songs : iterable of (str, str, str)
-        Split, SHA-256 of the file, and name for the message, of each song.
+    `songs` has the split, the SHA-256 of the file and the name for the message of each song.
     """
     first_seen: dict[str, tuple[str, str]] = {}
     for split, digest, name in songs:
@@ -160,8 +147,8 @@ def safe_name(name: str) -> str:
     return encoded.decode("utf-8", errors="ignore").strip() or "_"
 
 
-def _check_layout(layout: Layout, folder: Path) -> None:
-    """Raise `DatasetError` if a layout is invalid; log files outside the genre folders."""
+def _check_layout(layout: Mapping[str, Sequence[Path]], folder: Path) -> None:
+    """Raise `DatasetError` if the genre folders by split are invalid; log files outside them."""
     splits = [folder / split for split in layout if split]
     for path in [*splits, *(genre for genres in layout.values() for genre in genres)]:
         if folder.resolve().is_relative_to(path.resolve()):
@@ -192,10 +179,6 @@ def _may_be_audio(path: Path) -> bool:
     return not path.name.startswith(".") and path.suffix.lower() not in SIDECARS and path.is_file()
 
 
-def _warn_of_folder(error: OSError) -> None:
-    log.warning("%s: cannot be read (%s)", error.filename, error.strerror)
-
-
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
@@ -211,10 +194,6 @@ def _with_unique_names(songs: Sequence[Song], folder: Path) -> list[Song]:
             song = dataclasses.replace(song, name=f"{song.name}~{hashlib.sha256(path).hexdigest()[:8]}")
         unique.append(song)
     return unique
-
-
-def _draw(seed: int, song: Song) -> float:
-    return random.Random(f"{seed}/{song.genre}/{song.name}").random()  # noqa: S311 (not for secrets)
 
 
 def _read_list(folder: Path, name: str | None, songs: Sequence[Song]) -> set[Path]:

@@ -17,6 +17,7 @@ import select
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -50,13 +51,7 @@ GENERIC_MESSAGES = ("Error opening input file", "Conversion failed")  # of ffmpe
 
 @functools.cache
 def executable() -> str:
-    """Return the path of ffmpeg, from PATH or else from the package imageio-ffmpeg.
-
-    Raises
-    ------
-    AudioError
-        If neither is installed.
-    """
+    """Return the path of ffmpeg, from PATH or else from the package imageio-ffmpeg; AudioError if there is none."""
     if on_path := shutil.which("ffmpeg"):
         return on_path
     import imageio_ffmpeg
@@ -70,16 +65,14 @@ def executable() -> str:
 @functools.cache
 def version() -> str:
     """Return the first line of `ffmpeg -version` without the copyright."""
-    result = subprocess.run([executable(), "-version"], capture_output=True, text=True, check=False)
-    return result.stdout.partition(" Copyright")[0]
+    return _listing("-version").partition(" Copyright")[0]
 
 
 @functools.cache
 def encoders() -> frozenset[str]:
     """Return the names of the encoders of this ffmpeg."""
-    command = [executable(), "-hide_banner", "-encoders"]
-    listing = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
-    return frozenset(words[1] for line in listing.splitlines() if len(words := line.split()) > 1)
+    lines = _listing("-encoders").splitlines()
+    return frozenset(words[1] for line in lines if len(words := line.split()) > 1)
 
 
 def stream_pcm(
@@ -87,19 +80,8 @@ def stream_pcm(
 ) -> Iterator[npt.NDArray[np.int16]]:
     """Yield the first audio stream of a file as mono PCM 16 bit, in blocks [shape=(n,)].
 
-    Parameters
-    ----------
-    path : Path
-        A file of any format.
-    sample_rate : int
-        Sample rate of the output in Hz.
-    start, duration : float
-        Start and length of the excerpt in seconds; duration None: to the end.
-
-    Raises
-    ------
-    AudioError
-        If the file is missing, cannot be decoded or has no audio, or if `start` is after its end.
+    `sample_rate` is that of the output in Hz; `start` and `duration` select an excerpt, in seconds; `duration` None: to
+    the end. Raises AudioError if the file is missing, cannot be decoded, or has no audio after `start`.
     """
     length = {} if duration is None else {"t": f"{duration:.6f}"}
     output = _output_of(path, start, format="s16le", acodec="pcm_s16le", ac=1, ar=sample_rate, **length)
@@ -118,17 +100,8 @@ def stream_pcm(
 def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
     """Decode the first audio stream of a file to mono at its own sample rate.
 
-    Returns
-    -------
-    sample_rate : int
-        Hz.
-    blocks : iterator of npt.NDArray[np.float32] [shape=(n,)]
-        Consecutive samples: the arithmetic mean of the channels, each clipped to [-1, 1].
-
-    Raises
-    ------
-    AudioError
-        As `stream_pcm`, also while the blocks are read.
+    Return the sample rate in Hz and an iterator of consecutive samples [shape=(n,)]: the arithmetic mean of the
+    channels, each clipped to [-1, 1]. Raises AudioError as `stream_pcm`, also while the blocks are read.
     """
     parts = _output_of(path, format="au", acodec="pcm_f32be", map_metadata=-1)
     head = b""
@@ -144,11 +117,7 @@ def seconds_of(path: Path) -> float | None:
     """Return the duration of a file in seconds, or None if it is missing or not audio.
 
     It is read from the header. If the header has none (raw AAC, MP3 without a Xing header), the whole file is read.
-
-    Raises
-    ------
-    AudioError
-        If ffmpeg stalls.
+    Raises AudioError if ffmpeg stalls.
     """
     if not path.is_file():
         return None
@@ -163,34 +132,15 @@ def seconds_of(path: Path) -> float | None:
 
 
 def stream_hash(path: Path) -> str:
-    """Return the SHA-256 of the encoded audio of the first stream, without tags.
-
-    Raises
-    ------
-    AudioError
-        If ffmpeg cannot read the file.
-    """
+    """Return the SHA-256 of the encoded audio of the first stream, without tags; AudioError if it cannot be read."""
     return b"".join(_output_of(path, format="hash", acodec="copy")).decode().strip().removeprefix("SHA256=").lower()
 
 
 def encode(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int, **options: str | int | None) -> None:
     """Write samples in any format, atomically; the output depends only on the arguments and the version of ffmpeg.
 
-    Parameters
-    ----------
-    path : Path
-        Output file.
-    samples : npt.NDArray[np.int16] [shape=(n, channels)]
-        PCM 16 bit.
-    sample_rate : int
-        Hz.
-    **options
-        Output options of ffmpeg as in `Options`, e.g. format="flac", acodec="flac".
-
-    Raises
-    ------
-    AudioError
-        If ffmpeg cannot write the format.
+    `samples` are PCM 16 bit [shape=(n, channels)], `sample_rate` is in Hz, and `options` are output options of ffmpeg,
+    e.g. format="flac". Raises AudioError if ffmpeg cannot write the format.
     """
     import ffmpeg
 
@@ -204,6 +154,11 @@ def encode(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int, **op
         if result.returncode:
             reason = result.stderr.decode("utf-8", errors="replace").strip().splitlines()[-1:]
             raise AudioError(f"{path}: ffmpeg cannot write it ({''.join(reason) or result.returncode})")
+
+
+def _listing(option: str) -> str:
+    command = [executable(), "-hide_banner", option]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
 
 
 def _frames(parts: Iterable[bytes], dtype: str, n_channels: int) -> Iterator[npt.NDArray[Any]]:
@@ -302,11 +257,9 @@ def _reading(
 
 def _limit(pid: int) -> None:
     """Limit the memory and the messages of a process, on Linux."""
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return
-    if hasattr(resource, "prlimit"):
+    if sys.platform == "linux":
+        import resource
+
         with contextlib.suppress(ProcessLookupError, PermissionError):
             resource.prlimit(pid, resource.RLIMIT_AS, (MAX_ADDRESS_BYTES, MAX_ADDRESS_BYTES))
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES))

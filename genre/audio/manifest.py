@@ -45,10 +45,7 @@ def write(folder: Path, rows: Iterable[Row]) -> None:
 def read(folder: Path) -> list[Row]:
     """Return the rows of <folder>/index.csv.
 
-    Raises
-    ------
-    DatasetError
-        If it is missing or damaged, or has a path outside chunks/ and dataset/.
+    Raises DatasetError if it is missing or damaged, or has a path outside chunks/ and dataset/.
     """
     path = folder / INDEX_NAME
     try:

@@ -45,24 +45,10 @@ def local_file(
 ) -> Iterator[Path]:
     """Yield a song as a file: a local file itself, or a temporary file that is removed at the end.
 
-    An `AudioError` raised in the context gets the name of the song in place of the temporary path.
-
-    Parameters
-    ----------
-    name : str
-        A file name, '-' for standard input, or the http(s) URL of an audio file or of a page that yt-dlp supports.
-        Playlists are refused; of a video in a playlist, the video is taken.
-    stdin : binary stream or None
-        Stream to read for '-'; default: standard input.
-    max_bytes : int
-        Maximum size of standard input or a download.
-    max_seconds : float
-        Maximum duration of a download.
-
-    Raises
-    ------
-    AudioError
-        If the song cannot be read or downloaded within the limits.
+    `name` is a file name, '-' for standard input (or `stdin`), or the http(s) URL of an audio file or of a page that
+    yt-dlp supports. Playlists are refused; of a video in a playlist, the video is taken. Raises AudioError if the song
+    cannot be read or downloaded within the limits. An AudioError raised in the context gets the name of the song in
+    place of the temporary path.
     """
     if is_file_name(name):
         yield Path(name)
@@ -88,8 +74,7 @@ def _spool(stream: BinaryIO, path: Path, max_bytes: int) -> None:
     with path.open("wb") as file:
         while block := stream.read(READ_BYTES):
             size += len(block)
-            if size > max_bytes:
-                raise AudioError(f"standard input: is larger than {_megabytes(max_bytes)}")
+            _check_size("standard input", size, max_bytes)
             file.write(block)
     if not size:
         raise AudioError("standard input: is empty")
@@ -131,13 +116,11 @@ def _watch(process: subprocess.Popen[bytes], url: str, folder: Path, max_bytes: 
     with tqdm(desc=url, unit="B", unit_scale=True, leave=False, disable=not sys.stderr.isatty()) as progress:
         running = True
         while running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
             running = process.poll() is None
             size = _size(folder)
             progress.update(size - progress.n)
-            if size > max_bytes:
-                raise AudioError(f"{url}: is larger than {_megabytes(max_bytes)}")
+            _check_size(url, size, max_bytes)
             if running and time.monotonic() > deadline:
                 raise AudioError(f"{url}: was not fetched within {max_seconds:g} s")
 
@@ -161,5 +144,6 @@ def _reason(output: str, url: str) -> str:
     return re.sub(r"\w+\(host=[^)]*\): ", "", text).strip(" .;:")
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.3g} MB"
+def _check_size(name: str, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise AudioError(f"{name}: is larger than {max_bytes / 1e6:.3g} MB")

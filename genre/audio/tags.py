@@ -52,19 +52,8 @@ def write_genre(path: Path, genre: str, *, dry_run: bool = False) -> Change:
     are kept. A copy is changed and replaces the file atomically, if its encoded audio is the same. Symbolic links are
     followed; other hard links keep the old content.
 
-    Parameters
-    ----------
-    path : Path
-        The song.
-    genre : str
-        Any text without null characters, not empty.
-    dry_run : bool
-        Return the change without writing it.
-
-    Raises
-    ------
-    AudioError
-        If the file cannot be read or written, has another format, or its audio would change. The file is unchanged.
+    `genre` is not empty and has no null characters; `dry_run`: return the change without writing it. Raises AudioError
+    if the file cannot be read or written, has another format, or its audio would change; the file is then unchanged.
     """
     if not path.is_file():
         raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))

@@ -42,7 +42,6 @@ Result = TypeVar("Result")
 STATIC = Path(__file__).parent / "static"
 MAX_TOP = 100  # songs that similar returns
 N_EXAMPLES = 5
-LOADING_RETRY_S = 2  # Retry-After while the models are loading
 
 
 class Verdict(TypedDict):
@@ -128,14 +127,17 @@ router = APIRouter()
 async def verdict(request: Request) -> Verdict:
     """Return the genre, in the format of the first version of this service."""
     start = time.perf_counter()
-    answer = await _backend(request).query(request, Excerpt())
+    answer = await query(request, Excerpt())
     return {"duration": round(time.perf_counter() - start, 3), "message": answer["genre"], "status": "success"}
 
 
 @router.post("/v1/query", summary="Genre of a song and of each chunk", **_ANALYSIS)
 async def query(request: Request, excerpt: Annotated[Excerpt, Query()]) -> Answer:
     """Return the answer of query (docs/query.md)."""
-    return await _backend(request).query(request, excerpt)
+    backend = _backend(request)
+    answer = await backend.answer(request, backend.service.query, excerpt)
+    backend.metrics.audio.inc(answer["duration"])
+    return answer
 
 
 @router.post("/v1/identify", summary="Indexed song that a snippet is from", **_ANALYSIS)
@@ -169,13 +171,11 @@ async def info(request: Request) -> Info:
 @router.get("/v1/audio", include_in_schema=False)
 def audio(request: Request, genre: str, song: str) -> FileResponse:
     """Return the file of an indexed song; byte ranges are supported."""
-    indexed = _backend(request).songs.get(genre, song)
-    path = indexed.audio if indexed else None
+    path = _backend(request).songs.audio(genre, song)
     if path is None:
         raise HTTPException(404, "there is no such song in the index")
-    return FileResponse(
-        path, media_type=MEDIA_TYPES[path.suffix.lower()], headers={"cache-control": "private, max-age=3600"}
-    )
+    media_type = MEDIA_TYPES[path.suffix.lower()]
+    return FileResponse(path, media_type=media_type, headers={"cache-control": "private, max-age=3600"})
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -227,15 +227,7 @@ class Backend:
     def check_ready(self) -> None:
         """Raise HTTPException 503 until the models are loaded."""
         if not self.service.ready:
-            raise HTTPException(
-                503, "the models are still loading: retry shortly", {"Retry-After": str(LOADING_RETRY_S)}
-            )
-
-    async def query(self, request: Request, excerpt: Excerpt) -> Answer:
-        """Return the genre of the uploaded song and count its length."""
-        answer = await self.answer(request, self.service.query, excerpt)
-        self.metrics.audio.inc(answer["duration"])
-        return answer
+            raise HTTPException(503, "the models are still loading: retry shortly", {"Retry-After": "2"})
 
     async def answer(self, request: Request, function: Callable[..., Result], excerpt: Excerpt) -> Result:
         """Return the result of `function` for the uploaded song; HTTPException if it fails."""
@@ -252,22 +244,20 @@ class Backend:
         except TimeoutError:
             raise HTTPException(504, f"the answer took longer than {self.params.timeout_s:g} s") from None
         except QueueFullError:
-            raise self._busy() from None
+            retry_s = self._workers.retry_after_s
+            headers = {"Retry-After": str(retry_s)}
+            raise HTTPException(429, f"the queue is full: retry after {retry_s} s", headers) from None
         except asyncio.CancelledError:  # by uvicorn, after timeout_graceful_shutdown
             raise HTTPException(503, "the service is shutting down") from None
 
     async def _receive(self, request: Request, folder: Path) -> upload.Upload:
         if self._workers.full or self._n_uploads >= self.params.uploads:
-            raise self._busy()
+            raise QueueFullError
         self._n_uploads += 1
         try:
             return await upload.receive(request, folder, max_fields=self.params.max_parts)
         finally:
             self._n_uploads -= 1
-
-    def _busy(self) -> HTTPException:
-        retry_s = self._workers.retry_after_s
-        return HTTPException(429, f"the queue is full: retry after {retry_s} s", {"Retry-After": str(retry_s)})
 
 
 def create_app(
@@ -309,7 +299,7 @@ def create_app(
     app.add_middleware(limits.CheckRequests, checks=checks)  # the middleware added last is the outermost
     app.add_middleware(limits.LimitBody, max_bytes=params.max_upload_bytes, timeout_s=params.upload_timeout_s)
     app.add_middleware(limits.SecurityHeaders)
-    app.add_middleware(CountRequests, metrics=app.state.backend.metrics, paths=labels, prefixes=["/ui"])
+    app.add_middleware(CountRequests, metrics=app.state.backend.metrics, paths=labels, prefix="/ui")
     return app
 
 

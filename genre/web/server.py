@@ -26,19 +26,8 @@ KEEP_ALIVE_S = 5
 def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str | None = None) -> None:
     """Load the models and serve until SIGTERM or SIGINT; requests in flight are completed.
 
-    Parameters
-    ----------
-    params : ServeParams
-    paths : Paths
-    host, port : str, int
-        Address; port 0: a free port. The address is logged.
-    model : str or None
-        See `Service`.
-
-    Raises
-    ------
-    GenreError
-        If the models cannot be loaded or the port is taken.
+    Port 0 is a free port; the address is logged. `model` is that of `Service`. Raises GenreError if the models cannot
+    be loaded or the port is taken.
     """
     service = Service(paths, model=model)
     hosts = params.hosts or (LOOPBACK_NAMES if _bracketed(host) in LOOPBACK_NAMES else ())

@@ -52,11 +52,7 @@ class Service:
         """Load models and indexes and answer once about noise, which loads the rest.
 
         If only an index is missing or damaged, query still works.
-
-        Raises
-        ------
-        GenreError
-            If params.yaml, ffmpeg or the model is missing or damaged.
+        Raises GenreError if params.yaml, ffmpeg or the model is missing or damaged.
         """
         ffmpeg.executable()
         settings = params.load(self._paths.params)

@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 
 FIELD = "audio"  # the form field of the file
 MAX_FIELD_BYTES = 1 << 16  # of a form field that is not a file
+COPY_BYTES = 1 << 20
 MAX_NAME_LENGTH = 200  # characters
 MISSING = f"the form field {FIELD} is missing: send the song as a file in it"
 
@@ -51,15 +52,11 @@ async def receive(request: Request, folder: Path, *, max_fields: int) -> Upload:
             name = _plain_name(file.filename or "")
             suffix = re.search(r"\.[A-Za-z0-9]{1,8}$", name)  # ffmpeg identifies some formats by it
             upload = Upload(folder / f"upload{suffix[0] if suffix else ''}", name)
-            await asyncio.to_thread(_copy, file, upload.path)
+            with upload.path.open("xb") as stream:
+                await asyncio.to_thread(shutil.copyfileobj, file.file, stream, COPY_BYTES)
             return upload
     except (UnicodeError, LookupError):  # unknown charset
         raise HTTPException(400, "the form is malformed") from None
-
-
-def _copy(file: UploadFile, path: Path) -> None:
-    with path.open("xb") as stream:
-        shutil.copyfileobj(file.file, stream, 1 << 20)
 
 
 def _plain_name(name: str) -> str:

@@ -1,10 +1,9 @@
-"""A bounded thread pool for CPU work, with time-outs."""
+"""A bounded number of threads for CPU work, with time-outs."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -27,28 +26,22 @@ class AbandonedError(Exception):
 
 
 class Workers:
-    """Daemon threads that run jobs in order of arrival; an unfinished job does not keep the process alive."""
+    """Jobs run in order of arrival on daemon threads: an unfinished job does not keep the process alive.
+
+    The state changes on the thread of the event loop only.
+    """
 
     def __init__(self, count: int, queue_size: int) -> None:
-        """Start `count` threads; at most `queue_size` more jobs are queued."""
-        self._count, self._capacity = count, count + queue_size
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._n_open = 0  # jobs queued or running
-        self.running = 0
+        """Run at most `count` jobs at once; at most `queue_size` more are queued."""
+        self._count, self._queue_size = count, queue_size
+        self._slots = asyncio.Semaphore(count)
+        self.waiting = self.running = 0  # number of jobs
         self._mean_s = INITIAL_MEAN_S
-        for _ in range(count):
-            threading.Thread(target=self._work, daemon=True).start()
 
     @property
     def full(self) -> bool:
         """Whether `run` would raise QueueFullError."""
-        return self._n_open >= self._capacity
-
-    @property
-    def waiting(self) -> int:
-        """Number of jobs in the queue."""
-        return max(self._n_open - self.running, 0)
+        return self.waiting + self.running >= self._count + self._queue_size
 
     @property
     def retry_after_s(self) -> int:
@@ -56,56 +49,50 @@ class Workers:
         return min(MAX_RETRY_S, max(1, math.ceil(self._mean_s * (self.waiting + 1) / self._count)))
 
     async def run(self, job: Callable[[], Result], *, timeout_s: float, disconnected: Awaitable[None]) -> Result:
-        """Return the result of `job`, called on one of the threads; a started job always runs to its end.
+        """Return the result of `job`, called on a thread; a started job always runs to its end.
 
-        Raises
-        ------
-        QueueFullError
-            If the queue is full.
-        TimeoutError
-            If waiting and running took longer than `timeout_s`.
-        AbandonedError
-            If `disconnected` completed first.
+        Raises QueueFullError if the queue is full, TimeoutError if waiting and running took longer than `timeout_s`,
+        and AbandonedError if `disconnected` completed first.
         """
         gone: asyncio.Future[None] = asyncio.ensure_future(disconnected)
+        result = asyncio.ensure_future(self._queued(job))
         try:
-            result = asyncio.wrap_future(self._submit(job))
             futures: set[asyncio.Future[Any]] = {result, gone}
             await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if result.done():
                 return result.result()
-            result.cancel()
             raise AbandonedError if gone.done() else TimeoutError
         finally:
             gone.cancel()
+            result.cancel()
 
-    def _submit(self, job: Callable[[], Result]) -> Future[Result]:
-        future: Future[Result] = Future()
-        with self._lock:
-            if self.full:
-                raise QueueFullError
-            self._n_open += 1
-        future.add_done_callback(self._close_job)
-        self._jobs.put((future, job))
-        return future
+    async def _queued(self, job: Callable[[], Result]) -> Result:
+        if self.full:
+            raise QueueFullError
+        self.waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self.waiting -= 1
+        self.running += 1
+        started = asyncio.ensure_future(self._started(job))
+        started.add_done_callback(lambda task: task.cancelled() or task.exception())  # also if nobody waits for it
+        return await asyncio.shield(started)
 
-    def _close_job(self, _: Future[Any]) -> None:
-        with self._lock:
-            self._n_open -= 1
+    async def _started(self, job: Callable[[], Result]) -> Result:
+        start, future = time.perf_counter(), Future[Result]()
+        threading.Thread(target=_work, args=(job, future), daemon=True).start()
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            self.running -= 1
+            self._mean_s += SMOOTHING * (time.perf_counter() - start - self._mean_s)
+            self._slots.release()
 
-    def _work(self) -> None:
-        while True:
-            future, job = self._jobs.get()
-            if not future.set_running_or_notify_cancel():
-                continue
-            start = time.perf_counter()
-            with self._lock:
-                self.running += 1
-            try:
-                result, error = job(), None
-            except BaseException as raised:
-                result, error = None, raised
-            with self._lock:
-                self.running -= 1
-                self._mean_s += SMOOTHING * (time.perf_counter() - start - self._mean_s)
-            future.set_exception(error) if error else future.set_result(result)
+
+def _work(job: Callable[[], Result], future: Future[Result]) -> None:
+    future.set_running_or_notify_cancel()  # from now on it cannot be cancelled
+    try:
+        future.set_result(job())
+    except BaseException as error:
+        future.set_exception(error)

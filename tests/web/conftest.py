@@ -77,8 +77,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_params(folder, parallel__workers=1, baselines__models=[MODEL], index__embedding="statistics")
         for seed in range(6):
             _write_song(folder, seed)
-        for stage in (split, extract, vectorize, baselines, index):
-            assert stage.main([]) == 0
+        for stage, arguments in ((split, []), (extract, []), (vectorize, []), (baselines, [MODEL]), (index, [])):
+            assert stage.main(arguments) == 0
     return folder
 
 

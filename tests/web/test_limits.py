@@ -93,7 +93,7 @@ def _fill_queue(pool: ThreadPoolExecutor, server: Server, songs: list[Path]) -> 
     return responses
 
 
-def test_without_the_key_only_health_is_reported(strict: Server, songs: list[Path]) -> None:
+def test_without_the_key_in_one_of_three_headers_only_health_is_reported(strict: Server, songs: list[Path]) -> None:
     for path in ("/healthz", "/readyz"):
         assert httpx.get(strict.url + path).status_code == 200
     for path in ("/metrics", "/docs", "/openapi.json", "/nowhere"):
@@ -101,9 +101,6 @@ def test_without_the_key_only_health_is_reported(strict: Server, songs: list[Pat
     refused = httpx.post(strict.url, files=form(songs[0]), headers={"x-api-key": "another"})
     assert (refused.status_code, refused.json()["status"]) == (401, "error")
     assert "Basic" in refused.headers["www-authenticate"]
-
-
-def test_the_key_may_be_sent_in_three_ways(strict: Server) -> None:
     for headers in (HEADERS, {b"authorization": b"Bearer " + KEY_BYTES}):
         assert httpx.get(f"{strict.url}/docs", headers=headers).status_code == 200
     assert httpx.get(f"{strict.url}/docs", auth=("anybody", KEY_BYTES)).status_code == 200
@@ -174,13 +171,11 @@ def test_a_client_that_disconnects_in_its_upload_leaves_no_file(strict: Server) 
     assert not strict.uploads
 
 
-@pytest.mark.parametrize("declared", [f"Content-Length: {100 * MAX_BYTES}", "Transfer-Encoding: chunked"])
-def test_an_upload_that_is_too_large_is_refused_and_read_no_further(strict: Server, declared: str) -> None:
+def test_an_upload_that_is_too_large_is_refused_and_read_no_further(strict: Server) -> None:
     part = _multipart(bytes(1 << 16))[:-10]
-    if "chunked" in declared:
-        part = f"{len(part):x}\r\n".encode() + part + b"\r\n"
+    part = f"{len(part):x}\r\n".encode() + part + b"\r\n"
     with _connect(strict) as connection:
-        connection.sendall(_head(strict, declared))
+        connection.sendall(_head(strict, "Transfer-Encoding: chunked"))
         n_sent = 0
         with pytest.raises(OSError):
             while n_sent < 50 * MAX_BYTES:
@@ -229,12 +224,10 @@ def test_too_many_uploads_are_a_429(strict: Server) -> None:
     ("body", "status"),
     [
         (_multipart(b"RIFF", head="".join(f"X-{i}: a\r\n" for i in range(100))), 400),  # headers of a part
-        (_multipart(b"RIFF", head="X: " + "a" * 100_000 + "\r\n"), 400),  # one long one
         (b"".join(_multipart(b"", name=f"n{i}")[:-7] for i in range(1000)) + b"--x--\r\n", 400),  # files
         (b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\na\r\n' * 1000 + b"--x--\r\n", 400),  # fields
         (b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n' + b"a" * 1_000_000 + b"\r\n--x--\r\n", 400),
         (b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n", 400),
-        (b"--y\r\n\r\n", 400),
         (_multipart(b"RIFF")[:-9], 422),  # no end
         (b"", 422),
     ],
@@ -285,15 +278,6 @@ def test_a_body_of_two_lengths_is_refused_and_the_connection_closed(strict: Serv
     assert "Transfer-Encoding" in answer["message"]
 
 
-def test_a_body_shorter_than_its_declared_length_does_no_harm(strict: Server) -> None:
-    with _connect(strict) as connection:
-        connection.sendall(_head(strict, "Content-Length: 5000") + _multipart(b"RIFF"))
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(1 << 16):
-            pass
-    assert httpx.get(f"{strict.url}/healthz").status_code == 200
-
-
 def test_a_killed_decoder_fails_only_its_own_request(patient: Server, songs: list[Path]) -> None:
     tasks = Path(f"/proc/{patient.process.pid}/task")
     if not list(tasks.glob("*/children")):
@@ -337,7 +321,7 @@ def test_requests_in_flight_are_answered_at_the_shutdown(start_server: StartServ
 def test_a_failed_start_is_one_sentence_and_exit_code_1(start_server: StartServer, strict: Server) -> None:
     port = strict.url.rpartition(":")[2]
     for arguments, message in (
-        (("--model", "mfcc"), "error: there is no model mfcc"),
+        (("--model", "mfcc"), "error: unknown model mfcc"),
         (("--port", port), f"cannot listen on 127.0.0.1 port {port}"),
     ):
         server = start_server(*arguments)
