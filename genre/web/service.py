@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from genre import params
 from genre.audio import chunks, ffmpeg
-from genre.errors import GenreError, ModelError, SearchError
+from genre.errors import GenreError, SearchError
 from genre.models import calibration, cards, predict
 from genre.models.query import Answer, answer
 from genre.paths import Paths
@@ -57,8 +57,7 @@ class Service:
         ffmpeg.executable()
         settings = params.load(self._paths.params)
         self._min_score = settings.search.min_score
-        with _explained_imports():
-            self._predictor = predict.load(self._model, self._paths)
+        self._predictor = predict.load(self._model, self._paths)
         thresholds, max_false_acceptance = self._predictor.card.thresholds, settings.query.max_false_acceptance
         self._min_confidence = calibration.threshold(thresholds, max_false_acceptance) or 0.0
         with self._optional("identify"):
@@ -108,8 +107,7 @@ class Service:
         with tempfile.TemporaryDirectory(prefix="genre-") as folder:
             path = Path(folder, "noise.wav")
             chunks.write(path, noise, sample_rate=sample_rate)
-            with _explained_imports():
-                self.query(path)
+            self.query(path)
             for command, function in (("identify", self.identify), ("similar", self.similar)):
                 if command not in self._failures:
                     with self._optional(command):
@@ -123,20 +121,7 @@ class Service:
     def _optional(self, command: str) -> Iterator[None]:
         """Store the message of a GenreError: the other commands still work."""
         try:
-            with _explained_imports():
-                yield
+            yield
         except GenreError as error:
             log.warning("%s is not available: %s", command, error)
             self._failures[command] = f"{error}; then restart the service"
-
-
-@contextlib.contextmanager
-def _explained_imports() -> Iterator[None]:
-    """Turn the ImportError of an optional package into a ModelError."""
-    try:
-        yield
-    except ImportError as error:
-        raise ModelError(
-            f"a model needs the package {error.name}, which is not installed:"
-            " run `python -m stages.query` and `python -m stages.similar` once where it is"
-        ) from error
