@@ -22,7 +22,7 @@ class Chunk:
     """One piece of a song."""
 
     start_s: float  # position in the song
-    seconds: float  # length before padding
+    seconds: float  # length before repetition
     samples: npt.NDArray[np.int16]  # shape (round(chunk_seconds * sample_rate),)
 
 
@@ -37,8 +37,8 @@ def iterate(
 ) -> Iterator[Chunk]:
     """Yield the chunks of a file of any format, with one chunk in memory at a time.
 
-    A last piece shorter than a chunk is padded by repetition; it is dropped if it is shorter than `min_seconds`, unless
-    it is the only one.
+    A last piece shorter than `min_seconds` is dropped unless it is the only one; any other incomplete piece is repeated
+    to fill a chunk.
 
     `sample_rate` is that of the chunks in Hz; `start` and `duration` select an excerpt, in seconds; `duration` None: to
     the end. Raises AudioError if the file cannot be decoded.

@@ -2,8 +2,8 @@
 
 Every hash that snippet and song share votes for an offset of the snippet in the song; votes for the true offset agree.
 At the offsets with most votes the peaks are compared: the number of the song's peaks that the snippet has, against the
-number expected by chance (binomial log likelihood ratio), over the part of the snippet that overlaps the song. This is
-done at several playing speeds.
+number expected by chance (binomial log likelihood ratio), over the part of the snippet that overlaps the song. Other
+playing speeds are tried unless the evidence exceeds `CERTAIN`; the best songs are compared again at fine steps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from genre.search.engine import MAX_SNIPPET_S, Candidate, probability
 from genre.search.landmark_index import STEPS, LandmarkIndex
 from genre.search.landmarks import Floats, Integers, Peaks
 
-SPEED_STEP = 0.01  # between two steps half of the peaks still agree
+SPEED_STEP = 0.01  # halfway between two steps, half of the peaks still match
 FINE_STEPS = (-0.005, 0.0, 0.005)  # changes of speed tried for the best songs
 TOLERANCE = (0.4, 0.5, 0.5)  # bins, bins and frames: largest error of a hash of a snippet
 N_OFFSETS = 50  # offsets with most votes that are compared in full at each speed
@@ -114,14 +114,14 @@ def _refined(peaks: Peaks, best: _Alignment, index: LandmarkIndex) -> Iterable[_
 
 
 def _most_voted(peaks: Peaks, pairs: Pairs, speed: float, index: LandmarkIndex) -> Integers:
-    """Return the frames on the axis of the index with most votes for the start of the snippet [shape=(n,)]."""
+    """Return the frames, in all indexed songs end to end, with most votes for the start of the snippet [shape=(n,)]."""
     times, bins = peaks.times * np.float32(speed), peaks.bins / np.float32(speed)
-    firsts, seconds = pairs
+    anchors, targets = pairs
     hashes, owners = landmarks.snippet_hashes(
-        bins[firsts], bins[seconds] - bins[firsts], times[seconds] - times[firsts], TOLERANCE
+        bins[anchors], bins[targets] - bins[anchors], times[targets] - times[anchors], TOLERANCE
     )
     matched, positions = index.lookup(hashes)
-    votes = np.rint(positions / STEPS - times[firsts][owners[matched]]).astype(np.int64)
+    votes = np.rint(positions / STEPS - times[anchors][owners[matched]]).astype(np.int64)
     starts, counts = np.unique(votes, return_counts=True)
     with_adjacent = counts.copy()
     adjacent = np.diff(starts) == 1
@@ -201,7 +201,7 @@ def _vicinity(peaks: Peaks, speed: float) -> npt.NDArray[np.bool_]:
 
 
 def _likelihood_ratio(hits: npt.NDArray[Any], by_chance: npt.NDArray[Any], n: Integers) -> npt.NDArray[np.float64]:
-    """Return the log likelihood ratio of the observed rate `hits / n` against chance; 0 if the rate is lower."""
+    """Return the log likelihood ratio of the observed rate `hits / n` against chance; 0 if it is not above chance."""
     n = np.maximum(n, 1)
     rate = np.clip(hits / n, 1e-6, 1 - 1e-6)
     chance = np.clip(by_chance / n, 1e-3, MAX_CHANCE)
