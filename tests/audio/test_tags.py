@@ -195,6 +195,14 @@ def test_an_old_id3v1_tag_is_kept(mp3: Path) -> None:
     assert stream_hash(mp3) == audio
 
 
+def test_several_original_genres_are_stored(mp3: Path) -> None:
+    tags = ID3(mp3)
+    tags.add(TCON(encoding=3, text=["Soul", "Funk"]))
+    tags.save(mp3)
+    assert write_genre(mp3, "blues").old == "Soul; Funk"
+    assert _tags(mp3)[:2] == (["blues"], ["Soul; Funk"])
+
+
 @pytest.mark.parametrize("name", ["a.mka", "a.wma", "a.au", "a.txt"])
 def test_an_unsupported_format_is_refused_by_name(tmp_path: Path, make_song: MakeSong, name: str) -> None:
     path = tmp_path / name
