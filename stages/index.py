@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from genre.search import embedding_index, landmark_index, landmarks, similar, st
 from genre.search.embedding_index import Description, Projection
 from genre.search.engine import IndexedSong
 from genre.search.landmark_index import LandmarkIndex, Landmarks
-from genre.search.store import VectorStore, Window
+from genre.search.store import Window
 
 Song = list[Row]  # the chunks of a song, in order
 
@@ -40,9 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = params.load(paths.params)
     songs = landmark_index.group_songs(manifest.read(paths.chunks))
     cache = Cache(paths.cache, settings.cache.max_bytes)
-    index = index_landmarks(songs, settings, paths, cache)
+    indexer = Indexer(songs, settings, paths, cache)
+    index = indexer.landmarks()
     index.save(paths.landmarks)
-    description = index_embeddings(songs, settings, paths, cache)
+    description = indexer.embeddings()
     description.save(paths.index)
     cache.trim()
     hours = index.total_frames * landmarks.FRAME_S / 3600
@@ -53,88 +55,89 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def index_landmarks(songs: Sequence[Song], settings: Params, paths: Paths, cache: Cache) -> LandmarkIndex:
-    """Return the landmark index of songs."""
-    data = _of_songs("landmarks", _landmarks_of_file, [landmarks.SETTINGS], songs, settings, paths, cache)
-    indexed = [IndexedSong(song[0].source_sha256, song[0].song, song[0].genre) for song in songs]
-    return LandmarkIndex.build(list(zip(indexed, map(Landmarks.from_bytes, data), strict=True)))
+@dataclass(frozen=True, slots=True)
+class Indexer:
+    """The songs of a project, to be indexed."""
 
+    songs: Sequence[Song]
+    settings: Params
+    paths: Paths
+    cache: Cache
 
-def index_embeddings(songs: Sequence[Song], settings: Params, paths: Paths, cache: Cache) -> Description:
-    """Write the projection and the vectors of songs; return their description."""
-    split, parallel = settings.split, settings.parallel
-    features = Settings(split.sample_rate, split.chunk_seconds, split.min_seconds)
-    embedder = embeddings.load(embedding_index.embedding_name(settings), paths, cache=cache)
-    chunk_files = [paths.chunks / row.chunk for song in songs for row in song]
-    rows = embedder.of_files(chunk_files, workers=parallel.workers, scheduler=parallel.scheduler)
-    of_songs = np.split(rows, np.cumsum([len(song) for song in songs])[:-1])
-    training = [i for i, song in enumerate(songs) if song[0].split == "train"]
-    projection = embedding_index.fit(np.concatenate([of_songs[i] for i in training]))
-    projection.save(paths.projection)
-    digest = embedding_index.digest(embedder, features, [songs[i][0].source_sha256 for i in training], projection)
-    dimension, n_windows = projection.dimension, None
-    with store.connect(settings, paths, kind=similar.KIND, digest=digest, dimension=dimension) as collection:
-        _synchronize(collection, songs, of_songs, projection)
-    if settings.index.windows:
-        windows = embed_windows(songs, settings, embedder, cache)
-        n_windows, of_windows = sum(map(len, windows)), window_engine.digest(digest)
+    def landmarks(self) -> LandmarkIndex:
+        """Return the landmark index."""
+        data = self._results("landmarks", _landmarks_of_file, landmarks.SETTINGS)
+        indexed = [IndexedSong(song[0].source_sha256, song[0].song, song[0].genre) for song in self.songs]
+        return LandmarkIndex.build(list(zip(indexed, map(Landmarks.from_bytes, data), strict=True)))
+
+    def embeddings(self) -> Description:
+        """Write the projection and the vectors; return their description."""
+        split, parallel = self.settings.split, self.settings.parallel
+        features = Settings(split.sample_rate, split.chunk_seconds, split.min_seconds)
+        embedder = embeddings.load(embedding_index.embedding_name(self.settings), self.paths, cache=self.cache)
+        chunk_files = [self.paths.chunks / row.chunk for song in self.songs for row in song]
+        rows = embedder.of_files(chunk_files, workers=parallel.workers, scheduler=parallel.scheduler)
+        of_songs = np.split(rows, np.cumsum([len(song) for song in self.songs])[:-1])
+        training = [i for i, song in enumerate(self.songs) if song[0].split == "train"]
+        projection = embedding_index.fit(np.concatenate([of_songs[i] for i in training]))
+        projection.save(self.paths.projection)
+        fitted_on = [self.songs[i][0].source_sha256 for i in training]
+        digest = embedding_index.digest(embedder, features, fitted_on, projection)
+        self._store(similar.KIND, digest, projection, of_songs)
+        n_windows = None
+        if self.settings.index.windows:
+            windows = self._windows(embedder)
+            n_windows = sum(map(len, windows))
+            self._store(window_engine.KIND, window_engine.digest(digest), projection, windows, window_engine.HOP_S)
+        names = [[s[0].source_sha256, s[0].song, s[0].genre, [row.start_s for row in s]] for s in self.songs]
+        return Description(
+            embedding=embedder.name,
+            settings=features.to_dict(),
+            dimension=projection.dimension,
+            digest=digest,
+            songs=len(self.songs),
+            vectors=len(rows),
+            windows=n_windows,
+            contents=files.digest(digest, names),
+        )
+
+    def _windows(self, embedder: Embedder) -> list[Vectors]:
+        """Return the embeddings of the windows of each song [shape=(windows, values) each]."""
+        rate = self.settings.split.sample_rate
+        compute = functools.partial(_windows_of_file, Embedder(embedder.name, self.paths), rate)
+        data = self._results("windows", compute, embedder.describe(), rate, window_engine.SETTINGS)
+        return [np.frombuffer(values, np.float32).reshape(-1, embedder.n_values) for values in data]
+
+    def _store(
+        self, kind: str, digest: str, projection: Projection, embedded: Sequence[Vectors], hop_s: float | None = None
+    ) -> None:
+        """Make a collection contain the vectors of the windows of each song; `hop_s` None: the windows are chunks."""
+        songs = list(zip(self.songs, embedded, strict=True))
+        items = (
+            (Window(song[0].source_sha256, k, song[0].song, song[0].genre, k * hop_s if hop_s else song[k].start_s), v)
+            for song, values in songs
+            for k, v in enumerate(projection(values))
+        )
         with store.connect(
-            settings, paths, kind=window_engine.KIND, digest=of_windows, dimension=dimension
+            self.settings, self.paths, kind=kind, digest=digest, dimension=projection.dimension
         ) as collection:
-            _synchronize(collection, songs, windows, projection, window_engine.HOP_S)
-    names = [[song[0].source_sha256, song[0].song, song[0].genre, [row.start_s for row in song]] for song in songs]
-    contents = files.digest(digest, names)
-    return Description(embedder.name, features.to_dict(), dimension, digest, len(songs), len(rows), n_windows, contents)
+            collection.synchronize(items, {song[0].source_sha256: len(values) for song, values in songs})
 
-
-def embed_windows(songs: Sequence[Song], settings: Params, embedder: Embedder, cache: Cache) -> list[Vectors]:
-    """Return the embeddings of the windows of each song [shape=(windows, values) each]."""
-    sample_rate, paths = settings.split.sample_rate, embedder.paths
-    compute = functools.partial(_windows_of_file, Embedder(embedder.name, paths), sample_rate)
-    key = [embedder.describe(), sample_rate, window_engine.SETTINGS]
-    data = _of_songs("windows", compute, key, songs, settings, paths, cache)
-    return [np.frombuffer(values, np.float32).reshape(-1, embedder.n_values) for values in data]
-
-
-def _synchronize(
-    collection: VectorStore,
-    songs: Sequence[Song],
-    embedded: Sequence[Vectors],
-    projection: Projection,
-    hop_s: float | None = None,
-) -> None:
-    """Make a collection contain the windows of songs with these embeddings; `hop_s` None: windows are chunks."""
-    items = (
-        (Window(song[0].source_sha256, k, song[0].song, song[0].genre, k * hop_s if hop_s else song[k].start_s), vector)
-        for song, values in zip(songs, embedded, strict=True)
-        for k, vector in enumerate(projection(values))
-    )
-    collection.synchronize(items, {song[0].source_sha256: len(x) for song, x in zip(songs, embedded, strict=True)})
-
-
-def _of_songs(
-    name: str,
-    compute: Callable[[Path], bytes],
-    key: Sequence[Any],
-    songs: Sequence[Song],
-    settings: Params,
-    paths: Paths,
-    cache: Cache,
-) -> list[bytes]:
-    """Return the result of `compute` for the file of each song, cached under its name and key."""
-    items = [
-        (files.digest(name, *key, ffmpeg.version(), song[0].source_sha256), paths.root / song[0].source)
-        for song in songs
-    ]
-    results = run(
-        functools.partial(_computed, compute, cache),
-        items,
-        description=name,
-        workers=settings.parallel.workers,
-        scheduler=settings.parallel.scheduler,
-        known=lambda item: cache.recall(item[0]),
-    )
-    return all_or_error(results)
+    def _results(self, name: str, compute: Callable[[Path], bytes], *parts: Any) -> list[bytes]:
+        """Return the result of `compute` for the file of each song; `parts` are what else the result depends on."""
+        items = [
+            (files.digest(name, *parts, ffmpeg.version(), song[0].source_sha256), self.paths.root / song[0].source)
+            for song in self.songs
+        ]
+        results = run(
+            functools.partial(_computed, compute, self.cache),
+            items,
+            description=name,
+            workers=self.settings.parallel.workers,
+            scheduler=self.settings.parallel.scheduler,
+            known=lambda item: self.cache.recall(item[0]),
+        )
+        return all_or_error(results)
 
 
 def _computed(compute: Callable[[Path], bytes], cache: Cache, item: tuple[str, Path]) -> bytes:

@@ -129,8 +129,7 @@ def _most_voted(peaks: Peaks, pairs: Pairs, speed: float, index: LandmarkIndex) 
     with_adjacent[1:] += counts[:-1] * adjacent
     if len(starts) <= N_OFFSETS:
         return starts
-    best: Integers = starts[np.argpartition(-with_adjacent, N_OFFSETS)[:N_OFFSETS]]
-    return best
+    return starts[np.argpartition(-with_adjacent, N_OFFSETS)[:N_OFFSETS]]
 
 
 def _evidence(peaks: Peaks, speed: float, positions: Integers, index: LandmarkIndex) -> npt.NDArray[np.float64]:
@@ -206,5 +205,4 @@ def _likelihood_ratio(hits: npt.NDArray[Any], by_chance: npt.NDArray[Any], n: In
     rate = np.clip(hits / n, 1e-6, 1 - 1e-6)
     chance = np.clip(by_chance / n, 1e-3, MAX_CHANCE)
     ratio = n * (rate * np.log(rate / chance) + (1 - rate) * np.log((1 - rate) / (1 - chance)))
-    evidence: npt.NDArray[np.float64] = np.where(rate > chance, ratio, 0.0)
-    return evidence
+    return np.where(rate > chance, ratio, 0.0)

@@ -160,8 +160,7 @@ def _begins(n_frames: Sequence[int]) -> Integers:
 
 
 def _in_steps(times: Floats) -> Unsigned:
-    steps: Unsigned = np.rint(np.maximum(times, 0) * STEPS).astype(np.uint32)
-    return steps
+    return (times.clip(0) * STEPS).round().astype(np.uint32)
 
 
 def _npz(**arrays: npt.NDArray[np.generic]) -> bytes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,15 +18,14 @@ from genre.audio import chunks
 from genre.errors import SearchError
 from stages import identify, index, similar, split
 from tests.made import write_params
-from tests.search.conftest import music
+from tests.search.conftest import music, pcm
 
 SAMPLE_RATE = 22_050
 N_SONGS = 3  # of each genre
 SECONDS = 8.0
-SMALL: dict[str, object] = {  # `statistics` needs no network
-    "parallel__workers": 1,
-    "index__embedding": "statistics",
-}
+Answers = Callable[..., list[dict[str, Any]]]
+
+SMALL: dict[str, object] = {"parallel__workers": 1, "index__embedding": "statistics"}  # which needs no network
 
 
 @pytest.fixture(scope="module")
@@ -50,37 +51,48 @@ def project(indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path / "copy"
 
 
-def _write_song(folder: Path, seed: int, name: str = "") -> Path:
+def _write_song(folder: Path, seed: int) -> Path:
     """Write a song of one of two genres; jazz has less bass."""
     genre = ("rock", "jazz")[seed % 2]
     song = music(seed, SECONDS, SAMPLE_RATE)
     if genre == "jazz":
         song = np.diff(song, prepend=np.float32(0))
-    path = folder / "dataset" / "tiny" / genre / f"{name or seed}.wav"
+    path = folder / "dataset" / "tiny" / genre / f"{seed}.wav"
     path.parent.mkdir(parents=True, exist_ok=True)
-    chunks.write(path, np.rint(song * 32767).astype(np.int16), sample_rate=SAMPLE_RATE)
+    chunks.write(path, pcm(song), sample_rate=SAMPLE_RATE)
     return path
 
 
-def _description() -> dict[str, Any]:
-    description: dict[str, Any] = json.loads(Path("vectors/index.json").read_text())
-    return description
+def _description() -> Any:
+    return json.loads(Path("vectors/index.json").read_text())
 
 
-def test_every_song_is_identified_from_its_middle(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def answers(project: Path, capsys: pytest.CaptureFixture[str]) -> Answers:
+    """Return a function that runs a command and returns its answers."""
+
+    def run(command: ModuleType, *arguments: str) -> list[dict[str, Any]]:
+        capsys.readouterr()
+        assert command.main([*arguments, "--format", "jsonl"]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return run
+
+
+def test_every_song_is_identified_from_its_middle(project: Path, answers: Answers) -> None:
     songs = sorted(project.glob("dataset/tiny/*/*.wav"))
-    assert identify.main([*map(str, songs), "--start", "2.5", "--duration", "4", "--format", "jsonl"]) == 0
-    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    for path, answer in zip(songs, answers, strict=True):
+    matches = answers(identify, *map(str, songs), "--start", "2.5", "--duration", "4")
+    for path, answer in zip(songs, matches, strict=True):
         assert list(answer) == ["file", "song", "offset", "score", "genre"]
         assert (answer["song"], answer["genre"]) == (path.stem, path.parent.name)
         assert answer["offset"] == pytest.approx(2.5, abs=0.05)
 
 
-def test_the_song_of_an_out_of_set_snippet_is_null(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_song_of_an_out_of_set_snippet_is_null(
+    project: Path, answers: Answers, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = _write_song(project / "elsewhere", 99)
-    assert identify.main([str(other), "--format", "json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
+    (answer,) = answers(identify, str(other))
     assert (answer["song"], answer["offset"], answer["genre"]) == (None, None, None)
     assert identify.main([str(other)]) == 0
     assert "no indexed song" in capsys.readouterr().out
@@ -104,25 +116,20 @@ def test_a_snippet_that_starts_before_its_song_is_described_in_words(
     assert re.search(r"rock/0 starts (1\.9\d|2\.0\d) s before the song", capsys.readouterr().out)
 
 
-def test_the_engine_embeddings_needs_windows_and_identifies_with_them(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    snippet = ["dataset/tiny/jazz/3.wav", "--engine", "embeddings", "--start", "2.5", "--format", "json"]
+def test_the_engine_embeddings_needs_windows_and_identifies_with_them(project: Path, answers: Answers) -> None:
+    snippet = ["dataset/tiny/jazz/3.wav", "--engine", "embeddings", "--start", "2.5"]
     with pytest.raises(SearchError, match=r"index\.windows"):
         identify.main(snippet)
     write_params(project, index__windows=True, **SMALL)
     assert index.main([]) == 0
-    capsys.readouterr()
-    assert identify.main(snippet) == 0
-    answer = json.loads(capsys.readouterr().out)
+    (answer,) = answers(identify, *snippet)
     assert (answer["song"], answer["genre"]) == ("3", "jazz")
     assert answer["offset"] == pytest.approx(2.5, abs=0.25)
     assert similar.main(["dataset/tiny/jazz/3.wav"]) == 0  # from the same store
 
 
-def test_similar_names_other_songs_and_a_genre(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert similar.main(["dataset/tiny/rock/0.wav", "--top", "3", "--format", "json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
+def test_similar_names_other_songs_and_a_genre(answers: Answers) -> None:
+    (answer,) = answers(similar, "dataset/tiny/rock/0.wav", "--top", "3")
     assert list(answer) == ["file", "genre", "weighted_genre", "votes", "songs"]
     assert len(answer["songs"]) == 3
     assert ("rock", "0") not in {(song["genre"], song["song"]) for song in answer["songs"]}
@@ -130,11 +137,10 @@ def test_similar_names_other_songs_and_a_genre(project: Path, capsys: pytest.Cap
 
 
 def test_the_text_of_similar_has_the_votes_and_no_song_below_0(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     song = "dataset/tiny/rock/0.wav"
-    assert similar.main([song, "--top", "1000", "--format", "json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
+    (answer,) = answers(similar, song, "--top", "1000")
     assert min(similar_song["score"] for similar_song in answer["songs"]) < 0
     assert similar.main([song, "--top", "1000"]) == 0
     printed = capsys.readouterr().out
@@ -148,21 +154,15 @@ def test_indexing_again_changes_nothing(project: Path) -> None:
     assert {path: path.read_bytes() for path in Path("vectors").glob("*.*") if path.is_file()} == before
 
 
-def test_songs_removed_from_the_data_set_are_removed_from_the_index(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_songs_removed_from_the_data_set_are_removed_from_the_index(answers: Answers) -> None:
     before = _description()
     removed = Path("dataset/tiny/jazz/3.wav").rename("removed.wav")
     assert split.main([]) == 0
     assert index.main([]) == 0
     assert _description()["songs"] == 2 * N_SONGS - 1
     assert _description()["contents"] != before["contents"]
-    capsys.readouterr()
-    identify.main([str(removed), "--format", "jsonl"])
-    similar.main([str(removed), "--top", "20", "--format", "jsonl"])
-    match, answer = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    assert match["song"] is None
-    assert "3" not in {song["song"] for song in answer["songs"]}
+    assert answers(identify, str(removed))[0]["song"] is None
+    assert "3" not in {song["song"] for song in answers(similar, str(removed), "--top", "20")[0]["songs"]}
 
 
 def test_without_an_index_the_commands_name_the_stage(project: Path) -> None:
@@ -175,15 +175,13 @@ def test_without_an_index_the_commands_name_the_stage(project: Path) -> None:
             command.main(["dataset/tiny/rock/0.wav"])
 
 
-def test_a_damaged_store_is_named_and_repaired_by_the_stage(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_store_is_named_and_repaired_by_the_stage(answers: Answers) -> None:
     (damaged,) = Path("vectors/songs.db/collections").glob("chunks_*/manifest.json")
     damaged.write_text("{")
     with pytest.raises(SearchError, match=r"0 of \d+ vectors: run `python -m stages\.index`"):
         similar.main(["dataset/tiny/rock/0.wav"])
     assert index.main([]) == 0
-    capsys.readouterr()
-    assert similar.main(["dataset/tiny/rock/0.wav", "--top", "1", "--format", "json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["songs"]) == 1
+    assert len(answers(similar, "dataset/tiny/rock/0.wav", "--top", "1")[0]["songs"]) == 1
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The projection of embeddings to vectors, and the description of the vectors."""
+"""The projection of embeddings to vectors, the description of the vectors, and damaged files of an index."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from genre.features.settings import Settings
 from genre.models.embeddings import Vectors
 from genre.search import embedding_index
 from genre.search.embedding_index import Description, Projection
+from genre.search.landmark_index import LandmarkIndex
 
 
 def _embeddings(n: int = 50, values: int = 100) -> Vectors:
@@ -51,8 +52,8 @@ def test_a_saved_projection_gives_the_same_vectors(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded(_embeddings()), projection(_embeddings()))
 
 
-@pytest.mark.parametrize("load", [Projection.load, Description.load])
-@pytest.mark.parametrize("content", [None, b"", b"no archive"])
+@pytest.mark.parametrize("load", [Projection.load, Description.load, LandmarkIndex.load])
+@pytest.mark.parametrize("content", [None, b"", b"no archive", b"PK\x03\x04" + bytes(50)])
 def test_a_missing_or_damaged_file_is_named(
     load: Callable[[Path], object], content: bytes | None, tmp_path: Path
 ) -> None:

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
 from genre.search import landmarks
-from genre.search.engine import Candidate, IndexedSong
 from genre.search.landmark_engine import LandmarkEngine
-from genre.search.landmark_index import LandmarkIndex, Landmarks
 from genre.search.landmarks import SAMPLE_RATE
-from tests.search.conftest import Signal, music
+from tests.search.conftest import Signal, landmark_index, music
 
 N_SONGS = 8
 THRESHOLD = 0.5
-
-
-def _index(songs: list[Signal]) -> LandmarkIndex:
-    return LandmarkIndex.build(
-        [
-            (IndexedSong(f"{i:064x}", f"song{i}", "synthetic"), Landmarks.of_samples(song))
-            for i, song in enumerate(songs)
-        ]
-    )
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +21,8 @@ def songs() -> list[Signal]:
 
 
 @pytest.fixture(scope="module")
-def index(songs: list[Signal]) -> LandmarkIndex:
-    return _index(songs)
-
-
-def recognise(snippet: Signal, index: LandmarkIndex, *, without: Collection[str] = ()) -> list[Candidate]:
-    return LandmarkEngine(index).recognise(snippet, without=without)
+def engine(songs: list[Signal]) -> LandmarkEngine:
+    return LandmarkEngine(landmark_index(songs))
 
 
 def _cut(song: Signal, start_s: float, seconds: float = 5.0) -> Signal:
@@ -47,47 +30,47 @@ def _cut(song: Signal, start_s: float, seconds: float = 5.0) -> Signal:
 
 
 @pytest.mark.parametrize("number", range(N_SONGS))
-def test_a_clean_snippet_gets_its_song_and_offset(number: int, songs: list[Signal], index: LandmarkIndex) -> None:
-    best = recognise(_cut(songs[number], 7.123), index)[0]
+def test_a_clean_snippet_gets_its_song_and_offset(number: int, songs: list[Signal], engine: LandmarkEngine) -> None:
+    best = engine.recognise(_cut(songs[number], 7.123))[0]
     assert best.song.song == f"song{number}"
     assert best.offset_s == pytest.approx(7.123, abs=0.03)
     assert best.score > 0.99
 
 
-def test_a_snippet_is_identified_under_noise_as_loud_as_the_music(songs: list[Signal], index: LandmarkIndex) -> None:
+def test_a_snippet_is_identified_under_noise_as_loud_as_the_music(songs: list[Signal], engine: LandmarkEngine) -> None:
     snippet = _cut(songs[3], 4.0)
     noise = np.random.default_rng(0).standard_normal(len(snippet)).astype(np.float32) * snippet.std()
-    best = recognise(snippet + noise, index)[0]
+    best = engine.recognise(snippet + noise)[0]
     assert best.song.song == "song3"
     assert best.score > THRESHOLD
 
 
 @pytest.mark.parametrize("percent", [-3.0, -1.3, 0.5, 2.6])
-def test_a_snippet_is_identified_at_another_speed(percent: float, songs: list[Signal], index: LandmarkIndex) -> None:
+def test_a_snippet_is_identified_at_another_speed(percent: float, songs: list[Signal], engine: LandmarkEngine) -> None:
     changed = resample_poly(_cut(songs[5], 6.0, 8.0), 1000, round(1000 + 10 * percent)).astype(np.float32)
-    best = recognise(changed, index)[0]
+    best = engine.recognise(changed)[0]
     assert best.song.song == "song5"
     assert best.offset_s == pytest.approx(6.0, abs=0.1)
     assert best.score > THRESHOLD
 
 
 @pytest.mark.parametrize("silence_s", [0, 18])
-def test_out_of_set_songs_score_below_the_threshold(silence_s: int, index: LandmarkIndex) -> None:
+def test_out_of_set_songs_score_below_the_threshold(silence_s: int, engine: LandmarkEngine) -> None:
     silence = np.zeros(silence_s * SAMPLE_RATE, np.float32)
     for seed in range(100, 110):
-        candidates = recognise(np.concatenate([silence, music(seed, 5.0)]), index)
+        candidates = engine.recognise(np.concatenate([silence, music(seed, 5.0)]))
         assert not candidates or candidates[0].score < THRESHOLD
 
 
-def test_a_song_that_is_left_out_is_no_candidate(songs: list[Signal], index: LandmarkIndex) -> None:
-    candidates = recognise(_cut(songs[2], 3.0), index, without={index.songs[2].sha256})
+def test_a_song_that_is_left_out_is_no_candidate(songs: list[Signal], engine: LandmarkEngine) -> None:
+    candidates = engine.recognise(_cut(songs[2], 3.0), without={engine.index.songs[2].sha256})
     assert all(candidate.song.song != "song2" and candidate.score < THRESHOLD for candidate in candidates)
 
 
-def test_a_snippet_may_start_before_its_song_or_end_after_it(songs: list[Signal], index: LandmarkIndex) -> None:
+def test_a_snippet_may_start_before_its_song_or_end_after_it(songs: list[Signal], engine: LandmarkEngine) -> None:
     gap = np.random.default_rng(1).standard_normal(2 * SAMPLE_RATE).astype(np.float32) * 1e-3
-    early = recognise(np.concatenate([gap, songs[4][: 4 * SAMPLE_RATE]]), index)[0]
-    late = recognise(np.concatenate([songs[4][-4 * SAMPLE_RATE :], gap]), index)[0]
+    early = engine.recognise(np.concatenate([gap, songs[4][: 4 * SAMPLE_RATE]]))[0]
+    late = engine.recognise(np.concatenate([songs[4][-4 * SAMPLE_RATE :], gap]))[0]
     assert (early.song.song, late.song.song) == ("song4", "song4")
     assert early.offset_s == pytest.approx(-2.0, abs=0.05)
     assert late.offset_s == pytest.approx(16.0, abs=0.05)
@@ -100,25 +83,25 @@ def test_songs_with_the_same_drums_are_not_confused() -> None:
         notes = music(seed)
         return (0.3 * notes + 0.5 * np.resize(np.concatenate(beat), len(notes))).astype(np.float32)
 
-    index = _index([drummed(i) for i in range(4)])
+    engine = LandmarkEngine(landmark_index([drummed(i) for i in range(4)]))
     for seed in range(100, 104):
-        candidates = recognise(_cut(drummed(seed), 0.0, 10.0), index)
+        candidates = engine.recognise(_cut(drummed(seed), 0.0, 10.0))
         assert not candidates or candidates[0].score < THRESHOLD
-    best = recognise(_cut(drummed(2), 7.0), index)[0]
+    best = engine.recognise(_cut(drummed(2), 7.0))[0]
     assert best.song.song == "song2"
     assert best.score > 0.99
 
 
-def test_only_the_first_30_seconds_of_a_recording_are_used(songs: list[Signal], index: LandmarkIndex) -> None:
-    candidates = recognise(np.concatenate([songs[0], songs[1], songs[2]]), index)
+def test_only_the_first_30_seconds_of_a_recording_are_used(songs: list[Signal], engine: LandmarkEngine) -> None:
+    candidates = engine.recognise(np.concatenate([songs[0], songs[1], songs[2]]))
     assert candidates[0].song.song == "song0"
     assert all(candidate.song.song != "song2" or candidate.score < THRESHOLD for candidate in candidates)
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, landmarks.N_FFT, 5 * SAMPLE_RATE])
-def test_silence_has_no_candidates(n_samples: int, index: LandmarkIndex) -> None:
-    assert recognise(np.zeros(n_samples, np.float32), index) == []
+def test_silence_has_no_candidates(n_samples: int, engine: LandmarkEngine) -> None:
+    assert engine.recognise(np.zeros(n_samples, np.float32)) == []
 
 
 def test_an_empty_index_has_no_candidates(songs: list[Signal]) -> None:
-    assert recognise(_cut(songs[0], 1.0), LandmarkIndex.build([])) == []
+    assert LandmarkEngine(landmark_index([])).recognise(_cut(songs[0], 1.0)) == []

@@ -20,13 +20,6 @@ def test_a_short_tone_is_a_peak_at_its_time_and_frequency() -> None:
     assert (peaks.times[nearest] * HOP + landmarks.N_FFT / 2) / SAMPLE_RATE == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.parametrize("n_samples", [0, 100, 5 * SAMPLE_RATE])
-def test_silence_has_no_peaks(n_samples: int) -> None:
-    peaks = find_peaks(np.zeros(n_samples, np.float32), SONG_NEIGHBOURHOOD)
-    assert len(peaks.times) == 0
-    assert len(landmarks.pairs(peaks)[0]) == 0
-
-
 def test_peaks_do_not_depend_on_the_level() -> None:
     loud, quiet = (find_peaks(music(1, 6.0) * gain, SONG_NEIGHBOURHOOD) for gain in (1.0, 0.01))
     assert len(loud.times) == len(quiet.times)

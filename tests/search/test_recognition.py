@@ -6,7 +6,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -18,16 +17,14 @@ from genre.errors import SearchError
 from genre.search import landmarks
 from genre.search.engine import Candidate, IndexedSong
 from genre.search.landmark_engine import LandmarkEngine
-from genre.search.landmark_index import LandmarkIndex, Landmarks
-from tests.search.conftest import music
+from tests.search.conftest import landmark_index, music, pcm
 
 
 @pytest.fixture(scope="module")
 def songs(tmp_path_factory: pytest.TempPathFactory) -> list[Recording]:
     folder = tmp_path_factory.mktemp("songs")
     for seed in range(3):
-        samples = np.rint(music(seed, 8.0, SAMPLE_RATE) * 32767).astype(np.int16)
-        chunks.write(folder / f"{seed}.wav", samples, sample_rate=SAMPLE_RATE)
+        chunks.write(folder / f"{seed}.wav", pcm(music(seed, 8.0, SAMPLE_RATE)), sample_rate=SAMPLE_RATE)
     return [Recording(f"{seed:064x}", folder / f"{seed}.wav", 8 * SAMPLE_RATE) for seed in range(3)]
 
 
@@ -38,11 +35,8 @@ def _measured(songs: list[Recording], engine: Any, **changes: Any) -> pd.DataFra
 
 
 def test_landmarks_recognise_clean_snippets_and_accept_no_other_song(songs: list[Recording]) -> None:
-    items = [
-        (IndexedSong(song.sha256, song.path.stem, "rock"), Landmarks.of_samples(landmarks.load(song.path)))
-        for song in songs
-    ]
-    table = recognition.summary(_measured(songs, LandmarkEngine(LandmarkIndex.build(items))), min_score=0.5)
+    engine = LandmarkEngine(landmark_index([landmarks.load(song.path) for song in songs]))
+    table = recognition.summary(_measured(songs, engine), min_score=0.5)
     assert list(table["condition"]) == ["clean", "music 10 dB", "all"]
     assert list(table["snippets"]) == [4, 4, 8]
     assert (table["top1"] == 100).all()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,67 +34,56 @@ def uri(tmp_path: Path) -> str:
     return str(tmp_path / "songs.db")
 
 
+@pytest.fixture
+def collection(uri: str) -> Iterator[VectorStore]:
+    """Yield an empty collection."""
+    with connected(uri) as collection:
+        collection.create()
+        yield collection
+
+
 @contextlib.contextmanager
-def connected(
-    uri: str,
-    *,
-    digest: str = DIGEST,
-    dataset: str = "demo",
-    index_params: dict[str, int] | None = None,
-    **index: object,
-) -> Iterator[VectorStore]:
-    settings = search_params(dataset, index_params, uri=uri, **index)
+def connected(uri: str, *, digest: str = DIGEST, **changes: Any) -> Iterator[VectorStore]:
+    """Connect with the parameters of `search_params`."""
+    settings = search_params(uri=uri, **changes)
     with store.connect(settings, Paths(), kind="chunks", digest=digest, dimension=DIMENSION) as collection:
         yield collection
 
 
-def made(song: int, n_windows: int = 3) -> list[Item]:
-    rng = np.random.default_rng(song)
-    windows = [Window(SHA[song], k, f"song {song}", "rock", 30.0 * k) for k in range(n_windows)]
-    return [(window, rng.standard_normal(DIMENSION).astype(np.float32)) for window in windows]
+def windows_of(*songs: int, n: int = 3) -> list[Item]:
+    """Return `n` windows of each song, with vectors that differ between songs and windows."""
+    return [
+        (Window(SHA[song], k, f"song {song}", "rock", 30.0 * k), vector.astype(np.float32))
+        for song in songs
+        for k, vector in enumerate(np.random.default_rng(song).standard_normal((n, DIMENSION)))
+    ]
 
 
-def made_songs(*songs: int) -> list[Item]:
-    return [item for song in songs for item in made(song)]
-
-
-def test_a_search_returns_the_window_of_the_nearest_vector(uri: str) -> None:
-    items = made(1)
-    with connected(uri) as collection:
-        collection.create()
-        collection.write(items)
-        best = collection.search(np.stack([items[2][1]]), 2)[0][0]
+def test_a_search_returns_the_window_of_the_nearest_vector(collection: VectorStore) -> None:
+    items = windows_of(1)
+    collection.write(items)
+    best = collection.search(np.stack([items[2][1]]), 2)[0][0]
     assert best.window == items[2][0]
     assert best.similarity == pytest.approx(1.0, abs=1e-5)
 
 
 def test_synchronize_adds_replaces_and_removes(uri: str) -> None:
     with connected(uri) as collection:
-        collection.synchronize([*made(1, 5), *made(2, 5)], {SHA[1]: 5, SHA[2]: 5})
-        collection.synchronize([*made(1, 2), *made(3, 4)], {SHA[1]: 2, SHA[3]: 4})
+        collection.synchronize(windows_of(1, 2, n=5), {SHA[1]: 5, SHA[2]: 5})
+        collection.synchronize([*windows_of(1, n=2), *windows_of(3, n=4)], {SHA[1]: 2, SHA[3]: 4})
         assert collection.songs() == {SHA[1]: 2, SHA[3]: 4}
 
 
-def test_songs_lists_more_than_one_page(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_songs_lists_more_than_one_page(collection: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "BATCH", 4)
-    with connected(uri) as collection:
-        collection.create()
-        collection.write(made_songs(*range(6)))
-        assert collection.songs() == dict.fromkeys(SHA, 3)
-
-
-def test_a_search_can_leave_songs_out(uri: str) -> None:
-    with connected(uri) as collection:
-        collection.create()
-        collection.write(made_songs(0, 1, 2, 3))
-        neighbours = collection.search(np.stack([made(1)[0][1]]), 12, without=[SHA[1], SHA[2]])[0]
-    assert {neighbour.window.song_sha256 for neighbour in neighbours} == {SHA[0], SHA[3]}
+    collection.write(windows_of(*range(6)))
+    assert collection.songs() == dict.fromkeys(SHA, 3)
 
 
 def test_two_connections_of_one_process_share_the_store(uri: str) -> None:
     with connected(uri) as first:
         first.create()
-        first.write(made(1))
+        first.write(windows_of(1, 1))  # written twice, they replace themselves
         with connected(uri) as second:
             second.open(3)
         assert first.songs() == {SHA[1]: 3}
@@ -106,7 +95,7 @@ def test_vectors_of_other_settings_are_refused_and_dropped_by_the_next_index(uri
     with connected(uri) as collection:
         collection.create()
     with connected(uri, dataset="jazz") as collection:
-        collection.synchronize(made(2), {SHA[2]: 3})
+        collection.synchronize(windows_of(2), {SHA[2]: 3})
     with connected(uri, digest="f" * 64) as collection:
         with pytest.raises(SearchError, match=r"other settings: run `python -m stages\.index`"):
             collection.open()
@@ -117,48 +106,34 @@ def test_vectors_of_other_settings_are_refused_and_dropped_by_the_next_index(uri
         collection.open(3)
 
 
-def test_a_collection_that_lost_vectors_is_refused(uri: str) -> None:
-    with connected(uri) as collection:
-        collection.create()
-        collection.write(made_songs(1, 1))
-        collection.open(3)
-        collection.remove_songs([SHA[1]])
-        with pytest.raises(SearchError, match=r"has 0 of 3 vectors: run `python -m stages\.index`"):
-            collection.open(3)
-
-
 @pytest.mark.parametrize(
-    ("index_type", "build_params", "index_params"),
+    "changes",
     [
-        ("FLAT", {}, {}),
-        ("IVF_FLAT", {"nlist": 16}, {"nprobe": 16}),
-        ("IVF_FLAT", {}, {}),
-        ("HNSW", {"M": 8, "efConstruction": 64}, {"ef": 64}),
+        {"index_type": "FLAT"},
+        {"index_type": "IVF_FLAT", "build_params": {"nlist": 16}, "index_params": {"nprobe": 16}},
+        {"index_type": "IVF_FLAT"},
+        {"index_type": "HNSW", "build_params": {"M": 8, "efConstruction": 64}, "index_params": {"ef": 64}},
     ],
 )
-def test_every_index_type_finds_a_vector_again(
-    index_type: str, build_params: dict[str, int], index_params: dict[str, int], uri: str
-) -> None:
-    vectors = np.random.default_rng(0).standard_normal((2000, DIMENSION)).astype(np.float32)
-    with connected(uri, index_params=index_params, index_type=index_type, build_params=build_params) as collection:
+def test_every_index_type_finds_a_vector_again(changes: dict[str, Any], uri: str) -> None:
+    items = windows_of(1, n=2000)
+    with connected(uri, **changes) as collection:
         collection.create()
-        collection.write((Window(SHA[1], k, "song", "rock", float(k)), vector) for k, vector in enumerate(vectors))
-        neighbours = collection.search(vectors[:20], 1)
+        collection.write(items)
+        neighbours = collection.search(np.stack([vector for _, vector in items[:20]]), 1)
     assert sum(nearest[0].window.number == k for k, nearest in enumerate(neighbours)) >= 19
 
 
 @pytest.mark.parametrize(
-    ("index", "index_params", "message"),
+    ("changes", "message"),
     [
-        ({"index_type": "FLAT", "build_params": {"nlist": 4}}, {}, r"index\.build_params\.nlist is no parameter"),
-        ({"index_type": "HNSW"}, {"nprobe": 4}, r"search\.index_params\.nprobe is no parameter"),
-        ({"uri": "songs.sqlite"}, {}, "neither"),
+        ({"index_type": "FLAT", "build_params": {"nlist": 4}}, r"index\.build_params\.nlist is no parameter"),
+        ({"index_type": "HNSW", "index_params": {"nprobe": 4}}, r"search\.index_params\.nprobe is no parameter"),
+        ({"uri": "songs.sqlite"}, "neither"),
     ],
 )
-def test_settings_that_milvus_ignores_are_refused(
-    index: dict[str, object], index_params: dict[str, int], message: str, uri: str
-) -> None:
-    with pytest.raises(SearchError, match=message), connected(**{"uri": uri, "index_params": index_params, **index}):  # type: ignore[arg-type]
+def test_settings_that_milvus_ignores_are_refused(changes: dict[str, Any], message: str, uri: str) -> None:
+    with pytest.raises(SearchError, match=message), connected(**{"uri": uri, **changes}):
         pass
 
 
@@ -174,32 +149,27 @@ def test_a_file_that_is_no_milvus_folder_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_names_that_are_not_utf8_are_escaped(uri: str) -> None:
+def test_names_that_are_not_utf8_are_escaped(collection: VectorStore) -> None:
     vector = np.ones(DIMENSION, np.float32)
-    with connected(uri) as collection:
-        collection.create()
-        collection.write([(Window(SHA[1], 0, "caf\udce9", "ro\"ck'", 0.0), vector)])
-        window = collection.search(vector[None], 1)[0][0].window
+    collection.write([(Window(SHA[1], 0, "caf\udce9", "ro\"ck'", 0.0), vector)])
+    window = collection.search(vector[None], 1)[0][0].window
     assert (window.song, window.genre) == ("caf\\udce9", "ro\"ck'")
 
 
-def test_only_digests_are_put_into_a_filter(uri: str) -> None:
-    with connected(uri) as collection:
-        collection.create()
-        with pytest.raises(SearchError, match="not a SHA-256"):
-            collection.remove_songs(['"] or id != ""'])
+def test_only_digests_are_put_into_a_filter(collection: VectorStore) -> None:
+    with pytest.raises(SearchError, match="not a SHA-256"):
+        collection.remove_songs(['"] or id != ""'])
 
 
 @pytest.mark.slow
-def test_a_store_that_another_process_uses_is_refused(uri: str) -> None:
-    with connected(uri) as collection:
-        collection.create()
-        assert "in use by another process" in _in_other_process(uri).stderr
+def test_a_store_that_another_process_uses_is_refused(collection: VectorStore) -> None:
+    assert "in use by another process" in _in_other_process(collection.uri).stderr
 
 
 @pytest.mark.slow
 def test_two_processes_share_a_server_and_name_it_when_it_stops(tmp_path: Path) -> None:
-    port = _free_port()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]  # free
     command = [sys.executable, "-m", "milvus_lite", "server", "--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen(
         [*command, "--data-dir", str(tmp_path / "served")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -209,11 +179,11 @@ def test_two_processes_share_a_server_and_name_it_when_it_stops(tmp_path: Path) 
         _wait_for(port)
         with connected(uri) as collection:
             collection.create()
-            collection.write(made(1))
+            collection.write(windows_of(1))
             with connected(uri, digest="f" * 64) as other:  # another project with the same data set
                 other.create()
             collection.open(3)
-            result = _in_other_process(uri, "collection.write(made(2)); print(len(collection.songs()))")
+            result = _in_other_process(uri, "collection.write(windows_of(2)); print(len(collection.songs()))")
             assert (result.returncode, result.stdout.strip()) == (0, "2"), result.stderr
             server.terminate()
             server.wait(20)
@@ -225,20 +195,11 @@ def test_two_processes_share_a_server_and_name_it_when_it_stops(tmp_path: Path) 
 
 
 def _in_other_process(uri: str, statement: str = "pass") -> subprocess.CompletedProcess[str]:
-    code = f"""from tests.search.test_store import connected, made
+    code = f"""from tests.search.test_store import connected, windows_of
 with connected({uri!r}) as collection:
     collection.create()
     {statement}"""
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=60
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
 def _wait_for(port: int) -> None:
