@@ -83,12 +83,13 @@ class Indexer:
         projection.save(self.paths.projection)
         fitted_on = [self.songs[i][0].source_sha256 for i in training]
         digest = embedding_index.digest(embedder, features, fitted_on, projection)
-        self._store(similar.KIND, digest, projection, of_songs)
+        self._store(similar.KIND, digest, projection, of_songs, lambda song, k: song[k].start_s)
         n_windows = None
         if self.settings.index.windows:
             windows = self._windows(embedder)
             n_windows = sum(map(len, windows))
-            self._store(window_engine.KIND, window_engine.digest(digest), projection, windows, window_engine.HOP_S)
+            of_windows = window_engine.digest(digest)
+            self._store(window_engine.KIND, of_windows, projection, windows, lambda _, k: k * window_engine.HOP_S)
         names = [[s[0].source_sha256, s[0].song, s[0].genre, [row.start_s for row in s]] for s in self.songs]
         return Description(
             embedding=embedder.name,
@@ -109,14 +110,19 @@ class Indexer:
         return [np.frombuffer(values, np.float32).reshape(-1, embedder.n_values) for values in data]
 
     def _store(
-        self, kind: str, digest: str, projection: Projection, embedded: Sequence[Vectors], hop_s: float | None = None
+        self,
+        kind: str,
+        digest: str,
+        projection: Projection,
+        embedded: Sequence[Vectors],
+        start_s: Callable[[Song, int], float],
     ) -> None:
-        """Make a collection contain the vectors of the windows of each song; `hop_s` None: the windows are chunks."""
+        """Make a collection contain the windows of each song, with the projections of their embeddings."""
         songs = list(zip(self.songs, embedded, strict=True))
         items = (
-            (Window(song[0].source_sha256, k, song[0].song, song[0].genre, k * hop_s if hop_s else song[k].start_s), v)
+            (Window(song[0].source_sha256, k, song[0].song, song[0].genre, start_s(song, k)), vector)
             for song, values in songs
-            for k, v in enumerate(projection(values))
+            for k, vector in enumerate(projection(values))
         )
         with store.connect(
             self.settings, self.paths, kind=kind, digest=digest, dimension=projection.dimension
