@@ -11,7 +11,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from genre import params
 from genre.cli import run_command
@@ -43,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     mean = np.asarray(np.mean(predictions, axis=0), np.float32)
     temperature = calibration.fit_temperature(mean, labels)
     candidates = dict(zip(models, predictions, strict=True)) | {ENSEMBLE: calibration.calibrate(mean, temperature)}
-    scores = {name: _scores(probabilities, labels, songs) for name, probabilities in candidates.items()}
+    all_scores = {name: metrics.scores(metrics.by_song(p, labels, songs)) for name, p in candidates.items()}
+    scores = {name: {key: of_model[key] for key in SCORES} for name, of_model in all_scores.items()}
     default = _better(scores)
     thresholds = calibration.fit_thresholds(list(validations.values()), training.labels, training.songs, temperature)
     cards.write(
@@ -66,13 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ensemble: {name}: {accuracy:.1%} of {n_songs:.0f} validation songs, log loss {log_loss:.3f}")
     print(f"ensemble: default model of query: {default}")
     return 0
-
-
-def _scores(
-    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], songs: Sequence[str]
-) -> dict[str, float]:
-    scores = metrics.scores(metrics.by_song(probabilities, labels, songs))
-    return {key: scores[key] for key in SCORES}
 
 
 def _better(scores: Mapping[str, Mapping[str, float]]) -> str:

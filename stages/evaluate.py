@@ -51,19 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     results, song_tables = [], {}
     for predictor in tqdm(predictors, desc="evaluate", unit="model", disable=not sys.stderr.isatty()):
         probabilities = _predict(predictor, test, chunk_paths)
-        result = evaluate(predictor, probabilities, test)
+        predictions = metrics.by_song(probabilities, test.labels, test.songs)
+        card = predictor.card
+        result = ModelResult(card.model, metrics.scores(predictions), predictions, card.thresholds)
         results.append(result)
         song_tables[result.name] = write(result, probabilities, test, paths.evaluation / result.name)
         print(_line(result))
     _write_all(results, song_tables, report.provenance(settings, paths, test.genres), paths)
     cache.trim()
     return 0
-
-
-def evaluate(predictor: Predictor, probabilities: npt.NDArray[np.float32], test: VectorSet) -> ModelResult:
-    """Return the scores and the songs' predictions of a model, given its probabilities of the test chunks."""
-    predictions = metrics.by_song(probabilities, test.labels, test.songs)
-    return ModelResult(predictor.card.model, metrics.scores(predictions), predictions, predictor.card.thresholds)
 
 
 def write(result: ModelResult, probabilities: npt.NDArray[np.float32], test: VectorSet, folder: Path) -> pd.DataFrame:
