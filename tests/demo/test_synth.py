@@ -20,6 +20,7 @@ def _render(song: DemoSong) -> tuple[synth.Score, npt.NDArray[np.int16]]:
     return score, synth.render(score, rng)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_samples_and_another_seed_others() -> None:
     song, other = styles.plan(1, 1)[0], styles.plan(2, 1)[0]
     samples = _render(song)[1]

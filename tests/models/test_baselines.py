@@ -24,6 +24,7 @@ def test_every_baseline_learns_and_its_probabilities_sum_to_1() -> None:
         np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stats_svm", "musicnn_xgboost"])
 def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
     vectors, labels, songs = embeddings_of_genres()

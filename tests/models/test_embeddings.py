@@ -122,6 +122,7 @@ def test_silent_frames_do_not_change_the_statistics_of_the_mfcc() -> None:
     assert np.isfinite(embeddings.statistics(compute(np.zeros(66_150, np.int16), RATE))).all()
 
 
+@pytest.mark.slow
 def test_librosa_ranges_are_minimum_mean_and_maximum() -> None:
     pytest.importorskip("librosa")
     values = embeddings.librosa_ranges(noise(), RATE, Paths())

@@ -116,6 +116,7 @@ def test_a_snippet_that_starts_before_its_song_is_described_in_words(
     assert re.search(r"rock/0 starts (1\.9\d|2\.0\d) s before the song", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_the_engine_embeddings_needs_windows_and_identifies_with_them(project: Path, answers: Answers) -> None:
     snippet = ["dataset/tiny/jazz/3.wav", "--engine", "embeddings", "--start", "2.5"]
     with pytest.raises(SearchError, match=r"index\.windows"):

@@ -55,6 +55,7 @@ class _AlwaysFirst:
         return [Candidate(IndexedSong(sha256, "x", "rock"), 0.0, 1.0, 0.7) for sha256 in names if sha256 not in without]
 
 
+@pytest.mark.slow
 def test_wrong_songs_and_false_acceptances_are_counted_from_min_score(songs: list[Recording]) -> None:
     outcomes = _measured(songs, _AlwaysFirst(), conditions=CONDITIONS[:1], n_snippets=100)
     row = recognition.summary(outcomes, min_score=0.5).iloc[0]

@@ -41,6 +41,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddingEngine
         yield EmbeddingEngine(embedder, SAMPLE_RATE, projection, collection)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(N_SONGS))
 def test_a_clean_snippet_gets_its_song_and_offset(seed: int, engine: EmbeddingEngine) -> None:
     start = round(3.2 * SAMPLE_RATE)

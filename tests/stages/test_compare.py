@@ -76,6 +76,7 @@ def test_the_tables_are_written_and_a_second_run_trains_nothing(
     assert _written(data) == first
 
 
+@pytest.mark.slow
 def test_other_data_or_seeds_do_not_use_the_cached_folds(data: Path) -> None:
     cache = Cache(data / ".cache", 10**9)
     sizes = [0]

@@ -31,6 +31,7 @@ def test_vectors_hold_the_features_in_the_order_of_the_index(project: Path) -> N
         np.testing.assert_array_equal(test_set.inputs[transform.feature], [csv.read(path) for path in paths])
 
 
+@pytest.mark.slow
 def test_a_truncated_csv_is_refused_by_name_and_line(project: Path) -> None:
     write_chunks(project, n_songs=1)
     assert extract.main([]) == 0
@@ -40,6 +41,7 @@ def test_a_truncated_csv_is_refused_by_name_and_line(project: Path) -> None:
         vectorize.main([])
 
 
+@pytest.mark.slow
 def test_chunks_of_different_lengths_are_refused(project: Path) -> None:
     write_chunks(project, n_songs=2)
     assert extract.main([]) == 0
