@@ -129,7 +129,7 @@ def reading(signals: Sequence[Signal], folder: Path) -> list[Contender]:
 
 
 def _decode(given: Sequence[Path]) -> list[Signal]:
-    paths = [found for path in given for found in (dataset.audio_files(path) if path.is_dir() else [path])]
+    paths = [file for path in given for file in (dataset.audio_files(path) if path.is_dir() else [path])]
     return [np.concatenate(list(ffmpeg.stream_pcm(path, sample_rate=SAMPLE_RATE))) for path in paths]
 
 
@@ -153,10 +153,10 @@ def _engine(signals: Sequence[Signal]) -> None:
 
 def _engine_and_csv(signals: Sequence[Signal], folder: Path) -> None:
     for number, signal in enumerate(signals):
-        found = numpy_engine.compute(signal, SAMPLE_RATE)
+        features = numpy_engine.compute(signal, SAMPLE_RATE)
         for transform in TRANSFORMS.values():
             path = folder / transform.csv_name(f"{number:04d}")
-            path.write_bytes(csv.format_rows(found[transform.feature], SAMPLE_RATE, transform.step))
+            path.write_bytes(csv.format_rows(features[transform.feature], SAMPLE_RATE, transform.step))
 
 
 def _librosa(signals: Sequence[Signal], *, mfcc: dict[str, int], contrast: dict[str, int]) -> None:
@@ -200,22 +200,22 @@ def _sonic_annotator(runs: Sequence[Sequence[str]], audio: Sequence[Path], folde
         subprocess.run([*command, *map(str, audio)], check=True, capture_output=True)
 
 
-def _print_extraction(found: dict[str, float | str], minutes: float) -> None:
-    bare, librosa = found[BARE], found[LIBROSA]
+def _print_extraction(costs: dict[str, float | str], minutes: float) -> None:
+    bare, librosa = costs[BARE], costs[LIBROSA]
     print(f"\n{'features':<32}{'CPU-s per minute':>18}{'x FFTs':>10}{'x librosa':>12}")
-    for name, seconds in found.items():
+    for name, seconds in costs.items():
         if isinstance(seconds, str):
             print(f"{name:<32}  not measured: {seconds}")
         else:
             print(f"{name:<32}{seconds / minutes:>18.4f}{_ratio(seconds, bare):>10}{_ratio(seconds, librosa):>12}")
 
 
-def _print_reading(found: dict[str, float | str], signals: Sequence[Signal]) -> None:
+def _print_reading(costs: dict[str, float | str], signals: Sequence[Signal]) -> None:
     n_values = sum(t.n_frames(len(s)) * (t.columns + 1) for t in TRANSFORMS.values() for s in signals)
     print(f"\n{'reading the CSV files back':<32}{'ns per number':>18}{'x csv.read':>12}")
-    for name, seconds in found.items():
+    for name, seconds in costs.items():
         if isinstance(seconds, float):
-            print(f"{name:<32}{1e9 * seconds / n_values:>18.1f}{_ratio(seconds, found['csv.read']):>12}")
+            print(f"{name:<32}{1e9 * seconds / n_values:>18.1f}{_ratio(seconds, costs['csv.read']):>12}")
 
 
 def _ratio(seconds: float, base: float | str) -> str:

@@ -67,7 +67,7 @@ def _peaks(size: float, make: Callable[[Path, float], None]) -> list[float]:
         settings["cache"]["max_bytes"] = 0
         (project / "params.yaml").write_text(yaml.safe_dump(settings))
         make(project / "dataset" / "bench", size)
-        found = []
+        results = []
         for stage in STAGES:
             subprocess.run(
                 [sys.executable, "-c", RUNNER, stage, "peak"],
@@ -76,8 +76,8 @@ def _peaks(size: float, make: Callable[[Path, float], None]) -> list[float]:
                 stdout=subprocess.DEVNULL,
                 check=True,
             )
-            found.append(int((project / "peak").read_text()) / 1000)
-    return found
+            results.append(int((project / "peak").read_text()) / 1000)
+    return results
 
 
 def _long_song(folder: Path, hours: float) -> None:

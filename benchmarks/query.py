@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("song", nargs="?", type=Path, metavar="SONG")
     parser.add_argument("--model", metavar="NAME", help="as of stages.query")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--songs", type=int, default=20, help="copies of the song that are asked about in one go")
+    parser.add_argument("--songs", type=int, default=20, help="copies of the song that are analysed in one run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="query-") as name:
         folder, songs = Path(name), options.song
@@ -82,31 +82,31 @@ def main() -> None:
 
 
 def _report(song: Path, songs: Path, model: str | None, repeats: int) -> None:
-    asked = ["-m", "stages.query", *(["--model", model] if model else [])]
+    command = ["-m", "stages.query", *(["--model", model] if model else [])]
     steps: list[dict[str, Cost]] = []
     runs: dict[str, list[Cost]] = {}
     commands = {
         "python start": ["-c", "pass"],
-        "query": [*asked, str(song)],
-        "query --middle 7": [*asked, "--middle", "7", str(song)],
-        "query --help": [*asked, "--help"],
+        "query": [*command, str(song)],
+        "query --middle 7": [*command, "--middle", "7", str(song)],
+        "query --help": [*command, "--help"],
         "import keras": ["-c", "import keras"],
     }
     for _ in range(repeats):  # all in turn: what else the machine does hits them alike
         steps.append(json.loads(_run(["-c", STEPS, json.dumps([model, str(song)])])[1]))
-        for name, command in commands.items():
-            runs.setdefault(name, []).append(_run(command)[0])
-    found = {name: _least(costs) for name, costs in runs.items()}
+        for name, words in commands.items():
+            runs.setdefault(name, []).append(_run(words)[0])
+    results = {name: _least(costs) for name, costs in runs.items()}
     parts = {name: _least([step[name] for step in steps]) for name in steps[0]}
     print(f"{song.name}, model {model or 'of the project'}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(f"{'':<18} {'wall s':>8} {'CPU s':>8}")
-    for name, (wall, cpu) in {"python start": found["python start"], **parts}.items():
+    for name, (wall, cpu) in {"python start": results["python start"], **parts}.items():
         print(f"{name:<18} {wall:>8.3f} {cpu:>8.3f}")
     for name in list(commands)[1:]:
-        wall, cpu = found[name]
-        keras = found["import keras"]
+        wall, cpu = results[name]
+        keras = results["import keras"]
         print(f"{name:<18} {wall:>8.3f} {cpu:>8.3f}   {wall / keras[0]:.1%} of import keras ({cpu / keras[1]:.1%} CPU)")
-    (wall, cpu), output = _run([*asked, "--format", "jsonl", str(songs)])
+    (wall, cpu), output = _run([*command, "--format", "jsonl", str(songs)])
     n_songs = len(output.splitlines())
     print(f"{n_songs} songs in one go: {60 * n_songs / wall:.0f} songs a minute, {cpu / n_songs:.2f} CPU s a song")
 

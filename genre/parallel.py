@@ -39,7 +39,7 @@ def run(
     unit: str = "song",
     workers: int | None = None,
     scheduler: str | None = None,
-    known: Callable[[Item], Result | None] | None = None,
+    recall: Callable[[Item], Result | None] | None = None,
 ) -> Iterator[Result | GenreError]:
     """Call `function` on every item and yield the results in the order of the items.
 
@@ -61,12 +61,12 @@ def run(
         Number of processes; None: one per available core. With one worker or one item, this process does the work.
     scheduler : str or None
         Address of a Dask scheduler, such as tcp://host:8786, whose workers do the work.
-    known : callable or None
-        Look-up of a cached result, called in this process before any work; None means that there is none.
+    recall : callable or None
+        Returns the cached result of an item, or None; called in this process before any work.
     """
     from tqdm import tqdm
 
-    hits = map(known, items) if known else ()
+    hits = map(recall, items) if recall else ()
     cached = {i: hit for i, hit in enumerate(hits) if hit is not None}
     missing = [item for i, item in enumerate(items) if i not in cached]
     computed = _compute(functools.partial(_result_or_error, function), missing, workers, scheduler)

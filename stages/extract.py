@@ -99,7 +99,7 @@ def _extract(jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParam
         unit="batch",
         workers=parallel.workers,
         scheduler=parallel.scheduler,
-        known=extractor.restore,
+        recall=extractor.restore,
     )
     return {path: error for failures in all_or_error(results) for path, error in failures.items()}
 

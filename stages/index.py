@@ -141,7 +141,7 @@ class Indexer:
             description=name,
             workers=self.settings.parallel.workers,
             scheduler=self.settings.parallel.scheduler,
-            known=lambda item: self.cache.recall(item[0]),
+            recall=lambda item: self.cache.recall(item[0]),
         )
         return all_or_error(results)
 

@@ -86,7 +86,7 @@ def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Fail
         description="split",
         workers=config.parallel.workers,
         scheduler=config.parallel.scheduler,
-        known=functools.partial(_restore, config=config, paths=paths),
+        recall=functools.partial(_restore, config=config, paths=paths),
     )
     rows: list[manifest.Row] = []
     for (song, digest), spans in zip(jobs, results, strict=True):

@@ -97,7 +97,7 @@ class Embedder:
             unit="chunk",
             workers=workers,
             scheduler=scheduler,
-            known=self._cached_of_file if self.cache is not None else None,
+            recall=self._cached_of_file if self.cache is not None else None,
         )
         return self._stacked(all_or_error(rows))
 

@@ -82,12 +82,12 @@ def answer(
     cut = list(map_threads(of_chunk, pieces, workers or available_cores()))
     probabilities = np.stack([row for _, _, row in cut])
     outcome = vote(probabilities)
-    known = outcome.confidence >= min_confidence
+    accepted = outcome.confidence >= min_confidence
     return {
         "file": str(path),
         "duration": round(sum(seconds for _, seconds, _ in cut), 3),
         "model": predictor.card.model,
-        "genre": genres[outcome.genre] if known else UNKNOWN,
+        "genre": genres[outcome.genre] if accepted else UNKNOWN,
         "confidence": round(outcome.confidence, 6),
         "votes": {genre: n for genre, n in zip(genres, outcome.counts, strict=True) if n},
         "vector": outcome.vector,

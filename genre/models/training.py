@@ -210,7 +210,7 @@ def _validated(member: keras.Model, inputs: Arrays, targets: npt.NDArray[np.floa
 
 
 def _checked(data: VectorSet, model: str) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the features of a model, after a check that everything has one row per chunk."""
+    """Return the features of a model, after a check that all arrays have one row per chunk."""
     for feature, array in data.inputs.items():
         if array.ndim != 3 or len(array) != len(data.labels):
             raise VectorError(f"{feature}: shape {array.shape}, expected ({len(data.labels)}, frames, columns)")

@@ -76,7 +76,7 @@ class Workers:
             self.waiting -= 1
         self.running += 1
         started = asyncio.ensure_future(self._started(job))
-        started.add_done_callback(lambda task: task.cancelled() or task.exception())  # also if nobody waits for it
+        started.add_done_callback(lambda task: task.cancelled() or task.exception())  # even if not awaited
         return await asyncio.shield(started)
 
     async def _started(self, job: Callable[[], Result]) -> Result:
