@@ -18,8 +18,8 @@ FIRST_TEST_SONG := 'from pathlib import Path; from genre.audio import manifest; 
 setup: $(VENV)/.installed
 
 # The lock pins every package with its hashes. The Vamp host is compiled, so it is installed where that works
-# and left out where not: the built-in engine then computes the features. Compiling all of them to bytecode takes half a
-# minute, and saves seconds of every start where Python may not or cannot write it later.
+# and left out otherwise: the built-in engine then computes the features. Compiling all packages to bytecode takes half a
+# minute and saves seconds at every start.
 $(VENV)/.installed: requirements.lock requirements-vamp.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -55,11 +55,11 @@ bench: setup
 fuzz: setup
 	python -m tests.fuzz
 
-# Whether a fault is known for a pinned version (network needed).
+# List the known vulnerabilities of the pinned versions (needs a network).
 audit: setup
 	pip-audit --disable-pip --require-hashes -r requirements.lock
 
-# Pin the newest versions that fit pyproject.toml (network needed). The files name no package index.
+# Pin the newest versions that pyproject.toml allows (needs a network). The files name no package index.
 lock:
 	$(COMPILE) $(addprefix --extra ,baselines cluster data dev train urls) -o requirements.lock pyproject.toml
 	$(COMPILE) --extra urls -c requirements.lock -o requirements-serve.lock pyproject.toml
