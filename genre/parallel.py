@@ -99,10 +99,7 @@ def available_cores() -> int:
 
 
 def one_thread_each() -> None:
-    """Limit numeric libraries to one thread each, unless the environment sets a number.
-
-    Call it before they are imported, where processes or threads of this project use all cores.
-    """
+    """Limit numeric libraries, before they are imported, to one thread each, unless the environment sets a number."""
     for name in THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
 

@@ -221,11 +221,8 @@ class Params(_Section):
 def load(path: Path = PARAMS_FILE) -> Params:
     """Return the settings of a params file.
 
-    Raises
-    ------
-    ParamsError
-        If the file is missing or not YAML, or a key is unknown, renamed, missing or has a bad value. The message
-        names every such key.
+    Raises ParamsError if the file is missing or not YAML, or keys are unknown, renamed, missing or have a bad value;
+    the message names all of them.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
@@ -250,9 +247,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+0123456789.")
 )
 
 

@@ -196,9 +196,8 @@ def _sources() -> str:
 
 def _folds(data: VectorSet, options: params.CompareParams, paths: Paths) -> list[Fold]:
     if options.split == "folds":
-        return comparison.folds(
-            data.labels, data.songs, n_folds=options.folds, n_repeats=options.repeats, seed=options.seed
-        )
+        counts = {"n_folds": options.folds, "n_repeats": options.repeats}
+        return comparison.folds(data.labels, data.songs, seed=options.seed, **counts)
     n_train = len(arrays.read(paths.vectors, "train").songs)
     if shared := set(data.songs[:n_train]) & set(data.songs[n_train:]):
         raise ModelError(f"{paths.vectors}/: {min(shared)} is in training and in test: run `dvc repro --force split`")
@@ -255,9 +254,8 @@ def _report(results: Sequence[Result], data: VectorSet, settings: params.Params,
     if options.repeats > 1:
         method += f", {options.repeats} repeats with other {'folds and seeds' if by_folds else 'seeds'}"
     ensemble = settings.ensemble.models if any(result.model == ENSEMBLE for result in results) else []
-    return report.comparison_html(
-        results, report.provenance(settings, paths, data.genres), method=f"{method}.", ensemble=ensemble
-    )
+    provenance = report.provenance(settings, paths, data.genres)
+    return report.comparison_html(results, provenance, method=f"{method}.", ensemble=ensemble)
 
 
 if __name__ == "__main__":

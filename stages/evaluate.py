@@ -32,6 +32,7 @@ from genre.paths import Paths
 if TYPE_CHECKING:
     import pandas as pd
 
+PER_GENRE = ("precision", "recall", "f1", "songs")  # columns of metrics.per_genre
 BATCH = 64  # chunks whose samples are in memory at a time
 
 
@@ -68,9 +69,10 @@ def write(result: ModelResult, probabilities: npt.NDArray[np.float32], test: Vec
     songs = tables.of_songs(predictions, genres)
     tables.write(folder / "predictions.csv", songs)
     tables.write(folder / "chunks.csv", tables.of_chunks(probabilities, test.labels, test.songs, genres))
-    tables.write(folder / "per_genre.csv", tables.of_genres(predictions, genres), "%.4f")
+    scores = tables.of_genres(metrics.per_genre(predictions, len(genres)), PER_GENRE, genres)
+    tables.write(folder / "per_genre.csv", scores, "%.4f")
     matrix = metrics.confusion_matrix(predictions, len(genres))
-    tables.write(folder / "confusion_matrix.csv", tables.of_matrix(matrix, genres))
+    tables.write(folder / "confusion_matrix.csv", tables.of_genres(matrix, genres, genres))
     plots.write(folder / "confusion_matrix.png", plots.confusion(matrix, genres))
     return songs
 

@@ -49,8 +49,7 @@ def scan(folder: Path) -> list[Song]:
     """
     if not folder.is_dir():
         raise DatasetError(
-            f"{folder}/ is not there: put a folder of songs per genre into it, or choose another data set"
-            " with dataset.name in params.yaml"
+            f"{folder}/ is missing: put a folder of songs per genre into it, or set dataset.name in params.yaml"
         )
     names = {path.name for path in _folders(folder)}
     splits = [name for name in SPLITS if name in names] or [""]
@@ -170,9 +169,7 @@ def _check_genres(names: Sequence[str], folder: Path) -> None:
             reason = "is an answer of query" if name.casefold() == UNKNOWN else "would be a formula in a spreadsheet"
             raise DatasetError(f"{folder}/: the genre name {name} {reason}: rename the folder")
     if len(names) < 2:
-        raise DatasetError(
-            f"{folder}/ has songs of {len(names)} genre(s), at least 2 are needed: add a folder of songs for each"
-        )
+        raise DatasetError(f"{folder}/ has songs of {len(names)} genre(s): at least 2 are needed, each in a folder")
 
 
 def _may_be_audio(path: Path) -> bool:

@@ -20,10 +20,7 @@ LENGTH_TOLERANCE_S = 0.5 / 8_000  # half a sample at the lowest sample rate
 # Issues that cannot be seen in the files, by the beginning of the data set's name.
 KNOWN_ISSUES = {
     "demo": "The songs are synthetic: the scores do not carry over to real music.",
-    "gtzan": (
-        "GTZAN has duplicates, mislabelled clips and artists in both training and test (Sturm 2013):"
-        " the scores are optimistic."
-    ),
+    "gtzan": "GTZAN has duplicates, wrong labels and artists in both splits (Sturm 2013): the scores are optimistic.",
 }
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from genre import files
-from genre.evaluation import metrics
 from genre.evaluation.metrics import SongPrediction
 
 if TYPE_CHECKING:
@@ -47,19 +46,13 @@ def of_chunks(
     return pd.concat([pd.DataFrame(columns), pd.DataFrame(probabilities, columns=list(genres))], axis=1)
 
 
-def of_genres(predictions: Sequence[SongPrediction], genres: Sequence[str]) -> pd.DataFrame:
-    """Return one row per genre: precision, recall, F1, number of test songs."""
+def of_genres(
+    rows: Sequence[Any] | npt.NDArray[np.int64], columns: Sequence[str], genres: Sequence[str]
+) -> pd.DataFrame:
+    """Return a table with one row per true genre."""
     import pandas as pd
 
-    rows = metrics.per_genre(predictions, len(genres))
-    return pd.DataFrame(rows, columns=["precision", "recall", "f1", "songs"], index=pd.Index(genres, name="genre"))
-
-
-def of_matrix(matrix: npt.NDArray[np.int64], genres: Sequence[str]) -> pd.DataFrame:
-    """Return a confusion matrix with the true genres as its index and the predicted genres as its columns."""
-    import pandas as pd
-
-    return pd.DataFrame(matrix, columns=list(genres), index=pd.Index(genres, name="actual"))
+    return pd.DataFrame(rows, columns=list(columns), index=pd.Index(genres, name="genre"))
 
 
 def stacked(parts: Mapping[Any, pd.DataFrame], names: list[str]) -> pd.DataFrame:

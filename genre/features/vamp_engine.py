@@ -61,10 +61,7 @@ class VampEngine:
 
 
 def compute_blocks(
-    blocks: Iterable[Samples],
-    sample_rate: int,
-    *,
-    transforms: Sequence[Transform] = tuple(TRANSFORMS.values()),
+    blocks: Iterable[Samples], sample_rate: int, *, transforms: Sequence[Transform] = tuple(TRANSFORMS.values())
 ) -> Iterator[Features]:
     """Run Vamp plugins over a signal that arrives in blocks of any length, in bounded memory.
 

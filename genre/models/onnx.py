@@ -6,6 +6,7 @@ The same model gives the same bytes in every new process. The first dimension of
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import tempfile
@@ -126,22 +127,48 @@ def run(session: Any, inputs: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDAr
 
 
 def _named(exported: Any, output: str) -> bytes:
-    """Return a model with the one output `probabilities`, a named batch dimension and no counters of the exporter."""
+    """Return a model with the one output `probabilities`, a named batch dimension and canonical nodes."""
     import onnx
 
-    graph = exported.graph
-    kept = next(value for value in graph.output if value.name == output)
-    del graph.output[:]
-    graph.output.append(kept)
-    for value in (*graph.input, *graph.output):
+    result = next(value for value in exported.graph.output if value.name == output)
+    result.name = OUTPUT
+    for value in (*exported.graph.input, result):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
-    names = {OUTPUT: "raw", output: OUTPUT}
-    for node in graph.node:
-        node.output[:] = [names.get(name, name) for name in node.output]
-        node.input[:] = [names.get(name, name) for name in node.input]
-    graph.output[0].name = OUTPUT
-    graph.doc_string = ""
-    graph.name = "model"
-    del graph.value_info[:]
+    nodes, constants = _canonical(exported.graph, output)
+    exported.graph.CopyFrom(onnx.helper.make_graph(nodes, "model", list(exported.graph.input), [result], constants))
     onnx.checker.check_model(exported)
     return bytes(exported.SerializeToString(deterministic=True))
+
+
+def _canonical(graph: Any, output: str) -> tuple[list[Any], list[Any]]:
+    """Return nodes and constants in an order and with names that do not depend on the exporter.
+
+    tf2onnx orders and names them differently each time. The names are digests of what is computed, so equal nodes are
+    merged; nodes are sorted by depth and name. The tensor `output` is named `probabilities`.
+    """
+    from onnx import numpy_helper
+
+    names = {"": "", **{value.name: value.name for value in graph.input}}
+    depths = dict.fromkeys(names, 0)
+    constants, nodes = {}, {}
+    for tensor in graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        names[tensor.name] = tensor.name = _digest(array.dtype, array.shape, array.tobytes())
+        constants[tensor.name], depths[tensor.name] = tensor, 0
+    for node in graph.node:
+        node.input[:] = [names[name] for name in node.input]
+        attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
+        node.name = _digest(node.op_type, list(node.input), attributes)
+        names |= {name: f"{node.name}_{i}" for i, name in enumerate(node.output) if name}
+        node.output[:] = [names[name] for name in node.output]
+        depth = 1 + max((depths[name] for name in node.input), default=0)
+        depths |= dict.fromkeys(node.output, depth)
+        nodes[depth, node.name] = node
+    for node in nodes.values():
+        for tensors in (node.input, node.output):
+            tensors[:] = [OUTPUT if name == names[output] else name for name in tensors]
+    return [nodes[key] for key in sorted(nodes)], [constants[name] for name in sorted(constants)]
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -64,6 +64,12 @@ def test_onnx_agrees_with_keras_for_any_number_of_chunks(model: Any) -> None:
         np.testing.assert_allclose(session.run(None, features)[0], model.predict(features, verbose=0), atol=1e-5)
 
 
+@pytest.mark.slow
+def test_exports_of_one_network_have_the_same_bytes(model: Any) -> None:
+    """`dvc.lock` holds the digest of the file."""
+    assert onnx.from_keras(model) == onnx.from_keras(model)
+
+
 def test_silence_gives_finite_probabilities(model: Any) -> None:
     silence = {feature: np.zeros_like(array) for feature, array in features_of(model, 1).items()}
     assert np.isfinite(model.predict(silence, verbose=0)).all()
