@@ -75,7 +75,7 @@ def test_an_unusable_layout_is_refused_with_the_reason(tmp_path: Path, names: li
     _touch(tmp_path, *names)
     with pytest.raises(DatasetError, match=message):
         dataset.scan(tmp_path)
-    with pytest.raises(DatasetError, match="mine/ is not there"):
+    with pytest.raises(DatasetError, match="mine/ is missing"):
         dataset.scan(tmp_path / "mine")
 
 
