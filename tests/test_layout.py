@@ -74,8 +74,8 @@ def test_the_code_stays_small() -> None:
             len(p.read_text(encoding="utf-8").splitlines()) for f in folders for p in Path(ROOT, f).rglob("*.py")
         )
 
-    assert lines("stages", "genre") <= 11_000
-    assert lines("tests") <= 8_500
+    assert lines("stages", "genre") <= 13_000
+    assert lines("tests") <= 9_500
 
 
 def test_the_tree_in_the_readme_is_the_tree() -> None:
