@@ -28,6 +28,7 @@ class Paths:
     params = _Below("params.yaml")
     cache = _Below(".cache")  # finished work that is kept between runs and may be deleted
     datasets = _Below("dataset")  # one folder per data set
+    dataset_name = _Below("dataset", "name.txt")  # name of the data set that is in use
     chunks = _Below("chunks")  # with index.csv and failures.csv
     features = _Below("features")  # one folder of CSV files per feature
     extraction = _Below("features", "extraction.json")  # the feature engine and its versions

@@ -1,6 +1,9 @@
 """Download a data set through mirdata, check it, and write it as one folder per genre.
 
+python -m stages.fetch
 python -m stages.fetch gtzan-mini
+
+Without a name it takes dataset.name. A data set that is there already is left as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genre import files
+from genre import files, params
 from genre.cli import run_command
 from genre.errors import DatasetError
 from genre.paths import Paths
@@ -36,29 +39,52 @@ class Source:
 SOURCES = {"gtzan-mini": Source("gtzan_genre", "mini", ("index", "mini"), 100)}
 
 
+MADE = ("demo",)  # data sets that another stage makes
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write dataset/<name>."""
+    """Write dataset/<name>, and its name into dataset/name.txt.
+
+    Raises DatasetError if there is no such data set, and it can be neither made nor downloaded.
+    """
     parser = argparse.ArgumentParser(prog="python -m stages.fetch", description=__doc__.splitlines()[0])
-    parser.add_argument("name", choices=SOURCES)
-    name = parser.parse_args(argv).name
-    source, out = SOURCES[name], Paths().datasets / name
+    parser.add_argument("name", nargs="?", help="default: dataset.name in params.yaml")
+    name, paths = parser.parse_args(argv).name or params.load().dataset.name, Paths()
+    folder = paths.datasets / name
+    if name in SOURCES and not folder.is_dir():
+        _download(SOURCES[name], folder)
+    elif name not in MADE and not folder.is_dir():
+        folders = {path.name for path in paths.datasets.glob("[!.]*/")}
+        names = ", ".join(sorted(folders | {*MADE, *SOURCES}))
+        raise DatasetError(f"there is no data set {folder}/: set dataset.name in params.yaml to one of {names}")
+    files.write_text(paths.dataset_name, f"{name}\n")
+    return 0
+
+
+def _download(source: Source, out: Path) -> None:
     try:
         import mirdata
     except ImportError:
         raise DatasetError("mirdata is not installed: `pip install mirdata`, or `make setup`") from None
     logging.getLogger().setLevel(logging.INFO)  # shows the downloads of mirdata
-    with tempfile.TemporaryDirectory(prefix="mirdata-") as home:
+    out.parent.mkdir(exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="mirdata-") as home,
+        tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as folder,
+    ):
         try:
             remote = mirdata.initialize(source.mirdata_name, data_home=home, version=source.version)
             remote.download(partial_download=list(source.downloads), force_overwrite=True)
         except (OSError, ValueError) as error:  # mirdata raises OSError for a wrong checksum too
             raise DatasetError(f"{source} cannot be downloaded: {error}") from error
         songs = _checked_songs(remote, source)
+        complete = Path(folder, out.name)
         for song, path in songs.items():
-            with files.atomic_path(out / song.split(".")[0] / path.name) as temporary:
-                shutil.copyfile(path, temporary)
-    print(f"fetch: {name}: {len(songs)} songs, all checksums correct")
-    return 0
+            genre = complete / song.split(".")[0]
+            genre.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, genre / path.name)
+        complete.rename(out)
+    print(f"fetch: {out.name}: {len(songs)} songs, all checksums correct")
 
 
 def _checked_songs(remote: Any, source: Source) -> dict[str, Path]:

@@ -55,6 +55,19 @@ def test_songs_are_written_to_genre_folders(project: Path, monkeypatch: pytest.M
     songs = sorted(Path("dataset/gtzan-mini").rglob("*.wav"))
     assert len(songs) == 100
     assert songs[0] == Path("dataset/gtzan-mini/blues/blues.00000.wav")
+    assert [path.name for path in Path("dataset").iterdir() if path.is_dir()] == ["gtzan-mini"]
+
+
+def test_a_data_set_that_is_there_is_left_as_it_is(project: Path) -> None:
+    Path("dataset/mymusic/jazz").mkdir(parents=True)
+    assert fetch.main(["mymusic"]) == 0
+    assert Path("dataset/name.txt").read_text() == "mymusic\n"
+
+
+def test_the_name_of_a_missing_data_set_is_refused_with_a_list_of_names(project: Path) -> None:
+    Path("dataset/mymusic").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=r"dataset/nope/: set dataset\.name .* to one of demo, gtzan-mini, mymusic"):
+        fetch.main(["nope"])
 
 
 @pytest.mark.parametrize(
