@@ -34,12 +34,11 @@ MODELS = ["mfcc", "spectral_contrast", "merged", "stats_svm", "ensemble"]
 def pipeline(tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
     """Return a project in which `dvc repro` has run on a few songs, two of them damaged, with unusual names."""
     root = tmp_path_factory.mktemp("pipeline")
-    for name in ("stages", "genre", ".dvcignore", ".gitignore", "dvc.yaml"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, root / name)
+    for name in ("stages", "genre"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "dataset").mkdir()
+    for name in (".dvcignore", ".gitignore", "dvc.yaml", "dataset/dvc.yaml"):
+        shutil.copy(ROOT / name, root / name)
     write_params(root)
     names = ["plain.wav", "-dash #1.flac", "it's:café.ogg", "new\nline.mp3"]
     for genre, hz in GENRES.items():
