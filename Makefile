@@ -11,6 +11,8 @@ COMPILE = $(UV) compile --quiet --universal --generate-hashes --no-header --no-a
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+# A run in which a worker died ends: with loadfile, xdist can wait for ever for the worker that replaces it.
+XDIST := -n 2 --dist loadfile --max-worker-restart 0
 
 FIRST_TEST_SONG := 'from pathlib import Path; from genre.audio import manifest; \
 	print(next(row.source for row in manifest.read(Path("chunks")) if row.split == "test"))'
@@ -35,10 +37,10 @@ run: setup
 	song="$$(python -c $(FIRST_TEST_SONG))" && python -m stages.query "$$song"
 
 test: setup
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest $(XDIST)
 
 test-fast: setup
-	python -m pytest -n 2 --dist loadfile -m 'not slow'
+	python -m pytest $(XDIST) -m 'not slow'
 
 lint: setup
 	ruff check .
