@@ -25,6 +25,8 @@ SIDECARS = frozenset(
 )
 UNKNOWN = "unknown"  # reserved genre name: the answer of query at low confidence
 FORMULA_SIGNS = ("=", "+", "-", "@")  # first characters of a spreadsheet formula
+CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control characters, bytes that are not UTF-8, line ends
+DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 MAX_NAME_BYTES = 120  # '-NNN' and the longest CSV suffix still fit into the 255 bytes of a file name
 
 
@@ -133,6 +135,23 @@ def check_no_leak(songs: Iterable[tuple[str, str, str]]) -> None:
             )
 
 
+def genre_fault(name: str) -> str | None:
+    """Return why `name` cannot be the name of a genre, as the end of a sentence; None if it can.
+
+    Full-width and other compatibility forms of a character count as the character (NFKC).
+    """
+    plain = unicodedata.normalize("NFKC", name).strip()
+    if plain in ("", ".", ".."):
+        return "is empty"
+    if plain.casefold() == UNKNOWN:
+        return "is an answer of query"
+    if plain.startswith(FORMULA_SIGNS):
+        return "would be a formula in a spreadsheet"
+    if any(c == "/" or c in DIRECTION_MARKS or unicodedata.category(c) in CONTROL for c in name):
+        return "has a slash, a control character, a line end, a direction mark, or a byte that is not UTF-8"
+    return None
+
+
 def safe_name(name: str) -> str:
     """Return `name` as a file name that is valid in all file systems and tools.
 
@@ -165,9 +184,8 @@ def _check_layout(layout: Mapping[str, Sequence[Path]], folder: Path) -> None:
 def _check_genres(names: Sequence[str], folder: Path) -> None:
     """Raise `DatasetError` if there are fewer than two genres or one has a name that is not allowed."""
     for name in names:
-        if name.casefold() == UNKNOWN or name.startswith(FORMULA_SIGNS):
-            reason = "is an answer of query" if name.casefold() == UNKNOWN else "would be a formula in a spreadsheet"
-            raise DatasetError(f"{folder}/: the genre name {name} {reason}: rename the folder")
+        if fault := genre_fault(name):
+            raise DatasetError(f"{folder}/: the genre name {name!r} {fault}: rename the folder")
     if len(names) < 2:
         raise DatasetError(f"{folder}/ has songs of {len(names)} genre(s): at least 2 are needed, each in a folder")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ def _touch(folder: Path, *names: str) -> None:
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode())
+        path.write_bytes(os.fsencode(name))
 
 
 def _divided(folder: Path, **options: float) -> dict[str, str]:
@@ -49,12 +50,25 @@ def test_stray_files_and_copies_in_two_genres_are_warned_of(tmp_path: Path, capl
     assert "rock/0.mp3 are the same file in two genres" in copy
 
 
-@pytest.mark.parametrize("name", ["unknown", "Unknown", "=cmd", "+1", "-x", "@a"])
-def test_a_reserved_genre_name_or_a_formula_is_refused(tmp_path: Path, name: str) -> None:
+REFUSED = (
+    "unknown|Unknown| ｕｎｋｎｏｗｎ|=cmd|+1|-x|@a|＝SUM(1)| =1|new\nline|a\rb|\u2028x|x\u202e|\a|\x9b31m| |caf\udce9"
+)
+
+
+@pytest.mark.parametrize("name", REFUSED.split("|"))
+def test_a_reserved_genre_name_a_formula_or_a_control_character_is_refused(tmp_path: Path, name: str) -> None:
     _two_genres(tmp_path)
     _touch(tmp_path, f"{name}/a.mp3")
-    with pytest.raises(DatasetError, match="rename"):
+    with pytest.raises(DatasetError, match="rename") as error:
         dataset.scan(tmp_path)
+    assert str(error.value).removeprefix(str(tmp_path)).isprintable()
+
+
+@pytest.mark.parametrize(
+    "name", ["R&B", "日本語", "हिन्दी", "1980", "Rock ", "Drum, Bass 'x'", "می\u200cخواهم", "a-b", "Café"]
+)
+def test_a_name_in_any_script_is_a_genre(name: str) -> None:
+    assert dataset.genre_fault(name) is None
 
 
 def test_train_and_test_folders_give_the_split(tmp_path: Path) -> None:
