@@ -112,7 +112,7 @@ def _service(model: str | None) -> Iterator[str]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            url = next((line.strip() for line in process.stderr if line.startswith("http://")), "")
+            url = next((match[0] for line in process.stderr if (match := re.search(r"http://\S+$", line))), "")
             threading.Thread(target=process.stderr.read, daemon=True).start()
             end = time.monotonic() + START_S
             while httpx.get(f"{url}/readyz").status_code != 200:

@@ -58,11 +58,11 @@ class _Printable(logging.Formatter):
         return printable(super().format(record))
 
 
-def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
+def run_command(main: Callable[[Sequence[str] | None], int], log_format: str = "%(message)s") -> NoReturn:
     """Call a command's main() and exit with its status; an error is one line on stderr and exit code 1."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     for handler in logging.root.handlers:
-        handler.setFormatter(_Printable("%(message)s"))
+        handler.setFormatter(_Printable(log_format))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # runs finally blocks
     for stream in (sys.stdout, sys.stderr):  # file names may have bytes that are not UTF-8
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]

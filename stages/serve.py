@@ -50,4 +50,4 @@ def _port(text: str) -> int:
 
 if __name__ == "__main__":
     one_thread_each()  # songs are analysed in parallel
-    run_command(main)
+    run_command(main, log_format="%(asctime)s %(message)s")

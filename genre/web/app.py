@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import logging
 import math
@@ -42,6 +43,7 @@ Result = TypeVar("Result")
 STATIC = Path(__file__).parent / "static"
 MAX_TOP = 100  # songs that similar returns
 N_EXAMPLES = 5
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Verdict(TypedDict):
@@ -108,6 +110,7 @@ _ERRORS: dict[int | str, str] = {
     429: "The queue is full, or there are too many uploads; see Retry-After",
     503: "The models are not loaded yet, there is no index, or the service is shutting down",
     504: "The answer took too long",
+    507: "The disk for temporary files is full",
 }
 _FILE = {"type": "string", "format": "binary", "description": "an audio file of any format"}
 _SCHEMA = {"type": "object", "required": [upload.FIELD], "properties": {upload.FIELD: _FILE}}
@@ -205,6 +208,12 @@ async def docs() -> FileResponse:
     return FileResponse(STATIC / "docs.html")
 
 
+@router.get("/favicon.ico", include_in_schema=False)
+async def icon() -> FileResponse:
+    """Return the icon, for pages that name none."""
+    return FileResponse(STATIC / "icon.svg")
+
+
 @router.get("/", include_in_schema=False)
 @router.get("/ui", include_in_schema=False)
 async def page() -> RedirectResponse:
@@ -247,6 +256,11 @@ class Backend:
             retry_s = self._workers.retry_after_s
             headers = {"Retry-After": str(retry_s)}
             raise HTTPException(429, f"the queue is full: retry after {retry_s} s", headers) from None
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            log.warning("%s: the disk for temporary files is full", tempfile.gettempdir())
+            raise HTTPException(507, "the disk for temporary files is full") from None
         except asyncio.CancelledError:  # by uvicorn, after timeout_graceful_shutdown
             raise HTTPException(503, "the service is shutting down") from None
 

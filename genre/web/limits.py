@@ -47,7 +47,7 @@ def check_length(_: Scope, headers: Headers, *, max_bytes: int) -> JSONResponse 
 def check_head(scope: Scope, _: Headers) -> JSONResponse | None:
     """Refuse a path and headers of more than `MAX_HEAD_BYTES` (431)."""
     n_bytes = len(scope["raw_path"]) + len(scope["query_string"])
-    n_bytes += sum(len(name) + len(value) for name, value in scope["headers"])
+    n_bytes += sum(len(name) + len(": \r\n") + len(value) for name, value in scope["headers"])
     return failure(431, "path and headers are longer than 16 KiB") if n_bytes > MAX_HEAD_BYTES else None
 
 

@@ -31,7 +31,8 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
     """
     service = Service(paths, model=model)
     hosts = params.hosts or (LOOPBACK_NAMES if _bracketed(host) in LOOPBACK_NAMES else ())
-    app = create_app(service, params, paths, hosts=hosts, key=os.environ.get(params.api_key))
+    key = os.environ.get(params.api_key)
+    app = create_app(service, params, paths, hosts=hosts, key=key)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -60,7 +61,9 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after the shutdown; the exit code is 0
     with _listen(host, port) as listener:
         url = f"http://{_bracketed(listener.getsockname()[0])}:{listener.getsockname()[1]}"
-        log.info("%s", url)  # alone on its line, for programs that read the port
+        log.info("%s", url)  # ends its line, for programs that read the port
+        if _bracketed(host) not in LOOPBACK_NAMES and not key:
+            log.warning("everyone who reaches %s can use the service: set a key in %s", url, params.api_key)
         threading.Thread(target=load, daemon=True).start()
         server.run(sockets=[listener])
     service.close()

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,7 @@ def _start(
     environment: Mapping[str, str] | None = None,
     without: str = "",  # a folder that is not copied
     held: bool = False,
+    wrapper: Sequence[str] = (),  # command that runs the service
     **changes: object,  # of params.yaml, as of write_params
 ) -> Server:
     folder, temporary, programs, hold = base / "project", base / "tmp", base / "bin", base / "hold"
@@ -147,7 +148,7 @@ def _start(
     log = base / "log"
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "stages.serve", "--port", "0", "--model", MODEL, *arguments],
+            [*wrapper, sys.executable, "-m", "stages.serve", "--port", "0", "--model", MODEL, *arguments],
             cwd=folder,
             env={
                 **{name: value for name, value in os.environ.items() if name not in UNSET},
@@ -161,8 +162,11 @@ def _start(
             stderr=stream,
             text=True,
         )
-    wait_until(lambda: "http://" in log.read_text() or process.poll() is not None, "the service does not start")
-    url = re.search(r"^http://\S+$", log.read_text(), re.MULTILINE)
+    wait_until(
+        lambda: re.search(r"http://\S+\n", log.read_text()) is not None or process.poll() is not None,
+        "the service does not start",
+    )
+    url = re.search(r"http://\S+$", log.read_text(), re.MULTILINE)
     server = Server(process, url[0] if url else "", folder, temporary, log, hold)
     if url and not held:
         wait_until(lambda: is_ready(server) or process.poll() is not None, "the service is not ready")

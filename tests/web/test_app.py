@@ -196,6 +196,10 @@ def test_the_root_leads_to_the_page_and_probes_may_use_head(client: httpx.Client
     assert client.head("/healthz").status_code == client.head("/readyz").status_code == 200
 
 
+def test_the_icon_is_where_browsers_look_for_it(client: httpx.Client) -> None:
+    assert client.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
+
+
 def test_info_names_the_model_the_limits_and_example_songs(client: httpx.Client) -> None:
     info = client.get("/v1/info").json()
     assert (info["model"], info["genres"], info["max_upload_bytes"]) == (MODEL, ["high", "low"], MAX_BYTES)
