@@ -5,11 +5,7 @@
 # Songs, models and the index are mounted, never copied in: see compose.yaml and docs/service.md.
 
 FROM python:3.11-slim-bookworm AS base
-# hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ffmpeg \
-    && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 10001 genre
+RUN useradd --create-home --uid 10001 genre
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     PYTHONHASHSEED=0 \

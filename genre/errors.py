@@ -24,6 +24,10 @@ class AudioError(GenreError):
     """An audio file cannot be read, decoded or written."""
 
 
+class TimeLimitError(AudioError):
+    """The time for one song is over, or its answer is no longer wanted."""
+
+
 class FeatureError(GenreError):
     """Features cannot be computed, or a feature file is damaged."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -74,6 +75,17 @@ def make_song_file(
     command += ["-i", "pipe:", *(["-f", muxer] if muxer else []), f"file:{path}"]
     subprocess.run(command, input=samples.tobytes(), check=True)
     return path
+
+
+def ape_bomb(sample_rate: int, n_frames: int = 1190) -> bytes:
+    """Return Monkey's Audio of silence, 24 bytes for each frame of 2^28 samples."""
+    n_samples = (2**31 - 1) // 8 - 16
+    frame = struct.pack("<II", 0x80000000, 3) + bytes(12)  # flags follow; silence on both channels
+    first, size = 76 + 4 * n_frames, len(frame)
+    head = struct.pack("<4sHHIIIIIII16s", b"MAC ", 3990, 0, 52, 24, 4 * n_frames, 0, size * n_frames, 0, 0, bytes(16))
+    head += struct.pack("<HHIIIHHI", 2000, 0, n_samples, n_samples, n_frames, 16, 2, sample_rate)
+    positions = struct.pack(f"<{n_frames}I", *range(first, first + size * n_frames, size))
+    return head + positions + frame * n_frames
 
 
 def write_songs(folder: Path, n_songs: int = 4, suffix: str = ".flac") -> None:

@@ -1,7 +1,7 @@
 """Decode and encode audio files of any format with ffmpeg; ffmpeg-python builds the command lines.
 
 Files are untrusted: ffmpeg opens only the file that it is given (no playlist, URL or device named in it), decodes only
-audio streams, and is limited in time and memory.
+audio streams, and is limited in processor time and memory, and by `time_limit` in time.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import math
 import os
 import re
 import select
-import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from genre.errors import AudioError
+from genre.errors import AudioError, TimeLimitError
 from genre.files import atomic_path
 
 log = logging.getLogger(__name__)
@@ -42,24 +45,60 @@ DEMUXERS = (
 ).replace(" ", ",")
 READ_BYTES = 1 << 20
 MAX_SECONDS = 48 * 3600  # of decoded audio: hours of silence fit into kilobytes
+MAX_RATE_HZ = 3_000_000  # PCM has up to 768 kHz; ffmpeg counts DSD512, the fastest format that is sold, as 2,822,400 Hz
 STALL_S = 60  # time without output after which ffmpeg is killed
+POLL_S = 0.1  # interval at which a waiting reader looks for the end of its time limit
+# Processor time of one ffmpeg: a file of few bytes may claim days of audio, and each second may cost minutes. Monkey's
+# Audio and FLAC of 8 channels at 655 kHz, the slowest formats known, take 1 s per MB and 0.04 s per second of audio.
+BASE_CPU_S = 20.0
+CPU_S_PER_BYTE = 20e-6
+CPU_S_PER_AUDIO_S = 0.2
 MAX_ALLOC_BYTES = 1 << 28  # one allocation by ffmpeg
 MAX_ADDRESS_BYTES = 1 << 32  # address space of ffmpeg
-MAX_MESSAGE_BYTES = 1 << 24  # messages of ffmpeg
+MAX_MESSAGE_BYTES = 1 << 26  # messages of ffmpeg, which include the tags of the file
+_ERROR_LEVELS = ("error", "fatal", "panic")
+_MESSAGE = re.compile(r"(?:\[[^\]]*\] *)*\[(info|warning|error|fatal|panic)\] (.*)")
+_AUDIO_STREAM = re.compile(r"  Stream #0:\d+.*?: Audio: .*?(\d+) Hz, ")
 GENERIC_MESSAGES = ("Error opening input file", "Conversion failed")  # of ffmpeg, after the specific one
+
+
+_time_limit: ContextVar[tuple[float, threading.Event | None]] = ContextVar("time_limit", default=(math.inf, None))
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 @functools.cache
 def executable() -> str:
-    """Return the path of ffmpeg, from PATH or else from the package imageio-ffmpeg; AudioError if there is none."""
-    if on_path := shutil.which("ffmpeg"):
-        return on_path
+    """Return the path of the ffmpeg in the package imageio-ffmpeg: one version decodes the same samples everywhere.
+
+    The environment variable IMAGEIO_FFMPEG_EXE names another one. Where the package has none for the platform, it is
+    that on PATH. Raises AudioError if there is none.
+    """
     import imageio_ffmpeg
 
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
         raise AudioError("ffmpeg is missing: install it, or the package imageio-ffmpeg") from error
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float, cancelled: threading.Event | None = None) -> Iterator[None]:
+    """Limit the wall-clock time for reading files in this context: after `seconds`, or once `cancelled` is set.
+
+    Then the ffmpeg process that is being read is killed, and TimeLimitError is raised in place of its next block. The
+    context is that of contextvars: the thread that enters it.
+    """
+    token = _time_limit.set((time.monotonic() + seconds, cancelled))
+    try:
+        yield
+    finally:
+        _time_limit.reset(token)
+
+
+def kill_all() -> None:
+    """Kill all ffmpeg processes of this process, before an exit that runs no finally blocks."""
+    for process in list(_running):
+        process.kill()
 
 
 @functools.cache
@@ -121,12 +160,12 @@ def seconds_of(path: Path) -> float | None:
     """
     if not path.is_file():
         return None
-    header = _messages_of(path, "info", t=0)[1]
+    header = _messages_of(path, t=0)[1]
     duration = re.search(r"^  Duration: (\d+):(\d\d):(\d\d\.\d+), ", header, re.MULTILINE)
     if duration and "Estimating duration" not in header:
         hours, minutes, seconds = duration.groups()
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    progress = _messages_of(path, "error", progress="pipe:1")[0]
+    progress = _messages_of(path, progress="pipe:1")[0]
     times = re.findall(r"^out_time_us=(\d+)$", progress, re.MULTILINE)
     return int(times[-1]) / 1e6 if times else None
 
@@ -187,23 +226,72 @@ def _output_of(path: Path, start: float = 0.0, **options: str | int | None) -> I
     if not path.is_file():
         raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
     options |= {"vn": None, "sn": None, "dn": None, "flush_packets": 0}  # 0: large blocks instead of one per packet
-    with _reading(path, "error", options, start=start) as (process, messages):
-        while data := _read(process, path):
+    with _reading(path, options, start=start) as reader:
+        while data := reader.read():
             yield data
-        status = process.wait()
-        reasons = [line for line in messages() if line and not line.startswith(GENERIC_MESSAGES)]
-    if status:
-        raise AudioError(f"{path}: cannot be decoded ({reasons[-1] if reasons else f'ffmpeg exit {status}'})")
-    if reasons:
-        log.warning("%s: decoded, with damaged parts (%s)", path, reasons[0])
+        reader.check_end()
 
 
-def _messages_of(path: Path, loglevel: str, **options: str | int | None) -> tuple[str, str]:
-    """Return the standard output and standard error of ffmpeg reading a file without decoding it."""
-    with _reading(path, loglevel, {"format": "null", "acodec": "copy", **options}) as (process, messages):
-        stdout = b"".join(iter(lambda: _read(process, path), b""))
-        process.wait()
-        return stdout.decode("utf-8", errors="replace"), "\n".join(messages())
+def _messages_of(path: Path, **options: str | int | None) -> tuple[str, str]:
+    """Return the standard output and the messages of ffmpeg reading a file without decoding it."""
+    with _reading(path, {"format": "null", "acodec": "copy", **options}) as reader:
+        stdout = b"".join(iter(reader.read, b""))
+        reader.process.wait()
+        return stdout.decode("utf-8", errors="replace"), "\n".join(text for _, text in reader.messages())
+
+
+class _Reader:
+    """Output and messages of a running ffmpeg, within its limits."""
+
+    def __init__(self, process: subprocess.Popen[bytes], path: Path, link: Path, messages_fd: int, cpu_s: int) -> None:
+        """`path` is the name of the file in messages, `link` that which ffmpeg knows."""
+        self.process, self._path, self._link, self._fd, self._cpu_s = process, path, link, messages_fd, cpu_s
+        self._is_checked = False  # whether the sample rate of the file was
+
+    def read(self) -> bytes:
+        """Return the next output, at most `READ_BYTES`; empty at the end. Raises AudioError beyond a limit."""
+        assert self.process.stdout is not None
+        began, (deadline, cancelled) = time.monotonic(), _time_limit.get()
+        is_ready = False
+        while not is_ready:
+            is_ready = _has_output(self.process.stdout.fileno())
+            if not self._is_checked:
+                self._check_rate()
+                self._is_checked |= is_ready
+            now = time.monotonic()
+            if now > deadline or (cancelled is not None and cancelled.is_set()):
+                raise TimeLimitError(f"{self._path}: was not decoded within the time limit")
+            if not is_ready and now - began > STALL_S:
+                raise AudioError(f"{self._path}: cannot be decoded (ffmpeg has been silent for {STALL_S} s)")
+        return os.read(self.process.stdout.fileno(), READ_BYTES)
+
+    def messages(self) -> list[tuple[str, str]]:
+        """Return level and text of each message; without addresses, and with the name of the file."""
+        data = os.pread(self._fd, MAX_MESSAGE_BYTES, 0)  # a seek would move ffmpeg's position as well
+        matches = map(_MESSAGE.match, data.decode("utf-8", errors="replace").splitlines())
+        return [
+            (match[1], match[2].rstrip().replace(f"file:{self._link}", str(self._path))) for match in matches if match
+        ]
+
+    def check_end(self) -> None:
+        """Wait for the process; raise AudioError if it failed, and report what it could not decode."""
+        status = self.process.wait()
+        errors = [text for level, text in self.messages() if level in _ERROR_LEVELS]
+        reasons = [text for text in errors if not text.startswith(GENERIC_MESSAGES)]
+        if status == -signal.SIGKILL:
+            raise AudioError(f"{self._path}: cannot be decoded (it needs more than {self._cpu_s} s of processor time)")
+        if status:
+            raise AudioError(f"{self._path}: cannot be decoded ({reasons[-1] if reasons else f'ffmpeg exit {status}'})")
+        if reasons:
+            log.warning("%s: decoded, with damaged parts (%s)", self._path, reasons[0])
+
+    def _check_rate(self) -> None:
+        """Raise AudioError if the sample rate of the file is above `MAX_RATE_HZ`."""
+        for level, text in self.messages():
+            if level == "info" and (match := _AUDIO_STREAM.match(text)):
+                self._is_checked = True
+                if int(match[1]) > MAX_RATE_HZ:
+                    raise AudioError(f"{self._path}: its sample rate, {match[1]} Hz, is above {MAX_RATE_HZ} Hz")
 
 
 @contextlib.contextmanager
@@ -224,53 +312,44 @@ def _link_to(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _reading(
-    path: Path, loglevel: str, options: Options, *, start: float = 0.0
-) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], list[str]]]]:
-    """Start ffmpeg on one file and no file named in it; yield the process and a function that returns its messages.
-
-    The process is killed at the end if it still runs. Messages have no addresses.
-    """
+def _reading(path: Path, options: Options, *, start: float = 0.0) -> Iterator[_Reader]:
+    """Start ffmpeg on one file and no file named in it, and yield its reader; kill it at the end if it still runs."""
     import ffmpeg
 
     safe = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_alloc": MAX_ALLOC_BYTES}
     seek = {"ss": f"{start:.6f}"} if start else {}
-    quiet = ("-hide_banner", "-nostdin", "-nostats", "-loglevel", loglevel)
+    quiet = ("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info")
+    cpu_s = round(BASE_CPU_S + min(CPU_S_PER_BYTE * path.stat().st_size, CPU_S_PER_AUDIO_S * MAX_SECONDS))
     with tempfile.TemporaryFile() as stderr, _link_to(path) as link:
         output = ffmpeg.input(f"file:{link}", **safe, **seek)["a:0"].output("pipe:", **options)
         command = output.global_args(*quiet).compile(cmd=executable())
-
-        def messages() -> list[str]:
-            stderr.seek(0)
-            lines = stderr.read(1 << 16).decode("utf-8", errors="replace").splitlines()
-            return [re.sub(r"^(\[[^\]]*\] *)+", "", line).rstrip().replace(f"file:{link}", str(path)) for line in lines]
-
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, bufsize=0
         ) as process:
+            _running.add(process)
             try:
-                _limit(process.pid)
-                yield process, messages
+                _limit(process.pid, cpu_s)
+                yield _Reader(process, path, link, stderr.fileno(), cpu_s)
             finally:
                 process.kill()
+                _running.discard(process)
 
 
-def _limit(pid: int) -> None:
-    """Limit the memory and the messages of a process, on Linux."""
+def _limit(pid: int, cpu_s: int) -> None:
+    """Limit the processor time, the memory and the messages of a process, on Linux."""
     if sys.platform == "linux":
         import resource
 
         with contextlib.suppress(ProcessLookupError, PermissionError):
+            resource.prlimit(pid, resource.RLIMIT_CPU, (cpu_s, cpu_s))
             resource.prlimit(pid, resource.RLIMIT_AS, (MAX_ADDRESS_BYTES, MAX_ADDRESS_BYTES))
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES))
 
 
-def _read(process: subprocess.Popen[bytes], path: Path) -> bytes:
-    """Return the next output of a process, at most `READ_BYTES`; empty at the end."""
-    assert process.stdout is not None
-    if hasattr(select, "poll"):  # not on Windows
-        poller = select.poll()
-        poller.register(process.stdout, select.POLLIN | select.POLLHUP)
-        if not poller.poll(1000 * STALL_S):
-            raise AudioError(f"{path}: cannot be decoded (ffmpeg has been silent for {STALL_S} s)")
-    return os.read(process.stdout.fileno(), READ_BYTES)
+def _has_output(fd: int) -> bool:
+    """Wait at most `POLL_S` for output or the end of it; on Windows, which has no poll, return True."""
+    if not hasattr(select, "poll"):
+        return True
+    poller = select.poll()
+    poller.register(fd, select.POLLIN | select.POLLHUP)
+    return bool(poller.poll(1000 * POLL_S))

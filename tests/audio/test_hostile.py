@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from genre.audio import chunks, ffmpeg
-from genre.errors import AudioError
-from tests.made import ROOT, MakeSong
+from genre.cli import answer_all
+from genre.errors import AudioError, TimeLimitError
+from tests.made import ROOT, MakeSong, ape_bomb
 
 RATE = 8000  # Hz
 LIMIT_S = 30  # generous, for a busy machine
@@ -125,17 +126,64 @@ def test_a_song_that_is_too_long_is_refused(
         _cut(make_song(tmp_path / "long.wav", sample_rate=RATE))
 
 
-def test_a_hanging_ffmpeg_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = tmp_path / "ffmpeg"  # no file that makes ffmpeg hang is known
+@pytest.fixture
+def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a song for which ffmpeg hangs; no file that does it is known."""
+    fake = tmp_path / "ffmpeg"
     fake.write_text("#!/bin/sh\nexec sleep 1000\n")
     fake.chmod(0o755)
     (tmp_path / "song.mp3").write_bytes(b"x")
-    monkeypatch.setattr(ffmpeg, "STALL_S", 0.5)
     monkeypatch.setattr(ffmpeg, "executable", lambda: str(fake))
+    return tmp_path / "song.mp3"
+
+
+def test_a_hanging_ffmpeg_is_killed(hanging: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ffmpeg, "STALL_S", 0.5)
     start = time.monotonic()
     with pytest.raises(AudioError, match=r"song\.mp3.*silent"):
-        _cut(tmp_path / "song.mp3")
+        _cut(hanging)
     assert time.monotonic() - start < LIMIT_S
+
+
+@pytest.mark.parametrize("end", ["deadline", "event", "kill_all"])
+def test_decoding_ends_with_its_time_limit_or_when_it_is_cancelled(hanging: Path, end: str) -> None:
+    cancelled = threading.Event()
+    actions = {"deadline": lambda: None, "event": cancelled.set, "kill_all": ffmpeg.kill_all}
+    timer = threading.Timer(0.3, actions[end])
+    timer.start()
+    error = AudioError if end == "kill_all" else TimeLimitError
+    with ffmpeg.time_limit(0.3 if end == "deadline" else 1000, cancelled), pytest.raises(error, match=r"song\.mp3"):
+        _cut(hanging)
+    timer.join()
+    children = Path(f"/proc/self/task/{threading.main_thread().native_id}/children")
+    assert not children.is_file() or children.read_text() == ""
+
+
+def test_a_time_limit_ends_with_its_context(tmp_path: Path, make_song: MakeSong) -> None:
+    song = make_song(tmp_path / "song.wav", sample_rate=RATE)
+    with ffmpeg.time_limit(0), pytest.raises(TimeLimitError):
+        _cut(song)
+    assert len(_cut(song)) == 2
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"), [(352_800_000, "352800000 Hz, is above"), (2_822_400, "more than 2 s of processor time")]
+)
+def test_a_small_file_of_endless_work_costs_one_song(
+    tmp_path: Path,
+    make_song: MakeSong,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rate: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr(ffmpeg, "BASE_CPU_S", 1.0)
+    bomb, clip = tmp_path / "bomb.ape", make_song(tmp_path / "clip.wav", sample_rate=RATE)
+    bomb.write_bytes(ape_bomb(rate))
+    assert answer_all([str(bomb), str(clip)], lambda path: {"n": len(_cut(path))}, str, "jsonl") == 1
+    printed = capsys.readouterr()
+    assert printed.out == f'{{"n": 2, "file": "{clip}"}}\n'
+    assert "bomb.ape: " in printed.err and message in printed.err
 
 
 def _wav(rate: int, n_channels: int, bits: int = 16, align: int | None = None, claimed: int | None = None) -> bytes:

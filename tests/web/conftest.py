@@ -140,7 +140,7 @@ def _start(
     write_params(folder, parallel__workers=1, index__embedding="statistics", **changes)
     temporary.mkdir()
     programs.mkdir()
-    script = programs / "ffmpeg"
+    script = programs / "ffmpeg-held"
     script.write_text(f'#!/bin/sh\nwhile [ -e "{hold}" ]; do sleep 0.02; done\nexec "{executable()}" "$@"\n')
     script.chmod(0o755)
     if held:
@@ -152,7 +152,7 @@ def _start(
             cwd=folder,
             env={
                 **{name: value for name, value in os.environ.items() if name not in UNSET},
-                "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+                "IMAGEIO_FFMPEG_EXE": str(script),
                 "PYTHONPATH": str(ROOT),
                 "TMPDIR": str(temporary),
                 "PYTHONPYCACHEPREFIX": str(trained / "pycache"),  # compiled once for all servers
