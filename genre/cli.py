@@ -233,7 +233,7 @@ def _cell(value: object) -> object:
     """Return a value for CSV; text that a spreadsheet reads as a formula is prefixed with an apostrophe (OWASP)."""
     if not isinstance(value, str):
         return value
-    return printable(f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value)
+    return printable(f"'{value}" if value != "-" and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value)
 
 
 def _report(message: str, errors: list[str] | None = None) -> int:
@@ -259,8 +259,22 @@ def fraction(text: str) -> float:
     return _number(text, lambda value: 0.0 <= value <= 1.0, "must be between 0 and 1")
 
 
+def count(low: int, high: int) -> Callable[[str], int]:
+    """Return the type of an option that is a whole number from `low` to `high`."""
+
+    def convert(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,12}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text} must be a whole number from {low} to {high}")
+        return int(text)
+
+    return convert
+
+
 def _number(text: str, is_valid: Callable[[float], bool], rule: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not (math.isfinite(value) and is_valid(value)):
         raise argparse.ArgumentTypeError(f"{text} {rule}")
     return value

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genre.cli import run_command
+from genre.cli import count, run_command
 from genre.errors import DatasetError
 from genre.parallel import all_or_error, run
 from genre.paths import Paths
@@ -26,11 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stages.demo", description=__doc__.splitlines()[0])
     out = Paths().datasets / "demo"
     parser.add_argument("--out", type=Path, default=out, help="folder of the data set (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=2016, help="seed of the random numbers (default: %(default)s)")
-    parser.add_argument("--songs", type=int, default=10, help="songs of each style (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=count(0, 2**32 - 1), default=2016, help="seed of the random numbers (default: %(default)s)"
+    )
+    parser.add_argument("--songs", type=count(1, 10_000), default=10, help="songs of each style (default: %(default)s)")
     options = parser.parse_args(argv)
-    if options.songs < 1 or options.seed < 0:
-        parser.error("--songs must be at least 1 and --seed at least 0")
     from genre.demo import styles, synth
 
     start = time.perf_counter()

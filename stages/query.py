@@ -41,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.middle is not None and (arguments.start or arguments.duration is not None):
         parser.error("--middle goes without --start and --duration")
-    if arguments.dry_run and not arguments.write_tags:
-        parser.error("--dry-run goes with --write-tags")
+    for option in ("dry_run", "only_missing"):
+        if getattr(arguments, option) and not arguments.write_tags:
+            parser.error(f"--{option.replace('_', '-')} goes with --write-tags")
     afterwards = _afterwards(parser, arguments)
     from genre.models import calibration, predict, query
 
@@ -84,19 +85,19 @@ def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
 
         if other := [name for name in arguments.songs if not is_file_name(name)]:
             parser.error(f"--write-tags needs files; {other[0]} is not a file")
-        return functools.partial(_write_tags, dry_run=arguments.dry_run)
+        return functools.partial(_write_tags, dry_run=arguments.dry_run, only_missing=arguments.only_missing)
     return None
 
 
-def _write_tags(answer: Answer, *, dry_run: bool) -> None:
+def _write_tags(answer: Answer, *, dry_run: bool, only_missing: bool) -> None:
     from genre.audio import tags
     from genre.audio.dataset import UNKNOWN
 
     if answer["genre"] == UNKNOWN:
         message = "unknown, tags unchanged"
     else:
-        change = tags.write_genre(Path(answer["file"]), answer["genre"], dry_run=dry_run)
-        message = f"{change.old or 'no genre'} -> {change.new}" if change.changed else f"already {change.new}"
+        change = tags.write_genre(Path(answer["file"]), answer["genre"], dry_run=dry_run, only_missing=only_missing)
+        message = f"{change.old or 'no genre'} -> {change.new}" if change.changed else f"{change.old}, unchanged"
         message += " (dry run)" if change.changed and dry_run else ""
     print(printable(f"{answer['file']}: {message}"), file=sys.stderr)
 
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write the genre into the files' tags; the previous one is kept in another tag",
     )
     parser.add_argument("--dry-run", action="store_true", help="with --write-tags: only print the changes")
+    parser.add_argument("--only-missing", action="store_true", help="with --write-tags: keep every genre that is there")
     return parser
 
 

@@ -10,7 +10,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from genre.cli import run_command
+from genre.cli import count, run_command
 from genre.parallel import one_thread_each
 
 
@@ -36,16 +36,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Answer queries about uploaded songs over HTTP; the limits are in params.yaml under serve.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address of the service (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=5000, metavar="N", help="0: a free port (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=count(0, 65_535), default=5000, metavar="N", help="0: a free port (default: %(default)s)"
+    )
     parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
     return parser
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 65535")
-    return value
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Sequence
 
 from genre import params
-from genre.cli import Answer, add_song_options, answer_all, run_command
+from genre.cli import Answer, add_song_options, answer_all, count, run_command
 from genre.paths import Paths
 
 
@@ -33,7 +33,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m stages.similar", description="Name the indexed songs most similar to a song."
     )
     add_song_options(parser, "SONG")
-    parser.add_argument("--top", type=_count, default=10, metavar="N", help="songs to name (default: %(default)s)")
+    parser.add_argument(
+        "--top", type=count(1, 1000), default=10, metavar="N", help="songs to name (default: %(default)s)"
+    )
     return parser
 
 
@@ -45,13 +47,6 @@ def _text(answer: Answer) -> str:
     n_chunks = sum(answer["votes"].values())
     chunks = f"{answer['votes'][answer['genre']]} of {n_chunks} chunk" + ("s" if n_chunks > 1 else "")
     return "\n".join([*lines, f"genre: {answer['genre']} ({chunks}; weighted: {answer['weighted_genre']})"])
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 1000")
-    return value
 
 
 if __name__ == "__main__":

@@ -93,11 +93,17 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 def test_the_answer_is_plotted(songs: Path) -> None:
-    query(songs, "album/3.mp3", "--plot", "plots/3.svg")
-    assert (songs / "plots" / "3.svg").read_text().startswith("<?xml")
-    refused = query(songs, "album/3.mp3", "--plot", "3.doc", status=1)
-    assert refused.stdout == ""
-    assert "3.doc: the name of a plot must end in .png or .svg" in refused.stderr
+    query(songs, "album/3.mp3", "--plot", "3.svg")
+    assert (songs / "3.svg").read_text().startswith("<?xml")
+    (songs / "folder.png").mkdir()
+    for name, reason in (
+        ("3.doc", "the name of a plot must end in .png or .svg"),
+        ("new/3.png", "the folder new/ does not exist"),
+        ("folder.png", "is a folder"),
+    ):
+        refused = query(songs, "album/3.mp3", "--plot", name, status=1)
+        assert (refused.stdout, refused.stderr) == ("", f"error: {name}: {reason}\n")
+    assert not (songs / "new").exists()
     assert "--plot takes one song" in query(songs, "album", "--plot", "album.png", status=2).stderr
 
 
@@ -116,6 +122,9 @@ def test_the_genre_is_written_into_the_tags_unless_it_is_a_dry_run(songs: Path, 
     unknown = query(songs, str(album / "0.mp3"), "--write-tags", "--min-confidence", "1")
     assert "unknown, tags unchanged" in unknown.stderr
     assert "is not a file" in query(songs, "-", "--write-tags", status=2).stderr
+    kept = query(songs, str(album / "1.mp3"), "--write-tags", "--only-missing").stderr
+    assert kept == f"{album / '1.mp3'}: {answers[1]['genre']}, unchanged\n"
+    assert "--only-missing goes with --write-tags" in query(songs, "-", "--only-missing", status=2).stderr
 
 
 def test_an_answer_is_printed_even_if_the_tags_cannot_be_written(songs: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import mutagen
 from mutagen.aiff import AIFF
 from mutagen.flac import FLAC
-from mutagen.id3 import COMM, ID3, TCON, Encoding
+from mutagen.id3 import COMM, ID3, PRIV, TCON, Encoding
 from mutagen.mp3 import MP3
 from mutagen.mp4 import MP4, MP4Tags
 from mutagen.oggflac import OggFLAC
@@ -32,7 +32,7 @@ FORMATS = (MP3, FLAC, OggVorbis, OggOpus, OggFLAC, OggSpeex, MP4, WAVE, AIFF)
 ID3_COMMENT = "original genre"  # description of an ID3 comment (COMM)
 VORBIS_FIELD = "ORIGINAL_GENRE"
 MP4_FIELD = "----:com.apple.iTunes:ORIGINAL_GENRE"
-NO_GENRE = "(none)"  # of a file without a genre; an empty ID3 comment is not stored
+NO_GENRE = ""  # of a file without a genre; ID3 has no empty comments, so there it is an empty private frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,19 @@ class Change:
     path: Path
     old: str | None  # several genres are joined with '; '
     new: str
-    changed: bool  # False if the file already has the new genre
+    changed: bool  # False if the genre stays
 
 
-def write_genre(path: Path, genre: str, *, dry_run: bool = False) -> Change:
+def write_genre(path: Path, genre: str, *, dry_run: bool = False, only_missing: bool = False) -> Change:
     """Write a genre into the tags of an MP3, FLAC, Ogg (Vorbis, Opus, Speex, FLAC), MP4, WAV or AIFF file.
 
     The genre before the first change is kept in a comment field. All other tags, the ID3 version and the permissions
     are kept. A copy is changed and replaces the file atomically, if its encoded audio is the same. Symbolic links are
     followed; other hard links keep the old content.
 
-    `genre` is not empty and has no null characters; `dry_run`: return the change without writing it. Raises AudioError
-    if the file cannot be read or written, has another format, or its audio would change; the file is then unchanged.
+    A genre that differs in letter case only stays, and with `only_missing` any genre. `genre` is not empty and has no
+    null characters; `dry_run`: return the change without writing it. Raises AudioError if the file cannot be read or
+    written, has another format, or its audio would change; the file is then unchanged.
     """
     if not path.is_file():
         raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
@@ -63,7 +64,8 @@ def write_genre(path: Path, genre: str, *, dry_run: bool = False) -> Change:
         if audio is None:
             raise AudioError(f"{path}: tags can be written to MP3, FLAC, Ogg, MP4, WAV and AIFF files only")
         old = _genres(audio)
-        change = Change(path, "; ".join(old) or None, genre, old != [genre])
+        stays = [name.casefold() for name in old] == [genre.casefold()] or (only_missing and bool(old))
+        change = Change(path, "; ".join(old) or None, genre, not stays)
         if not change.changed:
             return change
         if not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)):
@@ -122,8 +124,9 @@ def save_tags(audio: Any, path: Path, genre: str, original: str) -> None:
     """Write the tags of a mutagen object to a file, with a new genre, and with the original one if none is stored."""
     tags, options = audio.tags, {}
     if isinstance(tags, ID3):
-        if not tags.getall(f"COMM:{ID3_COMMENT}"):
-            tags.add(COMM(encoding=Encoding.UTF8, lang="XXX", desc=ID3_COMMENT, text=[original]))
+        if not tags.getall(f"COMM:{ID3_COMMENT}") and not tags.getall(f"PRIV:{ID3_COMMENT}"):
+            comment = COMM(encoding=Encoding.UTF8, lang="XXX", desc=ID3_COMMENT, text=[original])
+            tags.add(comment if original else PRIV(owner=ID3_COMMENT))
         tags.setall("TCON", [TCON(encoding=Encoding.UTF8, text=[genre])])
         options = {"v2_version": 4 if tags.version[:2] in ((2, 4), (1, 1)) else 3, "v23_sep": None}
     elif isinstance(tags, MP4Tags):

@@ -12,11 +12,13 @@ import numpy.typing as npt
 from genre import files
 from genre.errors import ParamsError
 from genre.evaluation import metrics
-from genre.evaluation.metrics import N_BOOTSTRAP, SongPrediction
+from genre.evaluation.metrics import SongPrediction
 from genre.models.calibration import Validation, calibrate, common_predictions, fit_temperature
 
 Rows = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float32]
+
+N_BOOTSTRAP = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Summary:
     """Scores of one model: computed over all songs of a repeat, averaged over the repeats (see `metrics.scores`)."""
 
     song_accuracy: float
-    song_accuracy_low: float  # 95 % bootstrap interval, over songs, of their accuracy over the repeats
+    song_accuracy_low: float  # 95 % interval, see `metrics.accuracy_interval`
     song_accuracy_high: float
     song_accuracy_sd: float  # standard deviation over the repeats
     chunk_accuracy: float
@@ -177,7 +179,7 @@ def _result(
         probabilities = np.concatenate([outcome.probabilities for _, outcome in parts])
         predictions.append(metrics.by_song(probabilities, labels[rows], [songs[row] for row in rows]))
     accuracies = _song_accuracies(predictions)
-    low, high = metrics.bootstrap_interval(np.array(list(accuracies.values())))
+    low, high = metrics.accuracy_interval(float(np.mean(list(accuracies.values()))), len(accuracies))
     scores = [
         metrics.scores(repeat) | {"macro_average_precision": _average_precision(repeat)} for repeat in predictions
     ]

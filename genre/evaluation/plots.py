@@ -115,7 +115,7 @@ def intervals(summaries: Mapping[str, Summary]) -> Figure:
     axes.set_yticks(range(len(summaries)), upwards, parse_math=False)
     axes.set_ylim(-0.6, len(summaries) - 0.2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set_xlabel("song accuracy with 95 % bootstrap interval over songs")
+    axes.set_xlabel("song accuracy with 95 % interval over songs")
     axes.grid(axis="x", alpha=0.3)
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -39,9 +40,13 @@ CHARACTER_IN = 0.085  # width of a letter of a label
 
 
 def check_path(path: Path) -> None:
-    """Raise GenreError if the file name does not end in .png or .svg; call it before any work is done."""
+    """Raise GenreError if a file with another suffix than .png or .svg is named, or one that cannot be written."""
     if path.suffix.lower() not in SUFFIXES:
         raise GenreError(f"{path}: the name of a plot must end in {' or '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise GenreError(f"{path}: the folder {path.parent}/ does not exist")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise GenreError(f"{path}: " + ("is a folder" if path.is_dir() else f"{path.parent}/ is read-only"))
 
 
 def plot(answer: Answer, path: Path) -> None:

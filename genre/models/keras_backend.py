@@ -28,14 +28,17 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[TextIO]:
-    """Hold back what native code writes to stderr, and show it only if there is an exception; yield the real stderr."""
+    """Hold back what native code writes to stderr, and show it only if there is an error; yield the real stderr.
+
+    Ctrl-C is not an error.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held, open(kept, "w", closefd=False) as real:
         os.dup2(held.fileno(), 2)
         try:
             yield real
-        except BaseException:
+        except Exception:
             held.seek(0)
             os.write(kept, held.read())
             raise

@@ -85,10 +85,19 @@ def test_the_genre_is_written_and_the_original_one_is_stored(song: Path) -> None
     assert list(song.parent.iterdir()) == [song]
 
 
-def test_a_missing_original_genre_is_stored_as_none(song: Path) -> None:
+def test_a_predicted_genre_never_becomes_the_original_one(song: Path) -> None:
     assert write_genre(song, "jazz") == tags.Change(song, None, "jazz", changed=True)
     write_genre(song, "rock")
-    assert _tags(song)[:2] == (["rock"], ["(none)"])
+    genres, original, _ = _tags(song)
+    assert (genres, "".join(original)) == (["rock"], "")  # no comment in words
+
+
+def test_letter_case_alone_is_no_change_and_a_genre_can_be_left_alone(song: Path) -> None:
+    _tag(song, "Hip-Hop", "title")
+    before = song.read_bytes()
+    assert write_genre(song, "hip-hop") == tags.Change(song, "Hip-Hop", "hip-hop", changed=False)
+    assert not write_genre(song, "jazz", only_missing=True).changed
+    assert song.read_bytes() == before
 
 
 def test_an_unchanged_genre_and_a_dry_run_write_nothing(song: Path) -> None:

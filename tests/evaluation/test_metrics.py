@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics as sklearn_metrics
 
 from genre.errors import EvaluationError
@@ -46,14 +47,15 @@ def test_roc_auc_is_scikit_learns_macro_average() -> None:
     assert scored["log_loss"] == pytest.approx(sklearn_metrics.log_loss(labels, exact), abs=1e-6)
 
 
-def test_the_interval_holds_the_accuracy_and_narrows_with_songs() -> None:
-    widths = []
-    for n_songs in (20, 2000):
-        correct = np.arange(n_songs) % 4 > 0
-        low, high = metrics.bootstrap_interval(correct)
-        assert low < 0.75 < high
-        widths.append(high - low)
-    assert widths[0] > 5 * widths[1]
+@pytest.mark.parametrize(("n_right", "n_songs"), [(0, 1), (1, 1), (14, 14), (0, 20), (19, 20), (1500, 2000)])
+def test_the_interval_is_scipys_wilson_interval_and_never_empty(n_right: int, n_songs: int) -> None:
+    labels = np.zeros(n_songs, np.int64)
+    probabilities = np.where(np.arange(n_songs)[:, np.newaxis] < n_right, [0.9, 0.1], [0.1, 0.9])
+    scored = metrics.scores(metrics.by_song(probabilities, labels, [str(n) for n in range(n_songs)]))
+    expected = binomtest(n_right, n_songs).proportion_ci(method="wilson")
+    interval = scored["song_accuracy_low"], scored["song_accuracy_high"]
+    assert interval == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert interval[0] < interval[1]
 
 
 def test_a_genre_without_test_songs_does_not_count() -> None:

@@ -66,7 +66,7 @@ def _texts(figure: Any) -> list[str]:
 
 
 def test_each_chunk_has_the_colour_of_its_genre_at_its_time(tmp_path: Path) -> None:
-    path = tmp_path / "pictures" / "a.png"
+    path = tmp_path / "a.png"
     plot(_answer(["jazz", "jazz", "rock", "blues"]), path)
     picture = image.imread(path)[..., :3]
     assert picture.shape == (690, 1500, 3)

@@ -1,0 +1,59 @@
+"""Every numeric option has bounds: a value outside is one sentence of argparse, before any file is read."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from genre.errors import ModelError
+from stages import query, serve
+from tests.made import ROOT, save_svm
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "compare --folds 1",
+        "compare --folds two",
+        "compare --repeats 0",
+        "compare --repeats -3",
+        "compare --repeats 1e9",
+        "demo --songs 0",
+        "demo --seed -1",
+        "similar song.mp3 --top 0",
+        "similar song.mp3 --duration 0",
+        "identify song.mp3 --min-score 1.1",
+        "identify song.mp3 --start nan",
+        "query song.mp3 --middle inf",
+        "query song.mp3 --min-confidence -0.1",
+        "query song.mp3 --duration x",
+        "serve --port 65536",
+    ],
+)
+def test_a_value_out_of_range_is_one_sentence(words: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command, *arguments = words.split()
+    with pytest.raises(SystemExit) as caught:
+        importlib.import_module(f"stages.{command}").main(arguments)
+    (*_, line) = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2
+    assert f"error: argument {arguments[-2]}: {arguments[-1]}" in line
+
+
+def test_no_option_is_a_bare_number() -> None:
+    sources = [*ROOT.glob("stages/*.py"), *ROOT.glob("benchmarks/*.py")]
+    bare = [p.name for p in sources if any(f"type={name}," in p.read_text() for name in ("int", "float"))]
+    assert bare == []
+
+
+@pytest.mark.parametrize("command", [query, serve])
+def test_an_unknown_model_is_answered_with_all_models_there_are(command: object, project: Path) -> None:
+    save_svm(project)
+    for name in ("ensemble", "knn", "merged", "musicnn_svm"):
+        (project / f"model_architecture/{name}_model_card.json").write_text("{}")
+    words = ["song.mp3"] if command is query else ["--port", "0"]
+    with pytest.raises(
+        ModelError, match="unknown model nope; there are: ensemble, knn, merged, musicnn_svm, stats_svm"
+    ):
+        command.main([*words, "--model", "nope"])  # type: ignore[attr-defined]
