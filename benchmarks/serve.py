@@ -1,16 +1,23 @@
 """Throughput, latency and memory of the HTTP service.
 
     python -m benchmarks.serve [--clients 1 4 16 64] [--requests 128] [--soak 2000] [--model NAME] [--clip FILE]
+    python -m benchmarks.serve --attackers 64
 
 Run it in a project's folder. It starts the service as a process of its own on loopback and sends clips of 30 s to
-/v1/query. The peer is the same model called in this process, one clip after the other.
+/v1/query. The peer is the same model called in this process, one clip after the other. With --attackers, it reports
+instead how another client fares beside so many hostile ones of each kind.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import itertools
+import math
+import multiprocessing
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +26,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +43,22 @@ START_S = 180.0  # time-out of the start
 REQUEST_S = 120.0  # time-out of a request
 N_PEER = 8  # clips of the peer
 SOAK_CLIENTS = 8
+ATTACK_START_S = 3.0
+ATTACK_SONGS = 10
+ATTACK_HEALTHS = 100  # requests of health, 0.1 s apart
+
+_HEAD = b" HTTP/1.1\r\nHost: HOST\r\n"
+_FORM = b"Content-Type: multipart/form-data; boundary=B\r\nTransfer-Encoding: chunked\r\n\r\n"
+_PART = b'--B\r\nContent-Disposition: form-data; name="audio"; filename="a.wav"\r\n\r\n'
+_UPLOAD = b"POST /v1/query" + _HEAD + _FORM + b"%x\r\n" % len(_PART) + _PART + b"\r\n"
+ATTACKS = {  # bytes sent first and then again and again, with a pause in seconds; responses are not read
+    "unread responses": (600 * (b"GET /openapi.json" + _HEAD + b"\r\n"), b"", 1.0),
+    "slow uploads": (_UPLOAD, b"1\r\nx\r\n", 0.5),
+    "one-byte chunks": (_UPLOAD, 2000 * b"1\r\nx\r\n", 0.0),
+    "empty headers": (b"GET /healthz" + _HEAD, 5000 * b"a:\r\n", 0.0),
+    "slow heads": (b"GET /healthz" + _HEAD, b"a:\r\n", 0.5),
+    "idle connections": (b"", b"", 1.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +73,8 @@ class Outcome:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     arguments = _parser().parse_args(argv)
+    if arguments.attackers:
+        return _report_attacks(arguments)
     with tempfile.TemporaryDirectory() as folder:
         clip = arguments.clip or _write_clip(Path(folder, "clip.wav"))
         peer = _peer(clip, arguments.model)
@@ -79,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--soak", type=count(1, 10**8), default=2000, help="requests between the two memory readings")
     parser.add_argument("--model", help="as of stages.query")
     parser.add_argument("--clip", type=Path, help="a file to send (default: synthetic music of 30 s)")
+    parser.add_argument("--attackers", type=int, help="hostile clients at the same time")
     return parser
 
 
@@ -108,7 +133,7 @@ def _peer(clip: Path, model: str | None) -> float:
         service.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _service(model: str | None) -> Iterator[str]:
     """Start the service; yield its address."""
     command = [sys.executable, "-m", "stages.serve", "--port", "0", *(["--model", model] if model else [])]
@@ -154,6 +179,67 @@ def _print(clients: int, outcome: Outcome, peer: float) -> None:
     n = sum(outcome.statuses.values())
     refused = f"  {dict(outcome.statuses)}" if set(outcome.statuses) != {200} else ""
     print(f"{clients:>8} {n:>9} {rate:>8.2f} {rate / peer:>6.2f} {p50:>7.2f} {p95:>7.2f} {p99:>7.2f}{refused}")
+
+
+def _report_attacks(arguments: argparse.Namespace) -> int:
+    """Print how one client with songs and one that asks for health fare beside hostile ones."""
+    print(f"{'attack':<18} {'clients':>7} {'songs answered':>15} {'worst song s':>13} {'worst healthz s':>16}")
+    with tempfile.TemporaryDirectory() as folder, _service(arguments.model) as url, httpx.Client(timeout=60) as client:
+        body = (arguments.clip or _write_clip(Path(folder, "clip.wav"))).read_bytes()
+        for attack in ATTACKS:
+            process = multiprocessing.get_context("spawn").Process(
+                target=_attack, args=(attack, url, arguments.attackers), daemon=True
+            )
+            process.start()
+            time.sleep(ATTACK_START_S)
+            with ThreadPoolExecutor(1) as pool:
+                songs = pool.submit(_load, url, body, 1, ATTACK_SONGS)
+                healths: list[float] = []
+                while not songs.done() or len(healths) < ATTACK_HEALTHS:
+                    began = time.perf_counter()
+                    client.get(f"{url}/healthz").raise_for_status()
+                    healths.append(time.perf_counter() - began)
+                    time.sleep(0.1)
+            process.terminate()
+            process.join()
+            done, slowest = songs.result().latencies, max(songs.result().latencies, default=math.nan)
+            answered = f"{len(done)} of {ATTACK_SONGS}"
+            print(
+                f"{attack:<18} {arguments.attackers:>7} {answered:>15} {slowest:>13.2f} {max(healths):>16.2f}",
+                flush=True,
+            )
+    return 0
+
+
+def _attack(attack: str, url: str, clients: int) -> None:
+    """Attack until this process is terminated."""
+
+    async def attack_all() -> None:
+        await asyncio.gather(*(_attack_again(attack, url.removeprefix("http://")) for _ in range(clients)))
+
+    asyncio.run(attack_all())
+
+
+async def _attack_again(attack: str, address: str) -> None:
+    """Repeat an attack on new connections."""
+    first, again, pause_s = ATTACKS[attack]
+    while True:
+        with contextlib.suppress(OSError):
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(
+                connection, (address.split(":")[0], int(address.split(":")[1]))
+            )
+            reader, writer = await asyncio.open_connection(sock=connection, limit=1)
+            writer.write(first.replace(b"HOST", address.encode()))
+            with contextlib.suppress(OSError):
+                while not writer.is_closing() and not (again and reader.at_eof()):
+                    writer.write(again)
+                    await writer.drain()
+                    await asyncio.sleep(pause_s)
+            writer.close()
+        await asyncio.sleep(0.05)
 
 
 def _resident_mb(url: str) -> float:

@@ -31,6 +31,7 @@ from genre.paths import Paths
 from genre.search.identify import Match
 from genre.search.similar import Similar
 from genre.web import limits, upload
+from genre.web.connections import ReportRequests
 from genre.web.metrics import DISCONNECTED, CountRequests, Metrics
 from genre.web.service import ModelInfo, Service
 from genre.web.songs import MEDIA_TYPES, Songs
@@ -227,10 +228,10 @@ class Backend:
     def __init__(self, service: Service, params: ServeParams, paths: Paths) -> None:
         self.service, self.params, self.songs, self.metrics = service, params, Songs(paths), Metrics()
         self._workers = Workers(params.workers, params.queue)
-        self._n_uploads = 0
+        self.uploads = limits.Uploads(params)
         self.metrics.gauge("genre_queue_waiting", "Songs in the queue", lambda: self._workers.waiting)
         self.metrics.gauge("genre_queue_running", "Songs being analysed", lambda: self._workers.running)
-        self.metrics.gauge("genre_uploads", "Uploads being received", lambda: self._n_uploads)
+        self.metrics.gauge("genre_uploads", "Uploads being received", lambda: len(self.uploads))
         self.metrics.gauge("genre_ready", "1 when the models are loaded", lambda: float(service.ready))
 
     def check_ready(self) -> None:
@@ -244,7 +245,9 @@ class Backend:
         upload.check_content_type(request)
         try:
             with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
-                song = await self._receive(request, Path(folder))
+                if self._workers.full:
+                    raise QueueFullError
+                song = await upload.receive(request, Path(folder), max_fields=self.params.max_parts)
                 duration = min(excerpt.duration or math.inf, self.params.max_audio_s)
                 job = functools.partial(_call, function, song, start=excerpt.start, duration=duration)
                 return await self._workers.run(
@@ -263,15 +266,6 @@ class Backend:
             raise HTTPException(507, "the disk for temporary files is full") from None
         except asyncio.CancelledError:  # by uvicorn, after timeout_graceful_shutdown
             raise HTTPException(503, "the service is shutting down") from None
-
-    async def _receive(self, request: Request, folder: Path) -> upload.Upload:
-        if self._workers.full or self._n_uploads >= self.params.uploads:
-            raise QueueFullError
-        self._n_uploads += 1
-        try:
-            return await upload.receive(request, folder, max_fields=self.params.max_parts)
-        finally:
-            self._n_uploads -= 1
 
 
 def create_app(
@@ -311,8 +305,9 @@ def create_app(
         checks.append(functools.partial(limits.check_key, key=key))
     labels = {getattr(route, "path", "") for route in router.routes} | {"/openapi.json"}
     app.add_middleware(limits.CheckRequests, checks=checks)  # the middleware added last is the outermost
-    app.add_middleware(limits.LimitBody, max_bytes=params.max_upload_bytes, timeout_s=params.upload_timeout_s)
+    app.add_middleware(limits.LimitBody, params=params, uploads=app.state.backend.uploads)
     app.add_middleware(limits.SecurityHeaders)
+    app.add_middleware(ReportRequests)
     app.add_middleware(CountRequests, metrics=app.state.backend.metrics, paths=labels, prefix="/ui")
     return app
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hmac
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,10 +14,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from genre.params import ServeParams
+
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # need no key: orchestrators probe them
 MAX_HEAD_BYTES = 1 << 14  # of the path and the headers of a request
 DISCARDED_BYTES = 1 << 16  # of an unread body; if more is to come, the connection is closed
+EVICTABLE_S = 1.0  # age of an upload that may give way to a new one
+CROWDED = 4  # factor of the least rate while all places for uploads are taken
 LINGER_S = 1.0  # time before a connection is closed on a client that still sends, so that it can read the response
 
 SECURITY_HEADERS = {
@@ -88,38 +94,84 @@ class CheckRequests:
         await next((refusal for refusal in refusals if refusal), self._app)(scope, receive, send)
 
 
-class LimitBody:
-    """Limit the size (413) and the duration (408) of a body; close the connection if most of it is not read."""
+class Allowance:
+    """Time that a transfer may wait for its peer. Each byte adds the time it takes at the least rate."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
-        self._app, self._max_bytes, self._timeout_s = app, max_bytes, timeout_s
+    def __init__(self, limit_s: float, min_bytes_s: float) -> None:
+        self._limit_s, self._min_bytes_s, self.left_s = limit_s, min_bytes_s, limit_s
+
+    def spend(self, waited_s: float, n_bytes: int) -> None:
+        """Take off the time waited and add that of the bytes."""
+        self.left_s = min(self._limit_s, self.left_s - waited_s + n_bytes / self._min_bytes_s)
+
+    def renew(self) -> None:
+        """Set the time left to the limit."""
+        self.left_s = self._limit_s
+
+
+class Body:
+    """State of the body of a request."""
+
+    def __init__(self, headers: Headers, params: ServeParams) -> None:
+        self.n_declared, self.chunked = int(headers.get("content-length", "0")), "transfer-encoding" in headers
+        self.complete = not (self.n_declared or self.chunked)
+        self.n_read = 0
+        self.start = asyncio.get_running_loop().time()
+        self.allowance = Allowance(params.stall_s, params.min_bytes_s)
+        self.timeout: asyncio.Timeout | None = None  # of the read in progress
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the head of the request."""
+        return asyncio.get_running_loop().time() - self.start
+
+    @property
+    def bytes_s(self) -> float:
+        """Mean rate, infinite for a new body."""
+        return self.n_read / self.age_s if self.age_s > EVICTABLE_S else math.inf
+
+
+class Uploads:
+    """The bodies that are being received. If all places are taken, a slow one gives way to a new one."""
+
+    def __init__(self, params: ServeParams) -> None:
+        self._params = params
+        self._bodies: set[Body] = set()
+
+    def __len__(self) -> int:
+        return len(self._bodies)
+
+    def enter(self, body: Body) -> None:
+        """Take a place; HTTPException 429 if there is none."""
+        if body not in self._bodies and len(self) >= self._params.uploads:
+            slowest = min(self._bodies, key=lambda other: other.bytes_s)
+            if slowest.bytes_s > CROWDED * self._params.min_bytes_s:
+                raise HTTPException(429, "too many uploads: retry after 2 s", {"Retry-After": "2"})
+            slowest.allowance.left_s = 0.0
+            if slowest.timeout:
+                slowest.timeout.reschedule(0.0)
+            self.leave(slowest)
+        self._bodies.add(body)
+
+    def leave(self, body: Body) -> None:
+        """Free the place of a body that has one."""
+        self._bodies.discard(body)
+
+
+class LimitBody:
+    """Limit the size (413), the rate and the duration (408) of a body; close the connection if most is not read."""
+
+    def __init__(self, app: ASGIApp, params: ServeParams, uploads: Uploads) -> None:
+        self._app, self._params, self._uploads = app, params, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        headers = Headers(scope=scope)
-        n_declared, chunked = int(headers.get("content-length", "0")), "transfer-encoding" in headers
-        deadline = asyncio.get_running_loop().time() + self._timeout_s
-        n_read, complete, closing = 0, not (n_declared or chunked), False
-
-        async def limited_receive() -> Message:
-            nonlocal n_read, complete
-            if complete:
-                return await receive()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError:
-                raise HTTPException(408, f"the upload took longer than {self._timeout_s:g} s") from None
-            n_read += len(message.get("body", b""))
-            complete = not message.get("more_body", False)
-            if n_read > self._max_bytes:
-                raise HTTPException(413, _too_large(self._max_bytes))
-            return message
+        body, closing = Body(Headers(scope=scope), self._params), False
 
         async def closing_send(message: Message) -> None:
             nonlocal closing
             if message["type"] == "http.response.start":
-                closing = not complete and (chunked or n_declared - n_read > DISCARDED_BYTES)
+                closing = not body.complete and (body.chunked or body.n_declared - body.n_read > DISCARDED_BYTES)
                 if closing:
                     MutableHeaders(scope=message)["connection"] = "close"
             elif closing and not message.get("more_body", False):
@@ -129,7 +181,34 @@ class LimitBody:
                 message = {"type": "http.response.body", "body": b""}
             await send(message)
 
-        await self._app(scope, limited_receive, closing_send)
+        try:
+            await self._app(scope, functools.partial(self._receive, body, receive), closing_send)
+        finally:
+            self._uploads.leave(body)
+
+    async def _receive(self, body: Body, receive: Receive) -> Message:
+        """Return the next message of a body."""
+        if body.complete:
+            return await receive()
+        self._uploads.enter(body)
+        limit_s, start = self._params.upload_timeout_s, asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(max(0.0, min(body.allowance.left_s, limit_s - body.age_s))) as body.timeout:
+                message = await receive()
+        except TimeoutError:
+            slow = f"{limit_s:g} s or was slower than {self._params.min_bytes_s:,} bytes/s"
+            raise HTTPException(408, f"the upload took longer than {slow}") from None
+        finally:
+            body.timeout = None
+        n_bytes = len(message.get("body", b""))
+        body.allowance.spend(asyncio.get_running_loop().time() - start, n_bytes)
+        body.n_read += n_bytes
+        body.complete = not message.get("more_body", False)
+        if body.complete:
+            self._uploads.leave(body)
+        if body.n_read > self._params.max_upload_bytes:
+            raise HTTPException(413, _too_large(self._params.max_upload_bytes))
+        return message
 
 
 class SecurityHeaders:

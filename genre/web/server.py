@@ -14,6 +14,7 @@ from genre.errors import GenreError
 from genre.params import ServeParams
 from genre.paths import Paths
 from genre.web.app import create_app
+from genre.web.connections import with_limits
 from genre.web.limits import LOOPBACK_NAMES, MAX_HEAD_BYTES
 from genre.web.service import Service
 
@@ -21,6 +22,10 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 256  # connections that the kernel holds until they are accepted
 KEEP_ALIVE_S = 5
+TCP_OPTIONS = {  # of Linux; connections inherit them
+    "TCP_NOTSENT_LOWAT": 1 << 14,  # bytes to send in the kernel; what a client does not read is seen in the service
+    "TCP_USER_TIMEOUT": 30_000,  # ms until the kernel drops what the client of a closed connection does not read
+}
 
 
 def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str | None = None) -> None:
@@ -36,10 +41,11 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=with_limits(params),
             ws="none",
             lifespan="off",
             loop="asyncio",
+            backlog=BACKLOG,
             limit_concurrency=params.connections,
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             timeout_keep_alive=KEEP_ALIVE_S,
@@ -77,6 +83,9 @@ def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for option, value in TCP_OPTIONS.items():
+            if hasattr(socket, option):
+                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError as error:

@@ -1,0 +1,158 @@
+"""Connections of the server: small reads where bytes are expensive, and an end for every connection."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import struct
+import time
+from typing import Any, ClassVar
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from genre.params import ServeParams
+from genre.web.limits import Allowance, failure
+
+MIN_READ_BYTES = 1 << 8  # read at once from a connection while each line or chunk costs time
+MAX_READ_BYTES = 1 << 13  # while it does not
+BODY_READ_BYTES = 1 << 18  # of a body of a declared length
+SLOW_S = 0.0003  # processor time of a read after which less is read at once
+MAX_HEAD_LINES = 128
+TICK_S = 1.0
+EVICTABLE_S = 1.0  # time after which a slow client gives way to a new one
+STATE = "connection"  # key in the state of a request
+
+
+class Connection(H11Protocol, asyncio.BufferedProtocol):
+    """One connection. It is closed when its client sends no complete head or reads too slowly.
+
+    A buffered protocol, as that chooses how many bytes the event loop reads at once.
+    """
+
+    params: ClassVar[ServeParams]
+    opened: ClassVar[set[Connection]]
+    _buffer = memoryview(bytearray(BODY_READ_BYTES))  # of all: the event loop fills it and calls buffer_updated at once
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, {**app_state, STATE: self}, _loop)
+        self._allowance = Allowance(self.params.stall_s, self.params.min_bytes_s)
+        self._read_bytes = MIN_READ_BYTES
+        self._end = math.inf  # of the response, on the clock of the event loop
+        self._n_expected = self._n_unsent = self._n_lines = 0
+        self._active = False  # a request is being answered
+
+    def begin(self, n_bytes: int) -> None:
+        """Note the start of a request with a body of a declared length."""
+        self._active, self._n_expected, self._n_lines = True, n_bytes, 0
+        if not self._wire.get_write_buffer_size():
+            self._allowance.renew()
+            self._end = math.inf
+
+    def respond(self) -> None:
+        """Note the start of a response."""
+        self._end = min(self._end, asyncio.get_running_loop().time() + self.params.response_timeout_s)
+
+    def end(self) -> None:
+        """Note the end of a response."""
+        self._active = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Make room by closing the connection that has waited longest if there are too many."""
+        if len(self.opened) >= self.params.connections - 1:
+            slowest = min(self.opened, key=lambda connection: connection._allowance.left_s)
+            if slowest._allowance.left_s <= self.params.stall_s - EVICTABLE_S:
+                slowest.abort()
+        self.opened.add(self)
+        self._wire = transport
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self.opened.discard(self)
+        super().connection_lost(exc)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Return the memory for the next read."""
+        return self._buffer[: max(self._read_bytes, min(self._n_expected, BODY_READ_BYTES))]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Process what was read."""
+        data = bytes(self._buffer[:nbytes])
+        self._n_expected = max(0, self._n_expected - nbytes)
+        if not self._active:
+            self._n_lines += data.partition(b"\r\n\r\n")[0].count(b"\n")
+            if self._n_lines > MAX_HEAD_LINES:
+                body = bytes(failure(431, f"the head has more than {MAX_HEAD_LINES} lines").body)
+                head = "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
+                self._wire.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+                self._wire.close()
+                return
+        start = time.thread_time()
+        self.data_received(data)
+        slow = time.thread_time() - start > SLOW_S
+        self._read_bytes = MIN_READ_BYTES if slow else min(2 * self._read_bytes, MAX_READ_BYTES)
+
+    def resume_writing(self) -> None:
+        """Credit the client with what it must have read since the pause."""
+        low, high = self._wire.get_write_buffer_limits()
+        self._allowance.spend(0.0, high - low)
+        super().resume_writing()
+
+    def abort(self) -> None:
+        """Close at once and drop what was not sent, in the kernel as well."""
+        self._wire.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._wire.abort()
+
+    def _watch(self) -> None:
+        """Close the connection if its time is up; look again later."""
+        if self not in self.opened:
+            return
+        n_unsent = self._wire.get_write_buffer_size()
+        if self._active and not n_unsent:  # the client waits for the service
+            self._allowance.renew()
+        else:
+            self._allowance.spend(TICK_S, max(0, self._n_unsent - n_unsent))
+        self._n_unsent = n_unsent
+        loop = asyncio.get_running_loop()
+        if self._allowance.left_s < 0 or loop.time() > self._end:
+            self.abort()
+        else:
+            loop.call_later(TICK_S, self._watch)
+
+
+class ReportRequests:
+    """Middleware that reports requests to their connections."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        connection: Connection = scope["state"][STATE]
+        headers = dict(scope["headers"])
+        connection.begin(0 if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0)))
+
+        async def reporting_send(message: Message) -> None:
+            connection.respond()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, reporting_send)
+        finally:
+            connection.end()
+
+
+def with_limits(params: ServeParams) -> type[Connection]:
+    """Return the class of the connections of a server."""
+    return type("LimitedConnection", (Connection,), {"params": params, "opened": set()})
