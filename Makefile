@@ -32,6 +32,7 @@ $(VENV)/.installed: requirements.lock requirements-vamp.lock
 	@touch $@
 
 run: setup
+	python -m stages.names
 	dvc repro
 	@echo
 	song="$$(python -c $(FIRST_TEST_SONG))" && python -m stages.query "$$song"

@@ -215,11 +215,15 @@ def _answers(
 
 def _songs(names: Sequence[str], errors: list[str]) -> list[str]:
     """Return the names of all songs, with folders replaced by their audio files."""
-    from genre.audio.dataset import audio_files
+    from genre.audio.dataset import walk
 
     songs: list[str] = []
     for name in names:
-        files = list(map(str, audio_files(Path(name)))) if name and is_folder(name) else [name]
+        files, others = [name], []
+        if name and is_folder(name):
+            files, others = (list(map(str, paths)) for paths in walk(Path(name), follow_links=True))
+        if others:
+            print(printable(f"{name}: {len(others)} other files passed over, e.g. {others[0]}"), file=sys.stderr)
         if not name:
             _report("a SONG argument is empty", errors)
         elif not files:

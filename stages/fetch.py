@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from genre import files, params
+from genre.audio import dataset
 from genre.cli import run_command
 from genre.errors import DatasetError
 from genre.paths import Paths
@@ -45,7 +46,7 @@ MADE = ("demo",)  # data sets that another stage makes
 def main(argv: Sequence[str] | None = None) -> int:
     """Write dataset/<name>, and its name into dataset/name.txt.
 
-    Raises DatasetError if there is no such data set, and it can be neither made nor downloaded.
+    Raises DatasetError if there is no such data set and it can be neither made nor downloaded, or DVC cannot track it.
     """
     parser = argparse.ArgumentParser(prog="python -m stages.fetch", description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", help="default: dataset.name in params.yaml")
@@ -57,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folders = {path.name for path in paths.datasets.glob("[!.]*/")}
         names = ", ".join(sorted(folders | {*MADE, *SOURCES}))
         raise DatasetError(f"there is no data set {folder}/: set dataset.name in params.yaml to one of {names}")
+    for path, fault in dataset.faults(folder):  # DVC, which reads the folder next, would name neither
+        raise DatasetError(f"{path} {fault}")
     files.write_text(paths.dataset_name, f"{name}\n")
     return 0
 

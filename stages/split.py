@@ -7,11 +7,16 @@ python -m stages.split --shard 3/16      one job of an array of 16
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import hashlib
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from genre import files, params
 from genre.audio import chunks, dataset, ffmpeg, manifest
@@ -24,8 +29,16 @@ from genre.params import Params
 from genre.paths import Paths
 
 Job = tuple[Song, str]  # a song and the SHA-256 of its file
-Spans = list[tuple[float, float]]  # start_s and seconds of each chunk of a song
 Failures = dict[Path, str]  # reason for each song that could not be read or decoded
+AAC_FRAMED = (".aac", ".adts", ".m2ts", ".mts", ".ts")  # extensions of files in which AAC packets have ADTS headers
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The chunks of a song."""
+
+    spans: list[tuple[float, float]]  # start_s and seconds of each
+    digests: list[str]  # SHA-256 of the encoded audio and of the samples of each chunk with sound, in hexadecimal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,51 +48,85 @@ def main(argv: Sequence[str] | None = None) -> int:
     shard = parser.parse_args(argv).shard
     config, paths = params.load(), Paths()
     failures: Failures = {}
-    songs, jobs = _divide(config, paths, failures)
+    scanned = dataset.scan(paths.datasets / config.dataset.name)
+    songs, digests = _divide(scanned, config, paths, failures)
+    jobs = [(song, digests[song.path]) for song in songs]
     if shard:
-        rows = _split_all(shard.of(jobs), config, paths, failures)
-        print(f"split: shard {shard}: {len(shard.of(jobs))} songs, {len(rows)} chunks; `dvc repro` collects them")
+        pieces = _split_all(shard.of(jobs), config, paths, failures)
+        n_chunks = sum(len(of_song.spans) for of_song in pieces.values())
+        print(f"split: shard {shard}: {len(shard.of(jobs))} songs, {n_chunks} chunks; `dvc repro` collects them")
         return 0
-    rows = _split_all(jobs, config, paths, failures)
-    dataset.check_no_leak((row.split, row.source_sha256, row.source) for row in rows)
+    pieces = _split_all(jobs, config, paths, failures)
+    evidence = {song.path: [digests[song.path], *of_song.digests] for song, of_song in pieces.items()}
+    dataset.report_copies(pieces, dataset.recordings(evidence))
+    rows = _rows(_divided_again(scanned, pieces, evidence, config, paths), digests, paths)
+    dataset.check_no_leak(
+        (row.split, digest, row.source) for row in rows for digest in evidence[paths.root / row.source]
+    )
     manifest.write(paths.chunks, rows)
     table = sorted((path.as_posix(), reason) for path, reason in failures.items())
     files.write_table(paths.chunks / manifest.FAILURES_NAME, ["source", "reason"], table)
     tables = {paths.chunks / manifest.INDEX_NAME, paths.chunks / manifest.FAILURES_NAME}
     files.remove_others(paths.chunks, tables | {paths.chunks / row.chunk for row in rows})
     _cache(config, paths).trim()
-    print(_summary(songs, rows, failures))
+    n_others = len(dataset.walk(paths.datasets / config.dataset.name)[1])
+    print(_summary(scanned, rows, failures, n_others))
     if failures and config.split.on_error == "fail":
         raise AudioError(f"{len(failures)} songs could not be split and split.on_error is fail: {table[0][1]}")
-    _check_genres(rows)
+    _check_genres(songs, rows)
     return 0
 
 
-def _divide(config: Params, paths: Paths, failures: Failures) -> tuple[list[Song], list[Job]]:
-    """Return the songs with their splits, and a job for each readable one; add the others to `failures`."""
+def _divide(
+    scanned: Sequence[Song], config: Params, paths: Paths, failures: Failures
+) -> tuple[list[Song], dict[Path, str]]:
+    """Return the readable songs with their splits, and the SHA-256 of each; add the others to `failures`.
+
+    A random division is that of the files: `_divided_again` makes it that of the recordings.
+    """
     from tqdm import tqdm
 
     folder = paths.datasets / config.dataset.name
-    songs = dataset.scan(folder)
     digests: dict[Path, str] = {}
-    for song in tqdm(songs, desc="hash", unit="song", disable=None):
+    for song in tqdm(scanned, desc="hash", unit="song", disable=None):
         try:
             digests[song.path] = _sha256(song.path)
         except AudioError as error:
             _report(failures, song.path, error)
+    songs = list(scanned)
     if config.split.test_list or config.split.train_list:
         if songs[0].split:
             raise DatasetError(f"{folder}/ has train/ and test/ folders: set split.test_list and train_list to null")
         lists = {"test_list": config.split.test_list, "train_list": config.split.train_list}
         songs = dataset.divide_by_list(songs, folder, **lists)
-    elif not songs[0].split:
-        readable = [song for song in songs if song.path in digests]
-        songs = dataset.divide(readable, digests, test_fraction=config.split.test_fraction, seed=config.split.seed)
-    return songs, [(song, digests[song.path]) for song in songs if song.path in digests]
+    songs = [song for song in songs if song.path in digests]
+    if songs and not songs[0].split:
+        songs = dataset.divide(songs, digests, test_fraction=config.split.test_fraction, seed=config.split.seed)
+    return songs, digests
 
 
-def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Failures) -> list[manifest.Row]:
-    """Return a row for each chunk of all songs; add the songs that failed to `failures`."""
+def _divided_again(
+    scanned: Sequence[Song],
+    pieces: Mapping[Song, Pieces],
+    evidence: dict[Path, list[str]],
+    config: Params,
+    paths: Paths,
+) -> dict[Song, Pieces]:
+    """Return the chunks of each song that was decoded, with a random division of its recordings; move their files."""
+    if scanned[0].split or config.split.test_list or config.split.train_list or not pieces:
+        return dict(pieces)
+    fraction, seed, recording = config.split.test_fraction, config.split.seed, dataset.recordings(evidence)
+    songs = dataset.divide(list(pieces), recording, test_fraction=fraction, seed=seed)
+    for before, song in zip(pieces, songs, strict=True):
+        for number in range(len(pieces[before].spans) if song != before else 0):
+            target = _chunk_path(number, song, paths)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _chunk_path(number, before, paths).replace(target)
+    return dict(zip(songs, pieces.values(), strict=True))
+
+
+def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Failures) -> dict[Song, Pieces]:
+    """Return the chunks of each song that could be decoded; add the others to `failures`."""
     results = run(
         functools.partial(_split_song, config=config, paths=paths),
         jobs,
@@ -88,47 +135,74 @@ def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Fail
         scheduler=config.parallel.scheduler,
         recall=functools.partial(_restore, config=config, paths=paths),
     )
-    rows: list[manifest.Row] = []
-    for (song, digest), spans in zip(jobs, results, strict=True):
-        if isinstance(spans, GenreError):
-            _report(failures, song.path, spans)
-            continue
-        for number, (start_s, seconds) in enumerate(spans):
-            chunk = _chunk_path(number, song, paths).relative_to(paths.chunks).as_posix()
-            source = song.path.relative_to(paths.root).as_posix()
-            rows.append(manifest.Row(chunk, song.name, song.genre, song.split, start_s, seconds, source, digest))
-    return rows
+    decoded = {}
+    for (song, _), result in zip(jobs, results, strict=True):
+        if isinstance(result, GenreError):
+            _report(failures, song.path, result)
+        else:
+            decoded[song] = result
+    return decoded
 
 
-def _split_song(job: Job, config: Params, paths: Paths) -> Spans:
-    """Write the chunks of one song, and cache them; return start and length of each in seconds."""
-    song, digest = job
+def _rows(pieces: Mapping[Song, Pieces], digests: Mapping[Path, str], paths: Paths) -> list[manifest.Row]:
+    """Return a row for each chunk."""
+    return [
+        manifest.Row(
+            chunk=_chunk_path(number, song, paths).relative_to(paths.chunks).as_posix(),
+            song=song.name,
+            genre=song.genre,
+            split=song.split,
+            start_s=start_s,
+            seconds=seconds,
+            source=song.path.relative_to(paths.root).as_posix(),
+            source_sha256=digests[song.path],
+        )
+        for song, of_song in pieces.items()
+        for number, (start_s, seconds) in enumerate(of_song.spans)
+    ]
+
+
+def _split_song(job: Job, config: Params, paths: Paths) -> Pieces:
+    """Write the chunks of one song, cache them, and return them."""
+    song, of_file = job
     split = config.split
     written: list[Path] = []
-    spans: Spans = []
+    spans: list[tuple[float, float]] = []
     try:
+        digests = _encoded(song.path)
         for chunk in chunks.iterate(
             song.path, sample_rate=split.sample_rate, chunk_seconds=split.chunk_seconds, min_seconds=split.min_seconds
         ):
             written.append(_chunk_path(len(written), song, paths))
             spans.append((round(chunk.start_s, 6), round(chunk.seconds, 6)))
+            if np.ptp(chunk.samples):
+                digests.append(hashlib.sha256(chunk.samples.tobytes()).hexdigest())
             chunks.write(written[-1], chunk.samples, sample_rate=split.sample_rate)
-        if _sha256(song.path) != digest:  # the cache key would not match the content
+        if _sha256(song.path) != of_file:  # the cache key would not match the content
             raise AudioError(f"{song.path}: changed while it was read: run again when the file is complete")
     except GenreError:
         for path in written:
             path.unlink(missing_ok=True)
         raise
-    _cache(config, paths).store(_key(digest, config), written, spans)
-    return spans
+    _cache(config, paths).store(_key(of_file, config), written, [spans, digests])
+    return Pieces(spans, digests)
 
 
-def _restore(job: Job, config: Params, paths: Paths) -> Spans | None:
-    """Return start and length of the chunks of one song, restored from the cache, or None."""
+def _restore(job: Job, config: Params, paths: Paths) -> Pieces | None:
+    """Return the chunks of one song, restored from the cache, or None."""
     song, digest = job
     target = functools.partial(_chunk_path, song=song, paths=paths)
-    spans = _cache(config, paths).restore(_key(digest, config), target)
-    return None if spans is None else [(float(start_s), float(seconds)) for start_s, seconds in spans]
+    note = _cache(config, paths).restore(_key(digest, config), target)
+    return None if note is None else Pieces([(start_s, seconds) for start_s, seconds in note[0]], note[1])
+
+
+def _encoded(path: Path) -> list[str]:
+    """Return the SHA-256 of the encoded audio of a file, which tags and most containers do not change."""
+    filters = ["aac_adtstoasc", None] if path.suffix.lower() in AAC_FRAMED else [None]
+    for bitstream_filter in filters:
+        with contextlib.suppress(AudioError):  # another codec, or a damaged file
+            return [ffmpeg.stream_hash(path, bitstream_filter=bitstream_filter)]
+    return []
 
 
 def _chunk_path(number: int, song: Song, paths: Paths) -> Path:
@@ -138,7 +212,7 @@ def _chunk_path(number: int, song: Song, paths: Paths) -> Path:
 def _key(digest: str, config: Params) -> str:
     split = config.split
     lengths = (split.sample_rate, split.chunk_seconds, split.min_seconds)
-    return files.digest("split", chunks.VERSION, ffmpeg.version(), digest, *lengths)
+    return files.digest("split with digests", chunks.VERSION, ffmpeg.version(), digest, *lengths)
 
 
 def _cache(config: Params, paths: Paths) -> Cache:
@@ -157,28 +231,32 @@ def _report(failures: Failures, path: Path, error: GenreError) -> None:
     print(f"split: {error}", file=sys.stderr)
 
 
-def _summary(songs: Sequence[Song], rows: Sequence[manifest.Row], failures: Failures) -> str:
+def _summary(scanned: Sequence[Song], rows: Sequence[manifest.Row], failures: Failures, n_others: int) -> str:
     """Return the numbers of songs, chunks and failures by genre, with the totals in the last line."""
     lines = []
     n_chunks = Counter((row.genre, row.split) for row in rows)
-    n_songs = Counter((song.genre, song.split) for song in songs)
-    for genre in sorted({song.genre for song in songs}):
+    n_songs = Counter((genre, split) for genre, split, _ in {(row.genre, row.split, row.song) for row in rows})
+    for genre in sorted({song.genre for song in scanned}):
         train, test = n_songs[genre, "train"], n_songs[genre, "test"]
-        n_failed = sum(song.path in failures for song in songs if song.genre == genre)
+        n_failed = sum(song.path in failures for song in scanned if song.genre == genre)
         lines.append(
             f"  {genre}: {train + test} songs (train {train}, test {test}),"
             f" {n_chunks[genre, 'train']} + {n_chunks[genre, 'test']} chunks, {n_failed} failures"
         )
-    return "\n".join([*lines, f"split: {len(songs)} songs, {len(rows)} chunks, {len(failures)} failures"])
+    others = f"{n_others} other files passed over, " if n_others else ""
+    return "\n".join([*lines, f"split: {n_songs.total()} songs, {len(rows)} chunks, {others}{len(failures)} failures"])
 
 
-def _check_genres(rows: Sequence[manifest.Row]) -> None:
-    genres = {row.genre for row in rows}
-    if not genres:
+def _check_genres(songs: Sequence[Song], rows: Sequence[manifest.Row]) -> None:
+    """Raise DatasetError if a genre of `songs` has no chunk in a split."""
+    genres = {song.genre for song in songs}
+    if not rows:
         raise DatasetError("no song of the data set could be decoded")
     for split in manifest.SPLITS:
         if missing := genres - {row.genre for row in rows if row.split == split}:
-            raise DatasetError(f"the genre {min(missing)} has no song that could be decoded for {split}")
+            raise DatasetError(
+                f"the genre {min(missing)} has no song that could be decoded for {split}: add one to its folder or list"
+            )
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
+import functools
 import hashlib
 import logging
 import os
 import random
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +21,39 @@ from genre.errors import DatasetError
 
 log = logging.getLogger(__name__)
 
-# Extensions of files that are no songs. All other files are tried: ffmpeg decides what is audio.
-SIDECARS = frozenset(
-    ".txt .md .pdf .nfo .log .cue .m3u .m3u8 .pls .lrc .csv .tsv .json .yaml .yml .xml .html .ini .db .dvc .part .tmp "
-    ".jpg .jpeg .png .gif .bmp .webp .svg .zip .rar .7z .sfv .md5 .py".split()
+# A file is a song if its extension is one of these, or if it begins as audio and its extension is not in `OTHERS`.
+AUDIO = frozenset(
+    ".3ga .3gp .3g2 .aac .ac3 .adts .aif .aifc .aiff .amr .ape .asf .au .avi .awb .bwf .caf .dff .dsf .dts .eac3 "
+    ".f4a .flac .flv .m2ts .m4a .m4b .m4p .m4r .m4v .mka .mkv .mlp .mov .mp+ .mp1 .mp2 .mp3 .mp4 .mpa .mpc .mpeg .mpg "
+    ".mpp .mts .mxf .oga .ogg .ogv .ogx .oma .opus .qt .ra .rf64 .rm .rmvb .shn .snd .spx .tak .thd .tta .voc .vob "
+    ".vqf .w64 .wav .wave .weba .webm .wma .wmv .wv".split()
 )
+OTHERS = frozenset(".asd .bak .crdownload .download .part .partial .pk .reapeaks .sfk .tmp .!qb .!ut".split())
+OTHER_FOLDERS = frozenset({"@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "__MACOSX"})  # of file systems and servers
+FIRST_BYTES = (
+    *(b"ID3", b"fLaC", b"OggS", b"wvpk", b"MAC ", b"TTA", b"tBaK", b"MPCK", b"MP+", b"caff", b".snd", b"DSD ", b"FRM8"),
+    *(
+        b"RF64",
+        b"riff",
+        b"#!AMR",
+        b"ajkg",
+        b"TWIN",
+        b"Creative Voice File",
+        b"\x1aE\xdf\xa3",
+        b"0&\xb2u",
+        b"FLV",
+        b".RMF",
+    ),
+    *(b".ra\xfd", b"\x00\x00\x01\xba", b"\x0bw", b"\x7f\xfe\x80\x01"),
+    *(
+        b"\xff" + bytes([second]) for second in b"\xe2\xe3\xf0\xf1\xf2\xf3\xf8\xf9\xfa\xfb\xfc\xfd"
+    ),  # MPEG audio and ADTS
+)
+CONTAINERS = {b"RIFF": (b"WAVE", b"AVI "), b"FORM": (b"AIFF", b"AIFC", b"8SVX")}  # and their kinds, in bytes 8 to 12
+IMAGES = (b"avif", b"avis", b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1")  # brands of MP4 files without sound
+RENAME = "has bytes that are not UTF-8, which DVC cannot write: `python -m stages.names --rename` renames it"
+LINKED = "is a link to a folder, in which DVC sees no change: put the folder here, or links to its files (`cp -rs`)"
+HIDDEN = "hides files of the data set from DVC: remove it"
 UNKNOWN = "unknown"  # reserved genre name: the answer of query at low confidence
 FORMULA_SIGNS = ("=", "+", "-", "@")  # first characters of a spreadsheet formula
 CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control characters, bytes that are not UTF-8, line ends
@@ -44,67 +75,140 @@ def scan(folder: Path) -> list[Song]:
     """Return the songs of a data set folder, sorted.
 
     The layout is train/<genre>/<song> and test/<genre>/<song>, or <genre>/<song>; a genre folder may have subfolders.
-    Hidden files and files with an extension in `SIDECARS` are skipped; files outside the genre folders are reported.
+    The name of a genre is that of its folder, in Unicode's normal form C. `walk` says which files are songs; those
+    outside the genre folders, and genre folders without songs, are reported.
 
-    Raises DatasetError if the folder is missing, its layout is invalid, it has fewer than two genres, or a genre name
-    is not allowed.
+    Raises DatasetError if the folder is missing, its layout is invalid, it has fewer than two genres, a genre name is
+    not allowed, or files are where DVC sees no change.
     """
     if not folder.is_dir():
         raise DatasetError(
             f"{folder}/ is missing: put a folder of songs per genre into it, or set dataset.name in params.yaml"
         )
+    for path, fault in faults(folder):
+        if fault in (LINKED, HIDDEN):
+            raise DatasetError(f"{path} {fault}")
     names = {path.name for path in _folders(folder)}
     splits = [name for name in SPLITS if name in names] or [""]
     layout = {split: _folders(folder / split) for split in splits}
     _check_layout(layout, folder)
-    songs = [
-        Song(path, genre.name, safe_name(path.stem), split)
-        for split, genres in layout.items()
-        for genre in genres
-        for path in audio_files(genre)
-    ]
+    songs = []
+    for split, genres in layout.items():
+        for genre in genres:
+            name = unicodedata.normalize("NFC", genre.name)
+            of_genre = [Song(path, name, safe_name(path.stem), split) for path in walk(genre)[0]]
+            if not of_genre:
+                log.warning("%s/: is left out, it has no song", genre)
+            songs += of_genre
     _check_genres(sorted({song.genre for song in songs}), folder)
     return _with_unique_names(songs, folder)
 
 
+def walk(folder: Path, *, follow_links: bool = False) -> tuple[list[Path], list[Path]]:
+    """Return the songs below a folder and the other files, both sorted; hidden files are in neither.
+
+    A file is a song by its extension or its first bytes. With `follow_links`, links to folders are followed, to each
+    folder once.
+    """
+    songs: list[Path] = []
+    others: list[Path] = []
+    visited: set[Path] = set()
+    report = functools.partial(log.warning, "a folder is skipped: %s")
+    for parent, folders, names in os.walk(folder, onerror=report, followlinks=follow_links):
+        if (real := Path(parent).resolve()) in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(filter(_is_visible, folders), key=lambda name: Path(parent, name).is_symlink())
+        for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            if path.is_file():
+                (songs if _may_be_audio(path) else others).append(path)
+    return sorted(songs, key=os.fsencode), sorted(others, key=os.fsencode)
+
+
 def audio_files(folder: Path) -> list[Path]:
-    """Return the files below a folder that may be audio, sorted; hidden files and sidecars are skipped."""
-    paths: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=lambda error: log.warning("a folder is skipped: %s", error)):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += (path for name in names if _may_be_audio(path := Path(parent, name)))
-    return sorted(paths, key=os.fsencode)
+    """Return the songs below a folder, sorted; links to folders are followed, to each folder once."""
+    return walk(folder, follow_links=True)[0]
 
 
-def divide(songs: Sequence[Song], digests: Mapping[Path, str], *, test_fraction: float, seed: int) -> list[Song]:
+def faults(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what DVC cannot track below the folder of a data set, with the reason as the end of a sentence.
+
+    DVC follows links to files, and a link in place of the data set folder. It ends at names that are not UTF-8 and at
+    links without a target, waits at named pipes, and does not enter links to folders or folders with a .dvc folder.
+    """
+    for parent, folders, names in os.walk(folder):
+        for name in sorted(folders + names):
+            path = Path(parent, name)
+            if not name.isprintable() and any(unicodedata.category(c) == "Cs" for c in name):
+                yield path, RENAME
+            if name in (".dvc", ".dvcignore"):
+                yield path, HIDDEN
+            elif path.is_symlink() and path.is_dir() and not path.parent.resolve().is_relative_to(path.resolve()):
+                yield path, LINKED
+            elif not path.exists():
+                yield path, "is a link to a file that is missing: remove it"
+            elif not path.is_file() and not path.is_dir():
+                yield path, "is neither a file nor a folder: remove it"
+
+
+def divide(songs: Sequence[Song], recording: Mapping[Path, str], *, test_fraction: float, seed: int) -> list[Song]:
     """Return the songs with a random split, stratified by genre.
 
-    It depends only on the seed and the names of the songs. Copies of a recording (equal SHA-256 in `digests`) get the
-    same split, and every genre has at least one song in each split.
+    It depends only on the seed and the names of the songs. Songs of one recording get the same split, and every genre
+    has at least one song in each split. `recording` has the recording of each song, as `recordings` returns it.
 
     Raises DatasetError if a genre has fewer than two different songs.
     """
     originals: dict[str, Song] = {}
     for song in songs:
-        original = originals.setdefault(digests[song.path], song)
-        if original.genre != song.genre:
-            log.warning("%s and %s are the same file in two genres", original.path, song.path)
+        originals.setdefault(recording[song.path], song)
     splits: dict[str, str] = {}
     for genre in sorted({song.genre for song in songs}):
-        recordings = sorted(digest for digest, original in originals.items() if original.genre == genre)
-        if len(recordings) < 2:
-            raise DatasetError(f"the genre {genre} has fewer than two different songs: it cannot be divided")
-        recordings.sort(key=lambda digest: random.Random(f"{seed}/{genre}/{originals[digest].name}").random())  # noqa: S311
-        n_test = min(max(1, round(test_fraction * len(recordings))), len(recordings) - 1)
-        splits |= {digest: "test" if rank < n_test else "train" for rank, digest in enumerate(recordings)}
-    return [dataclasses.replace(song, split=splits[digests[song.path]]) for song in songs]
+        different = sorted(key for key, original in originals.items() if original.genre == genre)
+        if len(different) < 2:
+            raise DatasetError(
+                f"the genre {genre} has fewer than two different songs that can be decoded: add songs, or remove it"
+            )
+        different.sort(key=lambda key: random.Random(f"{seed}/{genre}/{originals[key].name}").random())  # noqa: S311
+        n_test = min(max(1, round(test_fraction * len(different))), len(different) - 1)
+        splits |= {key: "test" if rank < n_test else "train" for rank, key in enumerate(different)}
+    return [dataclasses.replace(song, split=splits[recording[song.path]]) for song in songs]
+
+
+def recordings(digests: Mapping[Path, Sequence[str]]) -> dict[Path, str]:
+    """Return the recording of each file, a digest: files that share a digest are one recording.
+
+    `digests` has those of the file, of its encoded audio and of its decoded chunks, in any order.
+    """
+    parents: dict[str, str] = {}
+
+    def root(digest: str) -> str:
+        while (parent := parents.setdefault(digest, digest)) != digest:
+            parents[digest] = digest = parents[parent]
+        return digest
+
+    for first, *rest in digests.values():
+        for digest in rest:
+            parents[root(digest)] = root(first)
+    return {path: root(of_file[0]) for path, of_file in digests.items()}
+
+
+def report_copies(songs: Iterable[Song], recording: Mapping[Path, str]) -> None:
+    """Log the songs of one recording that are in two genres."""
+    originals: dict[str, Song] = {}
+    for song in songs:
+        original = originals.setdefault(recording[song.path], song)
+        if original.genre != song.genre:
+            log.warning("%s and %s are the same recording in two genres", original.path, song.path)
 
 
 def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None, train_list: str | None) -> list[Song]:
     """Return the songs with the splits of list files in the data set folder.
 
     A line names a song as <genre>/<song>, with or without its extension; empty lines and lines that start with '#' are
-    ignored. Songs on no list get the other split; with two lists, they are left out.
+    ignored. Lists are UTF-8 or UTF-16 with any line ends, and names are compared in Unicode's normal form C. Songs on
+    no list get the other split; with two lists, they are left out.
 
     Raises DatasetError if a list cannot be read, a song is on both lists, or a split is empty.
     """
@@ -123,7 +227,7 @@ def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None
 def check_no_leak(songs: Iterable[tuple[str, str, str]]) -> None:
     """Raise `DatasetError` if a recording is in both splits.
 
-    `songs` has the split, the SHA-256 of the file and the name for the message of each song.
+    `songs` has the split, a digest and the name for the message, for each digest of each song.
     """
     first_seen: dict[str, tuple[str, str]] = {}
     for split, digest, name in songs:
@@ -168,16 +272,16 @@ def safe_name(name: str) -> str:
 def _check_layout(layout: Mapping[str, Sequence[Path]], folder: Path) -> None:
     """Raise `DatasetError` if the genre folders by split are invalid; log files outside them."""
     splits = [folder / split for split in layout if split]
-    for path in [*splits, *(genre for genres in layout.values() for genre in genres)]:
-        if folder.resolve().is_relative_to(path.resolve()):
-            raise DatasetError(f"{path} is a link to a folder that contains it: remove it")
     if splits:
         for missing in set(SPLITS) - set(layout):
             raise DatasetError(f"{folder}/ has {min(layout)}/ but no {missing}/: add it, or use genre folders alone")
         if others := {path.name for path in _folders(folder)} - set(SPLITS):
             raise DatasetError(f"{folder}/ has {min(others)}/ beside train/ and test/: move it into one of them")
+    for path in [*splits, *(genre for genres in layout.values() for genre in genres)]:
+        if folder.resolve().is_relative_to(path.resolve()):
+            raise DatasetError(f"{path} is a link to a folder that contains it: remove it")
     files = [path for parent in [folder, *splits] for path in sorted(parent.iterdir())]
-    if stray := [path for path in files if path.suffix and _may_be_audio(path)]:
+    if stray := [path for path in files if path.suffix and path.is_file() and _may_be_audio(path)]:
         log.warning("%s: is in no genre folder and is skipped (%d such files)", stray[0], len(stray))
 
 
@@ -191,20 +295,36 @@ def _check_genres(names: Sequence[str], folder: Path) -> None:
 
 
 def _may_be_audio(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() not in SIDECARS and path.is_file()
+    suffix = path.suffix.lower()
+    if suffix in AUDIO or suffix in OTHERS:
+        return suffix in AUDIO and not path.name.startswith(".")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(20)
+    except OSError:  # its decoder reports the reason
+        return True
+    is_mp4 = head[4:8] == b"ftyp" and head[8:12] not in IMAGES
+    return head.startswith(FIRST_BYTES) or is_mp4 or head[8:12] in CONTAINERS.get(head[:4], ())
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _is_visible(path.name))
+
+
+def _is_visible(folder: str) -> bool:
+    return not folder.startswith(".") and folder not in OTHER_FOLDERS
 
 
 def _with_unique_names(songs: Sequence[Song], folder: Path) -> list[Song]:
-    """Append a short digest of the path to names that two songs of a genre share or that lost characters."""
+    """Append a short digest of the path to names that two songs of a genre share or that lost characters.
+
+    The form in which a file system stores letters with accents changes no name.
+    """
     keys = [(safe_name(song.genre), song.name.casefold()) for song in songs]
     counts = Counter(keys)
     unique = []
     for song, key in zip(songs, keys, strict=True):
-        if song.name != song.path.stem or counts[key] > 1:
+        if counts[key] > 1 or song.name != unicodedata.normalize("NFC", song.path.stem):
             path = os.fsencode(song.path.relative_to(folder))
             song = dataclasses.replace(song, name=f"{song.name}~{hashlib.sha256(path).hexdigest()[:8]}")
         unique.append(song)
@@ -219,15 +339,22 @@ def _read_list(folder: Path, name: str | None, songs: Sequence[Song]) -> set[Pat
     try:
         if not path.resolve().is_relative_to(folder.resolve()):
             raise DatasetError(f"the list {path} is outside {folder}/: put it there, where DVC tracks it")
-        lines = path.read_text(encoding="utf-8").splitlines()
+        data = path.read_bytes()
+        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
     except (OSError, ValueError) as error:
         raise DatasetError(f"the list {path} cannot be read: {error}") from error
     by_name: dict[str, Path] = {}
     for song in songs:
-        relative = song.path.relative_to(folder)
+        relative = Path(unicodedata.normalize("NFC", str(song.path.relative_to(folder))))
         by_name[str(relative)] = by_name[str(relative.with_suffix(""))] = song.path
-    entries = [entry for line in lines if (entry := line.strip()) and not entry.startswith("#")]
-    matches = {entry: by_name.get(entry) or by_name.get(str(Path(entry).with_suffix(""))) for entry in entries}
+    lines = map(str.strip, re.split(r"\r\n|\r|\n", unicodedata.normalize("NFC", text)))
+    entries = [line for line in lines if line and not line.startswith("#")]
+    matches = {entry: _named(entry, by_name) or _named(entry.replace("\\", "/"), by_name) for entry in entries}
     if missing := [entry for entry, match in matches.items() if match is None]:
         log.warning("%s: %d of %d songs are not in the data set, e.g. %s", path, len(missing), len(entries), missing[0])
     return {match for match in matches.values() if match}
+
+
+def _named(entry: str, by_name: Mapping[str, Path]) -> Path | None:
+    path = Path(entry)
+    return by_name.get(str(path)) or by_name.get(str(path.with_suffix("")))

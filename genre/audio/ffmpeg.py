@@ -170,9 +170,14 @@ def seconds_of(path: Path) -> float | None:
     return int(times[-1]) / 1e6 if times else None
 
 
-def stream_hash(path: Path) -> str:
-    """Return the SHA-256 of the encoded audio of the first stream, without tags; AudioError if it cannot be read."""
-    return b"".join(_output_of(path, format="hash", acodec="copy")).decode().strip().removeprefix("SHA256=").lower()
+def stream_hash(path: Path, *, bitstream_filter: str | None = None) -> str:
+    """Return the SHA-256 of the encoded audio of the first stream, without tags; AudioError if it cannot be read.
+
+    `bitstream_filter` is one of ffmpeg's: "aac_adtstoasc" removes the headers of AAC packets.
+    """
+    options: Options = {"bsf:a": bitstream_filter} if bitstream_filter else {}
+    output = b"".join(_output_of(path, 0.0, format="hash", acodec="copy", **options))
+    return output.decode().strip().removeprefix("SHA256=").lower()
 
 
 def encode(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int, **options: str | int | None) -> None:

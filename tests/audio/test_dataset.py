@@ -25,6 +25,7 @@ def _divided(folder: Path, **options: float) -> dict[str, str]:
     songs = dataset.scan(folder)
     digests = {song.path: files.sha256(song.path) for song in songs}
     settings = {"test_fraction": 0.3, "seed": 0} | options
+    dataset.report_copies(songs, digests)
     songs = dataset.divide(songs, digests, **settings)  # type: ignore[arg-type]
     return {song.path.relative_to(folder).as_posix(): song.split for song in songs}
 
@@ -34,20 +35,58 @@ def _two_genres(folder: Path, n_songs: int = 10) -> None:
 
 
 def test_covers_playlists_and_hidden_files_are_skipped(tmp_path: Path) -> None:
-    _touch(tmp_path, "jazz/a.mp3", "jazz/cover.jpg", "jazz/list.m3u", "jazz/.DS_Store", "rock/album/b.flac", "rock/x")
+    _touch(tmp_path, "jazz/a.mp3", "jazz/cover.jpg", "jazz/list.m3u", "jazz/.DS_Store", "rock/album/b.flac")
+    _touch(tmp_path, "rock/cover.xyz", "rock/a.mp3.part", "rock/@eaDir/a.mp3", "#recycle/z/a.mp3")
+    (tmp_path / "rock" / "x").write_bytes(b"\xff\xfb\x90\x00")
     names = [song.path.relative_to(tmp_path).as_posix() for song in dataset.scan(tmp_path)]
     assert names == ["jazz/a.mp3", "rock/album/b.flac", "rock/x"]
 
 
+@pytest.mark.parametrize("link", ["jazz/album", "blues", "train"])
+def test_a_link_to_a_folder_in_which_dvc_sees_no_change_is_refused_by_name(tmp_path: Path, link: str) -> None:
+    folder = tmp_path / "mine"
+    _two_genres(folder)
+    _touch(tmp_path / "elsewhere", "a.mp3", "b.mp3")
+    (folder / link).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DatasetError, match=rf"mine/{link} is a link to a folder.*links to its files"):
+        dataset.scan(folder)
+    (folder / link).unlink()
+    (folder / "jazz" / "link.mp3").symlink_to(tmp_path / "elsewhere" / "a.mp3")  # DVC reads its target
+    (tmp_path / "link").symlink_to(folder)
+    assert len(dataset.scan(tmp_path / "link")) == 21
+
+
+def test_a_folder_of_a_query_is_followed_through_links_to_each_folder_once(tmp_path: Path) -> None:
+    _touch(tmp_path, "music/a.mp3", "albums/one/b.mp3", "albums/one/cover.jpg")
+    for link, target in (("by artist", "albums"), ("again", "albums/one"), ("up", "music")):
+        (tmp_path / "music" / link).symlink_to(tmp_path / target)
+    assert sorted(path.name for path in dataset.audio_files(tmp_path / "music")) == ["a.mp3", "b.mp3"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_of_any_computer_names_songs_whatever_the_form_of_their_letters(
+    tmp_path: Path, encoding: str, end: str
+) -> None:
+    composed, decomposed = "Caf\u00e9", "Cafe\u0301"
+    _touch(tmp_path, f"{composed}/{decomposed}.mp3", f"{composed}/{composed} 2.mp3", "rock/a.mp3", "rock/b.mp3")
+    entries = [f"{decomposed}/{composed}.mp3", f"{composed}/{decomposed} 2", "./rock\\a.mp3", ""]
+    (tmp_path / "test.txt").write_bytes(end.join(entries).encode(encoding))
+    songs = dataset.divide_by_list(dataset.scan(tmp_path), tmp_path, test_list="test.txt", train_list=None)
+    assert [song.name for song in songs if song.split == "train"] == ["b"]
+    assert {song.genre for song in songs} == {composed, "rock"}
+
+
 def test_stray_files_and_copies_in_two_genres_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _two_genres(tmp_path)
-    _touch(tmp_path, "stray.mp3", "notes.txt")
+    _touch(tmp_path, "stray.mp3", "notes.txt", "empty/cover.jpg")
     (tmp_path / "rock" / "0.mp3").write_bytes((tmp_path / "jazz" / "0.mp3").read_bytes())
     _divided(tmp_path)
-    stray, copy = caplog.messages
+    stray, empty, copy = caplog.messages
+    assert "empty/: is left out" in empty
     assert "stray.mp3: is in no genre folder" in stray
     assert "jazz/0.mp3" in copy
-    assert "rock/0.mp3 are the same file in two genres" in copy
+    assert "rock/0.mp3 are the same recording in two genres" in copy
 
 
 REFUSED = (
@@ -150,6 +189,17 @@ def test_a_list_outside_the_data_set_or_missing_is_refused(tmp_path: Path, name:
 def test_a_recording_in_both_splits_is_refused() -> None:
     with pytest.raises(DatasetError, match=r"a\.mp3 \(train\) and b\.mp3 \(test\) are the same recording"):
         dataset.check_no_leak([("train", "1", "a.mp3"), ("test", "2", "c.mp3"), ("test", "1", "b.mp3")])
+
+
+@given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=4), max_size=30))
+def test_files_that_share_any_digest_are_one_recording(digests: list[list[int]]) -> None:
+    recording = dataset.recordings({Path(str(n)): [str(d) for d in of_file] for n, of_file in enumerate(digests)})
+    sets = [set(of_file) for of_file in digests]
+    for _ in sets:  # each round joins what shares a digest, directly or through others
+        sets = [set().union(*(other for other in sets if other & of_file)) for of_file in sets]
+    expected = [[a == b for b in sets] for a in sets]
+    keys = [recording[Path(str(n))] for n in range(len(digests))]
+    assert [[a == b for b in keys] for a in keys] == expected
 
 
 def test_songs_of_a_genre_get_different_names(tmp_path: Path) -> None:

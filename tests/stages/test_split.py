@@ -11,9 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from genre.audio import chunks
+from genre.audio import chunks, ffmpeg, manifest
 from genre.errors import AudioError, ClusterError, DatasetError
 from stages import split
 from tests.made import ROOT, MakeSong, outs, write_params
@@ -48,6 +49,74 @@ def test_a_song_that_cannot_be_decoded_is_skipped_and_reported(
     with (project / "chunks" / "failures.csv").open(newline="") as stream:
         (failure,) = csv.DictReader(stream)
     assert failure["source"] == "dataset/tiny/low/broken.mp3"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_files_that_cannot_be_decoded_take_no_place_in_the_division(
+    project: Path, songs: Path, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    write_params(project, split__seed=seed, split__test_fraction=0.25)
+    for n in range(20):
+        (songs / "low" / f"broken {n}.mp3").write_bytes(b"not audio %d" % n)
+    others = ("song 0.flac.asd", "x.mid", "x.url", "x.tiff", "x.lnk", "x.docx", "@eaDir/song 0.flac@SynoEAStream")
+    for name in others:
+        (songs / "low" / name).parent.mkdir(exist_ok=True)
+        (songs / "low" / name).write_bytes(np.random.default_rng(seed).bytes(3000))
+    assert split.main([]) == 0
+    high, low, total = capsys.readouterr().out.splitlines()
+    assert "high: 4 songs (train 3, test 1)" in high and "low: 4 songs (train 3, test 1)" in low
+    assert total.endswith("6 other files passed over, 20 failures")
+
+
+COPIES = {  # by the format of the original: names and ffmpeg's options of copies
+    "flac": {
+        "tags.flac": "-c copy -metadata title=x",
+        "a.mka": "-c copy",
+        "a.wav": "",
+        "a.m4a": "-c:a alac",
+        "a.wv": "",
+    },
+    "mp3": {"tags.mp3": "-c copy -metadata title=x", "a.mka": "-c copy", "bare.mp3": "-c copy -write_xing 0"},
+    "m4a": {"tags.m4a": "-c copy -metadata title=x", "a.aac": "-c copy", "a.mkv": "-c copy"},
+    "ogg": {"a.webm": "-c copy"},
+}
+
+
+@pytest.mark.parametrize("suffix", COPIES)
+def test_copies_with_other_tags_containers_or_lossless_codecs_are_on_one_side(
+    project: Path, songs: Path, make_song: MakeSong, suffix: str
+) -> None:
+    write_params(project, split__test_fraction=0.5)
+    original = make_song(songs / "low" / f"original.{suffix}", seconds=7.0, seed=9, sample_rate=44_100, channels=2)
+    copies = COPIES[suffix]
+    for name, options in copies.items():
+        command = [ffmpeg.executable(), "-v", "error", "-i", str(original), *options.split(), str(songs / "low" / name)]
+        subprocess.run(command, check=True)
+    for seed in range(5):  # the songs are decoded once
+        write_params(project, split__test_fraction=0.5, split__seed=seed)
+        assert split.main([]) == 0
+        rows = manifest.read(project / "chunks")
+        of_original = {row.source: row.split for row in rows if not Path(row.source).name.startswith("song ")}
+        assert len(of_original) == len(copies) + 1 and len(set(of_original.values())) == 1
+        assert all((project / "chunks" / row.chunk).is_file() and row.chunk.startswith(row.split) for row in rows)
+    for side, name in (("train", original.name), ("test", next(iter(copies)))):
+        for genre in ("high", "low"):
+            make_song(songs / side / genre / f"{side}.wav", seed=len(side + genre), hz=20.0 * len(genre))
+        (songs / "low" / name).rename(songs / side / "low" / name)
+    for genre in ("high", "low"):
+        shutil.rmtree(songs / genre)
+    with pytest.raises(DatasetError, match=r"original.* \(train\) and .* \(test\) are the same recording"):
+        split.main([])
+
+
+def test_songs_that_begin_with_silence_are_no_copies(project: Path, songs: Path) -> None:
+    for n in range(6):
+        samples = np.concatenate([np.zeros(3 * 22_050), np.random.default_rng(n).normal(0, 3000, 3 * 22_050)])
+        chunks.write(songs / "low" / f"quiet {n}.wav", samples.astype(np.int16), sample_rate=22_050)
+    write_params(project, split__test_fraction=0.5)
+    assert split.main([]) == 0
+    quiet = {row.source: row.split for row in manifest.read(project / "chunks") if "quiet" in row.source}
+    assert sorted(quiet.values()).count("test") in range(1, 6)
 
 
 def test_a_song_that_cannot_be_decoded_fails_the_stage_with_on_error_fail(project: Path, songs: Path) -> None:

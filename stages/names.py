@@ -1,0 +1,58 @@
+"""List what DVC cannot track in the data set, such as names that are not UTF-8, and rename it.
+
+python -m stages.names
+python -m stages.names --rename
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from genre import params
+from genre.audio import dataset
+from genre.cli import run_command
+from genre.paths import Paths
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print each fault of the data set dataset.name; return 1 if one is left, else 0."""
+    parser = argparse.ArgumentParser(prog="python -m stages.names", description=__doc__.splitlines()[0])
+    parser.add_argument("--rename", action="store_true", help="rename files and folders whose names are not UTF-8")
+    rename = parser.parse_args(argv).rename
+    folder = Paths().datasets / params.load().dataset.name
+    if rename:  # a folder after its contents, so that their paths stay valid
+        paths = [path for path, fault in dataset.faults(folder) if fault == dataset.RENAME]
+        for path in sorted(paths, key=lambda path: -len(path.parts)):
+            target = _utf8_path(path)
+            path.rename(target)
+            print(f"names: {_shown(path)} -> {target.name}")
+    faults = list(dataset.faults(folder))
+    for path, fault in faults:
+        print(f"names: {_shown(path)} {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def _shown(path: Path) -> str:
+    return str(path).encode("utf-8", errors="backslashreplace").decode()
+
+
+def _utf8_path(path: Path) -> Path:
+    """Return a free path in the same folder, with each byte that is not UTF-8 as its character in Windows-1252."""
+    name = "".join(
+        os.fsencode(c).decode("cp1252", errors="replace") if unicodedata.category(c) == "Cs" else c for c in path.name
+    )
+    target = path.with_name(unicodedata.normalize("NFC", name))
+    if os.path.lexists(target):
+        digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
+        target = target.with_stem(f"{target.stem}~{digest}")
+    return target
+
+
+if __name__ == "__main__":
+    run_command(main)
