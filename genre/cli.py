@@ -129,7 +129,8 @@ def answer_all(
     names : sequence of str
         Files, folders (searched for audio files), http(s) URLs, and - for standard input.
     answer : callable
-        Called with the path of each song; in its result, `file` becomes the given name.
+        Called with the path of each song; in its result, `file` becomes the given name. The sentences of `warnings`
+        follow its text; with CSV they are printed on stderr.
     show : callable
         Returns an answer as text.
     form : str
@@ -156,10 +157,13 @@ def answer_all(
     for value in answers:
         if form == "csv" and table is not None:
             writer.writerows([_cell(cell) for cell in row] for row in table.rows(value))
+            for warning in value.get("warnings", ()):
+                print(printable(f"warning: {value['file']}: {warning}"), file=sys.stderr)
         elif form == "jsonl":
             print(json.dumps(value, ensure_ascii=False))
         else:  # a line end in a file name must not start a line of the text
-            print(printable(show(value | {"file": value["file"].replace("\n", "\\n")})))
+            lines = [show(value | {"file": value["file"].replace("\n", "\\n")})]
+            print(printable("\n".join([*lines, *(f"warning: {warning}" for warning in value.get("warnings", ()))])))
         sys.stdout.flush()
     return 1 if errors else 0
 

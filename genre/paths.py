@@ -8,6 +8,8 @@ from pathlib import Path
 
 from genre.errors import ModelError
 
+SYNTHETIC = "synthetic.txt"  # in the folder of a data set whose songs are synthetic
+
 
 class _Below:
     """A path below the root folder of a project."""
@@ -40,6 +42,10 @@ class Paths:
     index = _Below("vectors", "index.json")  # description of the embedding index
     projection = _Below("vectors", "projection.npz")  # from embeddings to the vectors of the store
     landmarks = _Below("vectors", "landmarks.npz")  # landmark index
+
+    def is_synthetic(self, dataset: str) -> bool:
+        """Return whether the songs of a data set are synthetic: a note in its folder says so."""
+        return (self.datasets / dataset / SYNTHETIC).is_file()
 
     def card(self, model: str) -> Path:
         """Return the card of a model."""

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genre import files
 from genre.cli import count, run_command
 from genre.errors import DatasetError
 from genre.parallel import all_or_error, run
-from genre.paths import Paths
+from genre.paths import SYNTHETIC, Paths
 
 if TYPE_CHECKING:
     from genre.demo.styles import DemoSong
@@ -45,7 +46,9 @@ def write_songs(songs: Sequence[DemoSong], out: Path) -> float:
     """Write the songs into an empty or new folder, and return their total duration in seconds."""
     if out.is_dir() and any(out.iterdir()):
         raise DatasetError(f"{out}/ is not empty: remove it, or name another folder with --out")
-    return sum(all_or_error(run(functools.partial(_write_song, out=out), songs, description="demo")))
+    seconds = sum(all_or_error(run(functools.partial(_write_song, out=out), songs, description="demo")))
+    files.write_text(out / SYNTHETIC, "The songs are synthetic: models trained on them say nothing about real music.\n")
+    return seconds
 
 
 def _write_song(song: DemoSong, *, out: Path) -> float:

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             settings=arrays.read_settings(paths.vectors),
             temperature=temperature,
             thresholds=thresholds,
-            dataset=cards.describe_dataset(settings.dataset.name, training.songs),
+            dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
             scores=scores,
         ),
         paths,

@@ -8,12 +8,15 @@ python -m stages.identify --engine embeddings snippet.mp3
 from __future__ import annotations
 
 import argparse
-import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from genre import params
-from genre.cli import Answer, add_song_options, answer_all, fraction, run_command
+from genre.audio import manifest
+from genre.cli import FORMATS, Answer, Table, add_song_options, answer_all, fraction, run_command
 from genre.paths import Paths
+
+COLUMNS = ("file", "song", "genre", "offset", "score", "path")  # of the format csv
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,10 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = params.load(paths.params)
     min_score = settings.search.min_score if arguments.min_score is None else arguments.min_score
     with open_engine(settings, paths, arguments.engine) as engine:
-        answer = functools.partial(
-            identify, engine=engine, start=arguments.start, duration=arguments.duration, min_score=min_score
-        )
-        return answer_all(arguments.songs, answer, _text, arguments.format)
+        options = {"start": arguments.start, "duration": arguments.duration, "min_score": min_score}
+        sources = manifest.sources(paths.chunks)
+
+        def answer(path: Path) -> Answer:
+            match = identify(path, engine=engine, **options)
+            return {**match, "path": sources.get(f"{match['genre']}/{match['song']}")}
+
+        return answer_all(arguments.songs, answer, _text, arguments.format, Table(COLUMNS, _rows))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m stages.identify",
         description="Name the indexed song that a snippet is from, and the position in it. At most 30 s are used.",
     )
-    add_song_options(parser, "SNIPPET")
+    add_song_options(parser, "SNIPPET", (*FORMATS, "csv"))
     parser.add_argument(
         "--engine", choices=("landmarks", "embeddings"), help="identification engine (default: search.engine)"
     )
@@ -52,7 +59,12 @@ def _text(answer: Answer) -> str:
     song = f"{answer['genre']}/{answer['song']}"
     offset = answer["offset"]
     position = f"at {offset:.2f} s" if offset >= 0 else f"starts {-offset:.2f} s before the song"
-    return f"{answer['file']}: {song} {position} (score {answer['score']:.2f})"
+    path = f", {answer['path']}" if answer["path"] else ""
+    return f"{answer['file']}: {song} {position} (score {answer['score']:.2f} of 1{path})"
+
+
+def _rows(answer: Answer) -> Iterator[Sequence[object]]:
+    yield [answer[column] for column in COLUMNS]
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ class Indexer:
             vectors=len(rows),
             windows=n_windows,
             contents=files.digest(digest, names),
+            synthetic=self.paths.is_synthetic(self.settings.dataset.name),
         )
 
     def _windows(self, embedder: Embedder) -> list[Vectors]:

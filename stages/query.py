@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.middle is not None and (arguments.start or arguments.duration is not None):
         parser.error("--middle goes without --start and --duration")
-    for option in ("dry_run", "only_missing"):
+    for option in ("dry_run", "only_missing", "allow_synthetic"):
         if getattr(arguments, option) and not arguments.write_tags:
             parser.error(f"--{option.replace('_', '-')} goes with --write-tags")
     afterwards = _afterwards(parser, arguments)
@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     paths = Paths()
     predictor = predict.load(arguments.model, paths, wait=False)
+    if arguments.write_tags and predictor.card.synthetic and not arguments.allow_synthetic:
+        parser.error(f"{predictor.card.warnings[0]}; --write-tags writes them only with --allow-synthetic")
     min_confidence = arguments.min_confidence
     if min_confidence is None:
         max_false_acceptance = params.load(paths.params).query.max_false_acceptance
@@ -125,6 +127,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="with --write-tags: only print the changes")
     parser.add_argument("--only-missing", action="store_true", help="with --write-tags: keep every genre that is there")
+    parser.add_argument(
+        "--allow-synthetic",
+        action="store_true",
+        help="with --write-tags: write genres of a model that was trained on synthetic songs",
+    )
     return parser
 
 

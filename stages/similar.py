@@ -7,12 +7,15 @@ python -m stages.similar --top 5 --format jsonl albums/
 from __future__ import annotations
 
 import argparse
-import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from genre import params
-from genre.cli import Answer, add_song_options, answer_all, count, run_command
+from genre.audio import manifest
+from genre.cli import FORMATS, Answer, Table, add_song_options, answer_all, count, run_command
 from genre.paths import Paths
+
+COLUMNS = ("file", "genre", "weighted_genre", "score", "similar_genre", "similar_song", "similar_path")  # of csv
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,17 +25,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     paths = Paths()
     with similar.open_neighbours(params.load(paths.params), paths) as neighbours:
-        answer = functools.partial(
-            neighbours.similar, top=arguments.top, start=arguments.start, duration=arguments.duration
-        )
-        return answer_all(arguments.songs, answer, _text, arguments.format)
+        options = {"top": arguments.top, "start": arguments.start, "duration": arguments.duration}
+        sources = manifest.sources(paths.chunks)
+
+        def answer(path: Path) -> Answer:
+            found = neighbours.similar(path, **options)
+            songs = [{**song, "path": sources.get(f"{song['genre']}/{song['song']}")} for song in found["songs"]]
+            return {**found, "songs": songs}
+
+        return answer_all(arguments.songs, answer, _text, arguments.format, Table(COLUMNS, _rows))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.similar", description="Name the indexed songs most similar to a song."
     )
-    add_song_options(parser, "SONG")
+    add_song_options(parser, "SONG", (*FORMATS, "csv"))
     parser.add_argument(
         "--top", type=count(1, 1000), default=10, metavar="N", help="songs to name (default: %(default)s)"
     )
@@ -41,12 +49,28 @@ def _parser() -> argparse.ArgumentParser:
 
 def _text(answer: Answer) -> str:
     songs = [song for song in answer["songs"] if song["score"] > 0]
-    lines = [answer["file"], *(f"  {song['score']:.3f}  {song['genre']}/{song['song']}" for song in songs)]
+    names = [f"{song['genre']}/{song['song']}" for song in songs]
+    width = max(map(len, names), default=0)
+    lines = [
+        answer["file"],
+        *(["  score  song (score: mean cosine similarity of the chunks, at most 1)"] if songs else []),
+    ]
+    lines += (
+        f"  {s['score']:.3f}  {n:<{width}}  {s['path'] or ''}".rstrip() for s, n in zip(songs, names, strict=True)
+    )
     if not answer["votes"]:
         return "\n".join([*lines, "genre: unknown (no other song is indexed)"])
     n_chunks = sum(answer["votes"].values())
     chunks = f"{answer['votes'][answer['genre']]} of {n_chunks} chunk" + ("s" if n_chunks > 1 else "")
-    return "\n".join([*lines, f"genre: {answer['genre']} ({chunks}; weighted: {answer['weighted_genre']})"])
+    lines.append(f"genre: {answer['genre']} (that of most neighbours of {chunks})")
+    return "\n".join([*lines, f"genre, each neighbour weighted by its similarity: {answer['weighted_genre']}"])
+
+
+def _rows(answer: Answer) -> Iterator[Sequence[object]]:
+    """Yield a row per similar song."""
+    for song in answer["songs"]:
+        genres = (answer["genre"], answer["weighted_genre"])
+        yield [answer["file"], *genres, song["score"], song["genre"], song["song"], song["path"]]
 
 
 if __name__ == "__main__":

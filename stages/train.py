@@ -97,7 +97,7 @@ def _write(model: str, trained: Trained, training: VectorSet, settings: params.P
             settings=arrays.read_settings(paths.vectors),
             temperature=trained.temperature,
             thresholds=calibration.fit_thresholds([trained.validation], training.labels, training.songs),
-            dataset=cards.describe_dataset(settings.dataset.name, training.songs),
+            dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
             training=settings.train.model_dump(),
             scores={"validation_accuracy": trained.validation_accuracy},
             versions=cards.installed_versions(PACKAGES),

@@ -128,8 +128,11 @@ def write_vectors(
     return vectors
 
 
-def save_svm(root: Path) -> None:
-    """Write the baseline `stats_svm` of two made-up genres, the fastest model to train, into a project."""
+def save_svm(root: Path, **dataset: object) -> None:
+    """Write the baseline `stats_svm` of two made-up genres, the fastest model to train, into a project.
+
+    `dataset` is that of its card.
+    """
     from genre import files
     from genre.models import baselines, cards, embeddings
     from genre.paths import Paths
@@ -148,6 +151,7 @@ def save_svm(root: Path) -> None:
             settings=Settings(22_050, 3.0, 1.0).to_dict(),
             embedding=embeddings.load("statistics", paths).describe(),
             temperature=trained.temperature,
+            dataset=dataset,
             onnx_sha256=files.sha256(paths.onnx("stats_svm")),
         ),
         paths,

@@ -127,6 +127,42 @@ def test_the_genre_is_written_into_the_tags_unless_it_is_a_dry_run(songs: Path, 
     assert "--only-missing goes with --write-tags" in query(songs, "-", "--only-missing", status=2).stderr
 
 
+def test_a_model_of_synthetic_songs_says_so_and_writes_no_tags_unless_asked(songs: Path, tmp_path: Path) -> None:
+    save_svm(tmp_path, name="demo", synthetic=True)
+    write_params(tmp_path)
+    song = shutil.copy(songs / "album" / "0.mp3", tmp_path / "song.mp3")
+    before = song.read_bytes()
+    warning = "the model was trained on synthetic songs (data set demo): its genres mean nothing for real music"
+    assert query(tmp_path, "song.mp3").stdout.splitlines()[-1] == f"warning: {warning}"
+    assert json.loads(query(tmp_path, "song.mp3", "--format", "json").stdout)["warnings"] == [warning]
+    assert query(tmp_path, "song.mp3", "--format", "csv").stderr == f"warning: song.mp3: {warning}\n"
+    for options in (["--write-tags"], ["--write-tags", "--dry-run"], ["--write-tags", "--only-missing"]):
+        refused = query(tmp_path, "song.mp3", *options, status=2)
+        assert refused.stdout == "" and f"{warning}; --write-tags writes them only with" in refused.stderr
+    assert song.read_bytes() == before
+    query(tmp_path, "song.mp3", "--write-tags", "--allow-synthetic")
+    assert song.read_bytes() != before
+    assert json.loads(query(songs, "album/0.mp3", "--format", "json").stdout)["warnings"] == []
+
+
+def test_standard_input_is_a_dash_in_every_format(songs: Path) -> None:
+    code = "import sys; from stages import query; sys.exit(query.main(sys.argv[1:]))"
+    for form in ("json", "csv", "text"):
+        command = [sys.executable, "-c", code, "-", "--model", "stats_svm", "--format", form]
+        with (songs / "album" / "0.mp3").open("rb") as stream:
+            printed = subprocess.run(
+                command,
+                stdin=stream,
+                cwd=songs,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        name = {"json": '"file": "-"', "csv": "\n-,", "text": "-\n"}[form]
+        assert name in printed
+
+
 def test_an_answer_is_printed_even_if_the_tags_cannot_be_written(songs: Path, tmp_path: Path) -> None:
     song = tmp_path / "song.mka"
     shutil.copy(songs / "album" / "0.mp3", song.with_suffix(".mp3"))

@@ -58,6 +58,14 @@ def read(folder: Path) -> list[Row]:
         raise DatasetError(f"{path} is damaged ({error}): run `dvc repro --force split`") from error
 
 
+def sources(folder: Path) -> dict[str, str]:
+    """Return the path of each song by `Row.song_id`; nothing if <folder>/index.csv is missing or damaged."""
+    try:
+        return {row.song_id: row.source for row in read(folder)}
+    except DatasetError:
+        return {}
+
+
 def chunk_files(folder: Path, split: str, songs: Sequence[str]) -> list[Path]:
     """Return the files of the chunks of a split; `songs` has the song of each, as "<genre>/<song>".
 

@@ -38,7 +38,7 @@ class ModelCard:
     default: str | None = None  # of the ensemble: the model that query uses unless another is named
     temperature: float = 1.0  # of the probabilities that the ONNX file returns; see calibration.calibrate
     thresholds: dict[str, Any] | None = None  # confidence thresholds, as `calibration.fit_thresholds`
-    dataset: dict[str, Any] = field(default_factory=dict)  # name, songs and chunks trained on
+    dataset: dict[str, Any] = field(default_factory=dict)  # see `describe_dataset`
     training: dict[str, Any] = field(default_factory=dict)  # the params
     scores: dict[str, Any] = field(default_factory=dict)  # on validation songs
     versions: dict[str, str] = field(default_factory=dict)  # of the packages
@@ -48,6 +48,18 @@ class ModelCard:
     def feature_settings(self) -> Settings:
         """Return the settings that a song must be cut with."""
         return Settings.from_dict(self.settings)
+
+    @property
+    def synthetic(self) -> bool:
+        """Return whether the model was trained on synthetic songs."""
+        return bool(self.dataset.get("synthetic"))
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return the warnings that belong to every answer of the model."""
+        name = self.dataset.get("name")
+        fact = f"the model was trained on synthetic songs (data set {name}): its genres mean nothing for real music"
+        return [fact] if self.synthetic else []
 
 
 def write(card: ModelCard, paths: Paths) -> None:
@@ -72,7 +84,8 @@ def read(model: str, paths: Paths) -> ModelCard:
                 " root folder; `dvc repro` trains the models, `dvc pull` fetches them"
             ) from None
         names = ", ".join(available(paths)) or "none"
-        raise ModelError(f"unknown model {model}; there are: {names}; `dvc repro` trains models") from None
+        trained = "`dvc repro` trains missing ones, as after an interruption"
+        raise ModelError(f"unknown model {model}; there are: {names}; {trained}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{path} is damaged ({error}): run `dvc checkout` or `dvc repro`") from error
     for key, value in card.feature_settings.to_dict().items():
@@ -89,9 +102,9 @@ def available(paths: Paths) -> list[str]:
     return sorted(path.name.removesuffix(SUFFIX) for path in paths.cards.glob("*" + SUFFIX))
 
 
-def describe_dataset(name: str, songs: Sequence[str]) -> dict[str, Any]:
-    """Return a card's `dataset` from the song of each training chunk."""
-    return {"name": name, "songs": len(set(songs)), "chunks": len(songs)}
+def describe_dataset(name: str, songs: Sequence[str], paths: Paths) -> dict[str, Any]:
+    """Return a card's `dataset` from the song of each training chunk: its name, size and whether it is synthetic."""
+    return {"name": name, "songs": len(set(songs)), "chunks": len(songs), "synthetic": paths.is_synthetic(name)}
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:

@@ -38,6 +38,7 @@ class Answer(TypedDict):
     model: str
     genre: str  # genre of most chunks, or "unknown" if the confidence is below `min_confidence`
     confidence: float  # mean probability of the genre of most chunks
+    warnings: list[str]  # about the song or the model
     votes: dict[str, int]  # chunks by genre
     vector: list[int]  # class index of each chunk
     chunks: list[ChunkAnswer]
@@ -89,6 +90,7 @@ def answer(
         "model": predictor.card.model,
         "genre": genres[outcome.genre] if accepted else UNKNOWN,
         "confidence": round(outcome.confidence, 6),
+        "warnings": predictor.card.warnings,
         "votes": {genre: n for genre, n in zip(genres, outcome.counts, strict=True) if n},
         "vector": outcome.vector,
         "chunks": [

@@ -91,11 +91,17 @@ class Description:
     vectors: int  # of chunks
     windows: int | None  # vectors of windows; None: not indexed
     contents: str  # digest of the songs and their chunks
+    synthetic: bool = False  # whether the songs are
 
     @property
     def feature_settings(self) -> Settings:
         """Return the settings of the chunks."""
         return Settings.from_dict(self.settings)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return the warnings that belong to every answer about genres."""
+        return ["the indexed songs are synthetic: their genres mean nothing for real music"] if self.synthetic else []
 
     def save(self, path: Path) -> None:
         """Write the description as JSON, atomically."""

@@ -40,6 +40,7 @@ class Similar(TypedDict):
     file: str
     genre: str  # mode over the chunks of the mode over their neighbours; a tie goes to the more similar genre
     weighted_genre: str  # greatest sum of weights over all neighbours
+    warnings: list[str]
     votes: dict[str, int]  # chunks by genre
     songs: list[SimilarSong]  # nearest first
 
@@ -53,6 +54,7 @@ class Neighbours:
     projection: Projection
     store: VectorStore
     top_k: int  # neighbours of each chunk that vote
+    warnings: list[str]  # about the indexed songs
 
     def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
         """Return the `top` songs most similar to an audio file (docs/search.md), leaving out the song itself.
@@ -67,7 +69,14 @@ class Neighbours:
         neighbours = self.store.search(vectors, n_neighbours, without=[files.sha256(path)])
         genre, weighted_genre, votes = vote(neighbours, self.top_k)
         songs = nearest_songs(neighbours)[:top]
-        return {"file": str(path), "genre": genre, "weighted_genre": weighted_genre, "votes": votes, "songs": songs}
+        return {
+            "file": str(path),
+            "genre": genre,
+            "weighted_genre": weighted_genre,
+            "warnings": self.warnings,
+            "votes": votes,
+            "songs": songs,
+        }
 
     def embed(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Vectors:
         """Return the vectors of a song's chunks [shape=(chunks, dimension)]; raise AudioError or ModelError."""
@@ -83,7 +92,8 @@ def open_neighbours(params: Params, paths: Paths) -> Iterator[Neighbours]:
     digest, dimension = description.digest, description.dimension
     with store.connect(params, paths, kind=KIND, digest=digest, dimension=dimension) as collection:
         collection.open(description.vectors)
-        yield Neighbours(description.feature_settings, embedder, projection, collection, params.search.top_k)
+        settings, top_k = description.feature_settings, params.search.top_k
+        yield Neighbours(settings, embedder, projection, collection, top_k, description.warnings)
 
 
 def vote(neighbours: Sequence[Sequence[Neighbour]], top_k: int) -> tuple[str, str, dict[str, int]]:

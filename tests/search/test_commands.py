@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from benchmarks import evaluate_search
 from genre.audio import chunks
 from genre.errors import SearchError
+from genre.paths import SYNTHETIC
 from stages import identify, index, similar, split
 from tests.made import write_params
 from tests.search.conftest import music, pcm
@@ -38,6 +40,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_params(folder, **SMALL)
         for seed in range(2 * N_SONGS):
             _write_song(folder, seed)
+        (folder / "dataset" / "tiny" / SYNTHETIC).touch()
         assert split.main([]) == 0
         assert index.main([]) == 0
     return folder
@@ -83,9 +86,10 @@ def test_every_song_is_identified_from_its_middle(project: Path, answers: Answer
     songs = sorted(project.glob("dataset/tiny/*/*.wav"))
     matches = answers(identify, *map(str, songs), "--start", "2.5", "--duration", "4")
     for path, answer in zip(songs, matches, strict=True):
-        assert list(answer) == ["file", "song", "offset", "score", "genre"]
+        assert list(answer) == ["file", "song", "offset", "score", "genre", "path"]
         assert (answer["song"], answer["genre"]) == (path.stem, path.parent.name)
         assert answer["offset"] == pytest.approx(2.5, abs=0.05)
+        assert answer["path"] == path.relative_to(project).as_posix()
 
 
 def test_the_song_of_an_out_of_set_snippet_is_null(
@@ -131,7 +135,10 @@ def test_the_engine_embeddings_needs_windows_and_identifies_with_them(project: P
 
 def test_similar_names_other_songs_and_a_genre(answers: Answers) -> None:
     (answer,) = answers(similar, "dataset/tiny/rock/0.wav", "--top", "3")
-    assert list(answer) == ["file", "genre", "weighted_genre", "votes", "songs"]
+    assert list(answer) == ["file", "genre", "weighted_genre", "warnings", "votes", "songs"]
+    assert answer["warnings"] == ["the indexed songs are synthetic: their genres mean nothing for real music"]
+    for song in answer["songs"]:
+        assert song["path"] == f"dataset/tiny/{song['genre']}/{song['song']}.wav"
     assert len(answer["songs"]) == 3
     assert ("rock", "0") not in {(song["genre"], song["song"]) for song in answer["songs"]}
     assert answer["genre"] in {"rock", "jazz"}
@@ -145,8 +152,26 @@ def test_the_text_of_similar_has_the_votes_and_no_song_below_0(
     assert min(similar_song["score"] for similar_song in answer["songs"]) < 0
     assert similar.main([song, "--top", "1000"]) == 0
     printed = capsys.readouterr().out
-    assert f"({answer['votes'][answer['genre']]} of {sum(answer['votes'].values())} chunks; weighted: " in printed
+    chunks = f"{answer['votes'][answer['genre']]} of {sum(answer['votes'].values())} chunks"
+    last = f"genre: {answer['genre']} (that of most neighbours of {chunks})"
+    weighted = f"genre, each neighbour weighted by its similarity: {answer['weighted_genre']}"
+    assert printed.splitlines()[-3:] == [last, weighted, f"warning: {answer['warnings'][0]}"]
     assert "  -0." not in printed
+    nearest = answer["songs"][0]
+    assert f"  {nearest['score']:.3f}  {nearest['genre']}/{nearest['song']}  {nearest['path']}" in printed
+
+
+def test_similar_and_identify_as_csv(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    song = "dataset/tiny/rock/0.wav"
+    for command, arguments in ((identify, []), (similar, ["--top", "3"])):
+        assert command.main([song, "--format", "csv", *arguments]) == 0
+        rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+        assert len(rows) == (3 if arguments else 1)
+        assert {row["file"] for row in rows} == {song}
+        assert all((project / row.get("path", row.get("similar_path"))).is_file() for row in rows)
+    shutil.rmtree("chunks")  # not fetched: the paths are unknown, the answer is the same
+    assert identify.main([song, "--format", "csv"]) == 0
+    assert re.fullmatch(rf"{song},0,rock,-?0\.0\d?,1\.0,", capsys.readouterr().out.splitlines()[1])
 
 
 def test_indexing_again_changes_nothing(project: Path) -> None:

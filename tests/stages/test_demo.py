@@ -12,6 +12,8 @@ import pytest
 from genre.audio.ffmpeg import stream_pcm
 from genre.demo import styles, synth
 from genre.errors import DatasetError
+from genre.models import cards
+from genre.paths import SYNTHETIC, Paths
 from stages import demo
 
 
@@ -27,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_style_has_a_folder_with_its_songs(folder: Path) -> None:
     songs = {path.relative_to(folder).as_posix() for path in folder.glob("*/*")}
     assert songs == {song.file for song in styles.plan(2016, 1, formats=synth.writable_formats())}
-    assert {path.name for path in folder.iterdir()} == set(styles.STYLES)
+    assert {path.name for path in folder.iterdir()} == {*styles.STYLES, SYNTHETIC}
 
 
 @pytest.mark.slow
@@ -36,6 +38,14 @@ def test_every_song_can_be_decoded_and_is_not_silent(folder: Path) -> None:
         samples = np.concatenate(list(stream_pcm(folder / song.file, sample_rate=22_050)))
         assert 59 < len(samples) / 22_050 < 101
         assert samples.std() > 300
+
+
+def test_the_card_of_a_model_knows_that_its_songs_were_synthetic_under_any_name(tmp_path: Path) -> None:
+    (tmp_path / "dataset" / "real" / "jazz").mkdir(parents=True)
+    demo.write_songs([], tmp_path / "dataset" / "other name")
+    paths = Paths(tmp_path)
+    described = {name: cards.describe_dataset(name, ["a", "a"], paths) for name in ("real", "other name")}
+    assert [card["synthetic"] for card in described.values()] == [False, True]
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:

@@ -220,6 +220,7 @@ function showAnswer() {
   $("confidence").textContent = percent(answer.confidence);
   const votes = Object.entries(answer.votes).sort((a, b) => b[1] - a[1]).map(([genre, n]) => `${n} ${genre}`);
   $("votes").textContent = `${answer.chunks.length} chunk${answer.chunks.length > 1 ? "s" : ""}: ${votes.join(", ")}`;
+  $("warnings").textContent = answer.warnings.map((warning) => `Warning: ${warning}.`).join(" ");
   $("cut").hidden = answer.duration < info.max_audio_s - 1;
   $("cut").textContent = `Only the first ${clock(info.max_audio_s)} minutes were analysed.`;
   for (const list of ["match", "similar"]) $(list).replaceChildren(element("li", { className: "note", textContent: "Searching …" }));
