@@ -130,7 +130,7 @@ def test_the_genre_is_written_into_the_tags_unless_it_is_a_dry_run(songs: Path, 
 def test_a_model_of_synthetic_songs_says_so_and_writes_no_tags_unless_asked(songs: Path, tmp_path: Path) -> None:
     save_svm(tmp_path, name="demo", synthetic=True)
     write_params(tmp_path)
-    song = shutil.copy(songs / "album" / "0.mp3", tmp_path / "song.mp3")
+    song = Path(shutil.copy(songs / "album" / "0.mp3", tmp_path / "song.mp3"))
     before = song.read_bytes()
     warning = "the model was trained on synthetic songs (data set demo): its genres mean nothing for real music"
     assert query(tmp_path, "song.mp3").stdout.splitlines()[-1] == f"warning: {warning}"
