@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--soak", type=count(1, 10**8), default=2000, help="requests between the two memory readings")
     parser.add_argument("--model", help="as of stages.query")
     parser.add_argument("--clip", type=Path, help="a file to send (default: synthetic music of 30 s)")
-    parser.add_argument("--attackers", type=int, help="hostile clients at the same time")
+    parser.add_argument("--attackers", type=count(1, 100_000), help="hostile clients at the same time")
     return parser
 
 

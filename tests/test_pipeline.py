@@ -164,7 +164,7 @@ def test_the_predictions_of_a_query_are_those_of_evaluate(pipeline: Path, model:
 def test_a_query_answers_in_every_format(pipeline: Path) -> None:
     song = "dataset/tiny/low/plain.wav"
     answer = json.loads(_query(pipeline, song, "--format", "json").stdout)
-    assert set(answer) == {"file", "duration", "model", "genre", "confidence", "votes", "vector", "chunks"}
+    assert set(answer) == {"file", "duration", "model", "genre", "confidence", "warnings", "votes", "vector", "chunks"}
     assert json.loads(_query(pipeline, song, "--format", "jsonl").stdout) == answer
     rows = list(csv.DictReader(_query(pipeline, song, "--format", "csv").stdout.splitlines()))
     assert {row["song_genre"] for row in rows} == {answer["genre"]}
