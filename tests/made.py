@@ -77,6 +77,51 @@ def make_song_file(
     return path
 
 
+def ffmpeg_run(*arguments: object) -> None:
+    """Run ffmpeg, which overwrites its output."""
+    subprocess.run([executable(), "-v", "error", "-y", *map(str, arguments)], check=True)
+
+
+def chirp(seconds: float, sample_rate: int) -> npt.NDArray[np.int16]:
+    """Return a tone of 200 Hz at 0 s that rises by 40 Hz per second [shape=(n,)]: its pitch tells the position."""
+    t = np.arange(round(seconds * sample_rate)) / sample_rate
+    samples: npt.NDArray[np.int16] = np.rint(12_000 * np.sin(2 * np.pi * (200 * t + 20 * t**2))).astype(np.int16)
+    return samples
+
+
+def write_field_files(folder: Path) -> None:
+    """Write files with the faults that collections have, of a chirp of 20 s: see the names."""
+    base, flac, mp3, m4a = (folder / f"base.{suffix}" for suffix in ("wav", "flac", "mp3", "m4a"))
+    chunks.write(base, chirp(20.0, 44_100), sample_rate=44_100)
+    for path in (flac, mp3, m4a):
+        ffmpeg_run("-i", base, "-ac", 2, path)
+    xing = bytearray(mp3.read_bytes())
+    at = xing.index(b"Info" if b"Info" in xing else b"Xing") + 8
+    for name, n_frames in (("xing_short", 100), ("xing_long", 20_000)):
+        xing[at : at + 4] = n_frames.to_bytes(4, "big")
+        (folder / f"{name}.mp3").write_bytes(xing)
+    for path in (base, flac, mp3):
+        data = path.read_bytes()
+        (folder / f"cut{path.suffix}").write_bytes(data[: len(data) * 6 // 10 + 1])
+    id3 = b"ID3\x04\x00\x00\x00\x00\x00\x0a" + bytes(10)
+    (folder / "tagged.flac").write_bytes(id3 + flac.read_bytes() + b"TAG" + bytes(125))
+    ffmpeg_run("-t", 8, "-i", base, folder / "first.ogg")
+    ffmpeg_run("-ss", 8, "-i", base, "-ac", 2, "-ar", 48_000, folder / "second.ogg")
+    (folder / "chained.ogg").write_bytes((folder / "first.ogg").read_bytes() + (folder / "second.ogg").read_bytes())
+    ffmpeg_run("-ss", 3.3, "-i", m4a, "-c", "copy", folder / "edited.m4a")
+    sine, black = ("-f", "lavfi", "-i", "sine=d=20"), ("-f", "lavfi", "-i", "color=s=16x16:r=5:d=30")
+    second = ("-map", 0, "-map", 1, "-disposition:1", "default", "-disposition:0", 0)
+    ffmpeg_run(*sine, "-i", base, *second, "-c:a", "flac", folder / "streams.mka")
+    ffmpeg_run(*black, "-i", base, folder / "video.mp4")
+    cancel = ("-af", "pan=stereo|c0=c0|c1=-1*c0")
+    for name in ("cancelled.flac", "cancelled.m4a", "cancelled.mp3"):
+        ffmpeg_run("-i", base, *cancel, folder / name)
+    ffmpeg_run("-i", base, "-af", "volume=-90dB", folder / "faint.flac")
+    ffmpeg_run("-i", base, "-t", 0.05, folder / "click.wav")
+    ffmpeg_run("-f", "lavfi", "-i", "anullsrc=d=20", folder / "silent.mp3")
+    (folder / "rate.ape").write_bytes(ape_bomb(352_800_000))
+
+
 def ape_bomb(sample_rate: int, n_frames: int = 1190) -> bytes:
     """Return Monkey's Audio of silence, 24 bytes for each frame of 2^28 samples."""
     n_samples = (2**31 - 1) // 8 - 16

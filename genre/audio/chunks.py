@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from genre.audio.ffmpeg import stream_pcm
 from genre.errors import AudioError
 from genre.files import atomic_path
 
+log = logging.getLogger(__name__)
+
+MIN_SOUND_S = 0.25  # the shortest excerpt whose genre listeners recognise (Gjerdingen and Perrott, 2008)
+SILENCE = 10.4  # -70 dB, the level (root mean square) of a block that is silent (the absolute gate of EBU R 128)
+BLOCK_S = 0.05
 VERSION = 1  # part of the cache key: raise it when the samples of a chunk change
 
 
@@ -61,6 +67,31 @@ def iterate(
         yield Chunk(start + index * length / sample_rate, filled / sample_rate, piece)
 
 
+def audible(pieces: Iterable[Chunk], path: Path, sample_rate: int) -> Iterator[Chunk]:
+    """Yield the chunks of a file that are not silent, and log the number of the others.
+
+    Raises AudioError if all are silent: there is nothing to classify.
+    """
+    n_silent = n_audible = 0
+    for chunk in pieces:
+        if is_silent(chunk.samples[: round(chunk.seconds * sample_rate)], sample_rate):
+            n_silent += 1
+        else:
+            n_audible += 1
+            yield chunk
+    if n_silent and not n_audible:
+        raise AudioError(f"{path}: is silent, or has less than {MIN_SOUND_S:g} s of sound")
+    if n_silent:
+        log.warning("%s: %d of %d chunks are silent and left out", path, n_silent, n_silent + n_audible)
+
+
+def is_silent(samples: npt.NDArray[np.int16], sample_rate: int) -> bool:
+    """Return whether mono samples [shape=(n,)] have less than `MIN_SOUND_S` above `SILENCE`; offsets do not count."""
+    length = round(BLOCK_S * sample_rate)
+    blocks = samples[: len(samples) // length * length].reshape(-1, length)
+    return bool(np.count_nonzero(blocks.std(axis=1) > SILENCE) * BLOCK_S < MIN_SOUND_S)
+
+
 def write(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int) -> None:
     """Write mono PCM 16 bit samples [shape=(n,)] as a wav file, atomically."""
     with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as stream:
@@ -77,6 +108,7 @@ def read(path: Path) -> tuple[npt.NDArray[np.int16], int]:
         with wave.open(str(path), "rb") as stream:
             if (stream.getnchannels(), stream.getsampwidth()) != (1, 2):
                 raise AudioError(f"{path}: is not mono PCM 16 bit")
-            return np.frombuffer(stream.readframes(stream.getnframes()), dtype="<i2"), stream.getframerate()
+            data = stream.readframes(stream.getnframes())
+            return np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2"), stream.getframerate()  # the file may be cut
     except (OSError, EOFError, wave.Error) as error:
         raise AudioError(f"{path}: cannot be read as a wav file ({error})") from error

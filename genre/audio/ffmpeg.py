@@ -10,30 +10,26 @@ import contextlib
 import functools
 import itertools
 import logging
-import math
-import os
 import re
-import select
-import signal
 import struct
 import subprocess
-import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterable, Iterator
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from genre.audio import headers, process
+from genre.audio.process import kill_all as kill_all
+from genre.audio.process import time_limit as time_limit
 from genre.errors import AudioError, TimeLimitError
 from genre.files import atomic_path
 
 log = logging.getLogger(__name__)
 
+Block = npt.NDArray[np.int16]  # samples, shape (n,)
 Options = dict[str, str | int | None]  # options of ffmpeg without their dash; None: an option without a value
 
 # Demuxers that read audio from one file. Excluded: those that open files named in the file (hls, concat, dash, sdp,
@@ -43,27 +39,11 @@ DEMUXERS = (
     "libopenmpt libgme lrc matroska,webm mlp mmf mov,mp4,m4a,3gp,3g2,mj2 mp3 mpc mpc8 mpeg mpegts mxf nistsphere "
     "nut ogg oma paf pvf qcp rm rso sbc shn sol sox spdif svx swf tak truehd tta voc vqf w64 wav wsaud wv xa xwma"
 ).replace(" ", ",")
-READ_BYTES = 1 << 20
+COUNT_RATE_HZ = 8000  # at which the duration of a file is counted
+CHECK_S = 10  # length of the pieces that are examined for channels that cancel each other
+QUIET = 650.0  # -34 dB, the level (root mean square) below which a piece is compared with the first channel
+CANCELLED = 0.1  # -20 dB, the level of the mean of the channels, relative to the first, below which they cancel
 MAX_SECONDS = 48 * 3600  # of decoded audio: hours of silence fit into kilobytes
-MAX_RATE_HZ = 3_000_000  # PCM has up to 768 kHz; ffmpeg counts DSD512, the fastest format that is sold, as 2,822,400 Hz
-STALL_S = 60  # time without output after which ffmpeg is killed
-POLL_S = 0.1  # interval at which a waiting reader looks for the end of its time limit
-# Processor time of one ffmpeg: a file of few bytes may claim days of audio, and each second may cost minutes. Monkey's
-# Audio and FLAC of 8 channels at 655 kHz, the slowest formats known, take 1 s per MB and 0.04 s per second of audio.
-BASE_CPU_S = 20.0
-CPU_S_PER_BYTE = 20e-6
-CPU_S_PER_AUDIO_S = 0.2
-MAX_ALLOC_BYTES = 1 << 28  # one allocation by ffmpeg
-MAX_ADDRESS_BYTES = 1 << 32  # address space of ffmpeg
-MAX_MESSAGE_BYTES = 1 << 26  # messages of ffmpeg, which include the tags of the file
-_ERROR_LEVELS = ("error", "fatal", "panic")
-_MESSAGE = re.compile(r"(?:\[[^\]]*\] *)*\[(info|warning|error|fatal|panic)\] (.*)")
-_AUDIO_STREAM = re.compile(r"  Stream #0:\d+.*?: Audio: .*?(\d+) Hz, ")
-GENERIC_MESSAGES = ("Error opening input file", "Conversion failed")  # of ffmpeg, after the specific one
-
-
-_time_limit: ContextVar[tuple[float, threading.Event | None]] = ContextVar("time_limit", default=(math.inf, None))
-_running: set[subprocess.Popen[bytes]] = set()
 
 
 @functools.cache
@@ -81,26 +61,6 @@ def executable() -> str:
         raise AudioError("ffmpeg is missing: install it, or the package imageio-ffmpeg") from error
 
 
-@contextlib.contextmanager
-def time_limit(seconds: float, cancelled: threading.Event | None = None) -> Iterator[None]:
-    """Limit the wall-clock time for reading files in this context: after `seconds`, or once `cancelled` is set.
-
-    Then the ffmpeg process that is being read is killed, and TimeLimitError is raised in place of its next block. The
-    context is that of contextvars: the thread that enters it.
-    """
-    token = _time_limit.set((time.monotonic() + seconds, cancelled))
-    try:
-        yield
-    finally:
-        _time_limit.reset(token)
-
-
-def kill_all() -> None:
-    """Kill all ffmpeg processes of this process, before an exit that runs no finally blocks."""
-    for process in list(_running):
-        process.kill()
-
-
 @functools.cache
 def version() -> str:
     """Return the first line of `ffmpeg -version` without the copyright."""
@@ -114,35 +74,44 @@ def encoders() -> frozenset[str]:
     return frozenset(words[1] for line in lines if len(words := line.split()) > 1)
 
 
-def stream_pcm(
-    path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None
-) -> Iterator[npt.NDArray[np.int16]]:
-    """Yield the first audio stream of a file as mono PCM 16 bit, in blocks [shape=(n,)].
+def stream_pcm(path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None) -> Iterator[Block]:
+    """Yield the audio of a file as mono PCM 16 bit, in blocks [shape=(n,)].
+
+    Of several audio streams, it is the default one. Every file is decoded from its first sample, since positions in
+    headers and indexes may be wrong: an excerpt equals that part of the whole. Where the channels cancel each other,
+    the first one is used instead of their mean.
 
     `sample_rate` is that of the output in Hz; `start` and `duration` select an excerpt, in seconds; `duration` None: to
     the end. Raises AudioError if the file is missing, cannot be decoded, or has no audio after `start`.
     """
-    length = {} if duration is None else {"t": f"{duration:.6f}"}
-    output = _output_of(path, start, format="s16le", acodec="pcm_s16le", ac=1, ar=sample_rate, **length)
-    n_samples = 0
-    for block in _frames(output, "<i2", 1):
-        n_samples += len(block)
-        if n_samples >= sample_rate * MAX_SECONDS:
-            raise AudioError(f"{path}: is longer than {MAX_SECONDS // 3600} hours")
-        yield block[:, 0]
-    # Seeking past the end of an Ogg file yields its last page: compare the start with the duration if too little came.
-    short = start and (duration is None or n_samples < round(duration * sample_rate))
-    if not n_samples or (short and start >= (seconds_of(path) or math.inf)):
+    begin, length = round(start * sample_rate), CHECK_S * sample_rate
+    end = None if duration is None else begin + round(duration * sample_rate)
+    means, first = (
+        _pieces(_excerpt(_decoded(path, sample_rate, channel), begin, end), length) for channel in (None, 0)
+    )
+    is_empty, was_reported = True, False
+    for piece, cancels in _without_cancelling(means, first, length):
+        if cancels and not was_reported:
+            log.warning("%s: its channels cancel each other: the first one is used", path)
+            was_reported = True
+        yield piece
+        is_empty = False
+    if is_empty:
         raise AudioError(f"{path}: holds no audio" + (f" after {start:g} s" if start else ""))
 
 
+def decoded_seconds(path: Path) -> float:
+    """Return the duration of the audio of a file in seconds, by decoding it; AudioError if it cannot be decoded."""
+    return sum(map(len, _decoded(path, COUNT_RATE_HZ, None, is_reported=False))) / COUNT_RATE_HZ
+
+
 def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
-    """Decode the first audio stream of a file to mono at its own sample rate.
+    """Decode the audio of a file, of several streams the default one, to mono at its own sample rate.
 
     Return the sample rate in Hz and an iterator of consecutive samples [shape=(n,)]: the arithmetic mean of the
     channels, each clipped to [-1, 1]. Raises AudioError as `stream_pcm`, also while the blocks are read.
     """
-    parts = _output_of(path, format="au", acodec="pcm_f32be", map_metadata=-1)
+    parts = _output_of(path, _au_bytes_per_s, format="au", acodec="pcm_f32be", map_metadata=-1)
     head = b""
     while len(head) < 8 or len(head) < int.from_bytes(head[4:8]):  # header size, in bytes 4 to 8 of the AU header
         if not (part := next(parts, b"")):
@@ -152,31 +121,13 @@ def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
     return sample_rate, _mono_blocks(path, itertools.chain([head[header_bytes:]], parts), n_channels)
 
 
-def seconds_of(path: Path) -> float | None:
-    """Return the duration of a file in seconds, or None if it is missing or not audio.
-
-    It is read from the header. If the header has none (raw AAC, MP3 without a Xing header), the whole file is read.
-    Raises AudioError if ffmpeg stalls.
-    """
-    if not path.is_file():
-        return None
-    header = _messages_of(path, t=0)[1]
-    duration = re.search(r"^  Duration: (\d+):(\d\d):(\d\d\.\d+), ", header, re.MULTILINE)
-    if duration and "Estimating duration" not in header:
-        hours, minutes, seconds = duration.groups()
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    progress = _messages_of(path, progress="pipe:1")[0]
-    times = re.findall(r"^out_time_us=(\d+)$", progress, re.MULTILINE)
-    return int(times[-1]) / 1e6 if times else None
-
-
 def stream_hash(path: Path, *, bitstream_filter: str | None = None) -> str:
-    """Return the SHA-256 of the encoded audio of the first stream, without tags; AudioError if it cannot be read.
+    """Return the SHA-256 of the encoded audio, without tags; AudioError if it cannot be read.
 
     `bitstream_filter` is one of ffmpeg's: "aac_adtstoasc" removes the headers of AAC packets.
     """
     options: Options = {"bsf:a": bitstream_filter} if bitstream_filter else {}
-    output = b"".join(_output_of(path, 0.0, format="hash", acodec="copy", **options))
+    output = b"".join(_output_of(path, None, format="hash", acodec="copy", **options))
     return output.decode().strip().removeprefix("SHA256=").lower()
 
 
@@ -216,6 +167,47 @@ def _frames(parts: Iterable[bytes], dtype: str, n_channels: int) -> Iterator[npt
         yield np.frombuffer(data[:whole], dtype).reshape(-1, n_channels)
 
 
+def _excerpt(blocks: Iterable[Block], begin: int, end: int | None) -> Iterator[Block]:
+    """Yield samples `begin` to `end` (None: all) of consecutive blocks."""
+    position = 0
+    for block in blocks:
+        part = block[max(0, begin - position) : None if end is None else max(0, end - position)]
+        if len(part):
+            yield part
+        position += len(block)
+        if end is not None and position >= end:
+            return
+
+
+def _pieces(blocks: Iterable[Block], length: int) -> Iterator[Block]:
+    """Yield consecutive blocks as pieces of equal length; the last may be shorter."""
+    rest = np.empty(0, np.int16)
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        while len(rest) >= length:
+            yield rest[:length]
+            rest = rest[length:]
+    if len(rest):
+        yield rest
+
+
+def _without_cancelling(means: Iterable[Block], first: Iterable[Block], length: int) -> Iterator[tuple[Block, bool]]:
+    """Yield the pieces of the mean of the channels, or those of the first channel where the channels cancel each other.
+
+    `first` is read up to the pieces that are compared. The second value is whether the channels cancel. A last piece
+    shorter than `length` is treated as the one before it.
+    """
+    numbered, cancels = enumerate(first), False
+    for number, mean in enumerate(means):
+        is_judged = number == 0 or len(mean) == length
+        piece = mean
+        if mean.std() < QUIET if is_judged else cancels:
+            piece = next((piece for i, piece in numbered if i == number), mean)
+        if is_judged:
+            cancels = bool(mean.std() < CANCELLED * piece.std())
+        yield (piece if cancels else mean), cancels
+
+
 def _mono_blocks(path: Path, parts: Iterable[bytes], n_channels: int) -> Iterator[npt.NDArray[np.float32]]:
     n_samples = 0
     for frames in _frames(parts, ">f4", n_channels):
@@ -226,135 +218,109 @@ def _mono_blocks(path: Path, parts: Iterable[bytes], n_channels: int) -> Iterato
         raise AudioError(f"{path}: holds no audio")
 
 
-def _output_of(path: Path, start: float = 0.0, **options: str | int | None) -> Iterator[bytes]:
-    """Yield the output of ffmpeg for the first audio stream of a file, with the given output options."""
+def _decoded(path: Path, sample_rate: int, channel: int | None, *, is_reported: bool = True) -> Iterator[Block]:
+    """Yield the mean of the channels of a file, or one channel, as mono PCM 16 bit, in blocks [shape=(n,)].
+
+    `is_reported`: log what could not be decoded. Raises AudioError if nothing could be.
+    """
+    layout: Options = {"ac": 1} if channel is None else {"af": f"pan=mono|c0=c{channel}"}
+    options: Options = {"format": "s16le", "acodec": "pcm_s16le", "ar": sample_rate, **layout}
+    bytes_per_s = (lambda _: 2 * sample_rate) if is_reported and channel is None else None
+    _check_file(path)
+    links = headers.links(path)
+    n_samples = 0
+    for link in links:
+        try:
+            parts = _output_of(path, bytes_per_s, link if len(links) > 1 else None, **options)
+            for block in _frames(parts, "<i2", 1):
+                n_samples += len(block)
+                if n_samples >= sample_rate * MAX_SECONDS:
+                    raise AudioError(f"{path}: is longer than {MAX_SECONDS // 3600} hours")
+                yield block[:, 0]
+        except AudioError as error:
+            if (link == links[-1] and not n_samples) or len(links) == 1 or isinstance(error, TimeLimitError):
+                raise
+            log.warning("a part of the chain %s", error)
+
+
+def _au_bytes_per_s(head: bytes) -> int:
+    """Return the bytes per second of PCM 32 bit, given the first bytes of an AU file."""
+    sample_rate, n_channels = struct.unpack_from(">2I", head, 16)
+    return 4 * int(sample_rate) * int(n_channels)
+
+
+def _check_file(path: Path) -> None:
+    """Raise AudioError if a path is no file that can be read."""
     if not path.is_file():
         raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _output_of(
+    path: Path,
+    bytes_per_s: Callable[[bytes], int] | None,
+    part: tuple[int, int] | None = None,
+    **options: str | int | None,
+) -> Iterator[bytes]:
+    """Yield the output of ffmpeg for the audio of a file, or of a part of its bytes, with the given output options.
+
+    `bytes_per_s` returns the size of a second of output, given its first bytes: what could not be decoded is logged.
+    """
+    _check_file(path)
     options |= {"vn": None, "sn": None, "dn": None, "flush_packets": 0}  # 0: large blocks instead of one per packet
-    with _reading(path, options, start=start) as reader:
-        while data := reader.read():
-            yield data
-        reader.check_end()
-
-
-def _messages_of(path: Path, **options: str | int | None) -> tuple[str, str]:
-    """Return the standard output and the messages of ffmpeg reading a file without decoding it."""
-    with _reading(path, {"format": "null", "acodec": "copy", **options}) as reader:
-        stdout = b"".join(iter(reader.read, b""))
-        reader.process.wait()
-        return stdout.decode("utf-8", errors="replace"), "\n".join(text for _, text in reader.messages())
-
-
-class _Reader:
-    """Output and messages of a running ffmpeg, within its limits."""
-
-    def __init__(self, process: subprocess.Popen[bytes], path: Path, link: Path, messages_fd: int, cpu_s: int) -> None:
-        """`path` is the name of the file in messages, `link` that which ffmpeg knows."""
-        self.process, self._path, self._link, self._fd, self._cpu_s = process, path, link, messages_fd, cpu_s
-        self._is_checked = False  # whether the sample rate of the file was
-
-    def read(self) -> bytes:
-        """Return the next output, at most `READ_BYTES`; empty at the end. Raises AudioError beyond a limit."""
-        assert self.process.stdout is not None
-        began, (deadline, cancelled) = time.monotonic(), _time_limit.get()
-        is_ready = False
-        while not is_ready:
-            is_ready = _has_output(self.process.stdout.fileno())
-            if not self._is_checked:
-                self._check_rate()
-                self._is_checked |= is_ready
-            now = time.monotonic()
-            if now > deadline or (cancelled is not None and cancelled.is_set()):
-                raise TimeLimitError(f"{self._path}: was not decoded within the time limit")
-            if not is_ready and now - began > STALL_S:
-                raise AudioError(f"{self._path}: cannot be decoded (ffmpeg has been silent for {STALL_S} s)")
-        return os.read(self.process.stdout.fileno(), READ_BYTES)
-
-    def messages(self) -> list[tuple[str, str]]:
-        """Return level and text of each message; without addresses, and with the name of the file."""
-        data = os.pread(self._fd, MAX_MESSAGE_BYTES, 0)  # a seek would move ffmpeg's position as well
-        matches = map(_MESSAGE.match, data.decode("utf-8", errors="replace").splitlines())
-        return [
-            (match[1], match[2].rstrip().replace(f"file:{self._link}", str(self._path))) for match in matches if match
-        ]
-
-    def check_end(self) -> None:
-        """Wait for the process; raise AudioError if it failed, and report what it could not decode."""
-        status = self.process.wait()
-        errors = [text for level, text in self.messages() if level in _ERROR_LEVELS]
-        reasons = [text for text in errors if not text.startswith(GENERIC_MESSAGES)]
-        if status == -signal.SIGKILL:
-            raise AudioError(f"{self._path}: cannot be decoded (it needs more than {self._cpu_s} s of processor time)")
-        if status:
-            raise AudioError(f"{self._path}: cannot be decoded ({reasons[-1] if reasons else f'ffmpeg exit {status}'})")
-        if reasons:
-            log.warning("%s: decoded, with damaged parts (%s)", self._path, reasons[0])
-
-    def _check_rate(self) -> None:
-        """Raise AudioError if the sample rate of the file is above `MAX_RATE_HZ`."""
-        for level, text in self.messages():
-            if level == "info" and (match := _AUDIO_STREAM.match(text)):
-                self._is_checked = True
-                if int(match[1]) > MAX_RATE_HZ:
-                    raise AudioError(f"{self._path}: its sample rate, {match[1]} Hz, is above {MAX_RATE_HZ} Hz")
+    head, n_bytes = b"", 0
+    with _reading(path, part, options) as reader:
+        try:
+            while data := reader.read():
+                head = head or data
+                n_bytes += len(data)
+                yield data
+        except GeneratorExit:  # no more is wanted
+            if bytes_per_s:
+                reader.report(None)
+            raise
+        reader.check_status()
+        if bytes_per_s:
+            reader.report(n_bytes / bytes_per_s(head) if head else None)
 
 
 @contextlib.contextmanager
-def _link_to(path: Path) -> Iterator[Path]:
+def _link_to(path: Path, part: tuple[int, int] | None) -> Iterator[Path]:
     """Yield a temporary symbolic link to a file, with an ASCII name; the file itself where links cannot be made.
 
     ffmpeg-python requires UTF-8 names, and ffmpeg could read a name as a protocol or an option. The extension is kept:
-    ffmpeg identifies some formats by it (RSO, a FLAC file with a damaged head).
+    ffmpeg identifies some formats by it (RSO, a FLAC file with a damaged head). `part`: yield a copy of bytes from, to.
     """
     extension = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
     with tempfile.TemporaryDirectory(prefix="audio-", ignore_cleanup_errors=True) as folder:
         link = Path(folder, f"input{extension}")
-        try:
-            link.symlink_to(path.absolute())
-        except OSError:
-            link = path
+        if part:
+            with path.open("rb") as source, link.open("wb") as target:
+                source.seek(part[0])
+                while source.tell() < part[1]:
+                    target.write(source.read(min(process.READ_BYTES, part[1] - source.tell())))
+        else:
+            try:
+                link.symlink_to(path.absolute())
+            except OSError:
+                link = path
         yield link
 
 
 @contextlib.contextmanager
-def _reading(path: Path, options: Options, *, start: float = 0.0) -> Iterator[_Reader]:
+def _reading(path: Path, part: tuple[int, int] | None, options: Options) -> Iterator[process.Reader]:
     """Start ffmpeg on one file and no file named in it, and yield its reader; kill it at the end if it still runs."""
     import ffmpeg
 
-    safe = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_alloc": MAX_ALLOC_BYTES}
-    seek = {"ss": f"{start:.6f}"} if start else {}
+    safe = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_alloc": process.MAX_ALLOC_BYTES}
     quiet = ("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info")
-    cpu_s = round(BASE_CPU_S + min(CPU_S_PER_BYTE * path.stat().st_size, CPU_S_PER_AUDIO_S * MAX_SECONDS))
-    with tempfile.TemporaryFile() as stderr, _link_to(path) as link:
-        output = ffmpeg.input(f"file:{link}", **safe, **seek)["a:0"].output("pipe:", **options)
+    share = (part[1] - part[0]) / path.stat().st_size if part else 1.0
+    with _link_to(path, part) as link:
+        # Without -map, ffmpeg takes the default audio stream, or else the one with the most channels.
+        output = ffmpeg.input(f"file:{link}", **safe).output("pipe:", **options)
         command = output.global_args(*quiet).compile(cmd=executable())
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, bufsize=0
-        ) as process:
-            _running.add(process)
-            try:
-                _limit(process.pid, cpu_s)
-                yield _Reader(process, path, link, stderr.fileno(), cpu_s)
-            finally:
-                process.kill()
-                _running.discard(process)
-
-
-def _limit(pid: int, cpu_s: int) -> None:
-    """Limit the processor time, the memory and the messages of a process, on Linux."""
-    if sys.platform == "linux":
-        import resource
-
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            resource.prlimit(pid, resource.RLIMIT_CPU, (cpu_s, cpu_s))
-            resource.prlimit(pid, resource.RLIMIT_AS, (MAX_ADDRESS_BYTES, MAX_ADDRESS_BYTES))
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES))
-
-
-def _has_output(fd: int) -> bool:
-    """Wait at most `POLL_S` for output or the end of it; on Windows, which has no poll, return True."""
-    if not hasattr(select, "poll"):
-        return True
-    poller = select.poll()
-    poller.register(fd, select.POLLIN | select.POLLHUP)
-    return bool(poller.poll(1000 * POLL_S))
+        with process.running(command, path, link, share) as reader:
+            yield reader

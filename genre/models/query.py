@@ -70,7 +70,7 @@ def answer(
         Number of threads; None for one per core. The answer does not depend on it.
     """
     if middle is not None:
-        start, duration = max(0.0, ((ffmpeg.seconds_of(path) or 0.0) - middle) / 2), middle
+        start, duration = max(0.0, (ffmpeg.decoded_seconds(path) - middle) / 2), middle
     settings, genres = predictor.card.feature_settings, predictor.card.genres
 
     def of_chunk(chunk: Chunk) -> tuple[float, float, npt.NDArray[np.float32]]:
@@ -80,6 +80,7 @@ def answer(
         return chunk.start_s, chunk.seconds, predictor.predict(inputs, [chunk.samples])[0]
 
     pieces = chunks.iterate(path, **asdict(settings), start=start, duration=duration)
+    pieces = chunks.audible(pieces, path, settings.sample_rate)
     cut = list(map_threads(of_chunk, pieces, workers or available_cores()))
     probabilities = np.stack([row for _, _, row in cut])
     outcome = vote(probabilities)

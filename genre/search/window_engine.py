@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genre import files
-from genre.audio import ffmpeg
+from genre.audio import chunks, ffmpeg
 from genre.errors import SearchError
 from genre.models.embeddings import Embedder, Vectors
 from genre.params import Params
@@ -60,7 +60,7 @@ class EmbeddingEngine:
         The samples are mono at `sample_rate` [shape=(n,)]; at most `engine.MAX_SNIPPET_S` are used.
         """
         samples = samples[: round(MAX_SNIPPET_S * self.sample_rate)]
-        if not np.any(samples):
+        if chunks.is_silent(samples, self.sample_rate):
             return np.empty((0, self.projection.dimension), np.float32)
         return self.projection(embed(samples, self.embedder, self.sample_rate, SNIPPET_HOP_S))
 

@@ -16,7 +16,7 @@ import mutagen.id3
 import numpy as np
 import pytest
 
-from genre.audio import chunks, ffmpeg
+from genre.audio import chunks, ffmpeg, process
 from genre.cli import answer_all
 from genre.errors import AudioError, TimeLimitError
 from tests.made import ROOT, MakeSong, ape_bomb
@@ -138,7 +138,7 @@ def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_hanging_ffmpeg_is_killed(hanging: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ffmpeg, "STALL_S", 0.5)
+    monkeypatch.setattr(process, "STALL_S", 0.5)
     start = time.monotonic()
     with pytest.raises(AudioError, match=r"song\.mp3.*silent"):
         _cut(hanging)
@@ -177,7 +177,7 @@ def test_a_small_file_of_endless_work_costs_one_song(
     rate: int,
     message: str,
 ) -> None:
-    monkeypatch.setattr(ffmpeg, "BASE_CPU_S", 1.0)
+    monkeypatch.setattr(process, "BASE_CPU_S", 1.0)
     bomb, clip = tmp_path / "bomb.ape", make_song(tmp_path / "clip.wav", sample_rate=RATE)
     bomb.write_bytes(ape_bomb(rate))
     assert answer_all([str(bomb), str(clip)], lambda path: {"n": len(_cut(path))}, str, "jsonl") == 1

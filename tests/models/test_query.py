@@ -64,9 +64,10 @@ def test_the_middle_is_that_part_of_the_song(root: Path, song: Path) -> None:
     ],
 )
 def test_the_duration_is_that_of_the_audio_and_not_of_the_header(song: Path, name: str, options: list[str]) -> None:
-    assert ffmpeg.seconds_of(recoded(song, name, *options)) == pytest.approx(SECONDS, abs=0.12)  # codecs pad
+    assert ffmpeg.decoded_seconds(recoded(song, name, *options)) == pytest.approx(SECONDS, abs=0.12)  # codecs pad
 
 
 def test_a_file_without_audio_has_no_duration(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("  Duration: 00:00:01.00, x")
-    assert ffmpeg.seconds_of(tmp_path / "notes.txt") is None
+    with pytest.raises(AudioError, match=r"notes\.txt: cannot be decoded"):
+        ffmpeg.decoded_seconds(tmp_path / "notes.txt")

@@ -1,0 +1,129 @@
+"""The header of an audio file, from ffmpeg's messages and the first bytes, compared with what was decoded."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from genre.errors import AudioError
+
+ERROR_LEVELS = ("error", "fatal", "panic")
+MAX_LINKS = 1000  # of a chained Ogg file
+SHORTER_S = 1.0  # a file that lacks less is not reported as shorter than its header
+ROUNDING_S = 0.015  # ffmpeg prints durations in hundredths of a second
+MAX_RIFF_BYTES = 0x7FFFF000  # from here on, the size is that of a stream whose length was not known
+
+_MESSAGE = re.compile(r"((?:\[[^\]]*\] *)*)\[(info|warning|error|fatal|panic)\] (.*)")
+_DURATION = re.compile(r"  Duration: (\d+):(\d\d):(\d\d\.\d+), ")
+_STREAM = re.compile(r"  Stream #0:(\d+)\S*: (Audio|Video): (.*)")
+_RATE = re.compile(r"(?:^|, )(\d+) Hz(?:, |$)")
+_MAPPING = re.compile(r"  Stream #0:(\d+) -> #0:0 ")
+# Errors of the decoder, and the end of reading; other errors are about covers, tags and bytes that are no audio.
+_LOSSES = ("Error during demuxing", "Error while decoding")
+_PAGE = re.compile(rb"OggS\0[\x02\x06]", re.DOTALL)  # first page of a logical stream (RFC 3533)
+
+
+class Message(NamedTuple):
+    """One message of ffmpeg."""
+
+    context: str  # such as "[aist#0:0/mp3 @ 0x55] [dec:mp3float @ 0x56] "
+    level: str
+    text: str
+
+
+def messages_of(output: str) -> list[Message]:
+    """Return the messages in the output of `ffmpeg -loglevel level+info`."""
+    return [Message(*match.groups()) for line in output.splitlines() if (match := _MESSAGE.match(line))]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file states about itself."""
+
+    seconds: float | None  # duration; None if it is not stated, or may be that of the video
+    rates_hz: tuple[int, ...]  # sample rate of each audio stream
+    stream: str  # the stream that is decoded, such as "2, the default one, of 3"; empty if there is one
+
+
+def read(messages: Sequence[Message]) -> Header:
+    """Return the header that ffmpeg's messages describe."""
+    texts = [message.text for message in messages if message.level == "info"]
+    first_output = next((i for i, text in enumerate(texts) if text.startswith(("Stream mapping:", "Output #"))), None)
+    streams = [match.groups() for text in texts[:first_output] if (match := _STREAM.match(text))]
+    audio = {int(number): text for number, kind, text in streams if kind == "Audio"}
+    is_video = any(kind == "Video" and "(attached pic)" not in text for _, kind, text in streams)
+    is_estimated = any(message.text.startswith("Estimating duration") for message in messages)
+    duration = next((match for text in texts[:first_output] if (match := _DURATION.match(text))), None)
+    seconds = None
+    if duration and not (is_estimated or is_video or len(audio) > 1):
+        seconds = 3600 * int(duration[1]) + 60 * int(duration[2]) + float(duration[3])
+    taken = next((int(match[1]) for text in texts if (match := _MAPPING.match(text))), None)
+    stream = ""
+    if len(audio) > 1 and taken in audio:
+        default = ", the default one," if "(default)" in audio[taken] else ""
+        stream = f"{list(audio).index(taken) + 1}{default} of {len(audio)}"
+    rates = tuple(int(match[1]) for text in audio.values() if (match := _RATE.search(text)))
+    return Header(seconds, rates, stream)
+
+
+def faults(messages: Sequence[Message], seconds: float | None, stated_s: float | None) -> str | None:
+    """Return a sentence about audio that is lost or not there; None if all of it was decoded.
+
+    `seconds` were decoded; None: not counted, or not to the end. `stated_s` is the duration that the header states.
+    """
+    errors = [message for message in messages if message.level in ERROR_LEVELS]
+    reason = next((f" ({message.text})" for message in errors), "")
+    if seconds is not None and stated_s is not None:
+        lost_s = stated_s - seconds
+        if lost_s >= SHORTER_S:
+            return f"only {seconds:.1f} s of the {stated_s:.1f} s that its header states could be decoded{reason}"
+        return f"decoded, with damaged parts{reason}" if errors and lost_s > ROUNDING_S else None
+    is_lost = any("[dec:" in message.context or message.text.startswith(_LOSSES) for message in errors)
+    return f"decoded, with damaged parts{reason}" if is_lost else None
+
+
+def riff_seconds(path: Path, seconds: float) -> float | None:
+    """Return the duration that the header of a WAV file states, given that of its audio; None for other files.
+
+    ffmpeg does not say that a WAV file was cut.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+    stated = 8 + int.from_bytes(head[4:8], "little")
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE" or stated > MAX_RIFF_BYTES:
+        return None
+    return seconds * max(1.0, stated / path.stat().st_size)
+
+
+def links(path: Path) -> list[tuple[int, int]]:
+    """Return the first byte and the end of each link of a chained Ogg file (RFC 3533), or of the whole file.
+
+    ffmpeg stops where the number of channels or the sample rate changes. Raises AudioError if there are more than
+    `MAX_LINKS`.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size < 4 or file.read(4) != b"OggS":
+            return [(0, size)]
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            starts = list(_link_starts(data))
+    if len(starts) > MAX_LINKS:
+        raise AudioError(f"{path}: is a chain of more than {MAX_LINKS} Ogg files: cut it")
+    return list(zip([0, *starts[1:]], [*starts[1:], size], strict=True))
+
+
+def _link_starts(data: mmap.mmap) -> Iterator[int]:
+    """Yield the position of the first page of each link: the first pages of its streams follow each other."""
+    end_of_page = -1
+    for n_links, match in enumerate(_PAGE.finditer(data)):
+        start = match.start()
+        if start != end_of_page:
+            yield start
+        if n_links > 100 * MAX_LINKS:
+            return
+        n_segments = data[start + 26] if start + 26 < len(data) else 0
+        end_of_page = start + 27 + n_segments + sum(data[start + 27 : start + 27 + n_segments])

@@ -1,0 +1,124 @@
+"""Files as collections have them: positions, durations and messages are those of the audio, not of the header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genre.audio import chunks, ffmpeg
+from genre.errors import AudioError
+from tests.made import write_field_files
+
+RATE = 22_050  # Hz
+LENGTHS = {  # seconds of audio, and the position of the first of them in the chirp
+    "base.wav": (20.0, 0.0),
+    "base.flac": (20.0, 0.0),
+    "base.mp3": (20.0, 0.0),
+    "base.m4a": (20.0, 0.0),
+    "xing_short.mp3": (20.0, 0.0),
+    "xing_long.mp3": (20.0, 0.0),
+    "cut.wav": (12.0, 0.0),
+    "cut.flac": (12.0, 0.0),
+    "cut.mp3": (12.0, 0.0),
+    "tagged.flac": (20.0, 0.0),
+    "chained.ogg": (20.0, 0.0),
+    "edited.m4a": (16.7, 3.3),
+    "streams.mka": (20.0, 0.0),
+    "video.mp4": (20.0, 0.0),
+    "cancelled.flac": (20.0, 0.0),
+    "cancelled.m4a": (20.0, 0.0),
+    "cancelled.mp3": (20.0, 0.0),
+}
+SHORT = "s that its header states could be decoded"
+MESSAGES = {
+    "xing_long.mp3": "only 20.0 s of the 522.4 " + SHORT,
+    "cut.wav": "only 12.0 s of the 20.0 " + SHORT,
+    "cut.flac": "of the 20.0 " + SHORT,
+    "cut.mp3": "of the 20.0 " + SHORT,
+    "streams.mka": "has several audio streams: number 2, the default one, of 2 was decoded",
+    "cancelled.flac": "its channels cancel each other: the first one is used",
+    "cancelled.m4a": "its channels cancel each other: the first one is used",
+    "cancelled.mp3": "its channels cancel each other: the first one is used",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of such files."""
+    folder = tmp_path_factory.mktemp("field")
+    write_field_files(folder)
+    return folder
+
+
+def _decode(path: Path, **excerpt: float) -> np.ndarray:
+    return np.concatenate(list(ffmpeg.stream_pcm(path, sample_rate=RATE, **excerpt)))
+
+
+def _position(samples: np.ndarray) -> float:
+    """Return the position in the chirp, in seconds, of the middle of an excerpt."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 1 << 18))
+    return float((np.argmax(spectrum) * RATE / (1 << 18) - 200) / 40)
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_duration_and_positions_are_those_of_the_audio(
+    folder: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    path, (seconds, first_s) = folder / name, LENGTHS[name]
+    whole = _decode(path)
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [] or name in MESSAGES
+    assert MESSAGES.get(name, "") in caplog.text
+    assert len(whole) / RATE == pytest.approx(seconds, abs=0.15)
+    assert ffmpeg.decoded_seconds(path) == pytest.approx(len(whole) / RATE, abs=0.001)
+    for start in (0.0, 4.0, 9.7):
+        part = _decode(path, start=start, duration=1.5)
+        assert np.array_equal(part, whole[round(start * RATE) :][: len(part)])
+        assert len(part) == round(1.5 * RATE)
+        assert first_s + start + 0.75 == pytest.approx(_position(part), abs=0.1)
+    with pytest.raises(AudioError, match=r"holds no audio after 25 s"):
+        _decode(path, start=25.0)
+
+
+def test_damage_is_reported_where_audio_is_lost(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("base.flac", "base.mp3", "base.m4a"):
+        data = bytearray((folder / name).read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + 2000] = bytes(2000)
+        (folder / f"damaged-{name}").write_bytes(data)
+        caplog.clear()
+        _decode(folder / f"damaged-{name}")
+        assert f"damaged-{name}: decoded, with damaged parts (" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["faint.flac", "click.wav", "silent.mp3"])
+def test_files_with_nothing_to_hear_have_no_audible_chunk(folder: Path, name: str) -> None:
+    pieces = chunks.iterate(folder / name, sample_rate=RATE, chunk_seconds=6.0, min_seconds=1.0)
+    with pytest.raises(AudioError, match=rf"{name}: is silent"):
+        list(chunks.audible(pieces, folder / name, RATE))
+
+
+def test_silent_chunks_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.wav"
+    tone = np.rint(8000 * np.sin(np.arange(6 * RATE) / 20)).astype(np.int16)
+    chunks.write(path, np.concatenate([tone, np.full(6 * RATE, 500, np.int16), tone]), sample_rate=RATE)
+    pieces = chunks.iterate(path, sample_rate=RATE, chunk_seconds=6.0, min_seconds=1.0)
+    assert [chunk.start_s for chunk in chunks.audible(pieces, path, RATE)] == [0.0, 12.0]
+    assert "a.wav: 1 of 3 chunks are silent and left out" in caplog.text
+
+
+def test_the_first_channel_replaces_only_what_cancels(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    left = np.rint(8000 * np.sin(np.arange(30 * RATE) / 20)).astype(np.int16)
+    right = left.copy()
+    right[: 10 * RATE] *= -1
+    ffmpeg.encode(path, np.stack([left, right], 1), sample_rate=RATE, format="wav")
+    assert np.abs(_decode(path).astype(int) - left).max() <= 1
+
+
+def test_a_wav_cut_to_an_odd_number_of_bytes_has_its_whole_samples(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    chunks.write(path, np.arange(1000, dtype=np.int16), sample_rate=RATE)
+    path.write_bytes(path.read_bytes()[:-3])
+    assert np.array_equal(chunks.read(path)[0], np.arange(998))
