@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from genre import files, params
 from genre.audio import chunks, dataset, ffmpeg, manifest
 from genre.audio.dataset import Song
@@ -38,7 +36,8 @@ class Pieces:
     """The chunks of a song."""
 
     spans: list[tuple[float, float]]  # start_s and seconds of each
-    digests: list[str]  # SHA-256 of the encoded audio and of the samples of each chunk with sound, in hexadecimal
+    digests: list[str]  # SHA-256 of the encoded audio and of the samples of each chunk, in hexadecimal
+    n_silent: int  # chunks that were left out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     files.remove_others(paths.chunks, tables | {paths.chunks / row.chunk for row in rows})
     _cache(config, paths).trim()
     n_others = len(dataset.walk(paths.datasets / config.dataset.name)[1])
-    print(_summary(scanned, rows, failures, n_others))
+    n_silent = sum(of_song.n_silent for of_song in pieces.values())
+    print(_summary(scanned, rows, failures, n_others, n_silent))
     if failures and config.split.on_error == "fail":
         raise AudioError(f"{len(failures)} songs could not be split and split.on_error is fail: {table[0][1]}")
     _check_genres(songs, rows)
@@ -168,24 +168,29 @@ def _split_song(job: Job, config: Params, paths: Paths) -> Pieces:
     split = config.split
     written: list[Path] = []
     spans: list[tuple[float, float]] = []
+    n_silent = 0
     try:
         digests = _encoded(song.path)
         for chunk in chunks.iterate(
             song.path, sample_rate=split.sample_rate, chunk_seconds=split.chunk_seconds, min_seconds=split.min_seconds
         ):
+            if chunk.is_silent:
+                n_silent += 1
+                continue
             written.append(_chunk_path(len(written), song, paths))
             spans.append((round(chunk.start_s, 6), round(chunk.seconds, 6)))
-            if np.ptp(chunk.samples):
-                digests.append(hashlib.sha256(chunk.samples.tobytes()).hexdigest())
+            digests.append(hashlib.sha256(chunk.samples.tobytes()).hexdigest())
             chunks.write(written[-1], chunk.samples, sample_rate=split.sample_rate)
+        if not spans:
+            raise AudioError(f"{song.path}: {chunks.SILENT}")
         if _sha256(song.path) != of_file:  # the cache key would not match the content
             raise AudioError(f"{song.path}: changed while it was read: run again when the file is complete")
     except GenreError:
         for path in written:
             path.unlink(missing_ok=True)
         raise
-    _cache(config, paths).store(_key(of_file, config), written, [spans, digests])
-    return Pieces(spans, digests)
+    _cache(config, paths).store(_key(of_file, config), written, [spans, digests, n_silent])
+    return Pieces(spans, digests, n_silent)
 
 
 def _restore(job: Job, config: Params, paths: Paths) -> Pieces | None:
@@ -193,7 +198,7 @@ def _restore(job: Job, config: Params, paths: Paths) -> Pieces | None:
     song, digest = job
     target = functools.partial(_chunk_path, song=song, paths=paths)
     note = _cache(config, paths).restore(_key(digest, config), target)
-    return None if note is None else Pieces([(start_s, seconds) for start_s, seconds in note[0]], note[1])
+    return None if note is None else Pieces([(start_s, seconds) for start_s, seconds in note[0]], note[1], note[2])
 
 
 def _encoded(path: Path) -> list[str]:
@@ -212,7 +217,7 @@ def _chunk_path(number: int, song: Song, paths: Paths) -> Path:
 def _key(digest: str, config: Params) -> str:
     split = config.split
     lengths = (split.sample_rate, split.chunk_seconds, split.min_seconds)
-    return files.digest("split with digests", chunks.VERSION, ffmpeg.version(), digest, *lengths)
+    return files.digest("split", chunks.VERSION, ffmpeg.version(), digest, *lengths)
 
 
 def _cache(config: Params, paths: Paths) -> Cache:
@@ -231,7 +236,9 @@ def _report(failures: Failures, path: Path, error: GenreError) -> None:
     print(f"split: {error}", file=sys.stderr)
 
 
-def _summary(scanned: Sequence[Song], rows: Sequence[manifest.Row], failures: Failures, n_others: int) -> str:
+def _summary(
+    scanned: Sequence[Song], rows: Sequence[manifest.Row], failures: Failures, n_others: int, n_silent: int
+) -> str:
     """Return the numbers of songs, chunks and failures by genre, with the totals in the last line."""
     lines = []
     n_chunks = Counter((row.genre, row.split) for row in rows)
@@ -243,7 +250,8 @@ def _summary(scanned: Sequence[Song], rows: Sequence[manifest.Row], failures: Fa
             f"  {genre}: {train + test} songs (train {train}, test {test}),"
             f" {n_chunks[genre, 'train']} + {n_chunks[genre, 'test']} chunks, {n_failed} failures"
         )
-    others = f"{n_others} other files passed over, " if n_others else ""
+    others = f"{n_silent} silent chunks left out, " if n_silent else ""
+    others += f"{n_others} other files passed over, " if n_others else ""
     return "\n".join([*lines, f"split: {n_songs.total()} songs, {len(rows)} chunks, {others}{len(failures)} failures"])
 
 

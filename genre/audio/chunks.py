@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 MIN_SOUND_S = 0.25  # the shortest excerpt whose genre listeners recognise (Gjerdingen and Perrott, 2008)
 SILENCE = 10.4  # -70 dB, the level (root mean square) of a block that is silent (the absolute gate of EBU R 128)
 BLOCK_S = 0.05
-VERSION = 1  # part of the cache key: raise it when the samples of a chunk change
+SILENT = f"is silent, or has less than {MIN_SOUND_S:g} s of sound"
+VERSION = 2  # part of the cache key: raise it when the samples of a chunk change
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Chunk:
     start_s: float  # position in the song
     seconds: float  # length before repetition
     samples: npt.NDArray[np.int16]  # shape (round(chunk_seconds * sample_rate),)
+    is_silent: bool
 
 
 def iterate(
@@ -59,28 +61,29 @@ def iterate(
             filled += len(taken)
             block = block[len(taken) :]
             if filled == length:
-                yield Chunk(start + index * length / sample_rate, length / sample_rate, buffer.copy())
+                is_quiet = is_silent(buffer, sample_rate)
+                yield Chunk(start + index * length / sample_rate, length / sample_rate, buffer.copy(), is_quiet)
                 index += 1
                 filled = 0
     if filled and (not index or filled >= min_seconds * sample_rate):
         piece = np.resize(buffer[:filled], length)  # np.resize repeats
-        yield Chunk(start + index * length / sample_rate, filled / sample_rate, piece)
+        is_quiet = is_silent(buffer[:filled], sample_rate)
+        yield Chunk(start + index * length / sample_rate, filled / sample_rate, piece, is_quiet)
 
 
-def audible(pieces: Iterable[Chunk], path: Path, sample_rate: int) -> Iterator[Chunk]:
+def audible(pieces: Iterable[Chunk], path: Path) -> Iterator[Chunk]:
     """Yield the chunks of a file that are not silent, and log the number of the others.
 
     Raises AudioError if all are silent: there is nothing to classify.
     """
     n_silent = n_audible = 0
     for chunk in pieces:
-        if is_silent(chunk.samples[: round(chunk.seconds * sample_rate)], sample_rate):
-            n_silent += 1
-        else:
-            n_audible += 1
+        n_silent += chunk.is_silent
+        n_audible += not chunk.is_silent
+        if not chunk.is_silent:
             yield chunk
     if n_silent and not n_audible:
-        raise AudioError(f"{path}: is silent, or has less than {MIN_SOUND_S:g} s of sound")
+        raise AudioError(f"{path}: {SILENT}")
     if n_silent:
         log.warning("%s: %d of %d chunks are silent and left out", path, n_silent, n_silent + n_audible)
 

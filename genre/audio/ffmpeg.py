@@ -127,7 +127,7 @@ def stream_hash(path: Path, *, bitstream_filter: str | None = None) -> str:
     `bitstream_filter` is one of ffmpeg's: "aac_adtstoasc" removes the headers of AAC packets.
     """
     options: Options = {"bsf:a": bitstream_filter} if bitstream_filter else {}
-    output = b"".join(_output_of(path, None, format="hash", acodec="copy", **options))
+    output = b"".join(_output_of(path, None, None, format="hash", acodec="copy", **options))
     return output.decode().strip().removeprefix("SHA256=").lower()
 
 

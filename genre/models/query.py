@@ -80,7 +80,7 @@ def answer(
         return chunk.start_s, chunk.seconds, predictor.predict(inputs, [chunk.samples])[0]
 
     pieces = chunks.iterate(path, **asdict(settings), start=start, duration=duration)
-    pieces = chunks.audible(pieces, path, settings.sample_rate)
+    pieces = chunks.audible(pieces, path)
     cut = list(map_threads(of_chunk, pieces, workers or available_cores()))
     probabilities = np.stack([row for _, _, row in cut])
     outcome = vote(probabilities)

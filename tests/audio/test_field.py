@@ -96,7 +96,7 @@ def test_damage_is_reported_where_audio_is_lost(folder: Path, caplog: pytest.Log
 def test_files_with_nothing_to_hear_have_no_audible_chunk(folder: Path, name: str) -> None:
     pieces = chunks.iterate(folder / name, sample_rate=RATE, chunk_seconds=6.0, min_seconds=1.0)
     with pytest.raises(AudioError, match=rf"{name}: is silent"):
-        list(chunks.audible(pieces, folder / name, RATE))
+        list(chunks.audible(pieces, folder / name))
 
 
 def test_silent_chunks_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -104,7 +104,7 @@ def test_silent_chunks_are_left_out_and_counted(tmp_path: Path, caplog: pytest.L
     tone = np.rint(8000 * np.sin(np.arange(6 * RATE) / 20)).astype(np.int16)
     chunks.write(path, np.concatenate([tone, np.full(6 * RATE, 500, np.int16), tone]), sample_rate=RATE)
     pieces = chunks.iterate(path, sample_rate=RATE, chunk_seconds=6.0, min_seconds=1.0)
-    assert [chunk.start_s for chunk in chunks.audible(pieces, path, RATE)] == [0.0, 12.0]
+    assert [chunk.start_s for chunk in chunks.audible(pieces, path)] == [0.0, 12.0]
     assert "a.wav: 1 of 3 chunks are silent and left out" in caplog.text
 
 
