@@ -8,6 +8,7 @@ import functools
 import logging
 import math
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -24,7 +25,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 from typing_extensions import TypedDict
 
-from genre.errors import AudioError, GenreError
+from genre.audio import ffmpeg
+from genre.errors import AudioError, GenreError, TimeLimitError
 from genre.models.query import Answer
 from genre.params import ServeParams
 from genre.paths import Paths
@@ -227,12 +229,17 @@ class Backend:
 
     def __init__(self, service: Service, params: ServeParams, paths: Paths) -> None:
         self.service, self.params, self.songs, self.metrics = service, params, Songs(paths), Metrics()
-        self._workers = Workers(params.workers, params.queue)
+        self._workers = Workers(params.workers, params.queue, params.timeout_s)
         self.uploads = limits.Uploads(params)
         self.metrics.gauge("genre_queue_waiting", "Songs in the queue", lambda: self._workers.waiting)
         self.metrics.gauge("genre_queue_running", "Songs being analysed", lambda: self._workers.running)
         self.metrics.gauge("genre_uploads", "Uploads being received", lambda: len(self.uploads))
         self.metrics.gauge("genre_ready", "1 when the models are loaded", lambda: float(service.ready))
+
+    def close(self) -> None:
+        """End the work and its processes."""
+        ffmpeg.kill_all()
+        self._workers.close()
 
     def check_ready(self) -> None:
         """Raise HTTPException 503 until the models are loaded."""
@@ -245,20 +252,15 @@ class Backend:
         upload.check_content_type(request)
         try:
             with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
-                if self._workers.full:
-                    raise QueueFullError
+                self._workers.check(int(request.headers.get("content-length", "0")))  # before the upload is read
                 song = await upload.receive(request, Path(folder), max_fields=self.params.max_parts)
                 duration = min(excerpt.duration or math.inf, self.params.max_audio_s)
                 job = functools.partial(_call, function, song, start=excerpt.start, duration=duration)
-                return await self._workers.run(
-                    job, timeout_s=self.params.timeout_s, disconnected=_disconnected(request)
-                )
+                return await self._workers.run(job, song.path.stat().st_size, _disconnected(request))
         except TimeoutError:
             raise HTTPException(504, f"the answer took longer than {self.params.timeout_s:g} s") from None
-        except QueueFullError:
-            retry_s = self._workers.retry_after_s
-            headers = {"Retry-After": str(retry_s)}
-            raise HTTPException(429, f"the queue is full: retry after {retry_s} s", headers) from None
+        except QueueFullError as error:
+            raise HTTPException(429, str(error), {"Retry-After": str(error.retry_after_s)}) from None
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -317,11 +319,16 @@ def _backend(request: Request) -> Backend:
     return backend
 
 
-def _call(function: Callable[..., Result], song: upload.Upload, **excerpt: float) -> Result:
-    """Return the result of `function`, with the name of the song; HTTPException if it fails."""
+def _call(
+    function: Callable[..., Result], song: upload.Upload, limit_s: float, cancelled: threading.Event, **excerpt: float
+) -> Result:
+    """Return the result of `function`, with the name of the song; HTTPException or TimeoutError if it fails."""
     try:
-        result: Any = function(song.path, **excerpt)
+        with ffmpeg.time_limit(limit_s, cancelled):
+            result: Any = function(song.path, **excerpt)
         return {**result, "file": song.name}  # type: ignore[return-value]
+    except TimeLimitError:
+        raise TimeoutError from None
     except AudioError as error:
         raise HTTPException(400, song.without_path(str(error))) from None
     except GenreError as error:

@@ -72,6 +72,7 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
             log.warning("everyone who reaches %s can use the service: set a key in %s", url, params.api_key)
         threading.Thread(target=load, daemon=True).start()
         server.run(sockets=[listener])
+    app.state.backend.close()
     service.close()
     if errors:
         raise errors[0]

@@ -1,4 +1,4 @@
-"""A bounded number of threads for CPU work, with time-outs."""
+"""A bounded number of threads for CPU work. Work is admitted if the expected time of the queue fits the time-out."""
 
 from __future__ import annotations
 
@@ -6,23 +6,41 @@ import asyncio
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+Work = Callable[[float, threading.Event], Result]  # called with the seconds left and an event that cancels it
 
-INITIAL_MEAN_S = 1.0  # estimated duration of the first job
-SMOOTHING = 0.2  # weight of the newest job in the mean duration
-MAX_RETRY_S = 60
+INITIAL = (1.0, 3_000_000)  # duration in seconds and size in bytes of a job, until one has been measured
+N_MEASURED = 8  # latest jobs that the rate of work is estimated from
+CLOSE_S = 2.0
+ADMITTED = 0.8  # part of the time-out that the expected time of a new job may take
 
 
 class QueueFullError(Exception):
-    """The queue is full."""
+    """The queue is full; `retry_after_s` is the expected time until it is not."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        self.retry_after_s = max(1, math.ceil(retry_after_s))
+        super().__init__(f"the queue is full: retry after {self.retry_after_s} s")
 
 
 class AbandonedError(Exception):
     """The client has disconnected."""
+
+
+class _Job:
+    """Work on a song."""
+
+    def __init__(self, n_bytes: int, deadline: float) -> None:
+        self.n_bytes, self.deadline = n_bytes, deadline  # of the answer, on the clock of `time.monotonic`
+        self.start = math.inf
+        self.slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # done when it may start
+        self.cancelled = threading.Event()
+        self.thread: threading.Thread | None = None
 
 
 class Workers:
@@ -31,68 +49,125 @@ class Workers:
     The state changes on the thread of the event loop only.
     """
 
-    def __init__(self, count: int, queue_size: int) -> None:
-        """Run at most `count` jobs at once; at most `queue_size` more are queued."""
-        self._count, self._queue_size = count, queue_size
-        self._slots = asyncio.Semaphore(count)
-        self.waiting = self.running = 0  # number of jobs
-        self._mean_s = INITIAL_MEAN_S
+    def __init__(self, count: int, queue_size: int, timeout_s: float) -> None:
+        """Run at most `count` jobs at once, queue at most `queue_size` more, and complete each within `timeout_s`."""
+        self._count, self._queue_size, self._timeout_s = count, queue_size, timeout_s
+        self._waiting: list[_Job] = []
+        self._running: set[_Job] = set()
+        self._measured: deque[tuple[float, int]] = deque([INITIAL], N_MEASURED)
 
     @property
-    def full(self) -> bool:
-        """Whether `run` would raise QueueFullError."""
-        return self.waiting + self.running >= self._count + self._queue_size
+    def waiting(self) -> int:
+        """Number of queued jobs."""
+        return len(self._waiting)
 
     @property
-    def retry_after_s(self) -> int:
-        """Estimated time until a place in the queue is free, in whole seconds."""
-        return min(MAX_RETRY_S, max(1, math.ceil(self._mean_s * (self.waiting + 1) / self._count)))
+    def running(self) -> int:
+        """Number of running jobs."""
+        return len(self._running)
 
-    async def run(self, job: Callable[[], Result], *, timeout_s: float, disconnected: Awaitable[None]) -> Result:
-        """Return the result of `job`, called on a thread; a started job always runs to its end.
+    def check(self, n_bytes: int) -> None:
+        """Raise QueueFullError if a song of a size in bytes would not be admitted."""
+        if self.running < self._count:
+            return
+        backlog_s = self._expected_s(self._waiting)
+        if self.waiting >= self._queue_size:
+            raise QueueFullError(backlog_s / (self.waiting + 1))
+        excess_s = backlog_s + self._estimate_s(n_bytes) - ADMITTED * self._timeout_s
+        if excess_s > 0:
+            raise QueueFullError(excess_s)
 
-        Raises QueueFullError if the queue is full, TimeoutError if waiting and running took longer than `timeout_s`,
-        and AbandonedError if `disconnected` completed first.
+    async def run(self, work: Work[Result], n_bytes: int, disconnected: Awaitable[None]) -> Result:
+        """Return the result of `work` on a song of a size in bytes, called on a thread.
+
+        Raises QueueFullError if it is not admitted or, later, is expected to take too long, TimeoutError if it ran for
+        too long, and AbandonedError if `disconnected` completed first. In all cases the work is cancelled.
         """
+        job = _Job(n_bytes, time.monotonic() + self._timeout_s)
         gone: asyncio.Future[None] = asyncio.ensure_future(disconnected)
-        result = asyncio.ensure_future(self._queued(job))
+        result = asyncio.ensure_future(self._run(work, job))
         try:
             futures: set[asyncio.Future[Any]] = {result, gone}
-            await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(futures, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if result.done():
                 return result.result()
-            raise AbandonedError if gone.done() else TimeoutError
+            if gone.done():
+                raise AbandonedError
+            raise QueueFullError(self._expected_s(self._waiting)) if math.isinf(job.start) else TimeoutError
         finally:
+            job.cancelled.set()
             gone.cancel()
             result.cancel()
 
-    async def _queued(self, job: Callable[[], Result]) -> Result:
-        if self.full:
-            raise QueueFullError
-        self.waiting += 1
+    def close(self) -> None:
+        """Cancel what runs, and wait for it for a short time."""
+        for job in self._running:
+            job.cancelled.set()
+        end = time.monotonic() + CLOSE_S
+        for thread in filter(None, [job.thread for job in self._running]):
+            thread.join(max(0.0, end - time.monotonic()))
+
+    async def _run(self, work: Work[Result], job: _Job) -> Result:
+        self.check(job.n_bytes)
+        self._waiting.append(job)
+        self._start_next()
         try:
-            await self._slots.acquire()
-        finally:
-            self.waiting -= 1
-        self.running += 1
-        started = asyncio.ensure_future(self._started(job))
-        started.add_done_callback(lambda task: task.cancelled() or task.exception())  # even if not awaited
+            await job.slot
+        except asyncio.CancelledError:
+            if job in self._waiting:
+                self._waiting.remove(job)
+            elif job in self._running:  # cancelled between the two
+                self._end(job, succeeded=False)
+            raise
+        future = Future[Result]()
+        future.set_running_or_notify_cancel()  # from now on it cannot be cancelled
+        started = asyncio.wrap_future(future)
+        started.add_done_callback(lambda task: self._end(job, not task.cancelled() and task.exception() is None))
+        job.thread = threading.Thread(target=_work, args=(work, job, future), daemon=True)
+        job.thread.start()
         return await asyncio.shield(started)
 
-    async def _started(self, job: Callable[[], Result]) -> Result:
-        start, future = time.perf_counter(), Future[Result]()
-        threading.Thread(target=_work, args=(job, future), daemon=True).start()
-        try:
-            return await asyncio.wrap_future(future)
-        finally:
-            self.running -= 1
-            self._mean_s += SMOOTHING * (time.perf_counter() - start - self._mean_s)
-            self._slots.release()
+    def _start_next(self) -> None:
+        while self._waiting and self.running < self._count:
+            job = self._waiting.pop(0)
+            job.start = time.monotonic()
+            self._running.add(job)
+            job.slot.set_result(None)
+
+    def _end(self, job: _Job, succeeded: bool) -> None:
+        """Free the place of a job, and refuse queued ones that are expected to end too late."""
+        self._running.discard(job)
+        duration_s = time.monotonic() - job.start
+        if succeeded or duration_s > self._estimate_s(job.n_bytes):
+            self._measured.append((duration_s, job.n_bytes))
+        self._start_next()
+        kept: list[_Job] = []
+        for queued in self._waiting:
+            late_s = time.monotonic() + self._expected_s(kept) + self._estimate_s(queued.n_bytes) - queued.deadline
+            if late_s > 0:
+                queued.slot.set_exception(QueueFullError(late_s))
+            else:
+                kept.append(queued)
+        self._waiting = kept
+
+    def _expected_s(self, waiting: list[_Job]) -> float:
+        """Return the seconds until the running jobs and queued ones are expected to have ended."""
+        now = time.monotonic()
+        total_s = sum(self._estimate_s(job.n_bytes) for job in waiting)
+        for job in self._running:  # one that takes longer than estimated is expected to take as long again
+            age_s = now - job.start
+            left_s = self._estimate_s(job.n_bytes) - age_s
+            total_s += min(left_s if left_s > 0 else age_s, max(0.0, job.deadline - now))
+        return total_s / self._count
+
+    def _estimate_s(self, n_bytes: int) -> float:
+        """Return the expected duration of a job: that of the latest jobs, in proportion to its size."""
+        total_s, total_bytes = sum(s for s, _ in self._measured), sum(size for _, size in self._measured)
+        return max(min(self._measured)[0], n_bytes * total_s / total_bytes)
 
 
-def _work(job: Callable[[], Result], future: Future[Result]) -> None:
-    future.set_running_or_notify_cancel()  # from now on it cannot be cancelled
+def _work(work: Work[Result], job: _Job, future: Future[Result]) -> None:
     try:
-        future.set_result(job())
+        future.set_result(work(job.deadline - time.monotonic(), job.cancelled))
     except BaseException as error:
         future.set_exception(error)

@@ -158,9 +158,9 @@ def test_a_slow_answer_is_a_504_and_the_next_request_is_answered(strict: Server,
     start = time.monotonic()
     with strict.held():
         answer = _query(strict, songs[0])
-    assert answer.status_code == 504
-    assert time.monotonic() - start < TIMEOUT_S + 5
-    strict.wait_for("genre_queue_running", 0, HEADERS)
+        assert answer.status_code == 504
+        assert time.monotonic() - start < TIMEOUT_S + 5
+        strict.wait_for("genre_queue_running", 0, HEADERS)  # although the decoder would not end
     assert _query(strict, songs[0]).status_code == 200
 
 
@@ -173,12 +173,16 @@ def test_a_client_that_disconnects_leaves_no_file_and_frees_its_place(patient: S
             patient.wait_for("genre_queue_running", 1)
             assert patient.uploads
         wait_until(lambda: not patient.uploads, "the file of a disconnected client stays")
-        with _connect(patient) as connection:  # disconnects while it is queued
-            connection.sendall(request)
-            patient.wait_for("genre_queue_waiting", 1)
-        patient.wait_for("genre_queue_waiting", 0)
+        patient.wait_for("genre_queue_running", 0)  # although the decoder would not end
+        with _connect(patient) as running:
+            running.sendall(request)
+            patient.wait_for("genre_queue_running", 1)
+            with _connect(patient) as connection:  # disconnects while it is queued
+                connection.sendall(request)
+                patient.wait_for("genre_queue_waiting", 1)
+            patient.wait_for("genre_queue_waiting", 0)
     patient.wait_for("genre_queue_running", 0)
-    assert 'genre_requests_total{path="/v1/query",status="499"} 2.0' in httpx.get(f"{patient.url}/metrics").text
+    assert 'genre_requests_total{path="/v1/query",status="499"} 3.0' in httpx.get(f"{patient.url}/metrics").text
     assert _query(patient, songs[1]).json()["file"] == songs[1].name
 
 
@@ -470,6 +474,15 @@ def test_a_request_that_does_not_end_does_not_delay_the_shutdown(patient: Server
         assert patient.process.wait(30) == 0
         assert time.monotonic() - start < 10
         assert in_flight.result().status_code == 503
+        decoder = str(patient.hold.parent).encode()
+        assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if decoder in _bytes_of(path)]
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # the process has ended
+        return b""
 
 
 def _send_all(connection: socket.socket, data: bytes) -> None:
