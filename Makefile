@@ -1,6 +1,7 @@
 # make run    set up, run the pipeline on the demo data set, query one of its songs
 # make test   set up and run the tests; make test-fast runs those without the mark slow
-.PHONY: setup run test test-fast lint format bench fuzz audit lock
+# make experiments  table of DVC's experiments: the changed params and the scores of one model (MODEL=merged)
+.PHONY: setup run experiments test test-fast lint format bench fuzz audit lock
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -36,6 +37,12 @@ run: setup
 	dvc repro
 	@echo
 	song="$$(python -c $(FIRST_TEST_SONG))" && python -m stages.query "$$song"
+
+MODEL ?= ensemble
+EXPERIMENT_COLUMNS := Experiment$$|scores/$(MODEL).json:(accuracy|log_loss|validation_loss)|[a-z]+\.[a-z_.]+$$
+
+experiments: setup
+	dvc exp show --only-changed --drop '^(?!$(EXPERIMENT_COLUMNS))'
 
 test: setup
 	python -m pytest $(XDIST)

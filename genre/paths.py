@@ -38,6 +38,7 @@ class Paths:
     cards = _Below("model_architecture")  # model cards and Keras architectures
     weights = _Below("model_weights")  # ONNX files and Keras weights
     evaluation = _Below("evaluation")  # scores on the test songs
+    scores = _Below("scores")  # headline metrics on the test songs, one file per model, for DVC's tables
     comparison = _Below("comparison")  # scores on folds
     index = _Below("vectors", "index.json")  # description of the embedding index
     projection = _Below("vectors", "projection.npz")  # from embeddings to the vectors of the store

@@ -37,7 +37,7 @@ from genre.parallel import all_or_error, run
 from genre.paths import Paths
 
 LSTM = "lstm2016_"  # prefix of the models with the architecture of 2016
-METRICS = ("song_accuracy", "log_loss", "ece")  # each is a column of `dvc exp show` for every model
+METRICS = ("song_accuracy", "log_loss", "ece")  # of metrics.json
 SOURCES = ("audio", "features", "models")  # packages of genre/ that change an outcome
 
 

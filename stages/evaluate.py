@@ -6,6 +6,7 @@ python -m stages.evaluate
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,11 +34,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PER_GENRE = ("precision", "recall", "f1", "songs")  # columns of metrics.per_genre
+HEADLINES = {  # name for DVC: key of metrics.scores; they fit a terminal
+    "accuracy": "song_accuracy",
+    "low": "song_accuracy_low",
+    "high": "song_accuracy_high",
+    "log_loss": "log_loss",
+    "ece": "ece",
+}
 BATCH = 64  # chunks whose samples are in memory at a time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage: pickled_vectors/, chunks/ and the models -> evaluation/."""
+    """Run the stage: pickled_vectors/, chunks/ and the models -> evaluation/, scores/."""
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__.splitlines()[0])
     parser.parse_args(argv)
     settings, paths = params.load(), Paths()
@@ -73,20 +81,33 @@ def write(result: ModelResult, probabilities: npt.NDArray[np.float32], test: Vec
     tables.write(folder / "per_genre.csv", scores, "%.4f")
     matrix = metrics.confusion_matrix(predictions, len(genres))
     tables.write(folder / "confusion_matrix.csv", tables.of_genres(matrix, genres, genres))
-    plots.write(folder / "confusion_matrix.png", plots.confusion(matrix, genres))
+    plots.write(folder.parent / "plots" / f"{result.name}.png", plots.confusion(matrix, genres, result.name))
     return songs
 
 
 def _write_all(
     results: Sequence[ModelResult], song_tables: dict[str, pd.DataFrame], provenance: Provenance, paths: Paths
 ) -> None:
-    """Write what covers all models: metrics.json, predictions.csv, curves.csv, report.html."""
+    """Write what covers all models: metrics.json, predictions.csv, curves.csv, report.html, scores/."""
     files.write_json(paths.evaluation / "metrics.json", {result.name: result.scores for result in results})
     tables.write(paths.evaluation / "predictions.csv", tables.stacked(song_tables, ["model"]))
     curves = tables.learning_curves({model: paths.training(model) for model in networks.MODELS})
     tables.write(paths.evaluation / "curves.csv", curves)
+    if len(curves):
+        plots.write(paths.evaluation / "plots" / "learning curves.png", plots.curves(curves))
+    for result in results:
+        files.write_json(paths.scores / f"{result.name}.json", headline(result, paths))
+    default = predict.default_card(paths).model
     ranked = sorted(results, key=lambda result: -result.scores["song_accuracy"])
-    files.write_text(paths.evaluation / "report.html", report.evaluation_html(ranked, provenance, curves))
+    files.write_text(paths.evaluation / "report.html", report.evaluation_html(ranked, provenance, curves, default))
+
+
+def headline(result: ModelResult, paths: Paths) -> dict[str, float]:
+    """Return the metrics of a model that DVC shows; networks also have the loss of their validation songs."""
+    scores = {name: result.scores[key] for name, key in HEADLINES.items()}
+    with contextlib.suppress(FileNotFoundError, KeyError):
+        scores["validation_loss"] = files.read_json(paths.training(result.name) / "metrics.json")["eval"]["loss"]
+    return scores
 
 
 def _load(model: str, test: VectorSet, paths: Paths, cache: Cache) -> Predictor:

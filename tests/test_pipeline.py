@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.parse
 from dataclasses import asdict
 from pathlib import Path
 
@@ -121,7 +122,24 @@ def test_the_metrics_are_those_of_the_predictions(pipeline: Path) -> None:
         rows = list(csv.DictReader(stream))
     right = np.mean([row["actual"] == row["predicted"] for row in rows])
     assert metrics["merged"]["song_accuracy"] == pytest.approx(right)
-    assert (pipeline / "evaluation" / "merged" / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+    assert (pipeline / "evaluation" / "plots" / "merged.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_dvcs_table_of_metrics_has_a_row_per_model_and_fits_a_terminal(pipeline: Path) -> None:
+    header, *rows = _run(pipeline, "dvc", "metrics", "show").stdout.rstrip().splitlines()
+    assert header.split() == ["Path", "accuracy", "ece", "high", "log_loss", "low", "validation_loss"]
+    assert [row.split()[0] for row in rows] == [f"scores/{model}.json" for model in sorted(MODELS)]
+    assert max(map(len, [header, *rows])) <= 120
+
+
+def test_dvcs_plots_are_images_that_load_nothing(pipeline: Path) -> None:
+    _run(pipeline, "dvc", "plots", "show")
+    html = (pipeline / "dvc_plots" / "index.html").read_text()
+    images = re.findall(r'<img src="([^"]+)"', html)
+    assert len(images) == 1 + len(MODELS)
+    assert all((pipeline / "dvc_plots" / urllib.parse.unquote(image)).is_file() for image in images)
+    assert not re.search(r"https?://|<script", html)
+    assert _run(pipeline, "git", "status", "--porcelain", "dvc_plots").stdout == ""
 
 
 def test_the_report_is_one_file_that_loads_no_other(pipeline: Path) -> None:

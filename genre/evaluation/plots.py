@@ -41,7 +41,7 @@ def text_on(colour: str) -> str:
     return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#ffffff"
 
 
-def confusion(matrix: npt.NDArray[np.int64], genres: Sequence[str]) -> Figure:
+def confusion(matrix: npt.NDArray[np.int64], genres: Sequence[str], model: str) -> Figure:
     """Return the figure of a confusion matrix [shape=(n_genres, n_genres)], rows true, columns predicted genre.
 
     A cell is coloured by its fraction of the songs of the true genre. scikit-learn's ConfusionMatrixDisplay colours by
@@ -54,7 +54,8 @@ def confusion(matrix: npt.NDArray[np.int64], genres: Sequence[str]) -> Figure:
     axes.imshow(fractions, cmap="Blues", vmin=0.0, vmax=1.0)
     axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(len(genres)), genres, parse_math=False)
-    axes.set(xlabel="predicted genre", ylabel="true genre", title="songs, by vote of their chunks")
+    axes.set(xlabel="predicted genre", ylabel="true genre")
+    axes.set_title(f"{model}: songs, by vote of their chunks", parse_math=False)
     for row, column in np.argwhere(matrix):
         colour = "white" if fractions[row, column] > 0.5 else "black"
         axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
@@ -89,7 +90,7 @@ def curves(table: pd.DataFrame) -> Figure:
         With the columns model, measure (such as loss), split (training or validation), epoch and value.
     """
     models, measures = table["model"].unique(), table["measure"].unique()
-    figure = _figure(4.2 * len(models), 3.0 * len(measures))
+    figure = _figure(3.3 * len(models), 3.0 * len(measures))
     grid = figure.subplots(len(measures), len(models), squeeze=False)
     for (row, column), axes in np.ndenumerate(grid):
         of_axes = table[(table["model"] == models[column]) & (table["measure"] == measures[row])]

@@ -54,13 +54,14 @@ def provenance(settings: Params, paths: Paths, genres: Sequence[str]) -> Provena
     return Provenance(dataset, params.as_yaml(settings, *SECTIONS), versions, genres)
 
 
-def evaluation_html(results: Sequence[ModelResult], provenance: Provenance, curves: pd.DataFrame) -> str:
+def evaluation_html(results: Sequence[ModelResult], provenance: Provenance, curves: pd.DataFrame, default: str) -> str:
     """Return the report of an evaluation, the best model first; `curves` (see `plots.curves`) may be empty.
 
+    `default` is the model that query answers with.
     All names are escaped and nothing is loaded from elsewhere.
     """
     figure = plots.data_url(plots.curves(curves)) if len(curves) else ""
-    return _html("evaluation.html", results, provenance, n_repeats=1, curves=figure)
+    return _html("evaluation.html", results, provenance, n_repeats=1, curves=figure, default=default)
 
 
 def comparison_html(
@@ -115,7 +116,7 @@ def _model(result: ModelResult, provenance: Provenance) -> dict[str, Any]:
         "name": result.name,
         "scores": result.scores,
         "rejection": result.rejection,
-        "confusion": plots.data_url(plots.confusion(matrix, genres)),
+        "confusion": plots.data_url(plots.confusion(matrix, genres, result.name)),
         "reliability": plots.data_url(plots.reliability(result.predictions)),
         "genres": [(genre, *(f"{score:.2f}" for score in scores), n_songs) for genre, (*scores, n_songs) in by_genre],
         "errors": _errors(result.predictions, provenance),

@@ -37,7 +37,7 @@ def _evaluation() -> str:
     splits = [(split, epoch) for split in ("training", "validation") for epoch in (1, 2)]
     rows = [("merged", "loss", split, epoch, 1 / epoch) for split, epoch in splits]
     curves = pd.DataFrame(rows, columns=["model", "measure", "split", "epoch", "value"])
-    return report.evaluation_html([RESULT], _provenance([]), curves)
+    return report.evaluation_html([RESULT, replace(RESULT, name="other")], _provenance([]), curves, HTML_NAME)
 
 
 def _results() -> list[comparison.Result]:
@@ -89,9 +89,24 @@ def test_the_markdown_table_has_one_row_per_model() -> None:
 
 def test_the_evaluation_shows_the_thresholds_for_unknown() -> None:
     rejection = {"genres": 4, "songs": 50, "rates": [{"false_acceptance": 0.05, "threshold": 0.9431, "lost": 0.125}]}
-    text = _text(report.evaluation_html([replace(RESULT, rejection=rejection)], _provenance([]), pd.DataFrame()))
+    text = _text(
+        report.evaluation_html([replace(RESULT, rejection=rejection)], _provenance([]), pd.DataFrame(), "merged")
+    )
     assert "5% 94.3% 12.5%" in text
     assert "all 2 4 6 44" in text  # the songs and chunks of all genres
+
+
+def test_the_model_that_query_answers_with_is_marked() -> None:
+    rows = re.findall(r"<tr><td><a href=\"#model-\d\">.*?</td>", _evaluation())
+    assert [row.endswith("</a> *</td>") for row in rows] == [True, False]
+    assert "answer with &lt;script" in _evaluation()
+
+
+def test_every_link_leads_to_a_place_on_the_page_or_to_a_song() -> None:
+    for html in (_evaluation(), _comparison()):
+        links = set(re.findall(r'href="([^"]+)"', html))
+        assert links
+        assert all(link.startswith("../dataset/") or f'id="{link[1:]}"' in html for link in links)
 
 
 def test_names_are_escaped_and_nothing_is_loaded() -> None:
