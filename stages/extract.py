@@ -19,6 +19,7 @@ from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import Shard, add_shard_option, run_command
 from genre.errors import EngineError, FeatureError
+from genre.features import csv
 from genre.features.engine import Engine, Failures, Job
 from genre.features.engines import ENGINES, choose
 from genre.features.transforms import TRANSFORMS
@@ -135,7 +136,7 @@ class _Extractor:
 
     def _key(self, job: Job) -> str:
         table = [asdict(t) for t in TRANSFORMS.values()]
-        return files.digest("extract", self.engine, self.versions, table, files.sha256(job.audio))
+        return files.digest("extract", csv.VERSION, self.engine, self.versions, table, files.sha256(job.audio))
 
 
 def _targets(job: Job) -> list[Path]:

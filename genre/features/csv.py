@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from genre.errors import FeatureError
 
+VERSION = 2  # part of the cache key: raise it when the bytes of a CSV change
 NUMBER_BYTES = b"0123456789+-.eE"
 
 
@@ -21,7 +22,8 @@ def format_rows(values: npt.NDArray[np.float32], sample_rate: int, step: int, fi
     Parameters
     ----------
     values : npt.NDArray[np.float32] [shape=(frames, columns)]
-        Finite values; printed as C's ``%.6g`` without the leading zero of a two-digit exponent.
+        Finite values; printed as C's ``%.6g``, but with ties rounded half away from zero, as Qt prints them, and
+        without the leading zero of a two-digit exponent.
     sample_rate : int
         Hz.
     step : int
@@ -34,11 +36,24 @@ def format_rows(values: npt.NDArray[np.float32], sample_rate: int, step: int, fi
         raise FeatureError("a feature value is NaN or infinite and cannot be written")
     line = "%d.%09d" + ",%.6g" * values.shape[1] + "\n"
     lines = []
-    for frame, row in enumerate(values.tolist(), start=first_frame):
+    for frame, row in enumerate(_without_ties(values).tolist(), start=first_frame):
         seconds, rest = divmod(frame * step, sample_rate)
         nanoseconds = (2_000_000_000 * rest + sample_rate) // (2 * sample_rate)
         lines.append(line % (seconds, nanoseconds, *row))
     return "".join(lines).replace("e-0", "e-").replace("e+0", "e+").encode("ascii")
+
+
+def _without_ties(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return the values, those in the middle between two numbers of six digits moved up in magnitude by one float64.
+
+    A tie is an odd multiple of 0.5 * 10**j, of at most seven digits. A float32 has 24 bits, so it can only be one for
+    -9 <= j <= 2: a multiple of 2**-10 below 1e8. All such multiples are moved: no other comes so close to a tie.
+    """
+    exact = values.astype(np.float64)
+    scaled = 1024.0 * exact
+    candidates = (scaled == np.rint(scaled)) & (np.abs(exact) < 1e8) & (exact != 0.0)
+    np.nextafter(exact, np.copysign(np.inf, exact), out=exact, where=candidates)
+    return exact
 
 
 def read(path: Path, *, columns: int | None = None) -> npt.NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_HALF_UP, Context
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,27 +19,28 @@ from genre.features.transforms import TRANSFORMS
 from tests.made import GOLDEN
 
 
-def test_random_bit_patterns_are_printed_as_c_prints_them() -> None:
+def test_random_bit_patterns_are_printed_as_qt_prints_them() -> None:
     patterns = np.random.default_rng(1).integers(0, 2**32, 200_000, np.uint32).view(np.float32)
     values = patterns[np.isfinite(patterns)]
-    assert _printed(values) == _by_c(values)
+    assert _printed(values) == _as_qt(values)
 
 
-def test_ties_of_the_sixth_digit_are_printed_as_c_prints_them() -> None:
+def test_ties_of_the_sixth_digit_are_printed_as_qt_prints_them() -> None:
     rng = np.random.default_rng(2)
     dyadic = rng.integers(-(2**24), 2**24, 100_000) / 2.0 ** rng.integers(0, 24, 100_000)
     halves = (rng.integers(100_000, 1_000_000, 100_000) + 0.5) * 10.0 ** rng.integers(-43, 33, 100_000)
-    values = np.concatenate([dyadic, halves]).astype(np.float32)
-    assert _printed(values) == _by_c(values)
+    ties = (2 * rng.integers(100_000, 1_000_000, 100_000) + 1) / 2.0 ** rng.integers(1, 11, 100_000)
+    values = np.concatenate([dyadic, halves, ties]).astype(np.float32)
+    assert _printed(values) == _as_qt(values)
 
 
-def test_the_neighbours_of_powers_of_ten_and_two_are_printed_as_c_prints_them() -> None:
+def test_the_neighbours_of_powers_of_ten_and_two_are_printed_as_qt_prints_them() -> None:
     powers = np.array([float(f"1e{e}") for e in range(-45, 39)] + [2.0**e for e in range(-149, 128)], np.float32)
     nines = np.array([float(f"9.999995e{e}") for e in range(-45, 38)], np.float32)
     bits = np.concatenate([powers, nines]).view(np.int32)
     values = np.maximum(bits[:, np.newaxis] + np.arange(-9, 10, dtype=np.int32), 0).ravel().view(np.float32)
     values = values[np.isfinite(values)]
-    assert _printed(values) == _by_c(values)
+    assert _printed(values) == _as_qt(values)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +52,16 @@ def test_the_neighbours_of_powers_of_ten_and_two_are_printed_as_c_prints_them() 
         (1e-4, "0.0001"),
         (1.23456789e-4, "0.000123457"),
         (9.999995e-5, "9.99999e-5"),
+        (2.703125, "2.70313"),
+        (-2.703125, "-2.70313"),
+        (2.0**-10, "0.000976563"),
+        (100000.5, "100001"),
+        (12345650.0, "1.23457e+7"),
         (999999.5, "1e+6"),
         (1.5e-10, "1.5e-10"),
     ],
 )
-def test_exponents_lose_their_leading_zero(value: float, text: str) -> None:
+def test_values_have_six_digits_ties_away_from_zero_and_short_exponents(value: float, text: str) -> None:
     assert _printed(np.array([value], np.float32)) == [text]
 
 
@@ -91,7 +98,7 @@ def test_reading_gives_the_float32_next_to_what_is_printed(
 ) -> None:
     path = tmp_path_factory.mktemp("csv") / "f.csv"
     path.write_bytes(csv.format_rows(values, 22_050, 512))
-    expected = np.array([float(text) for text in _by_c(values)], np.float32).reshape(values.shape)
+    expected = np.array([float(text) for text in _as_qt(values)], np.float32).reshape(values.shape)
     np.testing.assert_array_equal(csv.read(path), expected)
 
 
@@ -147,8 +154,11 @@ def _printed(values: npt.NDArray[np.float32]) -> list[str]:
     return [line.split(",")[1] for line in lines]
 
 
-def _by_c(values: npt.NDArray[np.float32]) -> list[str]:
-    return [f"{v:.6g}".replace("e-0", "e-").replace("e+0", "e+") for v in values.ravel().tolist()]
+def _as_qt(values: npt.NDArray[np.float32]) -> list[str]:
+    """Return each value as C's "%.6g" prints it after rounding its exact digits half away from zero."""
+    rounded = Context(prec=6, rounding=ROUND_HALF_UP, Emin=-99).create_decimal_from_float
+    texts = [f"{float(rounded(v)):.6g}" for v in values.ravel().tolist()]
+    return [text.replace("e-0", "e-").replace("e+0", "e+") for text in texts]
 
 
 def _features(n_frames: int, columns: int) -> npt.NDArray[np.float32]:

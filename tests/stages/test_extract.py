@@ -10,7 +10,7 @@ import pytest
 
 from genre.audio import chunks, manifest
 from genre.errors import FeatureError
-from genre.features import numpy_engine
+from genre.features import csv, numpy_engine
 from genre.features.transforms import TRANSFORMS
 from genre.files import read_json
 from stages import extract
@@ -42,6 +42,15 @@ def test_a_second_run_restores_the_same_files_from_the_cache(project: Path, extr
     assert len(extracted) == 12
     assert outs(project) == first
     assert read_json(project / "features" / "extraction.json")["engine"] == "numpy"
+
+
+def test_files_of_another_csv_format_are_not_restored(
+    project: Path, extracted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert extract.main([]) == 0
+    monkeypatch.setattr(csv, "VERSION", csv.VERSION + 1)
+    assert extract.main([]) == 0
+    assert len(extracted) == 24
 
 
 def test_a_changed_chunk_is_the_only_one_extracted_again(project: Path, extracted: list[int]) -> None:
