@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from genre.evaluation import plots
+from tests.made import make_song_file
 from tests.web.conftest import Server, StartServer
 
 pytestmark = pytest.mark.slow
@@ -123,6 +124,15 @@ def test_the_waveform_has_the_colours_of_the_genres(page: Any, songs: list[Path]
     assert expected in opaque
 
 
+def test_a_tail_that_is_too_short_for_a_chunk_is_grey_and_explained(page: Any, tmp_path: Path) -> None:
+    for seconds, shown in ((6.5, True), (7.5, False)):  # chunks of 3 s, and a last one of 1 s or more
+        _analyse(page, make_song_file(tmp_path / f"{seconds}.wav", seconds=seconds))
+        assert page.locator("#cut").is_visible() == shown
+        assert not shown or "Grey: the last 0.5 s" in page.inner_text("#cut")
+        end = page.evaluate("parseFloat(chunks.lastChild.style.left) + parseFloat(chunks.lastChild.style.width)")
+        assert end == pytest.approx(100 * 6 / 6.5 if shown else 100, abs=0.5)
+
+
 def test_chunks_are_selected_by_click_and_by_keys(page: Any, songs: list[Path]) -> None:
     _analyse(page, songs[1])
     chunks = page.get_by_role("radio")
@@ -162,6 +172,7 @@ def test_a_file_without_audio_is_reported_in_words(page: Any, tmp_path: Path) ->
     page.set_input_files("#file", str(bad))
     page.wait_for_selector("#error", timeout=ANSWER_MS)
     message = page.inner_text("#error")
+    assert "Choose an audio or video file that is not damaged" in message
     assert "holiday.mp3: cannot be decoded" in message
     assert "/" not in message, "a path of the server is shown"
 

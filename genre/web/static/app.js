@@ -76,7 +76,7 @@ function post(path, file, signal, onProgress) {
       let body = null;
       try { body = JSON.parse(xhr.responseText); } catch { /* plain text, from the server or a proxy */ }
       if (xhr.status === 200 && body) resolve(body);
-      else reject(new Error(`${body?.message ?? `The service answered ${xhr.status}`}.`));
+      else reject(Object.assign(new Error(`${body?.message ?? `The service answered ${xhr.status}`}.`), { status: xhr.status }));
     };
     signal.addEventListener("abort", () => { xhr.abort(); reject(new DOMException("", "AbortError")); });
     xhr.send(form);
@@ -128,13 +128,14 @@ async function analyse(file) {
     while (!info) await new Promise((resolve) => setTimeout(resolve, 200));
     if (file.size > info.max_upload_bytes) throw new Error(`${file.name} is larger than ${Math.floor(info.max_upload_bytes / 2 ** 20) || 1} MB.`);
     $("status").textContent = `Uploading ${file.name} …`;
-    const levels = waveform(file);
+    const decoded = waveform(file);
     const answer = await post("v1/query", file, signal, (share) => {
       progress.value = share;
       if (share === 1) { progress.removeAttribute("value"); $("status").textContent = "Analysing the song …"; }
     });
     progress.hidden = true;
-    song = { url: URL.createObjectURL(file), answer, seconds: answer.chunks.at(-1).end, levels: await levels };
+    const { levels = null, seconds = 0 } = (await decoded) ?? {};
+    song = { url: URL.createObjectURL(file), answer, seconds: Math.max(answer.chunks.at(-1).end, seconds), levels };
     if (signal.aborted) return;
     showAnswer();
     $("status").textContent = "Searching the index …";
@@ -144,7 +145,8 @@ async function analyse(file) {
     ]);
     if (!signal.aborted) $("status").textContent = "";
   } catch (error) {
-    if (!signal.aborted) fail(`${file.name} could not be analysed`, error);
+    const reason = error.status === 400 ? new Error(`Choose an audio or video file that is not damaged. (${error.message})`) : error;
+    if (!signal.aborted) fail(`${file.name} could not be analysed`, reason);
   }
 }
 
@@ -171,7 +173,7 @@ function note(list, error) {
 
 // ---- waveform
 
-async function waveform(file) { // RMS of 1000 spans, 0 to 1; null if the browser cannot decode the format
+async function waveform(file) { // RMS of 1000 spans, 0 to 1, and their length in seconds; null if the browser cannot decode the format
   try {
     const decoded = await new OfflineAudioContext(1, 1, WAVE_RATE).decodeAudioData(await file.arrayBuffer());
     const samples = decoded.getChannelData(0).subarray(0, info.max_audio_s * WAVE_RATE);
@@ -180,7 +182,7 @@ async function waveform(file) { // RMS of 1000 spans, 0 to 1; null if the browse
       return Math.sqrt(span.reduce((sum, v) => sum + v * v, 0) / Math.max(1, span.length));
     });
     const loudest = Math.max(...levels, 1e-6);
-    return levels.map((level) => level / loudest);
+    return { levels: levels.map((level) => level / loudest), seconds: samples.length / WAVE_RATE };
   } catch { return null; }
 }
 
@@ -221,8 +223,10 @@ function showAnswer() {
   const votes = Object.entries(answer.votes).sort((a, b) => b[1] - a[1]).map(([genre, n]) => `${n} ${genre}`);
   $("votes").textContent = `${answer.chunks.length} chunk${answer.chunks.length > 1 ? "s" : ""}: ${votes.join(", ")}`;
   $("warnings").textContent = answer.warnings.map((warning) => `Warning: ${warning}.`).join(" ");
-  $("cut").hidden = answer.duration < info.max_audio_s - 1;
-  $("cut").textContent = `Only the first ${clock(info.max_audio_s)} minutes were analysed.`;
+  const isCut = answer.duration >= info.max_audio_s - 1;
+  const tail = song.seconds - answer.chunks.at(-1).end;
+  $("cut").hidden = !isCut && tail < 0.1;
+  $("cut").textContent = isCut ? `Only the first ${clock(info.max_audio_s)} minutes were analysed.` : `Grey: the last ${tail.toFixed(1)} s are too short for a chunk and were not analysed.`;
   for (const list of ["match", "similar"]) $(list).replaceChildren(element("li", { className: "note", textContent: "Searching …" }));
   const step = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800].find((s) => song.seconds / s <= 6) ?? 3600;
   $("ticks").replaceChildren();
