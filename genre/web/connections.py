@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from genre.params import ServeParams
 from genre.web.limits import Allowance, failure
 
-MIN_READ_BYTES = 1 << 8  # read at once from a connection while each line or chunk costs time
+MIN_READ_BYTES = 1 << 7  # read at once from a connection while each line or chunk costs time
 MAX_READ_BYTES = 1 << 13  # while it does not
 BODY_READ_BYTES = 1 << 18  # of a body of a declared length
 SLOW_S = 0.0003  # processor time of a read after which less is read at once

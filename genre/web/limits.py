@@ -20,6 +20,7 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # need no key: orchestrators probe them
 MAX_HEAD_BYTES = 1 << 14  # of the path and the headers of a request
 DISCARDED_BYTES = 1 << 16  # of an unread body; if more is to come, the connection is closed
+FREE_BYTES = 1 << 16  # of a body, for which it needs no place
 EVICTABLE_S = 1.0  # age of an upload that may give way to a new one
 CROWDED = 4  # factor of the least rate while all places for uploads are taken
 LINGER_S = 1.0  # time before a connection is closed on a client that still sends, so that it can read the response
@@ -190,7 +191,8 @@ class LimitBody:
         """Return the next message of a body."""
         if body.complete:
             return await receive()
-        self._uploads.enter(body)
+        if body.n_read > FREE_BYTES:
+            self._uploads.enter(body)
         limit_s, start = self._params.upload_timeout_s, asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(max(0.0, min(body.allowance.left_s, limit_s - body.age_s))) as body.timeout:
