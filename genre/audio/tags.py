@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import struct
 import tempfile
@@ -32,6 +33,7 @@ FORMATS = (MP3, FLAC, OggVorbis, OggOpus, OggFLAC, OggSpeex, MP4, WAVE, AIFF)
 ID3_COMMENT = "original genre"  # description of an ID3 comment (COMM)
 VORBIS_FIELD = "ORIGINAL_GENRE"
 MP4_FIELD = "----:com.apple.iTunes:ORIGINAL_GENRE"
+N_ID3_GENRES = 256  # numbers that may be references
 NO_GENRE = ""  # of a file without a genre; ID3 has no empty comments, so there it is an empty private frame
 
 
@@ -64,14 +66,14 @@ def write_genre(path: Path, genre: str, *, dry_run: bool = False, only_missing: 
         if audio is None:
             raise AudioError(f"{path}: tags can be written to MP3, FLAC, Ogg, MP4, WAV and AIFF files only")
         old = _genres(audio)
-        stays = [name.casefold() for name in old] == [genre.casefold()] or (only_missing and bool(old))
+        stays = [name.casefold() for name in old] == [genre.strip().casefold()] or (only_missing and bool(old))
         change = Change(path, "; ".join(old) or None, genre, not stays)
         if not change.changed:
             return change
         if not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)):
             raise AudioError(f"{path}: is read-only: its genre cannot be written")
         if not dry_run:
-            digest = stream_hash(target)
+            digest = stream_hash(path)
             with _replacement(target) as copy:
                 save_tags(audio, copy, genre, change.old or NO_GENRE)
                 if not _has_audio(copy, digest):
@@ -86,8 +88,11 @@ def _named(path: Path) -> Iterator[None]:
         yield
     # mutagen raises lookup, struct and arithmetic errors on damaged files
     except (mutagen.MutagenError, OSError, ValueError, LookupError, ArithmeticError, struct.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise AudioError(f"{path}: its tags cannot be changed ({reason or type(error).__name__})") from error
+        reason = (
+            error.strerror if isinstance(error, OSError) else isinstance(error, mutagen.MutagenError) and str(error)
+        )
+        reason = reason or "the sizes in its headers are wrong"
+        raise AudioError(f"{path}: its tags cannot be changed ({reason.replace(f'{path.resolve()}: ', '')})") from error
 
 
 def _open(path: Path) -> Any:
@@ -117,7 +122,7 @@ def _genres(audio: Any) -> list[str]:
         genres: Sequence[str] = [genre for frame in audio.tags.getall("TCON") for genre in frame.genres]
     else:
         genres = audio.tags.get("\xa9gen" if isinstance(audio.tags, MP4Tags) else "GENRE", [])
-    return [genre for genre in genres if genre]
+    return [genre.strip() for genre in genres if genre.strip()]
 
 
 def save_tags(audio: Any, path: Path, genre: str, original: str) -> None:
@@ -127,7 +132,7 @@ def save_tags(audio: Any, path: Path, genre: str, original: str) -> None:
         if not tags.getall(f"COMM:{ID3_COMMENT}") and not tags.getall(f"PRIV:{ID3_COMMENT}"):
             comment = COMM(encoding=Encoding.UTF8, lang="XXX", desc=ID3_COMMENT, text=[original])
             tags.add(comment if original else PRIV(owner=ID3_COMMENT))
-        tags.setall("TCON", [TCON(encoding=Encoding.UTF8, text=[genre])])
+        tags.setall("TCON", [TCON(encoding=Encoding.UTF8, text=[_as_id3_text(genre)])])
         options = {"v2_version": 4 if tags.version[:2] in ((2, 4), (1, 1)) else 3, "v23_sep": None}
     elif isinstance(tags, MP4Tags):
         tags.setdefault(MP4_FIELD, [original.encode()])
@@ -136,6 +141,15 @@ def save_tags(audio: Any, path: Path, genre: str, original: str) -> None:
         tags.setdefault(VORBIS_FIELD, [original])
         tags["GENRE"] = [genre]
     audio.save(path, **options)
+
+
+def _as_id3_text(genre: str) -> str:
+    """Return a genre as other programs read it: "17", "RX" and "(12)" would be references to ID3v1's list of genres.
+
+    A no-break space before them makes them text. ID3v2.4 has no escape, and ffmpeg takes "80s" for number 80.
+    """
+    number = re.match(r"\(|(RX|CR)$|(\d+)", genre)
+    return f"\u00a0{genre}" if number and int(number[2] or 0) < N_ID3_GENRES else genre
 
 
 @contextlib.contextmanager

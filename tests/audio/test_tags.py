@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from mutagen.id3 import APIC, COMM, ID3, TCON, TIT2, TXXX, TYER
 
 from genre.audio import tags
-from genre.audio.ffmpeg import stream_hash, stream_pcm
+from genre.audio.ffmpeg import executable, stream_hash, stream_pcm
 from genre.audio.tags import write_genre
 from genre.errors import AudioError
 from tests.made import MakeSong
@@ -236,3 +238,38 @@ def test_a_damaged_file_is_refused_by_name_and_not_changed(song: Path, keep: int
     else:  # some formats need only headers and a little audio
         assert _tags(song)[0] == ["jazz"]
     assert list(song.parent.iterdir()) == [song]
+
+
+@pytest.mark.parametrize("name", ["mp3", "wav", "flac"])
+@pytest.mark.parametrize("genre", ["17", "RX", "(12)abc", "80s", "1980", "rock (live)"])
+def test_a_genre_that_looks_like_a_number_of_id3_is_text_for_other_programs(
+    tmp_path: Path, make_song: MakeSong, name: str, genre: str
+) -> None:
+    path = make_song(tmp_path / f"a.{name}", seconds=0.3)
+    assert write_genre(path, genre).changed
+    assert not write_genre(path, genre).changed
+    stored: Any = mutagen.File(path).tags
+    assert [text.strip() for text in (stored["TCON"].genres if name != "flac" else stored["GENRE"])] == [genre]
+    shown = subprocess.run([executable(), "-hide_banner", "-i", path], capture_output=True, check=False).stderr
+    match = re.search(r"^ *genre *: (.*)$", shown.decode(), re.MULTILINE | re.IGNORECASE)
+    assert match and match[1].strip() == genre
+
+
+def test_messages_have_neither_temporary_names_nor_errors_of_structures(
+    tmp_path: Path, make_song: MakeSong, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = make_song(tmp_path / "stream.wav", seconds=0.3)
+    data = bytearray(stream.read_bytes())
+    at = data.index(b"data") + 4
+    data[4:8] = data[at : at + 4] = b"\xff" * 4
+    stream.write_bytes(data)
+    with pytest.raises(
+        AudioError, match=r"stream\.wav: its tags cannot be changed \(the sizes in its headers are wrong\)"
+    ):
+        write_genre(stream, "jazz")
+    links = [make_song(tmp_path / f"{n}.ogg", seconds=1.0, channels=n).read_bytes() for n in (1, 2)]
+    chained = tmp_path / "chained.ogg"
+    chained.write_bytes(b"".join(links))
+    assert write_genre(chained, "jazz").changed
+    assert caplog.records == []
+    assert len(_decoded(chained)) == 2 * 2 * 48_000  # bytes
