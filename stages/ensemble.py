@@ -36,12 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     training = arrays.read(paths.vectors, "train", (MFCC.feature,))
     validations = {name: calibration.read_validation(paths.validation(name)) for name in models}
     rows, predictions = calibration.common_predictions(list(validations.values()))
-    if not len(rows):
-        raise ModelError("the models of the ensemble have no common validation song: raise train.validation_fraction")
     labels, songs = training.labels[rows], [training.songs[row] for row in rows]
     mean = np.asarray(np.mean(predictions, axis=0), np.float32)
     temperature = calibration.fit_temperature(mean, labels)
     candidates = dict(zip(models, predictions, strict=True)) | {ENSEMBLE: calibration.calibrate(mean, temperature)}
+    if not len(rows):  # few songs, or train.validation_fraction is 0: nothing can be compared
+        print("ensemble: the models have no common validation song: temperature 1, no scores")
+        candidates = {}
     all_scores = {name: metrics.scores(metrics.by_song(p, labels, songs)) for name, p in candidates.items()}
     scores = {name: {key: of_model[key] for key in SCORES} for name, of_model in all_scores.items()}
     default = _better(scores)
@@ -69,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _better(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Return the ensemble, or `merged` if it predicts the validation songs at least as well."""
+    """Return the ensemble, or `merged` if it predicts the validation songs at least as well.
+
+    Without validation songs, in `scores` of no model, it is the ensemble.
+    """
     if WITHOUT_ENSEMBLE not in scores:
         return ENSEMBLE
     ranks = {name: (scores[name]["song_accuracy"], -scores[name]["log_loss"]) for name in (WITHOUT_ENSEMBLE, ENSEMBLE)}

@@ -50,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log_curves(paths.training(model), trained.history)
     calibration.write_validation(paths.validation(model), trained.validation, training.genres)
     _write(model, trained, training, settings, paths)
-    n_songs, accuracy = len(set(training.songs)), trained.validation_accuracy
-    print(f"train: {model}: {len(training.labels)} chunks of {n_songs} songs, validation accuracy {accuracy:.1%}")
+    accuracy = trained.validation_accuracy
+    validated = "no validation songs" if accuracy is None else f"validation accuracy {accuracy:.1%}"
+    print(f"train: {model}: {len(training.labels)} chunks of {len(set(training.songs))} songs, {validated}")
     return 0
 
 
@@ -82,6 +83,7 @@ def _write(model: str, trained: Trained, training: VectorSet, settings: params.P
     """Write architecture, weights, ONNX and card."""
     from genre.models import onnx
 
+    accuracy = trained.validation_accuracy
     files.write_text(paths.architecture(model), trained.model.to_json(indent=2) + "\n")
     with files.atomic_path(paths.keras_weights(model)) as temporary:
         weights = temporary.with_name(temporary.name + ".weights.h5")  # Keras insists on the suffix
@@ -99,7 +101,7 @@ def _write(model: str, trained: Trained, training: VectorSet, settings: params.P
             thresholds=calibration.fit_thresholds([trained.validation], training.labels, training.songs),
             dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
             training=settings.train.model_dump(),
-            scores={"validation_accuracy": trained.validation_accuracy},
+            scores={} if accuracy is None else {"validation_accuracy": accuracy},
             versions=cards.installed_versions(PACKAGES),
             onnx_sha256=files.sha256(paths.onnx(model)),
         ),

@@ -46,7 +46,7 @@ class Trained:
     temperature: float  # of the probabilities; 1.0 without validation songs
     validation: Validation  # calibrated predictions of each member for the chunks that it was not trained on
     validation_songs: tuple[frozenset[str], ...]  # of each member
-    validation_accuracy: float  # of the members on their own validation chunks; NaN without validation songs
+    validation_accuracy: float | None  # of the members on their own validation chunks; None without validation songs
     history: tuple[dict[str, float], ...]  # loss and accuracy, one row per epoch and member
 
 
@@ -97,7 +97,7 @@ def fit(
         temperature=temperature,
         validation=Validation(rows, calibrate(probabilities, temperature)),
         validation_songs=tuple(frozenset(data.songs[row] for row in rows_) for rows_ in held_out),
-        validation_accuracy=float(np.mean(probabilities.argmax(axis=1) == labels)) if len(labels) else math.nan,
+        validation_accuracy=float(np.mean(probabilities.argmax(axis=1) == labels)) if len(labels) else None,
         history=tuple(progress.history),
     )
 

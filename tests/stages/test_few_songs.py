@@ -1,0 +1,47 @@
+"""Genres of two songs, and training without validation songs: every stage completes, and no JSON file holds NaN."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from genre.models import cards
+from genre.paths import Paths
+from stages import baselines, ensemble, evaluate, extract, query, split, train, vectorize
+from tests.made import write_params, write_songs
+
+pytestmark = pytest.mark.slow
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+@pytest.mark.parametrize(
+    ("n_songs", "settings"),
+    [(2, {"split__chunk_seconds": 10.0}), (3, {"train__validation_fraction": 0.0, "train__patience": 1})],
+)
+def test_models_are_trained_without_validation_songs(
+    project: Path, n_songs: int, settings: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_params(project, parallel__workers=1, train__epochs=1, **settings)
+    write_songs(project / "dataset" / "tiny", n_songs)
+    for stage in (split, extract, vectorize):
+        assert stage.main([]) == 0
+    assert [train.main([model]) for model in ("mfcc", "spectral_contrast", "merged")] == [0, 0, 0]
+    assert baselines.main(["stats_svm"]) == 0
+    assert ensemble.main([]) == 0
+    assert evaluate.main([]) == 0
+    assert capsys.readouterr().out.count("no validation songs") == 3
+    card = cards.read(cards.ENSEMBLE, Paths())
+    assert (card.temperature, card.default, card.scores, card.thresholds) == (1.0, cards.ENSEMBLE, {}, None)
+    for path in project.rglob("*.json"):
+        json.loads(path.read_text(), parse_constant=_refuse)
+    assert not re.search(
+        r"\bnan\b", re.sub(r"base64,[^\"]*", "", (project / "evaluation" / "report.html").read_text()), re.I
+    )
+    assert query.main([str(project / "dataset" / "tiny" / "low" / "song 0.flac"), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out, parse_constant=_refuse)["genre"] in ("high", "low")
