@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genre.files import link_or_copy, read_json, sha256
+from genre.files import digest, link_or_copy, read_json, sha256
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ _UNFINISHED_S = 24 * 3600  # age after which its process is taken for dead
 class Cache:
     """A cache that several processes may use at a time.
 
-    An entry is a folder of numbered files with a manifest of their SHA-256. It appears by one rename, and is checked
-    when it is read: a damaged entry is removed. Its files are hard links of those that it was stored from and restored
-    to, where the file system allows.
+    An entry is a folder of numbered files with a manifest: their SHA-256, the note, and a digest of both. It appears by
+    one rename, and is checked when it is read: one that is damaged or of an earlier version is removed. Its files are
+    hard links of those that it was stored from and restored to, where the file system allows.
     """
 
     folder: Path
@@ -93,13 +93,16 @@ class Cache:
         """Return the number of files and the note of an entry; None if there is none, or if it is damaged."""
         try:
             manifest = read_json(entry / _MANIFEST)
-            digests, note = manifest["sha256"], manifest["note"]
-            for number, digest in enumerate(digests):
-                if sha256(entry / str(number)) != digest:
+            digests, note, digest_of_both = manifest["sha256"], manifest["note"], manifest["digest"]
+            if digest_of_both != digest(entry.name, digests, note):
+                raise ValueError(f"{entry / _MANIFEST} is damaged")
+            for number, expected in enumerate(digests):
+                if sha256(entry / str(number)) != expected:
                     raise ValueError(f"{entry / str(number)} is damaged")
         except (OSError, ValueError, KeyError, TypeError) as error:
             if entry.is_dir():
-                log.warning("cache: %s; it is computed again", error)
+                level = logging.DEBUG if isinstance(error, KeyError) else logging.WARNING  # DEBUG: an earlier version
+                log.log(level, "cache: %s; it is computed again", error)
                 shutil.rmtree(entry, ignore_errors=True)
             return None
         with contextlib.suppress(OSError):  # the entry may be another user's
@@ -116,7 +119,8 @@ class Cache:
             for number, write in enumerate(writers):
                 write(temporary / str(number))
             digests = [sha256(temporary / str(number)) for number in range(len(writers))]
-            (temporary / _MANIFEST).write_text(json.dumps({"sha256": digests, "note": note}), encoding="utf-8")
+            manifest = {"sha256": digests, "note": note, "digest": digest(key, digests, note)}
+            (temporary / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
             temporary.rename(entry)
         except OSError as error:
             if not entry.is_dir():  # otherwise another process has stored the same entry

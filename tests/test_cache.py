@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import time
@@ -107,12 +108,19 @@ def test_a_file_system_without_hard_links_gets_copies(
     assert {path.stat().st_nlink for path in tmp_path.rglob("*") if path.is_file()} == {1}
 
 
-@pytest.mark.parametrize("manifest", ["[]", '{"sha256": ["../../x"], "note": 1}'])
-def test_an_entry_with_a_damaged_manifest_is_absent(cache: Cache, manifest: str) -> None:
-    _store(cache, "k1", b"one")
-    (entry, _, _) = cache.entries()[0]
-    (entry / "manifest.json").write_text(manifest)
+@pytest.mark.parametrize("manifest", ["[]", '{"sha256": ["../../x"], "note": 1}', {"sha256": []}, {"note": [[0]]}, {}])
+def test_an_entry_with_a_damaged_or_a_wrong_manifest_is_made_again(
+    cache: Cache, manifest: str | dict[str, object]
+) -> None:
+    _store(cache, "k1", b"one", b"two")
+    _store(cache, "k2", b"three")
+    entries = sorted(entry for entry, _, _ in cache.entries())
+    k1, k2 = (json.loads((entry / "manifest.json").read_text()) for entry in entries)
+    text = manifest if isinstance(manifest, str) else json.dumps((k1 | manifest) if manifest else k2)
+    (entries[0] / "manifest.json").write_text(text)
     assert _restored(cache, "k1") is None
+    _store(cache, "k1", b"one", b"two")
+    assert _restored(cache, "k1") == [b"one", b"two"]
 
 
 def test_the_least_recently_used_go_first_when_it_is_full(cache: Cache) -> None:

@@ -22,6 +22,7 @@ from genre.search.embedding_index import Projection
 from genre.search.store import Neighbour, VectorStore
 
 KIND = "chunks"  # of the vectors in the store
+MIN_NEIGHBOURS = 200  # that are requested: an index of fewer chunks is returned whole
 CHUNKS_PER_SONG = 10  # neighbours requested per song wanted: near chunks often belong to the same song
 SHARPNESS = 10.0  # of the weighted vote: a neighbour 0.1 less similar than the nearest counts 1/e
 
@@ -53,7 +54,7 @@ class Neighbours:
     embedder: Embedder
     projection: Projection
     store: VectorStore
-    top_k: int  # neighbours of each chunk that vote
+    top_k: int  # neighbours of each chunk that vote, in an index with as many chunks of each genre
     warnings: list[str]  # about the indexed songs
 
     def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
@@ -66,9 +67,11 @@ class Neighbours:
         """
         vectors = self.embed(path, start=start, duration=duration)
         n_neighbours = max(self.top_k, CHUNKS_PER_SONG * top)
-        neighbours = self.store.search(vectors, n_neighbours, without=[files.sha256(path)])
-        genre, weighted_genre, votes = vote(neighbours, self.top_k)
-        songs = nearest_songs(neighbours)[:top]
+        n_requested = max(n_neighbours, MIN_NEIGHBOURS)
+        neighbours = self.store.search(vectors, n_requested, without=[files.sha256(path)])
+        is_whole = all(len(nearest) < n_requested for nearest in neighbours)
+        genre, weighted_genre, votes = vote(neighbours, n_voters(neighbours, self.top_k) if is_whole else self.top_k)
+        songs = nearest_songs([nearest[:n_neighbours] for nearest in neighbours])[:top]
         return {
             "file": str(path),
             "genre": genre,
@@ -95,6 +98,16 @@ def open_neighbours(params: Params, paths: Paths) -> Iterator[Neighbours]:
         collection.open(description.vectors)
         settings, top_k = description.feature_settings, params.search.top_k
         yield Neighbours(settings, embedder, projection, collection, top_k, description.warnings)
+
+
+def n_voters(neighbours: Sequence[Sequence[Neighbour]], top_k: int) -> int:
+    """Return how many neighbours of each chunk vote, given those of a whole index: `top_k`, or fewer in a small index.
+
+    They are at most as many as the smallest genre has chunks: the mode over more would be the genre with most chunks,
+    whatever the song.
+    """
+    sizes = Counter(neighbour.window.genre for nearest in neighbours[:1] for neighbour in nearest)
+    return min(top_k, *sizes.values()) if sizes else top_k
 
 
 def vote(neighbours: Sequence[Sequence[Neighbour]], top_k: int) -> tuple[str, str, dict[str, int]]:

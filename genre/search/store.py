@@ -134,7 +134,7 @@ class VectorStore:
         with _named_errors(self.uri):
             names = self._collections()
             if self.collection not in names:
-                others = f"; {names[0]} was made with other settings" if names else ""
+                others = f"; {names[0]} was made of other songs or with other settings" if names else ""
                 raise SearchError(f"{self.uri} has no collection {self.collection}{others}: run `{MADE_BY}`")
             self.client.load_collection(self.collection)
             (row,) = self.client.query(

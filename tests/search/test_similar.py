@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from genre.search.similar import nearest_songs, vote
+import pytest
+
+from genre.search.similar import n_voters, nearest_songs, vote
 from genre.search.store import Neighbour, Window
 
 
@@ -22,6 +24,15 @@ def test_the_genre_is_the_mode_over_the_chunks() -> None:
 def test_a_tie_goes_to_the_more_similar_genre() -> None:
     tie = _neighbours(("rock", "a", 0.9), ("jazz", "b", 0.8), ("jazz", "c", 0.2), ("rock", "d", 0.2))
     assert vote([tie], 4)[0] == "rock"
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 10])
+@pytest.mark.parametrize(("own", "other"), [(3, 4), (1, 30), (30, 1)])
+def test_a_small_genre_can_have_all_votes_in_an_index_with_few_songs(own: int, other: int, top_k: int) -> None:
+    jazz = [("jazz", str(n), 0.9 - 0.001 * n) for n in range(own)]
+    nearest = _neighbours(*jazz, *(("rock", str(n), 0.8 - 0.001 * n) for n in range(other)))
+    assert vote([nearest, nearest], n_voters([nearest, nearest], top_k))[0] == "jazz"
+    assert n_voters([[], []], top_k) == top_k
 
 
 def test_nearer_neighbours_have_more_weight_in_the_weighted_vote() -> None:
