@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from genre import files
 from genre.audio import dataset
+from genre.cli import answer_all
 from genre.errors import DatasetError
 
 
@@ -56,11 +57,16 @@ def test_a_link_to_a_folder_in_which_dvc_sees_no_change_is_refused_by_name(tmp_p
     assert len(dataset.scan(tmp_path / "link")) == 21
 
 
-def test_a_folder_of_a_query_is_followed_through_links_to_each_folder_once(tmp_path: Path) -> None:
+def test_a_folder_of_a_query_is_followed_through_links_to_each_folder_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _touch(tmp_path, "music/a.mp3", "albums/one/b.mp3", "albums/one/cover.jpg")
     for link, target in (("by artist", "albums"), ("again", "albums/one"), ("up", "music")):
         (tmp_path / "music" / link).symlink_to(tmp_path / target)
-    assert sorted(path.name for path in dataset.audio_files(tmp_path / "music")) == ["a.mp3", "b.mp3"]
+    answered: list[str] = []
+    assert answer_all([str(tmp_path / "music")], lambda path: answered.append(path.name) or {}, str, "jsonl") == 0  # type: ignore[func-returns-value]
+    assert sorted(answered) == ["a.mp3", "b.mp3"]
+    assert "music: 1 other files passed over" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
