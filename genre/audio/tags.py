@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def write_genre(path: Path, genre: str, *, dry_run: bool = False, only_missing: 
         if audio is None:
             raise AudioError(f"{path}: tags can be written to MP3, FLAC, Ogg, MP4, WAV and AIFF files only")
         old = _genres(audio)
-        stays = [name.casefold() for name in old] == [genre.strip().casefold()] or (only_missing and bool(old))
+        stays = [_folded(name) for name in old] == [_folded(genre)] or (only_missing and bool(old))
         change = Change(path, "; ".join(old) or None, genre, not stays)
         if not change.changed:
             return change
@@ -115,6 +116,11 @@ def _has_audio(path: Path, digest: str) -> bool:
         return stream_hash(path) == digest
     except AudioError:
         return False
+
+
+def _folded(genre: str) -> str:
+    """Return a genre without differences of letter case, Unicode form and outer spaces."""
+    return unicodedata.normalize("NFC", genre).strip().casefold()
 
 
 def _genres(audio: Any) -> list[str]:
