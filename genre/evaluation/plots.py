@@ -55,7 +55,7 @@ def confusion(matrix: npt.NDArray[np.int64], genres: Sequence[str], model: str) 
     axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(len(genres)), genres, parse_math=False)
     axes.set(xlabel="predicted genre", ylabel="true genre")
-    axes.set_title(f"{model}: songs, by vote of their chunks", parse_math=False)
+    axes.set_title(f"{model}\nsongs, by vote of their chunks", fontsize=10, parse_math=False)
     for row, column in np.argwhere(matrix):
         colour = "white" if fractions[row, column] > 0.5 else "black"
         axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)

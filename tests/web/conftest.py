@@ -20,6 +20,7 @@ import pytest
 
 from genre.audio import chunks
 from genre.audio.ffmpeg import executable
+from genre.paths import SYNTHETIC
 from stages import baselines, extract, index, split, vectorize
 from tests.made import ROOT, write_params
 
@@ -77,6 +78,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_params(folder, parallel__workers=1, baselines__models=[MODEL], index__embedding="statistics")
         for seed in range(6):
             _write_song(folder, seed)
+        (folder / "dataset" / "tiny" / SYNTHETIC).touch()
         for stage, arguments in ((split, []), (extract, []), (vectorize, []), (baselines, [MODEL]), (index, [])):
             assert stage.main(arguments) == 0
     return folder

@@ -75,6 +75,7 @@ def test_a_song_is_answered(page: Any, songs: list[Path]) -> None:
     assert page.inner_text("#genre") == song.parent.name
     assert "%" in page.inner_text("#confidence")
     assert page.inner_text("#name") == song.name
+    assert page.inner_text("#warnings").startswith("Warning: the model was trained on synthetic songs (data set tiny)")
     assert page.get_by_role("radio").count() == 3  # 8 s in chunks of 3 s
     assert page.inner_text("#match .song-title") == song.stem
     assert "from its beginning" in page.inner_text("#match")
