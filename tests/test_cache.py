@@ -12,7 +12,6 @@ import pytest
 
 from genre import files
 from genre.cache import Cache
-from genre.files import digest
 from genre.paths import Paths
 from stages import cache as cache_command
 
@@ -43,17 +42,6 @@ def test_stored_files_are_restored_with_their_note(cache: Cache, tmp_path: Path)
     _store(cache, "k1", b"one", b"two")
     assert _restored(cache, "k1") == [b"one", b"two"]
     assert cache.restore("k1", lambda number: tmp_path / "again" / str(number)) == "note"
-
-
-def test_an_unknown_key_restores_nothing(cache: Cache, tmp_path: Path) -> None:
-    _store(cache, "k1", b"one")
-    assert _restored(cache, "k2") is None
-    assert not (tmp_path / "out").exists()
-
-
-def test_different_values_have_different_digests() -> None:
-    assert len({digest("a", 1), digest("a", 2), digest("a", "1"), digest("a", [1]), digest("b", 1)}) == 5
-    assert digest({"x": 1, "y": 2}) == digest({"y": 2, "x": 1})
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"ONE"])

@@ -38,11 +38,6 @@ def test_remove_others_keeps_the_given_files_and_those_of_dvc(tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"keep", ".gitignore"}
 
 
-def test_arrays_are_read_back(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", x=np.arange(3))
-    assert files.read_npz(tmp_path / "a.npz")["x"].tolist() == [0, 1, 2]
-
-
 def test_objects_instead_of_numbers_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="no arrays"):

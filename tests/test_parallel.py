@@ -64,8 +64,3 @@ def test_threads_give_results_in_order_and_few_items_wait() -> None:
     assert next(results) == 0
     assert n_taken <= 4
     assert list(results) == [number**2 for number in range(1, 50)]
-
-
-def test_an_error_in_a_thread_is_raised() -> None:
-    with pytest.raises(ZeroDivisionError):
-        list(map_threads(lambda number: 1 / number, [1, 0, 1], 2))

@@ -7,11 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests import frozen
 from tests.made import ROOT, MakeSong, outs, write_params
 
 STAGES = ("split", "extract", "vectorize")
@@ -39,20 +37,3 @@ def test_two_folders_with_other_workers_and_another_order_have_the_same_bytes(
     assert outputs[0].keys() == outputs[1].keys()
     assert [name for name in outputs[0] if outputs[0][name] != outputs[1][name]] == []
     assert len(outputs[0]) > 60
-
-
-FIGURES = {"merged": {"song_accuracy": 0.8, "n_songs": 20, "ece": None}, "knn": {"song_accuracy": 0.5}}
-
-
-@pytest.mark.parametrize(
-    ("answers", "tolerance", "lines"),
-    [
-        (FIGURES, 0.0, []),
-        ({**FIGURES, "knn": {"song_accuracy": 0.6}}, 0.1, []),
-        ({**FIGURES, "knn": {"song_accuracy": 0.6}}, 0.09, ["knn.song_accuracy: 0.6, expected 0.5"]),
-        ({"merged": FIGURES["merged"]}, 9.0, ["knn.song_accuracy: missing, expected 0.5"]),
-        ({**FIGURES, "svm": {"ece": 0.1}}, 9.0, ["svm.ece: 0.1 is new"]),
-    ],
-)
-def test_every_figure_that_differs_is_named(answers: Any, tolerance: float, lines: list[str]) -> None:
-    assert list(frozen.differences(answers, FIGURES, tolerance)) == lines

@@ -70,13 +70,6 @@ def test_a_pickle_of_anything_but_a_float32_array_is_refused(tmp_path: Path, val
         arrays.read_pickle(tmp_path / "x.pickle")
 
 
-@pytest.mark.parametrize("protocol", range(3, 6))
-def test_arrays_of_every_protocol_are_read(tmp_path: Path, protocol: int) -> None:
-    for array in (RNG.standard_normal((3, 2)).astype(np.float32), np.zeros((0, 4), np.float32).T):
-        (tmp_path / "x.pickle").write_bytes(pickle.dumps(array, protocol=protocol))
-        np.testing.assert_array_equal(arrays.read_pickle(tmp_path / "x.pickle"), array)
-
-
 def test_a_chunk_of_another_length_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(VectorError, match="short one"), VectorWriter(tmp_path, MFCC, "train", 2) as writer:
         writer.add(np.zeros((6, 20), np.float32), "first")
@@ -101,9 +94,3 @@ def test_the_error_of_a_missing_file_names_the_command(tmp_path: Path) -> None:
 def test_the_digest_changes_with_every_setting() -> None:
     others = [Settings(44_100, 30.0, 10.0), Settings(22_050, 29.0, 10.0), Settings(22_050, 30.0, 9.0)]
     assert len({settings.digest for settings in (SETTINGS, *others)}) == 4
-
-
-def test_settings_are_read_back_from_json(tmp_path: Path) -> None:
-    _write_all(tmp_path)
-    assert arrays.read_settings(tmp_path)["digest"] == SETTINGS.digest
-    assert Settings.from_dict(arrays.read_settings(tmp_path)) == SETTINGS

@@ -88,20 +88,6 @@ def test_the_spectrum_that_a_plugin_gets_is_that_of_centred_frames(block: int, s
 
 
 @pytest.mark.usefixtures("examples")
-@pytest.mark.parametrize(("block", "step"), SIZES)
-def test_a_plugin_for_samples_gets_the_same_frames(block: int, step: int) -> None:
-    samples = _noise(5000)
-    (counts,) = _compute([samples], _example("zerocrossing", "counts", block, step))
-    before = 0.0
-    expected = []
-    for frame in _frames(samples, block, step):
-        positive = np.concatenate([[before], frame[:step]]) > 0
-        expected.append(int((positive[1:] != positive[:-1]).sum()))
-        before = frame[step - 1]
-    assert counts[:, 0].tolist() == expected
-
-
-@pytest.mark.usefixtures("examples")
 def test_the_features_do_not_depend_on_how_the_signal_is_cut() -> None:
     samples = _noise(2 * vamp_engine.PART_HOST_BLOCKS * 1024 + 20_000)
     transforms = [_power(1024, 512), _example("amplitudefollower", "amplitude", 2048, 1024)]

@@ -80,11 +80,6 @@ def test_only_chunks_that_every_model_held_out_are_common() -> None:
     assert of_second.item() == pytest.approx(0.1)
 
 
-def test_the_true_genre_is_dropped_and_the_others_keep_their_shares() -> None:
-    dropped = calibration.drop_true_genre(np.array([[0.5, 0.3, 0.2]], np.float32), np.array([0]))
-    assert dropped[0] == pytest.approx([0, 0.6, 0.4])
-
-
 @pytest.mark.parametrize("rate", [0.05, 0.5])
 def test_out_of_set_songs_are_accepted_at_the_rate_of_the_threshold(rate: float) -> None:
     threshold = calibration.threshold(_thresholds(), rate)

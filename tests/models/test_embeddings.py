@@ -12,7 +12,6 @@ from genre.audio import chunks
 from genre.cache import Cache
 from genre.errors import AudioError, ModelError
 from genre.features.numpy_engine import compute
-from genre.features.transforms import TRANSFORMS
 from genre.models import embeddings
 from genre.models.embeddings import EMBEDDINGS, Embedder, Embedding
 from genre.paths import Paths
@@ -99,20 +98,6 @@ def test_an_unknown_embedding_and_features_of_an_audio_embedding_are_refused(cal
 
 def noise(seconds: float = 3.0) -> npt.NDArray[np.int16]:
     return np.random.default_rng(1).normal(0, 3000, round(seconds * RATE)).astype(np.int16)
-
-
-def test_statistics_do_not_depend_on_the_direction_of_time() -> None:
-    features = compute(noise(), RATE)
-    reversed_ = {feature: values[::-1] for feature, values in features.items()}
-    statistics = embeddings.statistics(features)
-    assert statistics.shape == (EMBEDDINGS["statistics"].n_values,)
-    np.testing.assert_allclose(embeddings.statistics(reversed_), statistics, rtol=1e-5, atol=1e-6)
-
-
-def test_statistics_of_a_constant_are_the_constant_and_zeros() -> None:
-    features = {t.feature: np.full((100, t.columns), 2.0, np.float32) for t in TRANSFORMS.values()}
-    mfcc = embeddings.statistics(features)[: 7 * 20].reshape(7, 20)
-    np.testing.assert_allclose(mfcc, np.array([2, 0, 2, 2, 2, 0, 0], np.float32)[:, np.newaxis].repeat(20, axis=1))
 
 
 def test_silent_frames_do_not_change_the_statistics_of_the_mfcc() -> None:

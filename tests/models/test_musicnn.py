@@ -38,12 +38,6 @@ def tone(seconds: float, sample_rate: int, hz: float = 440.0) -> npt.NDArray[np.
     return np.round(20_000 * np.sin(2 * np.pi * hz * time)).astype(np.int16)
 
 
-def test_the_mel_filters_are_those_of_librosa() -> None:
-    librosa = pytest.importorskip("librosa")
-    filters = librosa.filters.mel(sr=musicnn.SAMPLE_RATE, n_fft=musicnn.FFT, n_mels=musicnn.N_MELS)
-    np.testing.assert_allclose(musicnn.mel_filters().T, filters, atol=1e-8)
-
-
 def test_patches_are_the_spectrogram_of_librosa() -> None:
     librosa = pytest.importorskip("librosa")
     with np.load(GOLDEN) as golden:
@@ -85,12 +79,6 @@ def test_the_network_is_that_of_the_package(checkpoint: str, folder: Path) -> No
     assert result.shape == (953,)
     for vector, values in expected.items():
         np.testing.assert_allclose(result[musicnn.VECTORS[vector]], values, rtol=1e-4, atol=1e-4)
-
-
-def test_filters_near_zero_are_not_computed() -> None:
-    kernel = np.random.default_rng(0).normal(size=(7, 3, 1, 6)).astype(np.float32)
-    kernel[..., [1, 4]] *= np.float32(1e-9)
-    assert musicnn.live_filters(kernel).tolist() == [0, 2, 3, 5]
 
 
 def test_missing_files_and_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,16 +75,6 @@ def test_silence_gives_finite_probabilities(model: Any) -> None:
     assert np.isfinite(model.predict(silence, verbose=0)).all()
 
 
-def test_standardised_columns_have_mean_0_and_deviation_1() -> None:
-    built = networks.build("merged", SHAPES, 2, train_params())
-    features = features_of(built, 8)
-    networks.standardise(built, features)
-    (columns,) = built.get_layer("frontend").predict(features, verbose=0).values()
-    assert columns.shape == (8, 96, 41)
-    np.testing.assert_allclose(columns[..., :20].mean(axis=(0, 1)), 0, atol=0.01)
-    np.testing.assert_allclose(columns[..., :20].std(axis=(0, 1)), 1, atol=0.01)
-
-
 @pytest.mark.parametrize("architecture", ["conv1d", "lstm2016"])
 def test_frames_columns_and_genres_are_those_of_the_data(architecture: str) -> None:
     shapes = dict(zip(SHAPES, [(131, 13), (260, 4), (260, 4)], strict=True))

@@ -94,18 +94,6 @@ def test_callbacks_get_the_epochs_of_all_members_as_one_training(trained: traini
 
 
 @pytest.mark.slow
-def test_a_level_shift_changes_the_columns_as_a_louder_recording_does(trained: training.Trained) -> None:
-    inputs = feature_set().inputs
-    frontend = trained.model.get_layer("frontend")
-    louder = {feature: array * np.float32(2) for feature, array in inputs.items()}
-    louder["mfcc_coefficients"] = inputs["mfcc_coefficients"].copy()
-    louder["mfcc_coefficients"][..., 0] += np.float32(math.sqrt(40) * math.log10(2))  # c0 sums 40 logarithms
-    change = frontend.predict(louder, verbose=0)["fused"] - frontend.predict(inputs, verbose=0)["fused"]
-    direction = training.level_direction(frontend, inputs)["fused"]
-    np.testing.assert_allclose(np.median(change, axis=(0, 1)), direction * math.log10(2), atol=1e-3)
-
-
-@pytest.mark.slow
 def test_without_validation_songs_the_temperature_is_1() -> None:
     network = fit(validation_fraction=0.0)
     assert network.temperature == 1.0

@@ -25,15 +25,6 @@ def test_a_tie_goes_to_the_higher_mean_probability() -> None:
     assert _vote([[0.9, 0.1], [0.4, 0.6]])[0] == 0
 
 
-def test_the_confidence_is_the_mean_probability_of_the_winner() -> None:
-    assert _vote([[0.6, 0.4], [0.8, 0.2]])[1] == pytest.approx(0.7)
-
-
-def test_the_genre_of_a_single_chunk_is_that_of_the_song() -> None:
-    outcome = vote(np.array([[0.2, 0.5, 0.3]], dtype=np.float32))
-    assert (outcome.genre, outcome.vector, outcome.counts) == (1, [1], [0, 1, 0])
-
-
 @given(npst.arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(2, 5)), elements=st.floats(0, 1, width=32)))
 def test_the_winner_has_the_most_votes_in_any_order_of_the_chunks(rows: np.ndarray) -> None:
     outcome = vote(rows)

@@ -81,7 +81,3 @@ def test_windows_without_a_neighbour_in_the_song_reduce_its_score() -> None:
     windows = _agreeing(18, 0.8)
     assert vote(windows)[0].score > 0.9
     assert vote([*windows[:9], *([] for _ in range(9))])[0].score < 0.5
-
-
-def test_the_same_similarity_of_fewer_windows_is_less_evidence() -> None:
-    assert vote(_agreeing(6, 0.7))[0].score < 0.5 < vote(_agreeing(18, 0.7))[0].score
