@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-import logging
 import math
-import os
 import re
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from genre import terminal
 from genre.errors import AudioError, GenreError
+from genre.terminal import one_line, to_json
 
 Item = TypeVar("Item")
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_FORMULA = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]*[=+\-@]|[\t\r\n]")  # OWASP's list and more
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,37 +45,21 @@ def add_shard_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def printable(text: str) -> str:
-    """Return a text with control characters and direction marks escaped, as file names may hold terminal codes.
-
-    Line ends and tabs are kept.
-    """
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-
-
-class _Printable(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
-
-
 def run_command(main: Callable[[Sequence[str] | None], int], log_format: str = "%(message)s") -> NoReturn:
     """Call a command's main() and exit with its status; an error is one line on stderr and exit code 1."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    for handler in logging.root.handlers:
-        handler.setFormatter(_Printable(log_format))
+    terminal.prepare(log_format)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # runs finally blocks
-    for stream in (sys.stdout, sys.stderr):  # file names may have bytes that are not UTF-8
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     try:
         status = main(None)
         sys.stdout.flush()
     except GenreError as error:
         status = _report(str(error))
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.discard_stdout()
         status = 0
     except OSError as error:  # such as a full disk, or a folder without write permission
-        status = _report(f"{error.filename or 'a file'}: {error.strerror or error}")
+        status = _report(": ".join(filter(None, (error.filename, error.strerror or str(error)))))
+        terminal.discard_stdout()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 128 + signal.SIGINT
@@ -149,7 +133,7 @@ def answer_all(
         values = list(answers)
         is_one = len(names) == 1 and not is_folder(names[0])
         if values or not is_one:
-            print(json.dumps(values[0] if is_one else values, indent=2, ensure_ascii=False))
+            print(to_json(values[0] if is_one else values, indent=2))
         return 1 if errors else 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if form == "csv" and table is not None:
@@ -158,12 +142,12 @@ def answer_all(
         if form == "csv" and table is not None:
             writer.writerows([_cell(cell) for cell in row] for row in table.rows(value))
             for warning in value.get("warnings", ()):
-                print(printable(f"warning: {value['file']}: {warning}"), file=sys.stderr)
+                print(one_line(f"warning: {value['file']}: {warning}"), file=sys.stderr)
         elif form == "jsonl":
-            print(json.dumps(value, ensure_ascii=False))
-        else:  # a line end in a file name must not start a line of the text
-            lines = [show(value | {"file": value["file"].replace("\n", "\\n")})]
-            print(printable("\n".join([*lines, *(f"warning: {warning}" for warning in value.get("warnings", ()))])))
+            print(to_json(value))
+        else:
+            lines = [show(_in_one_line(value)), *(f"warning: {warning}" for warning in value.get("warnings", ()))]
+            print("\n".join(lines))
         sys.stdout.flush()
     return 1 if errors else 0
 
@@ -204,7 +188,7 @@ def _answers(
     if len(songs) > 1 and sys.stderr.isatty():
         from tqdm import tqdm
 
-        results = tqdm(results, total=len(songs), unit="song")
+        results = tqdm(results, total=len(songs), unit="song", file=sys.__stderr__)
     for result in results:
         if isinstance(result, str):
             _report(result, errors)
@@ -227,7 +211,7 @@ def _songs(names: Sequence[str], errors: list[str]) -> list[str]:
         if name and is_folder(name):
             files, others = (list(map(str, paths)) for paths in walk(Path(name), follow_links=True))
         if others:
-            print(printable(f"{name}: {len(others)} other files passed over, e.g. {others[0]}"), file=sys.stderr)
+            print(one_line(f"{name}: {len(others)} other files passed over, e.g. {others[0]}"), file=sys.stderr)
         if not name:
             _report("a SONG argument is empty", errors)
         elif not files:
@@ -237,16 +221,28 @@ def _songs(names: Sequence[str], errors: list[str]) -> list[str]:
     return songs
 
 
+def _in_one_line(value: Any) -> Any:
+    """Return a value of JSON with line ends in its texts escaped: a name must not begin a line."""
+    if isinstance(value, dict):
+        return {key: _in_one_line(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_in_one_line(item) for item in value]
+    return one_line(value) if isinstance(value, str) else value
+
+
 def _cell(value: object) -> object:
-    """Return a value for CSV; text that a spreadsheet reads as a formula is prefixed with an apostrophe (OWASP)."""
-    if not isinstance(value, str):
+    """Return a value for CSV; text that a spreadsheet may read as a formula is prefixed with an apostrophe (OWASP).
+
+    Full-width signs count as signs (NFKC), and also signs behind spaces, control characters and line ends.
+    """
+    if not isinstance(value, str) or value == "-":
         return value
-    return printable(f"'{value}" if value != "-" and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value)
+    return f"'{value}" if _FORMULA.match(unicodedata.normalize("NFKC", value)) else value
 
 
 def _report(message: str, errors: list[str] | None = None) -> int:
     """Print an error on stderr, add it to `errors`, and return the exit code 1."""
-    print(f"error: {printable(message)}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     if errors is not None:
         errors.append(message)
     return 1

@@ -19,7 +19,8 @@ from typing import Any
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, and rename it to `path` afterwards; missing folders are created.
 
-    After an exception it is removed. Its name starts with a dot and ends in ``.tmp``.
+    After an exception it is removed; an OSError without a file name gets that of `path`. The temporary name starts with
+    a dot and ends in ``.tmp``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)  # named before it exists, so that a signal at any time leads to its removal
@@ -28,6 +29,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as error:  # of a write, it names no file
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeVar
 
+from genre import terminal
 from genre.errors import ClusterError, GenreError, WorkerError
 
 Item = TypeVar("Item")
@@ -70,7 +71,8 @@ def run(
     cached = {i: hit for i, hit in enumerate(hits) if hit is not None}
     missing = [item for i, item in enumerate(items) if i not in cached]
     computed = _compute(functools.partial(_result_or_error, function), missing, workers, scheduler)
-    progress = tqdm(total=len(items), desc=description, unit=unit, disable=not sys.stderr.isatty())
+    is_shown = sys.stderr.isatty()
+    progress = tqdm(total=len(items), desc=description, unit=unit, disable=not is_shown, file=sys.__stderr__)
     with progress, contextlib.closing(computed):
         for i in range(len(items)):
             yield cached[i] if i in cached else next(computed)
@@ -208,6 +210,7 @@ def _call_in_folder(folder: str, call: Callable[[Item], Result], item: Item) -> 
 
 
 def _start_worker(temporary_folder: str) -> None:
+    terminal.prepare()
     one_thread_each()
     tempfile.tempdir = temporary_folder
 

@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         embedder = embeddings.load(name, paths, cache=cache)
         embedder.of_files(chunk_paths, workers=settings.parallel.workers)  # fills the cache
     results, song_tables = [], {}
-    for predictor in tqdm(predictors, desc="evaluate", unit="model", disable=not sys.stderr.isatty()):
+    is_shown = sys.stderr.isatty()
+    for predictor in tqdm(predictors, desc="evaluate", unit="model", disable=not is_shown, file=sys.__stderr__):
         probabilities = _predict(predictor, test, chunk_paths)
         predictions = metrics.by_song(probabilities, test.labels, test.songs)
         card = predictor.card

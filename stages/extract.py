@@ -25,6 +25,7 @@ from genre.features.engines import ENGINES, choose
 from genre.features.transforms import TRANSFORMS
 from genre.parallel import all_or_error, run
 from genre.paths import Paths
+from genre.terminal import one_line
 
 MAX_BATCH = 64  # files per call of an engine
 
@@ -64,7 +65,7 @@ def _extract_files(audio: Sequence[Path], out: Path, engine_name: str) -> int:
             raise FeatureError(f"{job.audio}: another file has the same name, their CSV files would collide in {out}/")
     failures = _extract(jobs, choose(engine_name), params.ParallelParams(workers=None, scheduler=None), None)
     for error in failures.values():
-        print(f"error: {error}", file=sys.stderr)
+        print(one_line(f"error: {error}"), file=sys.stderr)
     return 1 if failures else 0
 
 

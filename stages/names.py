@@ -18,6 +18,7 @@ from genre import params
 from genre.audio import dataset
 from genre.cli import run_command
 from genre.paths import Paths
+from genre.terminal import one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in sorted(paths, key=lambda path: -len(path.parts)):
             target = _utf8_path(path)
             path.rename(target)
-            print(f"names: {_shown(path)} -> {target.name}")
+            print(one_line(f"names: {_shown(path)} -> {target.name}"))
     faults = list(dataset.faults(folder))
     for path, fault in faults:
-        print(f"names: {_shown(path)} {fault}", file=sys.stderr)
+        print(one_line(f"names: {_shown(path)} {fault}"), file=sys.stderr)
     return 1 if faults else 0
 
 

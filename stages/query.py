@@ -26,11 +26,11 @@ from genre.cli import (
     fraction,
     is_folder,
     positive,
-    printable,
     run_command,
 )
 from genre.parallel import one_thread_each
 from genre.paths import Paths
+from genre.terminal import one_line
 
 SONGS_AT_ONCE = 2  # the next song is decoded while the last chunks of one are predicted
 
@@ -101,7 +101,7 @@ def _write_tags(answer: Answer, *, dry_run: bool, only_missing: bool) -> None:
         change = tags.write_genre(Path(answer["file"]), answer["genre"], dry_run=dry_run, only_missing=only_missing)
         message = f"{change.old or 'no genre'} -> {change.new}" if change.changed else f"{change.old}, unchanged"
         message += " (dry run)" if change.changed and dry_run else ""
-    print(printable(f"{answer['file']}: {message}"), file=sys.stderr)
+    print(one_line(f"{answer['file']}: {message}"), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,6 +25,7 @@ from genre.errors import AudioError, DatasetError, GenreError
 from genre.parallel import run
 from genre.params import Params
 from genre.paths import Paths
+from genre.terminal import one_line
 
 Job = tuple[Song, str]  # a song and the SHA-256 of its file
 Failures = dict[Path, str]  # reason for each song that could not be read or decoded
@@ -88,7 +89,7 @@ def _divide(
 
     folder = paths.datasets / config.dataset.name
     digests: dict[Path, str] = {}
-    for song in tqdm(scanned, desc="hash", unit="song", disable=None):
+    for song in tqdm(scanned, desc="hash", unit="song", disable=None, file=sys.__stderr__):
         try:
             digests[song.path] = _sha256(song.path)
         except AudioError as error:
@@ -233,7 +234,7 @@ def _sha256(path: Path) -> str:
 
 def _report(failures: Failures, path: Path, error: GenreError) -> None:
     failures[path] = str(error)
-    print(f"split: {error}", file=sys.stderr)
+    print(one_line(f"split: {error}"), file=sys.stderr)
 
 
 def _summary(

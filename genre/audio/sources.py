@@ -11,9 +11,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from genre.errors import AudioError
+from genre.terminal import one_line
 
 STANDARD_INPUT = "-"
 MAX_BYTES = 1 << 30  # of one song: 100 minutes of CD audio
@@ -113,7 +114,15 @@ def _watch(process: subprocess.Popen[bytes], url: str, folder: Path, max_bytes: 
     from tqdm import tqdm
 
     deadline = time.monotonic() + max_seconds
-    with tqdm(desc=url, unit="B", unit_scale=True, leave=False, disable=not sys.stderr.isatty()) as progress:
+    is_shown = sys.stderr.isatty()
+    options: dict[str, Any] = {
+        "unit": "B",
+        "unit_scale": True,
+        "leave": False,
+        "disable": not is_shown,
+        "file": sys.__stderr__,
+    }
+    with tqdm(desc=one_line(url), **options) as progress:
         running = True
         while running:
             time.sleep(POLL_SECONDS)

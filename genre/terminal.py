@@ -1,0 +1,110 @@
+"""Standard streams: control characters and direction marks are escaped, closed streams are opened, errors are named."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import sys
+import warnings
+from typing import Any, TextIO
+
+# Of the categories Cc, Cf, Zl and Zp, all but line ends, tabs and the joiners of emoji and of Indic scripts.
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    r"\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters and direction marks escaped; line ends and tabs are kept."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """Return a text with line ends escaped too, so that a file name cannot begin a line."""
+    return printable(text.replace("\n", "\\n"))
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON; control characters and direction marks in it are escaped as JSON escapes them."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return _CONTROL.sub(lambda match: json.dumps(match[0])[1:-1], text)
+
+
+def prepare(log_format: str = "%(message)s") -> None:
+    """Let everything that Python writes to stdout and stderr, logs and warnings included, be escaped UTF-8.
+
+    A standard stream that was closed is opened on /dev/null, so that no other file takes its number; writing to a
+    closed stdout is an error.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115
+    sys.stdout = _Escaped(sys.stdout or _closed(), "standard output")
+    sys.stderr = _Escaped(sys.stderr or _closed())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine(log_format))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    warnings.showwarning = _log_warning
+
+
+def discard_stdout() -> None:
+    """Discard what has not been written, after an error of stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Escaped(io.TextIOWrapper):
+    """A stream on the buffer of another. An OSError has the given name; without a name, it is ignored."""
+
+    def __init__(self, stream: TextIO, error_name: str | None = None) -> None:
+        options = {name: getattr(stream, name) for name in ("line_buffering", "write_through")}
+        super().__init__(stream.buffer, encoding="utf-8", errors="backslashreplace", **options)
+        self._source = stream  # which closes the buffer when it is collected
+        self._error_name = error_name
+
+    def write(self, text: str) -> int:
+        try:
+            super().write(printable(text))
+        except OSError as error:
+            self._handle(error)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self._handle(error)
+
+    def _handle(self, error: OSError) -> None:
+        if self._error_name:
+            error.filename = self._error_name
+            raise error
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    logging.getLogger("py.warnings").warning("%s:%d: %s: %s", filename, lineno, category.__name__, message)
+
+
+class _OneLine(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
+
+
+def _closed() -> TextIO:
+    """Return a stream to which nothing can be written."""
+    return open(os.open(os.devnull, os.O_RDONLY), "w")
