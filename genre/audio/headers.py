@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import re
 from collections.abc import Iterator, Sequence
@@ -22,9 +23,14 @@ _DURATION = re.compile(r"  Duration: (\d+):(\d\d):(\d\d\.\d+), ")
 _STREAM = re.compile(r"  Stream #0:(\d+)\S*: (Audio|Video): (.*)")
 _RATE = re.compile(r"(?:^|, )(\d+) Hz(?:, |$)")
 _MAPPING = re.compile(r"  Stream #0:(\d+) -> #0:0 ")
-# Errors of the decoder, and the end of reading; other errors are about covers, tags and bytes that are no audio.
-_LOSSES = ("Error during demuxing", "Error while decoding")
-_PAGE = re.compile(rb"OggS\0[\x02\x06]", re.DOTALL)  # first page of a logical stream (RFC 3533)
+# Bytes between frames that are no audio, such as tags. Other errors but those of the decoder are about covers and tags.
+_NO_FRAMES = ("Header missing", "invalid sync code", "invalid frame header", "decode_frame() failed")
+# First bytes of a file or of a link: the first page of a logical stream (RFC 3533), the first block of FLAC, WAV.
+_STARTS = {
+    b"OggS": re.compile(rb"OggS\0[\x02\x06]"),
+    b"fLaC": re.compile(rb"fLaC[\0\x80]\0\0\x22"),
+    b"RIFF": re.compile(rb"RIFF....WAVEfmt ", re.DOTALL),
+}
 
 
 class Message(NamedTuple):
@@ -82,8 +88,10 @@ def faults(messages: Sequence[Message], seconds: float | None, stated_s: float |
         if lost_s >= SHORTER_S:
             return f"only {seconds:.1f} s of the {stated_s:.1f} s that its header states could be decoded{reason}"
         return f"decoded, with damaged parts{reason}" if errors and lost_s > ROUNDING_S else None
-    is_lost = any("[dec:" in message.context or message.text.startswith(_LOSSES) for message in errors)
-    return f"decoded, with damaged parts{reason}" if is_lost else None
+    of_decoder = any("[dec:" in message.context for message in errors)
+    losses = [text for context, _, text in errors if "[dec:" not in context and not text.startswith(_NO_FRAMES)]
+    is_lost = (of_decoder and losses) or any(text.startswith("Error during demuxing") for text in losses)
+    return f"decoded, with damaged parts ({losses[0]})" if is_lost else None
 
 
 def riff_seconds(path: Path, seconds: float) -> float | None:
@@ -100,30 +108,29 @@ def riff_seconds(path: Path, seconds: float) -> float | None:
 
 
 def links(path: Path) -> list[tuple[int, int]]:
-    """Return the first byte and the end of each link of a chained Ogg file (RFC 3533), or of the whole file.
+    """Return the first byte and the end of each link of a chained Ogg file (RFC 3533), or of joined FLAC or WAV files.
 
-    ffmpeg stops where the number of channels or the sample rate changes. Raises AudioError if there are more than
-    `MAX_LINKS`.
+    ffmpeg reads such a file up to the first link with other channels or another sample rate, or only its first. Raises
+    AudioError if there are more than `MAX_LINKS`.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        if size < 4 or file.read(4) != b"OggS":
+        pattern = _STARTS.get(file.read(4))
+        if pattern is None:
             return [(0, size)]
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            starts = list(_link_starts(data))
+            starts = list(itertools.islice(_link_starts(data, pattern), MAX_LINKS + 1))
     if len(starts) > MAX_LINKS:
-        raise AudioError(f"{path}: is a chain of more than {MAX_LINKS} Ogg files: cut it")
+        raise AudioError(f"{path}: is a chain of more than {MAX_LINKS} files: cut it")
     return list(zip([0, *starts[1:]], [*starts[1:], size], strict=True))
 
 
-def _link_starts(data: mmap.mmap) -> Iterator[int]:
-    """Yield the position of the first page of each link: the first pages of its streams follow each other."""
+def _link_starts(data: mmap.mmap, pattern: re.Pattern[bytes]) -> Iterator[int]:
+    """Yield the first byte of each link; in Ogg, the first pages of all streams of a link follow each other."""
     end_of_page = -1
-    for n_links, match in enumerate(_PAGE.finditer(data)):
+    for match in pattern.finditer(data):
         start = match.start()
         if start != end_of_page:
             yield start
-        if n_links > 100 * MAX_LINKS:
-            return
-        n_segments = data[start + 26] if start + 26 < len(data) else 0
+        n_segments = data[start + 26] if data[start : start + 4] == b"OggS" and start + 26 < len(data) else 0
         end_of_page = start + 27 + n_segments + sum(data[start + 27 : start + 27 + n_segments])

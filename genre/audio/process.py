@@ -32,7 +32,7 @@ BASE_CPU_S = 20.0
 CPU_S_PER_BYTE = 20e-6
 MAX_ALLOC_BYTES = 1 << 28  # one allocation by ffmpeg
 MAX_ADDRESS_BYTES = 1 << 32  # address space of ffmpeg
-MAX_MESSAGE_BYTES = 1 << 26  # messages of ffmpeg, which include the tags of the file
+MAX_MESSAGE_BYTES = 1 << 24  # messages of ffmpeg, which include the tags of the file
 GENERIC_MESSAGES = ("Error opening input", "Conversion failed")  # of ffmpeg, after the specific one
 
 _time_limit: ContextVar[tuple[float, threading.Event | None]] = ContextVar("time_limit", default=(math.inf, None))
