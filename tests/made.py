@@ -108,6 +108,11 @@ def write_field_files(folder: Path) -> None:
     ffmpeg_run("-t", 8, "-i", base, folder / "first.ogg")
     ffmpeg_run("-ss", 8, "-i", base, "-ac", 2, "-ar", 48_000, folder / "second.ogg")
     (folder / "chained.ogg").write_bytes((folder / "first.ogg").read_bytes() + (folder / "second.ogg").read_bytes())
+    for suffix in ("wav", "flac"):
+        ffmpeg_run("-i", folder / "first.ogg", folder / f"first.{suffix}")
+        ffmpeg_run("-i", folder / "second.ogg", folder / f"second.{suffix}")
+        parts = [(folder / f"{name}.{suffix}").read_bytes() for name in ("first", "second")]
+        (folder / f"joined.{suffix}").write_bytes(b"".join(parts))
     ffmpeg_run("-ss", 3.3, "-i", m4a, "-c", "copy", folder / "edited.m4a")
     sine, black = ("-f", "lavfi", "-i", "sine=d=20"), ("-f", "lavfi", "-i", "color=s=16x16:r=5:d=30")
     second = ("-map", 0, "-map", 1, "-disposition:1", "default", "-disposition:0", 0)

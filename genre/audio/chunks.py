@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from genre.audio.ffmpeg import stream_pcm
+from genre.audio.process import warn
 from genre.errors import AudioError
 from genre.files import atomic_path
-
-log = logging.getLogger(__name__)
 
 MIN_SOUND_S = 0.25  # the shortest excerpt whose genre listeners recognise (Gjerdingen and Perrott, 2008)
 SILENCE = 10.4  # -70 dB, the level (root mean square) of a block that is silent (the absolute gate of EBU R 128)
@@ -72,7 +70,7 @@ def iterate(
 
 
 def audible(pieces: Iterable[Chunk], path: Path) -> Iterator[Chunk]:
-    """Yield the chunks of a file that are not silent, and log the number of the others.
+    """Yield the chunks of a file that are not silent, and warn of the others.
 
     Raises AudioError if all are silent: there is nothing to classify.
     """
@@ -85,7 +83,7 @@ def audible(pieces: Iterable[Chunk], path: Path) -> Iterator[Chunk]:
     if n_silent and not n_audible:
         raise AudioError(f"{path}: {SILENT}")
     if n_silent:
-        log.warning("%s: %d of %d chunks are silent and left out", path, n_silent, n_silent + n_audible)
+        warn(path, f"{n_silent} of {n_silent + n_audible} chunks are silent and left out")
 
 
 def is_silent(samples: npt.NDArray[np.int16], sample_rate: int) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import logging
 import re
 import struct
 import subprocess
@@ -26,8 +25,6 @@ from genre.audio.process import kill_all as kill_all
 from genre.audio.process import time_limit as time_limit
 from genre.errors import AudioError, TimeLimitError
 from genre.files import atomic_path
-
-log = logging.getLogger(__name__)
 
 Block = npt.NDArray[np.int16]  # samples, shape (n,)
 Options = dict[str, str | int | None]  # options of ffmpeg without their dash; None: an option without a value
@@ -92,7 +89,7 @@ def stream_pcm(path: Path, *, sample_rate: int, start: float = 0.0, duration: fl
     is_empty, was_reported = True, False
     for piece, cancels in _without_cancelling(means, first, length):
         if cancels and not was_reported:
-            log.warning("%s: its channels cancel each other: the first one is used", path)
+            process.warn(path, "its channels cancel each other: the first one is used")
             was_reported = True
         yield piece
         is_empty = False
@@ -240,7 +237,7 @@ def _decoded(path: Path, sample_rate: int, channel: int | None, *, is_reported: 
         except AudioError as error:
             if (link == links[-1] and not n_samples) or len(links) == 1 or isinstance(error, TimeLimitError):
                 raise
-            log.warning("a part of the chain %s", error)
+            process.warn(path, f"a part of the chain was left out: {error}")
 
 
 def _au_bytes_per_s(head: bytes) -> int:

@@ -36,6 +36,7 @@ MAX_MESSAGE_BYTES = 1 << 24  # messages of ffmpeg, which include the tags of the
 GENERIC_MESSAGES = ("Error opening input", "Conversion failed")  # of ffmpeg, after the specific one
 
 _time_limit: ContextVar[tuple[float, threading.Event | None]] = ContextVar("time_limit", default=(math.inf, None))
+_collected: ContextVar[list[str] | None] = ContextVar("collected", default=None)
 _running: set[subprocess.Popen[bytes]] = set()
 
 
@@ -53,6 +54,26 @@ def time_limit(seconds: float, cancelled: threading.Event | None = None) -> Iter
         _time_limit.reset(token)
 
 
+@contextlib.contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect the warnings about files that are read in this context, the thread's, instead of logging them."""
+    warnings: list[str] = []
+    token = _collected.set(warnings)
+    try:
+        yield warnings
+    finally:
+        _collected.reset(token)
+
+
+def warn(path: Path, sentence: str) -> None:
+    """Log a sentence about a file, or collect it."""
+    collected = _collected.get()
+    if collected is None:
+        log.warning("%s: %s", path, sentence)
+    elif sentence not in collected:
+        collected.append(sentence)
+
+
 def kill_all() -> None:
     """Kill all ffmpeg processes of this process, before an exit that runs no finally blocks."""
     for process in list(_running):
@@ -66,6 +87,7 @@ class Reader:
         """`path` is the name of the file in messages, `link` that which ffmpeg knows."""
         self._process, self._path, self._link, self._fd, self._cpu_s = process, path, link, messages_fd, cpu_s
         self._is_checked = False  # whether the sample rate of the file was
+        self._waited_s = 0.0  # for output: about the processor time where that cannot be limited
 
     def read(self) -> bytes:
         """Return the next output, at most `READ_BYTES`; empty at the end. Raises AudioError beyond a limit."""
@@ -82,6 +104,9 @@ class Reader:
                 raise TimeLimitError(f"{self._path}: was not decoded within the time limit")
             if not is_ready and now - began > STALL_S:
                 raise AudioError(f"{self._path}: cannot be decoded (ffmpeg has been silent for {STALL_S} s)")
+        self._waited_s += time.monotonic() - began
+        if sys.platform != "linux" and self._waited_s > self._cpu_s:
+            raise AudioError(f"{self._path}: cannot be decoded (it takes more than {self._cpu_s} s)")
         return os.read(self._process.stdout.fileno(), READ_BYTES)
 
     def check_status(self) -> None:
@@ -99,18 +124,18 @@ class Reader:
         messages = self._messages()
         header = headers.read(messages)
         if header.stream:
-            log.warning("%s: has several audio streams: number %s was decoded", self._path, header.stream)
+            warn(self._path, f"has several audio streams: number {header.stream} was decoded")
         stated_s = header.seconds
         if seconds is not None and stated_s is None:
             stated_s = headers.riff_seconds(self._path, seconds)
         if fault := headers.faults(messages, seconds, stated_s):
-            log.warning("%s: %s", self._path, fault)
+            warn(self._path, fault)
 
     def _messages(self) -> list[headers.Message]:
         """Return the messages up to now, with the name of the file in place of that of the link."""
         data = os.pread(self._fd, MAX_MESSAGE_BYTES, 0)  # a seek would move ffmpeg's position as well
         return headers.messages_of(
-            data.decode("utf-8", errors="replace").replace(f"file:{self._link}", str(self._path))
+            data.decode("utf-8", errors="replace").replace(f"file:{self._link}", self._path.name)
         )
 
     def _check_rate(self) -> None:

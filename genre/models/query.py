@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from genre.audio import chunks, ffmpeg
 from genre.audio.chunks import Chunk
 from genre.audio.dataset import UNKNOWN
+from genre.audio.process import collected_warnings
 from genre.features.numpy_engine import compute
 from genre.models.predict import Predictor
 from genre.models.vote import vote
@@ -81,7 +82,8 @@ def answer(
 
     pieces = chunks.iterate(path, **asdict(settings), start=start, duration=duration)
     pieces = chunks.audible(pieces, path)
-    cut = list(map_threads(of_chunk, pieces, workers or available_cores()))
+    with collected_warnings() as warnings:
+        cut = list(map_threads(of_chunk, pieces, workers or available_cores()))
     probabilities = np.stack([row for _, _, row in cut])
     outcome = vote(probabilities)
     accepted = outcome.confidence >= min_confidence
@@ -91,7 +93,7 @@ def answer(
         "model": predictor.card.model,
         "genre": genres[outcome.genre] if accepted else UNKNOWN,
         "confidence": round(outcome.confidence, 6),
-        "warnings": predictor.card.warnings,
+        "warnings": [*predictor.card.warnings, *warnings],
         "votes": {genre: n for genre, n in zip(genres, outcome.counts, strict=True) if n},
         "vector": outcome.vector,
         "chunks": [

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from genre import files
 from genre.audio import chunks
+from genre.audio.process import collected_warnings
 from genre.features.settings import Settings
 from genre.models.embeddings import Embedder, Vectors
 from genre.params import Params
@@ -65,7 +66,8 @@ class Neighbours:
         Raises AudioError if the file cannot be decoded; ModelError if the embedding needs a package that is not
         installed; SearchError if the vector store does not answer.
         """
-        vectors = self.embed(path, start=start, duration=duration)
+        with collected_warnings() as warnings:
+            vectors = self.embed(path, start=start, duration=duration)
         n_neighbours = max(self.top_k, CHUNKS_PER_SONG * top)
         n_requested = max(n_neighbours, MIN_NEIGHBOURS)
         neighbours = self.store.search(vectors, n_requested, without=[files.sha256(path)])
@@ -76,7 +78,7 @@ class Neighbours:
             "file": str(path),
             "genre": genre,
             "weighted_genre": weighted_genre,
-            "warnings": self.warnings,
+            "warnings": [*self.warnings, *warnings],
             "votes": votes,
             "songs": songs,
         }

@@ -24,6 +24,8 @@ LENGTHS = {  # seconds of audio, and the position of the first of them in the ch
     "cut.mp3": (12.0, 0.0),
     "tagged.flac": (20.0, 0.0),
     "chained.ogg": (20.0, 0.0),
+    "joined.flac": (20.0, 0.0),
+    "joined.wav": (20.0, 0.0),
     "edited.m4a": (16.7, 3.3),
     "streams.mka": (20.0, 0.0),
     "video.mp4": (20.0, 0.0),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from genre.audio import ffmpeg
+from genre.audio import chunks, ffmpeg
 from genre.audio.ffmpeg import executable
 from genre.errors import AudioError
 from genre.models import predict
@@ -71,3 +71,17 @@ def test_a_file_without_audio_has_no_duration(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("  Duration: 00:00:01.00, x")
     with pytest.raises(AudioError, match=r"notes\.txt: cannot be decoded"):
         ffmpeg.decoded_seconds(tmp_path / "notes.txt")
+
+
+def test_silent_chunks_have_no_vote_and_a_silent_file_has_no_genre(root: Path, song: Path) -> None:
+    predictor = predict.load("stats_svm", Paths(root))
+    samples, sample_rate = chunks.read(recoded(song, "plain.wav"))
+    samples = samples.copy()
+    samples[3 * sample_rate : 9 * sample_rate] = 7
+    chunks.write(song.with_name("pause.wav"), samples, sample_rate=sample_rate)
+    result = answer(song.with_name("pause.wav"), predictor)
+    assert [chunk["start"] for chunk in result["chunks"]] == [0, 9, 12, 15, 18]
+    assert sum(result["votes"].values()) == len(result["vector"]) == 5
+    assert "2 of 7 chunks are silent and left out" in result["warnings"]
+    with pytest.raises(AudioError, match=r"pause\.wav: is silent"):
+        answer(song.with_name("pause.wav"), predictor, start=3.0, duration=6.0)

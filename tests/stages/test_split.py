@@ -109,14 +109,21 @@ def test_copies_with_other_tags_containers_or_lossless_codecs_are_on_one_side(
         split.main([])
 
 
-def test_songs_that_begin_with_silence_are_no_copies(project: Path, songs: Path) -> None:
+def test_silent_chunks_are_left_out_and_are_no_copies(
+    project: Path, songs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for n in range(6):
         samples = np.concatenate([np.zeros(3 * 22_050), np.random.default_rng(n).normal(0, 3000, 3 * 22_050)])
         chunks.write(songs / "low" / f"quiet {n}.wav", samples.astype(np.int16), sample_rate=22_050)
     write_params(project, split__test_fraction=0.5)
+    chunks.write(songs / "low" / "silent.wav", np.full(6 * 22_050, 3, np.int16), sample_rate=22_050)
     assert split.main([]) == 0
     quiet = {row.source: row.split for row in manifest.read(project / "chunks") if "quiet" in row.source}
     assert sorted(quiet.values()).count("test") in range(1, 6)
+    assert {row.start_s for row in manifest.read(project / "chunks") if row.source in quiet} == {3.0}
+    printed = capsys.readouterr()
+    assert "silent.wav: is silent, or has less than 0.25 s of sound" in printed.err
+    assert printed.out.splitlines()[-1].endswith("6 silent chunks left out, 1 failures")
 
 
 def test_a_song_that_cannot_be_decoded_fails_the_stage_with_on_error_fail(project: Path, songs: Path) -> None:
