@@ -39,7 +39,8 @@ run: setup
 	song="$$(python -c $(FIRST_TEST_SONG))" && python -m stages.query "$$song"
 
 MODEL ?= ensemble
-EXPERIMENT_COLUMNS := Experiment$$|scores/$(MODEL).json:(accuracy|log_loss|validation_loss)|[a-z]+\.[a-z_.]+$$
+LOSS := $(if $(filter mfcc spectral_contrast merged,$(MODEL)),validation_loss,log_loss)
+EXPERIMENT_COLUMNS := Experiment$$|scores/$(MODEL).json:(accuracy|$(LOSS))|[a-z]+\.[a-z_.]+$$
 
 experiments: setup
 	dvc exp show --only-changed --drop '^(?!$(EXPERIMENT_COLUMNS))'
