@@ -15,12 +15,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from genre.params import ServeParams
-from genre.web.limits import Allowance, failure
+from genre.web.limits import LINGER_S, Allowance, failure
 
-MIN_READ_BYTES = 1 << 7  # read at once from a connection while each line or chunk costs time
-MAX_READ_BYTES = 1 << 13  # while it does not
+READ_BYTES = 1 << 11  # read at once of heads and chunked bodies, which cost time by line and by chunk
 BODY_READ_BYTES = 1 << 18  # of a body of a declared length
-SLOW_S = 0.0003  # processor time of a read after which less is read at once
+BYTE_S = 1e-7  # processor time that a byte of a body may take
+BURST_S = 0.005  # further processor time of a body, at first
+SHARE = 0.005  # and later, as a part of the time
+MAX_REST_S = 1.0
 MAX_HEAD_LINES = 128
 TICK_S = 1.0
 EVICTABLE_S = 1.0  # time after which a slow client gives way to a new one
@@ -35,6 +37,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     params: ClassVar[ServeParams]
     opened: ClassVar[set[Connection]]
+    _wire: _Wire
     _buffer = memoryview(bytearray(BODY_READ_BYTES))  # of all: the event loop fills it and calls buffer_updated at once
 
     def __init__(
@@ -46,14 +49,14 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     ) -> None:
         super().__init__(config, server_state, {**app_state, STATE: self}, _loop)
         self._allowance = Allowance(self.params.stall_s, self.params.min_bytes_s)
-        self._read_bytes = MIN_READ_BYTES
+        self._cpu_s = BURST_S  # processor time left
         self._end = math.inf  # of the response, on the clock of the event loop
         self._n_expected = self._n_unsent = self._n_lines = 0
         self._active = False  # a request is being answered
 
     def begin(self, n_bytes: int) -> None:
         """Note the start of a request with a body of a declared length."""
-        self._active, self._n_expected, self._n_lines = True, n_bytes, 0
+        self._active, self._n_expected, self._n_lines, self._cpu_s = True, n_bytes, 0, BURST_S
         if not self._wire.get_write_buffer_size():
             self._allowance.renew()
             self._end = math.inf
@@ -73,8 +76,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             if slowest._allowance.left_s <= self.params.stall_s - EVICTABLE_S:
                 slowest.abort()
         self.opened.add(self)
-        self._wire = transport
-        super().connection_made(transport)
+        self._wire = _Wire(transport)
+        super().connection_made(self._wire)  # type: ignore[arg-type]
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -84,7 +87,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """Return the memory for the next read."""
-        return self._buffer[: max(self._read_bytes, min(self._n_expected, BODY_READ_BYTES))]
+        return self._buffer[: max(READ_BYTES, min(self._n_expected, BODY_READ_BYTES))]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process what was read."""
@@ -96,12 +99,16 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
                 body = bytes(failure(431, f"the head has more than {MAX_HEAD_LINES} lines").body)
                 head = "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
                 self._wire.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
-                self._wire.close()
+                self._wire.rest(LINGER_S)
+                asyncio.get_running_loop().call_later(LINGER_S, self._wire.close)
                 return
-        start = time.thread_time()
+        in_body, start = self._active, time.thread_time()
         self.data_received(data)
-        slow = time.thread_time() - start > SLOW_S
-        self._read_bytes = MIN_READ_BYTES if slow else min(2 * self._read_bytes, MAX_READ_BYTES)
+        if in_body:
+            self._cpu_s += min(0.0, nbytes * BYTE_S - (time.thread_time() - start))
+        if self._cpu_s < 0:
+            self._wire.rest(min(MAX_REST_S, -self._cpu_s / SHARE))
+            self._cpu_s = 0.0
 
     def resume_writing(self) -> None:
         """Credit the client with what it must have read since the pause."""
@@ -124,11 +131,44 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         else:
             self._allowance.spend(TICK_S, max(0, self._n_unsent - n_unsent))
         self._n_unsent = n_unsent
-        loop = asyncio.get_running_loop()
-        if self._allowance.left_s < 0 or loop.time() > self._end:
+        if self._allowance.left_s < 0 or asyncio.get_running_loop().time() > self._end:
             self.abort()
         else:
-            loop.call_later(TICK_S, self._watch)
+            asyncio.get_running_loop().call_later(TICK_S, self._watch)
+
+
+class _Wire:
+    """A transport that reads if neither the server nor the connection has paused it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport, self._paused, self._resting = transport, False, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def pause_reading(self) -> None:
+        """Pause for the server."""
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Resume for the server."""
+        self._paused = False
+        self._resume()
+
+    def rest(self, seconds: float) -> None:
+        """Pause for a time."""
+        self._resting = True
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_later(seconds, self._end_rest)
+
+    def _end_rest(self) -> None:
+        self._resting = False
+        self._resume()
+
+    def _resume(self) -> None:
+        if not (self._paused or self._resting):
+            self._transport.resume_reading()
 
 
 class ReportRequests:
