@@ -8,6 +8,7 @@ python -m stages.extract a.wav b.flac --out DIR             any files, at their 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ from genre.paths import Paths
 from genre.terminal import one_line
 
 MAX_BATCH = 64  # files per call of an engine
+MAX_NAME_BYTES = 255  # of a file's name on Linux, macOS and Windows
+LONG_NAME = f"the names of its CSV files would have more than {MAX_NAME_BYTES} bytes: rename it"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,6 +95,8 @@ def _extract_chunks(settings: params.Params, paths: Paths, shard: Shard | None) 
 
 def _extract(jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParams, cache: Cache | None) -> Failures:
     """Extract all jobs in batches over the cores; return the error of each file that failed."""
+    failures: Failures = {job.audio: FeatureError(f"{job.audio}: {LONG_NAME}") for job in jobs if _is_too_long(job)}
+    jobs = [job for job in jobs if job.audio not in failures]
     extractor = _Extractor(engine.name, engine.versions(), cache)
     size = max(1, min(MAX_BATCH, len(jobs) // 8))
     results = run(
@@ -103,7 +108,11 @@ def _extract(jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParam
         scheduler=parallel.scheduler,
         recall=extractor.restore,
     )
-    return {path: error for failures in all_or_error(results) for path, error in failures.items()}
+    return failures | {path: error for part in all_or_error(results) for path, error in part.items()}
+
+
+def _is_too_long(job: Job) -> bool:
+    return any(len(os.fsencode(target.name)) > MAX_NAME_BYTES for target in _targets(job))
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,14 @@ def test_the_params_of_a_stage_exist_and_none_is_read_at_run_time_only(name: str
             model = model.model_fields[field].annotation
 
 
+def test_another_engine_with_the_same_digits_re_runs_no_later_stage() -> None:
+    record = "features/extraction.json"  # names the engine and its versions
+    assert record in STAGES["extract"]["outs"]
+    for name, stage in STAGES.items():
+        assert not [dep for dep in stage["deps"] if f"{record}/".startswith(f"{dep}/")], name
+        assert name == "extract" or not [key for key in stage.get("params", []) if key.startswith("extract")], name
+
+
 def test_the_dvc_files_stay_short() -> None:
     assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 170
     assert sum(len(path.read_text().splitlines()) for path in FILES) <= 260

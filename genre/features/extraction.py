@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 from genre import files
 from genre.audio import chunks
 from genre.audio.ffmpeg import stream_native
+from genre.audio.process import MAX_RATE_HZ
 from genre.errors import AudioError, EngineError, FeatureError, GenreError
 from genre.features import csv, numpy_engine
 from genre.features.engine import Failures, Job
@@ -67,6 +70,24 @@ def vamp_folders() -> list[Path]:
     return [home / "vamp", home / ".vamp", Path("/usr/local/lib/vamp"), Path("/usr/lib/vamp")]
 
 
+def publish(job: Job, folder: Path, stem: str) -> None:
+    """Copy the CSV files of one audio file, which are named after `stem` in `folder`, to the targets of a job."""
+    for transform in TRANSFORMS.values():
+        with files.atomic_path(job.target(transform)) as temporary:
+            shutil.copyfile(folder / transform.csv_name(stem), temporary)
+
+
+def is_possible(sample_rate: int) -> bool:
+    """Return whether a sample rate in Hz, as a file claims it, is one that plugins can use."""
+    return 0 < sample_rate <= MAX_RATE_HZ
+
+
+def ending(returncode: int) -> str:
+    """Return the name of the signal that ended a program, or its exit status in words."""
+    names = {member.value: member.name for member in signal.Signals}
+    return names.get(-returncode, f"exit status {returncode}")
+
+
 def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:
     sample_rate, blocks = _open(job.audio)
     with contextlib.ExitStack() as stack:
@@ -80,8 +101,6 @@ def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:
                 values = part[transform.feature]
                 stream.write(csv.format_rows(values, sample_rate, transform.step, n_rows[transform]))
                 n_rows[transform] += len(values)
-        if not all(n_rows.values()):
-            raise FeatureError("the file has no audio samples")
 
 
 def _open(path: Path) -> tuple[int, Iterable[Samples]]:
@@ -89,7 +108,8 @@ def _open(path: Path) -> tuple[int, Iterable[Samples]]:
     try:
         if path.stat().st_size <= MAX_WHOLE_BYTES:
             samples, sample_rate = chunks.read(path)
-            return sample_rate, (samples,)
+            if samples.size and is_possible(sample_rate):
+                return sample_rate, (samples,)
     except (AudioError, OSError):
         pass  # ffmpeg reads it, or reports the error
     return stream_native(path)

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from genre import files
 from genre.audio.ffmpeg import stream_native
 from genre.errors import EngineError, FeatureError, GenreError
 from genre.features.engine import Failures, Job
-from genre.features.extraction import vamp_folders
-from genre.features.transforms import TRANSFORMS
+from genre.features.extraction import ending, is_possible, publish, vamp_folders
+from genre.features.transforms import NOT_FINITE, TRANSFORMS
 
 PROGRAM = "sonic-annotator"
 INSTALL = "install sonic-annotator and the Vamp plugin packs qm-vamp-plugins and bbc-vamp-plugins"
@@ -32,20 +31,25 @@ class SonicAnnotator:
 
     def unusable(self) -> str | None:
         """Return None if the tool is on PATH and lists all transforms, otherwise the reason."""
-        if shutil.which(PROGRAM) is None:
-            return f"{PROGRAM} is not on PATH; {INSTALL}"
-        listed = set(_run(["-l"]).stdout.split())
-        missing = [t.vamp_id for t in TRANSFORMS.values() if t.vamp_id not in listed]
+        try:
+            result = _run(["-l"])
+        except EngineError as error:
+            return str(error)
+        missing = [t.vamp_id for t in TRANSFORMS.values() if t.vamp_id not in result.stdout.split()]
+        if missing and result.returncode:
+            return f"{PROGRAM} -l fails ({_fault(result)}); {INSTALL}"
         return f"{PROGRAM} does not list {', '.join(missing)}; {INSTALL}" if missing else None
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of the tool and of the plugins."""
-        tool = re.search(r"\d+(\.\d+)+", _run(["-v"]).stdout)
-        versions = {PROGRAM: tool.group() if tool else "unknown"}
+        """Return the versions of the tool and of the plugins.
+
+        Raises EngineError if the tool does not print them.
+        """
+        versions = {PROGRAM: _version(r"(\d+(?:\.\d+)+)", ["-v"])}
         for transform in TRANSFORMS.values():
-            skeleton = _run(["-s", transform.vamp_id]).stdout
-            plugin = re.search(r'vamp:version\D*(\d+)|plugin_version\s+"([^"]+)"', skeleton)
-            versions[transform.plugin] = (plugin[1] or plugin[2]) if plugin else "unknown"
+            if transform.plugin not in versions:
+                pattern = r'vamp:plugin_version\s+"+([^"]+)"'
+                versions[transform.plugin] = _version(pattern, ["-s", transform.vamp_id])
         return versions
 
     def extract(self, jobs: Sequence[Job]) -> Failures:
@@ -53,7 +57,7 @@ class SonicAnnotator:
 
         The tool takes sample rate and channel count from the first file of a run, cuts file names at '#', overwrites
         the CSV of an equal file name and exits with 0 after errors. So each run gets mono files of one rate with
-        numbers as names, and every expected CSV is checked.
+        numbers as names, and every expected CSV is checked. After a crash the files are given to it one by one.
         """
         failures: Failures = {}
         with tempfile.TemporaryDirectory(prefix="sonic-annotator-") as name:
@@ -74,52 +78,81 @@ def _prepare(source: Path, target: Path) -> int:
     """Link a mono PCM wav to `target`, or write any other file there as mono float wav; return its rate in Hz."""
     try:
         with wave.open(str(source), "rb") as stream:
-            if stream.getnchannels() == 1 and stream.getnframes() > 0:
+            sample_rate = stream.getframerate()
+            if stream.getnchannels() == 1 and is_possible(sample_rate) and stream.readframes(1):
                 target.symlink_to(source.resolve())
-                return stream.getframerate()
+                return sample_rate
     except (wave.Error, EOFError, OSError):
         pass  # another format
     from scipy.io import wavfile
 
     sample_rate, blocks = stream_native(source)
-    wavfile.write(target, sample_rate, np.concatenate([np.empty(0, np.float32), *blocks]))
+    samples = np.concatenate(list(blocks))
+    if not np.isfinite(samples).all():
+        raise FeatureError(f"{source}: {NOT_FINITE}")
+    wavfile.write(target, sample_rate, samples)
     return sample_rate
 
 
 def _extract_batch(folder: Path, batch: dict[Path, Job]) -> Failures:
     transforms = [argument for t in TRANSFORMS.values() for argument in ("-d", t.vamp_id)]
-    options = ["-w", "csv", "--csv-basedir", str(folder), "--csv-force", "--force"]
-    result = _run([*transforms, *options, *map(str, batch)])
+    options = ["-w", "csv", "--csv-basedir", ".", "--csv-force", "--force"]
+    # Relative names: the tool would take '#' and '?' in the path of the temporary folder for parts of a URL.
+    result = _run([*transforms, *options, *(audio.name for audio in batch)], folder)
     if match := re.search(r'ERROR: (Failed to load plugin for transform "[^"]*")', result.stderr):
         raise EngineError(f"{PROGRAM}: {match.group(1)}; {INSTALL}")
     failures: Failures = {}
+    if result.returncode and len(batch) > 1:
+        for audio, job in batch.items():
+            failures |= _extract_batch(folder, {audio: job})
+        return failures
     for audio, job in batch.items():
         outputs = {t: folder / t.csv_name(audio.stem) for t in TRANSFORMS.values()}
         missing = [t.feature for t, path in outputs.items() if not path.is_file() or not path.stat().st_size]
-        if missing:
-            reason = f"{PROGRAM} wrote no {missing[0]} ({_reason(result, audio)})"
-            failures[job.audio] = FeatureError(f"{job.audio}: {reason}")
-            continue
-        for transform, path in outputs.items():
-            with files.atomic_path(job.target(transform)) as temporary:
-                shutil.copyfile(path, temporary)
+        if result.returncode or missing:
+            reason = f"{PROGRAM} wrote no {missing[0]}" if missing else f"{PROGRAM} failed"
+            failures[job.audio] = FeatureError(f"{job.audio}: {reason} ({_reason(result, audio, job.audio)})")
+        else:
+            publish(job, folder, audio.stem)
     return failures
 
 
-def _reason(result: subprocess.CompletedProcess[str], audio: Path) -> str:
-    """Return the tool's last error about one file, or its last error about any, or its exit status."""
+def _reason(result: subprocess.CompletedProcess[str], audio: Path, source: Path) -> str:
+    """Return the tool's last error about one file, or its last error about any, or how it ended.
+
+    `audio` is the name that the tool knows, and `source` the one to show.
+    """
     errors = [line.strip() for line in result.stderr.splitlines() if re.search("ERROR|[Ee]rror:", line)]
     own = [line for line in errors if audio.name in line]
-    return (own or errors or [f"exit status {result.returncode}"])[-1].replace(str(audio), "the file")
+    if result.returncode < 0 or not errors:
+        return ending(result.returncode)
+    return (own or errors)[-1].replace(str(audio), source.name).replace(audio.name, source.name)
 
 
-def _run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run the tool with a temporary HOME, where it writes log and configuration files."""
+def _fault(result: subprocess.CompletedProcess[str]) -> str:
+    """Return how the tool ended and the last line of its standard error."""
+    return ": ".join([ending(result.returncode), *result.stderr.strip().splitlines()[-1:]])
+
+
+def _version(pattern: str, arguments: list[str]) -> str:
+    result = _run(arguments)
+    if match := re.search(pattern, result.stdout):
+        return match[1]
+    raise EngineError(f"{PROGRAM} {' '.join(arguments)} prints no version ({_fault(result)}); {INSTALL}")
+
+
+def _run(arguments: list[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the tool in a folder, with a temporary HOME, where it writes log and configuration files."""
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise EngineError(f"{PROGRAM} is not on PATH; {INSTALL}")
+    command = [str(Path(program).absolute()), *arguments]
+    plugins = os.pathsep.join(str(path.absolute()) for path in vamp_folders())
     with tempfile.TemporaryDirectory(prefix="sonic-annotator-home-") as home:
-        environment = {**os.environ, "HOME": home, "VAMP_PATH": os.pathsep.join(map(str, vamp_folders()))}
+        environment = {**os.environ, "HOME": home, "VAMP_PATH": plugins}
         try:
             return subprocess.run(
-                [PROGRAM, *arguments], capture_output=True, text=True, errors="replace", env=environment, check=False
+                command, capture_output=True, text=True, errors="replace", env=environment, cwd=folder, check=False
             )
         except OSError as error:
             raise EngineError(f"{PROGRAM} cannot be run: {error}") from error

@@ -52,6 +52,7 @@ CONTRAST_VALLEYS = Transform(
 
 TRANSFORMS: dict[str, Transform] = {t.feature: t for t in (MFCC, CONTRAST_PEAKS, CONTRAST_VALLEYS)}
 
+NOT_FINITE = "the samples contain NaN or infinity: decode the audio again"
 CONTRAST_FLOOR = 1e-4  # magnitude; about the noise of 16-bit samples in one bin of a 1024-sample Hann window
 
 
@@ -79,7 +80,7 @@ def host_blocks(blocks: Iterable[Samples], n_host_blocks: int) -> Iterator[npt.N
         if block.ndim != 1 or block.dtype not in (np.int16, np.float32):
             raise FeatureError(f"the samples must be int16 or float32 [shape=(n,)], not {block.dtype} {block.shape}")
         if not np.isfinite(block).all():
-            raise FeatureError("the samples contain NaN or infinity: decode the audio again")
+            raise FeatureError(NOT_FINITE)
         rest = block
         while rest.size:
             part, rest = rest[: signal.size - end], rest[signal.size - end :]

@@ -9,18 +9,21 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
-import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from genre.errors import EngineError
+from genre import errors
+from genre.errors import EngineError, FeatureError
 from genre.features import extraction
 from genre.features.engine import Failures, Job
 from genre.features.transforms import TRANSFORMS, Features, Samples, Transform, host_blocks
@@ -56,8 +59,29 @@ class VampEngine:
         return {**versions, "numpy": np.__version__}
 
     def extract(self, jobs: Sequence[Job]) -> Failures:
-        """Write the CSV files of all jobs. See `Engine.extract`."""
-        return extraction.extract(jobs, compute_blocks)
+        """Write the CSV files of all jobs. See `Engine.extract`.
+
+        The plugins run in another process; after a crash, which fails one file, a new one gets the files that are left.
+        """
+        failures: Failures = {}
+        with tempfile.TemporaryDirectory(prefix="vamp-") as name:
+            rest = list(enumerate(jobs))
+            while rest:
+                described = [(str(job.audio), str(Path(name, str(i)))) for i, job in rest]
+                result = _python("extract_from_stdin", json.dumps(described))
+                for kind, message in map(json.loads, result.stdout.splitlines()):
+                    i, job = rest.pop(0)
+                    if kind:
+                        failures[job.audio] = getattr(errors, kind)(message)
+                    else:
+                        extraction.publish(job, Path(name, str(i)), job.audio.stem)
+                if rest and result.returncode >= 0:
+                    reason = (result.stderr.splitlines() or ["no message"])[-1]
+                    raise EngineError(reason.removeprefix(f"{errors.__name__}.{EngineError.__name__}: "))
+                if rest:
+                    audio, ending = rest.pop(0)[1].audio, extraction.ending(result.returncode)
+                    failures[audio] = FeatureError(f"{audio}: the Vamp plugins ended with {ending}")
+        return failures
 
 
 def compute_blocks(
@@ -155,7 +179,37 @@ class _Plugin:
         return rows[0]
 
 
-# Plugins are native code that may crash, so they are tried in another process.
+# Plugins are native code that may crash, so they are tried and used in another process.
+
+
+def _python(function: str, text: str = "", timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Call a function of this module in another process, with a text on its standard input."""
+    command = [sys.executable, "-c", f"from {__name__} import {function}; {function}()"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        command,
+        input=text,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=environment,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def extract_from_stdin() -> None:
+    """Extract the files of a JSON array on standard input, `[[audio, folder for the CSV files], ...]`.
+
+    Prints a JSON array after each, in a line: the class and the message of its error, or null twice.
+    """
+    results = os.dup(1)
+    os.dup2(2, 1)  # plugins may print
+    for audio, folder in json.load(sys.stdin):
+        job = Job(Path(audio), dict.fromkeys(TRANSFORMS, Path(folder)))
+        error = extraction.extract([job], compute_blocks).get(job.audio)
+        line = json.dumps([type(error).__name__, str(error)] if error else [None, None])
+        os.write(results, f"{line}\n".encode())
 
 
 @functools.cache
@@ -166,12 +220,8 @@ def _probe(vamp_path: str | None, home: str | None) -> tuple[dict[str, str], str
     libraries = {path.stem for folder in extraction.vamp_folders() for path in folder.glob("*.*")}
     if missing := [name for name in _PLUGINS if name.split(":")[0] not in libraries]:
         return {}, f"these Vamp plugins are not found: {', '.join(missing)}; {INSTALL_PLUGINS}"
-    command = [sys.executable, "-c", f"from {__name__} import print_versions; print_versions()"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", env=environment, timeout=PROBE_TIMEOUT_S
-        )
+        result = _python("print_versions", timeout_s=PROBE_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         return {}, f"the Vamp plugins cannot be loaded ({error}); {INSTALL_PLUGINS}"
     versions = dict(re.findall(r"^(\S+)=(\S*)$", result.stdout, re.MULTILINE))
@@ -179,7 +229,7 @@ def _probe(vamp_path: str | None, home: str | None) -> tuple[dict[str, str], str
         failed = next((name for name in ("vamp", *_PLUGINS) if name not in versions), "vamp")
         reason = (result.stderr.splitlines() or ["no message"])[-1].strip()
         if result.returncode < 0:
-            reason = f"{signal.Signals(-result.returncode).name}: {reason}"
+            reason = f"{extraction.ending(result.returncode)}: {reason}"
         return {}, f"{failed} fails when it is loaded ({reason}); {INSTALL_PACKAGE}, {INSTALL_PLUGINS}"
     if missing := [name for name, version in versions.items() if not version]:
         hints = "".join(f" ({hint})" for hint in re.findall(r"Unable to load library (.*)", result.stderr))

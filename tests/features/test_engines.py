@@ -7,17 +7,21 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.io import wavfile
 
+from genre import files
+from genre.audio import chunks
 from genre.errors import EngineError
 from genre.features import engines
 from genre.features.engine import Job
 from genre.features.extraction import NumpyEngine
 from genre.features.sonic_annotator import SonicAnnotator
 from genre.features.transforms import TRANSFORMS
-from genre.files import sha256
 from tests.made import GOLDEN, MakeSong
 
 # Stub of sonic-annotator: records its command line and writes golden CSV files, or fails as the real tool does.
@@ -27,8 +31,13 @@ args = sys.argv[1:]
 folder = pathlib.Path(__file__).parent
 with (folder / "calls.jsonl").open("a") as log:
     log.write(json.dumps(args) + "\\n")
-if args[0] == "-v":
+if (folder / "broken").exists():
+    sys.exit("sonic-annotator: error while loading shared libraries: libQt5Core.so.5")
+elif args[0] == "-v":
     print("sonic-annotator v1.6")
+elif args[0] == "-s":
+    print(':transform a vamp:Transform ;\\n    vamp:step_size "1024"^^xsd:int ; ')
+    print("    vamp:plugin_version", 3 * '"' + ("3" if "qm-mfcc" in args[1] else "1") + 3 * '"', "; ")
 elif args[0] == "-l":
     print("\\n".join({[t.vamp_id for t in TRANSFORMS.values()]!r}))
 elif "-d" in args:
@@ -36,6 +45,10 @@ elif "-d" in args:
         sys.exit('ERROR: Failed to load plugin for transform "vamp:x:y:z"')
     out = pathlib.Path(args[args.index("--csv-basedir") + 1])
     for name in (a for a in args if a.endswith(".wav")):
+        if set("#?") & set(name):
+            continue  # a part of a URL
+        if b"CRASH" in pathlib.Path(name).read_bytes():
+            os.abort()
         if os.stat(name).st_size < 100_000:
             print(f"ERROR: Failed to open file: {{name}}", file=sys.stderr)
             continue
@@ -44,6 +57,38 @@ elif "-d" in args:
                 suffix = "_" + args[i + 1].replace(":", "_") + ".csv"
                 shutil.copy({str(GOLDEN)!r} + "/mix_22k" + suffix, out / (pathlib.Path(name).stem + suffix))
 """
+
+# Stand-in for the package vamp, with both plugins: rows of zeros, and a crash at 0 Hz and on full-scale signals.
+VAMPYHOST = """
+import os, signal
+import numpy as np
+
+FREQUENCY_DOMAIN, ADAPT_NONE = 1, 0
+
+class Plugin:
+    inputDomain, info = FREQUENCY_DOMAIN, {"pluginVersion": 1}
+    def initialise(self, *sizes): pass
+    def get_output(self, name): return {"output_index": name}
+    def process_block(self, spectrum, time):
+        if spectrum.max() > 400:
+            os.kill(os.getpid(), signal.SIGFPE)
+        columns = {"coefficients": 20, "peaks": 7, "valleys": 7}
+        return {name: [{"values": np.zeros(count, np.float32)}] for name, count in columns.items()}
+
+def load_plugin(name, rate, flags): return Plugin() if rate else os.kill(os.getpid(), signal.SIGFPE)
+def frame_to_realtime(frame, rate): return frame / rate
+"""
+
+
+@pytest.fixture
+def vamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a stand-in for the package vamp first on the search path, and libraries with the plugins' names."""
+    for name, text in (("vamp/__init__.py", ""), ("vamp/vampyhost.py", VAMPYHOST), ("bbc-vamp-plugins.so", "")):
+        files.write_text(tmp_path / "lib" / name, text)
+    files.write_text(tmp_path / "lib" / "qm-vamp-plugins.so", "")
+    files.write_text(tmp_path / "lib" / "vamp-1.dist-info" / "METADATA", "Name: vamp\nVersion: 1\n")
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    monkeypatch.setenv("VAMP_PATH", str(tmp_path / "lib"))
 
 
 @pytest.fixture
@@ -95,7 +140,7 @@ def test_the_built_in_engine_writes_the_bytes_of_the_real_tool_for_real_music(
         for name in {row["file"] for row in rows}
     }
     assert NumpyEngine().extract(list(jobs.values())) == {}
-    equal = [sha256(jobs[row["file"]].target(TRANSFORMS[row["feature"]])) == row["sha256"] for row in rows]
+    equal = [files.sha256(jobs[row["file"]].target(TRANSFORMS[row["feature"]])) == row["sha256"] for row in rows]
     assert len(equal) == 333
     assert sum(equal) >= 332  # one valley differs by the rounding of the float64 FFT
 
@@ -152,8 +197,71 @@ def test_a_csv_that_the_tool_did_not_write_is_an_error_of_that_file(
     good, short = make_song(tmp_path / "good.wav"), make_song(tmp_path / "short.wav", seconds=1.0)
     failures = SonicAnnotator().extract(_jobs(good, short, out=tmp_path / "out"))
     assert list(failures) == [short]
-    assert "short.wav: sonic-annotator wrote no mfcc_coefficients (ERROR: Failed to open file" in str(failures[short])
+    assert "short.wav: sonic-annotator wrote no mfcc_coefficients (ERROR: Failed to open file: short.wav)" in str(
+        failures[short]
+    )
     assert len(_written(tmp_path / "out")) == 3
+
+
+def test_the_versions_are_those_that_the_tool_prints(stub: Path) -> None:
+    plugins = {"qm-vamp-plugins:qm-mfcc": "3", "bbc-vamp-plugins:bbc-spectral-contrast": "1"}
+    assert SonicAnnotator().versions() == {"sonic-annotator": "1.6", **plugins}
+
+
+def test_a_tool_that_cannot_start_is_reported_in_its_own_words(stub: Path) -> None:
+    (stub / "broken").touch()
+    with pytest.raises(EngineError, match=r"-l fails \(exit status 1: .*loading shared libraries: libQt5Core\.so\.5"):
+        engines.choose("sonic-annotator")
+    with pytest.raises(EngineError, match=r"-v prints no version \(exit status 1: .*libQt5Core"):
+        SonicAnnotator().versions()
+
+
+def test_the_temporary_folder_may_have_signs_of_a_url(
+    tmp_path: Path, stub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a#b?c").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a#b?c"))
+    assert SonicAnnotator().extract(_jobs(GOLDEN / "mix_22k.wav", out=tmp_path / "out")) == {}
+    assert _written(tmp_path / "out") == _golden("mix_22k")
+
+
+@pytest.mark.parametrize(("engine", "signal"), [("sonic-annotator", "SIGABRT"), ("vamp", "SIGFPE")])
+def test_a_crash_costs_one_file(tmp_path: Path, stub: Path, vamp: None, engine: str, signal: str) -> None:
+    loud = np.full(60_000, 32_767, np.int16)
+    loud[-3:] = np.frombuffer(b"CRASH!", np.int16)
+    chunks.write(tmp_path / "loud.wav", loud, sample_rate=22_050)
+    goods = [GOLDEN / f"{stem}.wav" for stem in ("mix_22k", "noise_22k", "sweep_22k")]
+    failures = engines.choose(engine).extract(_jobs(goods[0], tmp_path / "loud.wav", *goods[1:], out=tmp_path / "out"))
+    assert list(failures) == [tmp_path / "loud.wav"]
+    assert signal in str(failures[tmp_path / "loud.wav"])
+    assert len(_written(tmp_path / "out")) == 9
+
+
+@pytest.mark.parametrize("engine", ["sonic-annotator", "vamp", "numpy"])
+def test_damaged_files_are_refused_alike_and_the_others_are_extracted(
+    tmp_path: Path, stub: Path, vamp: None, engine: str
+) -> None:
+    good = (GOLDEN / "mix_22k.wav").read_bytes()
+    nan = tmp_path / "nan.wav"
+    wavfile.write(nan, 22_050, np.full(60_000, np.nan, np.float32))
+    bad = {
+        "0 Hz.wav": (good[:24] + bytes(8) + good[32:], "Invalid sample rate: 0"),
+        "8 MHz.wav": (good[:24] + (8_000_000).to_bytes(4, "little") + good[28:], "8000000 Hz, is above"),
+        "header.wav": (good[:44], "holds no audio"),
+        "nan.wav": (nan.read_bytes(), "the samples contain NaN"),
+        "text.wav": (b"no audio", "cannot be decoded"),
+    }
+    for name, (data, _) in bad.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "odd.wav").write_bytes(good[:-1])
+    paths = [*map(tmp_path.joinpath, bad), tmp_path / "odd.wav", GOLDEN / "mix_22k.wav"]
+    failures = engines.choose(engine).extract(_jobs(*paths, out=tmp_path / "out"))
+    assert sorted(path.name for path in failures) == sorted(bad)
+    for path, error in failures.items():
+        assert str(error).startswith(f"{path}: ")
+        assert bad[path.name][1] in str(error)
+        assert str(error).count(path.name) == 1
+    assert len(_written(tmp_path / "out")) == 6
 
 
 def test_missing_plugins_are_an_error_of_the_engine(tmp_path: Path, stub: Path, make_song: MakeSong) -> None:

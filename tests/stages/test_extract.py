@@ -106,6 +106,15 @@ def test_a_damaged_named_file_is_reported_and_the_others_are_extracted(
     _assert_golden(tmp_path / "out")
 
 
+def test_a_file_whose_csv_names_are_too_long_fails_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [tmp_path / ("ä" * 110 + ".wav"), tmp_path / "mix_22k.wav"]
+    for path in paths:
+        shutil.copy(GOLDEN / "mix_22k.wav", path)
+    assert extract.main([*map(str, paths), "--out", str(tmp_path / "out"), "--engine", "numpy"]) == 1
+    assert f"{paths[0]}: the names of its CSV files would have more than 255 bytes" in capsys.readouterr().err
+    _assert_golden(tmp_path / "out")
+
+
 def test_the_list_of_engines_says_which_can_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
