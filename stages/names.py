@@ -20,6 +20,8 @@ from genre.cli import run_command
 from genre.paths import Paths
 from genre.terminal import one_line
 
+MAX_BYTES = 240  # of a name; file systems allow 255
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print each fault of the data set dataset.name; return 1 if one is left, else 0."""
@@ -48,7 +50,9 @@ def _utf8_path(path: Path) -> Path:
     name = "".join(
         os.fsencode(c).decode("cp1252", errors="replace") if unicodedata.category(c) == "Cs" else c for c in path.name
     )
-    target = path.with_name(unicodedata.normalize("NFC", name))
+    whole = Path(unicodedata.normalize("NFC", name))
+    room = MAX_BYTES - len(whole.suffix.encode())
+    target = path.with_name(whole.stem.encode()[:room].decode(errors="ignore") + whole.suffix)
     if os.path.lexists(target):
         digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
         target = target.with_stem(f"{target.stem}~{digest}")

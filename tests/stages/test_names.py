@@ -29,6 +29,9 @@ def test_names_that_are_not_utf8_are_listed_and_renamed(
     assert capsys.readouterr().err.count("--rename` renames it") == 4
     assert names.main(["--rename"]) == 0
     assert fetch.main([]) == 0
+    Path(os.fsdecode(os.fsencode(songs / "low") + b"/" + b"\xe9" * 200 + b".mp3")).write_bytes(b"1")
+    assert names.main(["--rename"]) == 0
+    (songs / "low" / ("\u00e9" * 118 + ".mp3")).unlink()
     (renamed,) = songs.glob("low/Bj\u00f6rk~*")
     assert sorted(path.name for path in renamed.iterdir()) == [".hidden\u00ff", "caf\u00e9.flac", "cover\ufffd.jpg"]
     assert len(dataset.scan(songs)) == 9
