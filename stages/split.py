@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables = {paths.chunks / manifest.INDEX_NAME, paths.chunks / manifest.FAILURES_NAME}
     files.remove_others(paths.chunks, tables | {paths.chunks / row.chunk for row in rows})
     _cache(config, paths).trim()
-    n_others = len(dataset.walk(paths.datasets / config.dataset.name)[1])
+    folder = paths.datasets / config.dataset.name
+    n_others = sum(path.parent != folder for path in dataset.walk(folder)[1])  # lists lie in the folder itself
     n_silent = sum(of_song.n_silent for of_song in pieces.values())
     print(_summary(scanned, rows, failures, n_others, n_silent))
     if failures and config.split.on_error == "fail":

@@ -168,7 +168,8 @@ def divide(songs: Sequence[Song], recording: Mapping[Path, str], *, test_fractio
         different = sorted(key for key, original in originals.items() if original.genre == genre)
         if len(different) < 2:
             raise DatasetError(
-                f"the genre {genre} has fewer than two different songs that can be decoded: add songs, or remove it"
+                f"the genre {genre} has fewer than two different songs that can be decoded and are in no other genre:"
+                " add songs, or remove it"
             )
         different.sort(key=lambda key: random.Random(f"{seed}/{genre}/{originals[key].name}").random())  # noqa: S311
         n_test = min(max(1, round(test_fraction * len(different))), len(different) - 1)
