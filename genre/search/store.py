@@ -140,9 +140,10 @@ class VectorStore:
             (row,) = self.client.query(
                 self.collection, filter="", output_fields=["count(*)"], consistency_level="Strong"
             )
-        if n_vectors is not None and row["count(*)"] != n_vectors:
+        if n_vectors is not None and (n_stored := row["count(*)"]) != n_vectors:
+            others = ", also those of songs that are not in the data set" if n_stored > n_vectors else ""
             raise SearchError(
-                f"the collection {self.collection} in {self.uri} has {row['count(*)']} of {n_vectors} vectors:"
+                f"the collection {self.collection} in {self.uri} has {n_stored} of {n_vectors} vectors{others}:"
                 f" run `{MADE_BY}`"
             )
 

@@ -97,13 +97,15 @@ def test_vectors_of_other_settings_are_refused_and_dropped_by_the_next_index(uri
     with connected(uri, dataset="jazz") as collection:
         collection.synchronize(windows_of(2), {SHA[2]: 3})
     with connected(uri, digest="f" * 64) as collection:
-        with pytest.raises(SearchError, match=r"other settings: run `python -m stages\.index`"):
+        with pytest.raises(SearchError, match=r"of other songs or with other settings: run `python -m stages\.index`"):
             collection.open()
         collection.create()
     with connected(uri) as collection, pytest.raises(SearchError, match="other settings"):
         collection.open()
     with connected(uri, dataset="jazz") as collection:  # other data sets keep their vectors
         collection.open(3)
+        with pytest.raises(SearchError, match=r"3 of 2 vectors, also those of songs that are not in the data set: run"):
+            collection.open(2)
 
 
 @pytest.mark.parametrize(
