@@ -8,12 +8,14 @@ its song and the number of its window: a window that is written again replaces i
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
 import logging
 import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,16 +25,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from genre import files
 from genre.errors import SearchError, StoreUnreachableError
 from genre.params import Params
 from genre.paths import Paths
 
-TIMEOUT_S = 10.0  # of a server
+CONNECT_S = 10.0  # time limits of a server, within which pymilvus repeats a call: to connect,
+ANSWER_S = 30.0  # to search or count,
+BUILD_S = 600.0  # and to write, index or load a collection
 KEEPALIVE_MS = 600_000  # Milvus Lite closes connections with more than one ping in 5 minutes
 BATCH = 1000  # vectors written or read at once
 DIGEST_LENGTH = 16  # hex digits of the digest of the settings in a collection's name
 DATASET_LENGTH = 8  # hex digits of the digest of the data set's name
 MADE_BY = "python -m stages.index"
+DIGESTS = "digests.json"  # in a .db folder: digest of the files of each collection that was written completely
 
 BUILD_PARAMS: dict[str, dict[str, int]] = {  # of each index type, with their defaults
     "FLAT": {},
@@ -43,6 +49,9 @@ SEARCH_PARAMS = {"FLAT": (), "IVF_FLAT": ("nprobe",), "HNSW": ("ef",)}
 
 _FIELDS = ("song_sha256", "song", "genre", "start_s")
 _TEXT_BYTES = 1024
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
+_LOCK = threading.Lock()
+_CONNECTIONS: Counter[str] = Counter()  # of this process, by .db folder
 
 Vectors = npt.NDArray[np.float32]
 
@@ -71,7 +80,7 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
     """Connect to the store and yield one collection, which `VectorStore.create` or `VectorStore.open` makes usable.
 
     `digest` is the hex digest of every setting that changes a vector, and `dimension` the number of its values. A .db
-    folder, relative to the project's root, belongs to this process until it ends.
+    folder, relative to the project's root, belongs to this process while it is connected.
 
     Raises SearchError if the address or a parameter is not valid, or the store cannot be opened; StoreUnreachableError
     if another process has the store open, or the server does not answer.
@@ -91,8 +100,10 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
     prefix = f"{kind}_{hashlib.sha256(params.dataset.name.encode()).hexdigest()[:DATASET_LENGTH]}_"
     collection = f"{prefix}{digest[:DIGEST_LENGTH]}"
     index_params = {"index_type": index.index_type, "metric_type": "COSINE", "params": build_params}
-    with contextlib.closing(_client(uri)) as client:
+    with _client(uri) as client:
         yield VectorStore(client, uri, prefix, collection, dimension, index_params, search_params)
+    if uri.endswith(".db") and not _digests(uri).get(collection):  # its files are final when the folder is closed
+        files.write_json(Path(uri, DIGESTS), _digests(uri) | {collection: _contents(uri, collection)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,35 +121,42 @@ class VectorStore:
     def create(self) -> None:
         """Create the collection if it does not exist.
 
-        Collections of other settings are dropped from a .db folder, which belongs to one project, but not from a
-        server, where they may belong to another project.
+        Collections of other settings, and a damaged one, are dropped from a .db folder, which belongs to one project,
+        but not from a server, where they may belong to another project.
         """
         with _named_errors(self.uri):
             names = self._collections()
             for name in names:
-                if name != self.collection and self.uri.endswith(".db"):
-                    self.client.drop_collection(name)
-            if self.collection not in names:
+                if self.uri.endswith(".db") and (name != self.collection or not self._is_intact()):
+                    self.client.drop_collection(name, timeout=BUILD_S)
+            self._unseal()
+            if self.collection not in self._collections():
                 index = self.client.prepare_index_params()
                 index.add_index("vector", **self.index_params)
+                schema = self._schema()
                 self.client.create_collection(
-                    self.collection, schema=self._schema(), index_params=index, consistency_level="Strong"
+                    self.collection, schema=schema, index_params=index, consistency_level="Strong", timeout=BUILD_S
                 )
-        self.open()
+            self.client.load_collection(self.collection, timeout=BUILD_S)
 
     def open(self, n_vectors: int | None = None) -> None:
         """Load the collection for searching, and check that it has `n_vectors` vectors (None: any number).
 
-        Raises SearchError if there is no such collection, or it has another number of vectors.
+        Raises SearchError if there is no such collection, its files in a .db folder differ from those that were
+        written, or it has another number of vectors.
         """
         with _named_errors(self.uri):
             names = self._collections()
             if self.collection not in names:
                 others = f"; {names[0]} was made of other songs or with other settings" if names else ""
                 raise SearchError(f"{self.uri} has no collection {self.collection}{others}: run `{MADE_BY}`")
-            self.client.load_collection(self.collection)
+            if not self._is_intact():
+                raise SearchError(
+                    f"the files of {self.collection} in {self.uri} are damaged or incomplete: run `{MADE_BY}`"
+                )
+            self.client.load_collection(self.collection, timeout=BUILD_S)
             (row,) = self.client.query(
-                self.collection, filter="", output_fields=["count(*)"], consistency_level="Strong"
+                self.collection, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=ANSWER_S
             )
         if n_vectors is not None and (n_stored := row["count(*)"]) != n_vectors:
             others = ", also those of songs that are not in the data set" if n_stored > n_vectors else ""
@@ -150,21 +168,27 @@ class VectorStore:
     def write(self, items: Iterable[tuple[Window, Vectors]]) -> None:
         """Write windows with their vectors [shape=(dimension,)]; windows that exist are replaced."""
         rows = ({**_row(window), "vector": vector} for window, vector in items)
+        self._unseal()
         with _named_errors(self.uri):
             while batch := list(itertools.islice(rows, BATCH)):
-                self.client.upsert(self.collection, batch)
-            self.client.flush(self.collection)  # vectors that are not sealed are searched without the index
+                self.client.upsert(self.collection, batch, timeout=BUILD_S)
+            self.client.flush(
+                self.collection, timeout=BUILD_S
+            )  # vectors that are not sealed are searched without the index
 
     def remove_songs(self, digests: Iterable[str]) -> None:
         """Remove the windows of songs by SHA-256."""
+        self._unseal()
         with _named_errors(self.uri):
-            self.client.delete(self.collection, filter=f"song_sha256 in {_listed(digests)}")
+            self.client.delete(self.collection, filter=f"song_sha256 in {_listed(digests)}", timeout=BUILD_S)
 
     def songs(self) -> Counter[str]:
         """Return the number of windows of every song, by SHA-256."""
         counts: Counter[str] = Counter()
         with _named_errors(self.uri):
-            pages = self.client.query_iterator(self.collection, batch_size=BATCH, output_fields=["song_sha256"])
+            pages = self.client.query_iterator(
+                self.collection, batch_size=BATCH, output_fields=["song_sha256"], timeout=ANSWER_S
+            )
             while page := pages.next():
                 counts.update(row["song_sha256"] for row in page)
             pages.close()
@@ -191,12 +215,24 @@ class VectorStore:
                 output_fields=list(_FIELDS),
                 search_params={"metric_type": "COSINE", "params": self.search_params},
                 consistency_level="Strong",
+                timeout=ANSWER_S,
             )
         return [[_neighbour(hit) for hit in hits] for hits in results]
 
     def _collections(self) -> list[str]:
         pattern = rf"{re.escape(self.prefix)}[0-9a-f]{{{DIGEST_LENGTH}}}"
-        return sorted(name for name in self.client.list_collections() if re.fullmatch(pattern, name))
+        return sorted(name for name in self.client.list_collections(timeout=ANSWER_S) if re.fullmatch(pattern, name))
+
+    def _is_intact(self) -> bool:
+        """Return whether the files of the collection are those that were written; always True for a server."""
+        if not self.uri.endswith(".db"):
+            return True
+        return _digests(self.uri).get(self.collection) == _contents(self.uri, self.collection)
+
+    def _unseal(self) -> None:
+        """Remove the digest of the collection while it is written; `connect` adds it when the folder is closed."""
+        if self.uri.endswith(".db"):
+            files.write_json(Path(self.uri, DIGESTS), _digests(self.uri) | {self.collection: None})
 
     def _schema(self) -> Any:
         from pymilvus import DataType
@@ -210,25 +246,61 @@ class VectorStore:
         return schema
 
 
-def _client(uri: str) -> Any:
-    """Return a connected pymilvus.MilvusClient."""
+@contextlib.contextmanager
+def _client(uri: str) -> Iterator[Any]:
+    """Yield a connected pymilvus.MilvusClient; the last one of a .db folder ends Milvus Lite's server."""
     from pymilvus import MilvusClient
-    from pymilvus.exceptions import ConnectionConfigException
 
     for name in ("pymilvus", "milvus_lite", "grpc"):  # they log the errors that they raise, with tracebacks
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    options = {"grpc.keepalive_time_ms": KEEPALIVE_MS}
+    # a dedicated connection is closed with its client
+    options = {"dedicated": True, "grpc_options": {"grpc.keepalive_time_ms": KEEPALIVE_MS}, "timeout": CONNECT_S}
     if not uri.endswith(".db"):
         with _named_errors(uri):
-            token = os.environ.get("MILVUS_TOKEN", "")
-            return MilvusClient(uri, token=token, timeout=TIMEOUT_S, grpc_options=options)
+            client = MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", ""), **options)
+        with contextlib.closing(client):
+            yield client
+        return
+    from milvus_lite.server_manager import server_manager_instance
+
+    folder = str(Path(uri).resolve())
+    with _LOCK:
+        client = _lite_client(folder, uri, options)
+        _CONNECTIONS[folder] += 1
     try:
-        Path(uri).parent.mkdir(parents=True, exist_ok=True)
-        return MilvusClient(uri, grpc_options=options)
+        yield client
+    finally:
+        client.close()
+        with _LOCK:
+            _CONNECTIONS[folder] -= 1
+            if not _CONNECTIONS[folder]:
+                server_manager_instance.release_server(folder)
+
+
+def _lite_client(folder: str, uri: str, options: dict[str, Any]) -> Any:
+    from pymilvus import MilvusClient
+    from pymilvus.exceptions import ConnectionConfigException
+
+    try:
+        Path(folder).parent.mkdir(parents=True, exist_ok=True)
+        return MilvusClient(folder, **options)
     except ConnectionConfigException as error:  # pymilvus does not say why
         raise _reason(uri) from error
     except OSError as error:
         raise SearchError(f"the vector store {uri} cannot be created: {error.strerror}") from error
+
+
+def _digests(uri: str) -> dict[str, str | None]:
+    """Return the recorded digests of a .db folder by collection; None for one that is being written."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return dict(files.read_json(Path(uri, DIGESTS)))
+    return {}
+
+
+def _contents(uri: str, collection: str) -> str:
+    """Return the digest of the names and contents of the files of a collection in a .db folder."""
+    paths = sorted(path for path in Path(uri).rglob("*") if collection in path.parts and path.is_file())
+    return files.digest([[str(path.relative_to(uri)), files.sha256(path)] for path in paths])
 
 
 def _check_names(key: str, given: Iterable[str], allowed: Collection[str]) -> None:
@@ -250,6 +322,13 @@ def _reason(uri: str) -> SearchError:
             f"the vector store {uri} is in use by another process: stop it, or start a server (`milvus-lite server`)"
             " and set MILVUS_URI"
         )
+    except OSError as error:
+        if error.errno in _NOT_WRITABLE:
+            return SearchError(
+                f"the vector store {uri} cannot be written ({error.strerror}), which Milvus Lite needs for its lock:"
+                " give write permission, or start a server and set MILVUS_URI"
+            )
+        reason = f" ({error.strerror})"
     except Exception as error:  # milvus_lite documents no common error of a damaged folder
         reason = f" ({error})"
     return SearchError(f"the vector store {uri} is not a Milvus Lite folder{reason}: remove it")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from milvus_lite import MilvusLite
 
 from genre.errors import SearchError
 from genre.paths import Paths
@@ -80,15 +84,61 @@ def test_songs_lists_more_than_one_page(collection: VectorStore, monkeypatch: py
     assert collection.songs() == dict.fromkeys(SHA, 3)
 
 
-def test_two_connections_of_one_process_share_the_store(uri: str) -> None:
+def test_two_connections_of_one_process_share_the_store_and_the_last_one_leaves_nothing(uri: str) -> None:
+    threads = set(threading.enumerate())
     with connected(uri) as first:
         first.create()
         first.write(windows_of(1, 1))  # written twice, they replace themselves
-        with connected(uri) as second:
-            second.open(3)
-        assert first.songs() == {SHA[1]: 3}
-    with connected(uri) as third:
+    with connected(uri) as second, connected(uri) as third:
+        second.open(3)
         third.open(3)
+    MilvusLite(uri).close()  # raises DataDirLockedError while a server has the folder
+    gc.collect()
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(10)
+        assert not thread.is_alive(), thread
+
+
+def test_a_byte_that_changed_in_any_file_is_found_and_the_next_index_repairs_it(uri: str) -> None:
+    items = windows_of(1, 2)
+    with connected(uri) as collection:
+        collection.synchronize(items, {SHA[1]: 3, SHA[2]: 3})
+    damaged = [path for path in Path(uri).rglob("*") if path.stat().st_size and path.is_file()]
+    assert {path.suffix for path in damaged} >= {".idx", ".parquet", ".json"}
+    for path in damaged:
+        data = path.read_bytes()
+        path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+        with pytest.raises(SearchError, match=r"songs\.db"), connected(uri) as collection:
+            collection.open(6)
+        path.write_bytes(data)
+    path.unlink()
+    with connected(uri) as collection:
+        collection.synchronize(items, {SHA[1]: 3, SHA[2]: 3})
+    with connected(uri) as collection:
+        collection.open(6)
+        assert collection.search(np.stack([items[4][1]]), 1)[0][0].window == items[4][0]
+
+
+def test_a_collection_whose_writing_was_interrupted_is_refused(uri: str) -> None:
+    with pytest.raises(KeyboardInterrupt), connected(uri) as collection:
+        collection.create()
+        collection.write(windows_of(1))
+        raise KeyboardInterrupt
+    with pytest.raises(SearchError, match="damaged or incomplete: run"), connected(uri) as collection:
+        collection.open(3)
+
+
+def test_a_read_only_folder_is_named(uri: str) -> None:
+    with connected(uri) as collection:
+        collection.create()
+    code = f"from tests.search.test_store import connected\nwith connected({uri!r}): pass"
+    mount = f"mount --bind {uri} {uri} && mount -o remount,bind,ro {uri}"
+    namespace = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*namespace, mount], capture_output=True).returncode:
+        pytest.skip("mount namespaces are not allowed here")
+    command = [*namespace, f'{mount} && exec "$@"', "sh", sys.executable, "-c", code]
+    error = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stderr.splitlines()[-1]
+    assert f"{uri} cannot be written (Read-only file system)" in error
 
 
 def test_vectors_of_other_settings_are_refused_and_dropped_by_the_next_index(uri: str) -> None:
@@ -169,7 +219,9 @@ def test_a_store_that_another_process_uses_is_refused(collection: VectorStore) -
 
 
 @pytest.mark.slow
-def test_two_processes_share_a_server_and_name_it_when_it_stops(tmp_path: Path) -> None:
+def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]  # free
     command = [sys.executable, "-m", "milvus_lite", "server", "--host", "127.0.0.1", "--port", str(port)]
@@ -187,6 +239,11 @@ def test_two_processes_share_a_server_and_name_it_when_it_stops(tmp_path: Path) 
             collection.open(3)
             result = _in_other_process(uri, "collection.write(windows_of(2)); print(len(collection.songs()))")
             assert (result.returncode, result.stdout.strip()) == (0, "2"), result.stderr
+            monkeypatch.setattr(store, "ANSWER_S", 1.0)
+            server.send_signal(signal.SIGSTOP)
+            with pytest.raises(SearchError, match="does not answer"):
+                collection.search(np.ones((1, DIMENSION), np.float32), 1)
+            server.send_signal(signal.SIGCONT)
             server.terminate()
             server.wait(20)
             with pytest.raises(SearchError):
