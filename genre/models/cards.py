@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import math
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from genre import files
+from genre.audio.dataset import genre_fault
 from genre.errors import ModelError
 from genre.features.settings import Settings
 from genre.paths import Paths
@@ -22,6 +22,7 @@ from genre.paths import Paths
 ENSEMBLE = "ensemble"
 WITHOUT_ENSEMBLE = "merged"  # default model of a project without an ensemble
 SUFFIX = "_model_card.json"
+TEMPERATURES = (0.01, 100.0)  # beyond these, powers of probabilities have no floating-point value
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,10 @@ def _check(card: ModelCard, model: str) -> None:
     genres = card.genres
     if not genres or len(set(genres)) != len(genres) or not all(isinstance(g, str) and g for g in genres):
         raise ValueError("genres")
-    if card.model != model or not 0 < float(card.temperature) < math.inf:
+    for genre in genres:
+        if fault := genre_fault(genre):
+            raise ValueError(f"the genre {genre!r} {fault}")
+    if card.model != model or not TEMPERATURES[0] <= float(card.temperature) <= TEMPERATURES[1]:
         raise ValueError("model or temperature")
     for rate in card.thresholds["rates"] if card.thresholds else []:
         if not (0 <= rate["false_acceptance"] <= 1 and 0 <= rate["threshold"] <= 1):

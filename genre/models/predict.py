@@ -23,6 +23,8 @@ FeatureBatch = Mapping[str, npt.NDArray[np.float32]]  # by name [shape=(chunks, 
 SampleBatch = Sequence[npt.NDArray[np.int16]]  # of each chunk [shape=(n,)]
 Probabilities = npt.NDArray[np.float32]  # [shape=(chunks, genres)]
 
+TOLERANCE = 1e-3  # of the sum of a model's probabilities
+
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
@@ -177,4 +179,7 @@ def _run(card: ModelCard, session: Any, inputs: FeatureBatch) -> Probabilities:
         raise ModelError(f"the model {card.model} {error}: run `dvc checkout` or `dvc repro`") from error
     if any(part.shape != (1, len(card.genres)) for part in parts):
         raise ModelError(f"the model {card.model} did not return one probability for each genre: run `dvc repro`")
-    return np.concatenate(parts) if parts else np.empty((0, len(card.genres)), np.float32)
+    probabilities = np.concatenate(parts) if parts else np.empty((0, len(card.genres)), np.float32)
+    if (np.abs(probabilities - 0.5) > 0.5 + TOLERANCE).any() or (np.abs(probabilities.sum(1) - 1) > TOLERANCE).any():
+        raise ModelError(f"the model {card.model} returned values that are no probabilities: run `dvc repro`")
+    return probabilities

@@ -21,6 +21,7 @@ from genre.models import baselines, cards, predict
 from genre.models.calibration import calibrate
 from genre.models.cards import ModelCard
 from genre.models.embeddings import Embedder
+from genre.models.onnx import OUTPUT
 from genre.paths import Paths
 from tests.models.conftest import GENRES, embeddings_of_genres
 
@@ -123,6 +124,11 @@ def test_a_card_is_read_back(paths: Paths) -> None:
         ({"embedding": None}, "damaged"),
         ({"genres": ["folk", "folk", "rock"]}, "damaged"),
         ({"genres": ["folk", "rock"]}, "inputs or outputs"),
+        ({"genres": ["folk", "rock", "x\ngenre: \x1b]0;x\x07"]}, r"'x\\ngenre: \\x1b.* has a slash, a control"),
+        ({"genres": ["folk", "rock", "../../x"]}, "has a slash"),
+        ({"genres": ["folk", "rock", "\uff1dx"]}, "would be a formula"),
+        ({"genres": ["folk", "rock", "unknown"]}, "is an answer of query"),
+        ({"temperature": 1e-300}, "temperature"),
         ({"thresholds": {"rates": [{"false_acceptance": 0.05, "threshold": 7}]}}, "damaged"),
         ({"onnx_sha256": "0" * 64}, "SHA-256"),
         ({"extra": 1}, "damaged"),
@@ -155,6 +161,22 @@ def test_a_file_that_is_no_onnx_graph_is_refused(paths: Paths) -> None:
     change_card(paths, "knn", onnx_sha256=hashlib.sha256(b"no graph").hexdigest())
     with pytest.raises(ModelError, match=r"knn_model\.onnx cannot be loaded"):
         predict.load("knn", paths)
+
+
+@pytest.mark.parametrize("factor", [-1e30, 3e38, -1.0, 0.9, 2.0])
+def test_outputs_that_are_no_probabilities_are_refused(paths: Paths, factor: float) -> None:
+    import onnx
+
+    model = onnx.load_from_string(paths.onnx("knn").read_bytes())
+    for node in model.graph.node:
+        node.output[:] = ["own" if name == OUTPUT else name for name in node.output]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(factor, np.float32), "factor"))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["own", "factor"], [OUTPUT]))
+    paths.onnx("knn").write_bytes(model.SerializeToString())
+    change_card(paths, "knn", onnx_sha256=files.sha256(paths.onnx("knn")))
+    for name in ("knn", "ensemble"):
+        with pytest.raises(ModelError, match="knn returned values that are no probabilities"):
+            predict.load(name, paths).predict(features())
 
 
 def test_an_onnx_file_with_weights_in_another_file_is_refused(paths: Paths) -> None:
