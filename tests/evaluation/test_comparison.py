@@ -56,6 +56,8 @@ def test_the_summary_counts_songs_and_its_interval_contains_the_accuracy() -> No
     summary = result.summary
     assert summary.song_accuracy == pytest.approx(np.mean(list(result.song_accuracies.values())))
     assert summary.song_accuracy_low < summary.song_accuracy < summary.song_accuracy_high
+    (perfect,) = _rank(model=_outcomes(1.0))
+    assert perfect.summary.song_accuracy_low < perfect.summary.song_accuracy == perfect.summary.song_accuracy_high == 1
     assert (summary.n_songs, summary.n_repeats) == (N_SONGS, 2)
     assert summary.predict_s_per_song == pytest.approx(10 * 0.5 / (2 * N_SONGS))
 
