@@ -34,7 +34,7 @@ from genre.paths import Paths
 from tests.made import make_song_file, write_field_files
 
 FORMATS = ("mp3", "flac", "wav", "ogg", "opus", "m4a", "aiff", "wma")
-LIMIT_S = 60.0  # of one input: the limit of processor time is 20 s, and the machine may be busy
+LIMIT_S = 60.0  # of one input: the limit of processor time is 10 s, and the machine may be busy
 MAX_SECONDS = 3600.0  # of audio from one input of some seconds
 EXTREMES = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00", b"\xff\xff\xff\x7f")
 Random = np.random.Generator

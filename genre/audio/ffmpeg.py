@@ -99,7 +99,7 @@ def stream_pcm(path: Path, *, sample_rate: int, start: float = 0.0, duration: fl
 
 def decoded_seconds(path: Path) -> float:
     """Return the duration of the audio of a file in seconds, by decoding it; AudioError if it cannot be decoded."""
-    return sum(map(len, _decoded(path, COUNT_RATE_HZ, None, is_reported=False))) / COUNT_RATE_HZ
+    return sum(map(len, _decoded(path, COUNT_RATE_HZ, None))) / COUNT_RATE_HZ
 
 
 def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
@@ -215,14 +215,14 @@ def _mono_blocks(path: Path, parts: Iterable[bytes], n_channels: int) -> Iterato
         raise AudioError(f"{path}: holds no audio")
 
 
-def _decoded(path: Path, sample_rate: int, channel: int | None, *, is_reported: bool = True) -> Iterator[Block]:
+def _decoded(path: Path, sample_rate: int, channel: int | None) -> Iterator[Block]:
     """Yield the mean of the channels of a file, or one channel, as mono PCM 16 bit, in blocks [shape=(n,)].
 
-    `is_reported`: log what could not be decoded. Raises AudioError if nothing could be.
+    Raises AudioError if nothing could be decoded.
     """
     layout: Options = {"ac": 1} if channel is None else {"af": f"pan=mono|c0=c{channel}"}
     options: Options = {"format": "s16le", "acodec": "pcm_s16le", "ar": sample_rate, **layout}
-    bytes_per_s = (lambda _: 2 * sample_rate) if is_reported and channel is None else None
+    bytes_per_s = (lambda _: 2 * sample_rate) if channel is None else None  # warn once
     _check_file(path)
     links = headers.links(path)
     n_samples = 0

@@ -28,7 +28,7 @@ STALL_S = 60  # time without output after which ffmpeg is killed
 POLL_S = 0.1  # interval at which a waiting reader looks for the end of its time limit
 # Processor time of ffmpeg on one file, as few bytes may claim days of audio. Music takes 0.1 s to 1 s per MB, silence
 # in FLAC, with the fewest bytes per second of audio, 6 s.
-BASE_CPU_S = 20.0
+BASE_CPU_S = 10.0
 CPU_S_PER_BYTE = 20e-6
 MAX_ALLOC_BYTES = 1 << 28  # one allocation by ffmpeg
 MAX_ADDRESS_BYTES = 1 << 32  # address space of ffmpeg
@@ -179,9 +179,7 @@ def _limit(pid: int, cpu_s: int) -> None:
 
 
 def _has_output(fd: int) -> bool:
-    """Wait at most `POLL_S` for output or the end of it; on Windows, which has no poll, return True."""
-    if not hasattr(select, "poll"):
-        return True
+    """Wait at most `POLL_S` for output or the end of it."""
     poller = select.poll()
     poller.register(fd, select.POLLIN | select.POLLHUP)
     return bool(poller.poll(1000 * POLL_S))

@@ -70,8 +70,6 @@ def answer(
     workers : int or None
         Number of threads; None for one per core. The answer does not depend on it.
     """
-    if middle is not None:
-        start, duration = max(0.0, (ffmpeg.decoded_seconds(path) - middle) / 2), middle
     settings, genres = predictor.card.feature_settings, predictor.card.genres
 
     def of_chunk(chunk: Chunk) -> tuple[float, float, npt.NDArray[np.float32]]:
@@ -80,9 +78,10 @@ def answer(
         inputs = {feature: values[np.newaxis] for feature, values in features.items()}
         return chunk.start_s, chunk.seconds, predictor.predict(inputs, [chunk.samples])[0]
 
-    pieces = chunks.iterate(path, **asdict(settings), start=start, duration=duration)
-    pieces = chunks.audible(pieces, path)
     with collected_warnings() as warnings:
+        if middle is not None:
+            start, duration = max(0.0, (ffmpeg.decoded_seconds(path) - middle) / 2), middle
+        pieces = chunks.audible(chunks.iterate(path, **asdict(settings), start=start, duration=duration), path)
         cut = list(map_threads(of_chunk, pieces, workers or available_cores()))
     probabilities = np.stack([row for _, _, row in cut])
     outcome = vote(probabilities)

@@ -85,8 +85,7 @@ class Neighbours:
 
     def embed(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Vectors:
         """Return the vectors of a song's chunks [shape=(chunks, dimension)]; raise AudioError or ModelError."""
-        pieces = chunks.iterate(path, **asdict(self.settings), start=start, duration=duration)
-        pieces = chunks.audible(pieces, path)
+        pieces = chunks.audible(chunks.iterate(path, **asdict(self.settings), start=start, duration=duration), path)
         embedded = [self.embedder.of_audio(piece.samples, self.settings.sample_rate) for piece in pieces]
         return self.projection(np.stack(embedded))
 

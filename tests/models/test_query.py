@@ -85,3 +85,12 @@ def test_silent_chunks_have_no_vote_and_a_silent_file_has_no_genre(root: Path, s
     assert "2 of 7 chunks are silent and left out" in result["warnings"]
     with pytest.raises(AudioError, match=r"pause\.wav: is silent"):
         answer(song.with_name("pause.wav"), predictor, start=3.0, duration=6.0)
+
+
+def test_the_middle_of_a_cut_file_is_that_of_what_is_there(root: Path, song: Path) -> None:
+    cut = song.with_name("cut.flac")
+    cut.write_bytes(song.read_bytes()[: song.stat().st_size * 6 // 10])
+    result = answer(cut, predict.load("stats_svm", Paths(root)), middle=6.0)
+    seconds = ffmpeg.decoded_seconds(cut)
+    assert [chunk["start"] for chunk in result["chunks"]] == pytest.approx([seconds / 2 - 3, seconds / 2], abs=0.001)
+    assert any(f"of the {SECONDS:.1f} s that its header states" in warning for warning in result["warnings"])
