@@ -17,10 +17,11 @@ from uvicorn.server import ServerState
 from genre.params import ServeParams
 from genre.web.limits import LINGER_S, Allowance, failure
 
-READ_BYTES = 1 << 11  # read at once of heads and chunked bodies, which cost time by line and by chunk
+MIN_READ_BYTES = 1 << 9  # read at once of heads and chunked bodies, which cost time by line and by chunk
+MAX_READ_BYTES = 1 << 13  # if they cost little
 BODY_READ_BYTES = 1 << 18  # of a body of a declared length
 BYTE_S = 1e-7  # processor time that a byte of a body may take
-BURST_S = 0.005  # further processor time of a body, at first
+BURST_S = 0.002  # further processor time of a body, at first
 SHARE = 0.005  # and later, as a part of the time
 MAX_REST_S = 1.0
 MAX_HEAD_LINES = 128
@@ -50,6 +51,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         super().__init__(config, server_state, {**app_state, STATE: self}, _loop)
         self._allowance = Allowance(self.params.stall_s, self.params.min_bytes_s)
         self._cpu_s = BURST_S  # processor time left
+        self._read_bytes = MIN_READ_BYTES
         self._end = math.inf  # of the response, on the clock of the event loop
         self._n_expected = self._n_unsent = self._n_lines = 0
         self._active = False  # a request is being answered
@@ -87,7 +89,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         """Return the memory for the next read."""
-        return self._buffer[: max(READ_BYTES, min(self._n_expected, BODY_READ_BYTES))]
+        return self._buffer[: max(self._read_bytes, min(self._n_expected, BODY_READ_BYTES))]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process what was read."""
@@ -104,8 +106,10 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
                 return
         in_body, start = self._active, time.thread_time()
         self.data_received(data)
+        excess_s = time.thread_time() - start - nbytes * BYTE_S
+        self._read_bytes = MIN_READ_BYTES if excess_s > 0 else min(2 * self._read_bytes, MAX_READ_BYTES)
         if in_body:
-            self._cpu_s += min(0.0, nbytes * BYTE_S - (time.thread_time() - start))
+            self._cpu_s -= max(0.0, excess_s)
         if self._cpu_s < 0:
             self._wire.rest(min(MAX_REST_S, -self._cpu_s / SHARE))
             self._cpu_s = 0.0

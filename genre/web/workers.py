@@ -16,6 +16,7 @@ Work = Callable[[float, threading.Event], Result]  # called with the seconds lef
 
 INITIAL = (1.0, 3_000_000)  # duration in seconds and size in bytes of a job, until one has been measured
 N_MEASURED = 8  # latest jobs that the rate of work is estimated from
+MAX_RATIO = 10.0  # of a measured duration to its estimate; one odd song does not stop the service
 CLOSE_S = 2.0
 ADMITTED = 0.8  # part of the time-out that the expected time of a new job may take
 
@@ -137,9 +138,9 @@ class Workers:
     def _end(self, job: _Job, succeeded: bool) -> None:
         """Free the place of a job, and refuse queued ones that are expected to end too late."""
         self._running.discard(job)
-        duration_s = time.monotonic() - job.start
-        if succeeded or duration_s > self._estimate_s(job.n_bytes):
-            self._measured.append((duration_s, job.n_bytes))
+        duration_s, estimate_s = time.monotonic() - job.start, self._estimate_s(job.n_bytes)
+        if succeeded or duration_s > estimate_s:
+            self._measured.append((min(duration_s, MAX_RATIO * estimate_s), job.n_bytes))
         self._start_next()
         kept: list[_Job] = []
         for queued in self._waiting:
