@@ -31,23 +31,10 @@ AUDIO = frozenset(
 OTHERS = frozenset(".asd .bak .crdownload .download .part .partial .pk .reapeaks .sfk .tmp .!qb .!ut".split())
 OTHER_FOLDERS = frozenset({"@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "__MACOSX"})  # of file systems and servers
 FIRST_BYTES = (
-    *(b"ID3", b"fLaC", b"OggS", b"wvpk", b"MAC ", b"TTA", b"tBaK", b"MPCK", b"MP+", b"caff", b".snd", b"DSD ", b"FRM8"),
-    *(
-        b"RF64",
-        b"riff",
-        b"#!AMR",
-        b"ajkg",
-        b"TWIN",
-        b"Creative Voice File",
-        b"\x1aE\xdf\xa3",
-        b"0&\xb2u",
-        b"FLV",
-        b".RMF",
-    ),
-    *(b".ra\xfd", b"\x00\x00\x01\xba", b"\x0bw", b"\x7f\xfe\x80\x01"),
-    *(
-        b"\xff" + bytes([second]) for second in b"\xe2\xe3\xf0\xf1\xf2\xf3\xf8\xf9\xfa\xfb\xfc\xfd"
-    ),  # MPEG audio and ADTS
+    *(b"fLaC", b"OggS\x00", b"wvpk", b"TTA1", b"tBaK", b"MPCK", b"MP+", b"caff\x00", b".snd", b"DSD \x1c", b"FRM8"),
+    *(b"RF64", b"ID3\x02", b"ID3\x03", b"ID3\x04", b"#!AMR", b"FLV\x01", b".RMF", b".ra\xfd", b"\x1aE\xdf\xa3"),
+    *(b"0&\xb2u", b"riff.\x91", b"\x00\x00\x01\xba", b"\x0bw", b"\x7f\xfe\x80\x01"),
+    *(bytes([0xFF, second]) for second in b"\xe2\xe3\xf0\xf1\xf2\xf3\xf8\xf9\xfa\xfb\xfc\xfd"),  # MPEG audio, ADTS
 )
 CONTAINERS = {b"RIFF": (b"WAVE", b"AVI "), b"FORM": (b"AIFF", b"AIFC", b"8SVX")}  # and their kinds, in bytes 8 to 12
 IMAGES = (b"avif", b"avis", b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1")  # brands of MP4 files without sound

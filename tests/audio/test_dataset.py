@@ -13,6 +13,7 @@ from genre import files
 from genre.audio import dataset
 from genre.cli import answer_all
 from genre.errors import DatasetError
+from tests.made import MakeSong
 
 
 def _touch(folder: Path, *names: str) -> None:
@@ -55,6 +56,21 @@ def test_a_link_to_a_folder_in_which_dvc_sees_no_change_is_refused_by_name(tmp_p
     (folder / "jazz" / "link.mp3").symlink_to(tmp_path / "elsewhere" / "a.mp3")  # DVC reads its target
     (tmp_path / "link").symlink_to(folder)
     assert len(dataset.scan(tmp_path / "link")) == 21
+
+
+@pytest.mark.parametrize(
+    "suffix", ["wav", "flac", "mp3", "ogg", "opus", "m4a", "aac", "mka", "aiff", "au", "caf", "wma"]
+)
+def test_a_song_without_extension_is_found_by_its_first_bytes(tmp_path: Path, make_song: MakeSong, suffix: str) -> None:
+    make_song(tmp_path / f"song.{suffix}", seconds=0.5).rename(tmp_path / "song")
+    for name, text in {
+        "LICENSE": "Creative Commons",
+        "list": "ID3 tags",
+        "riff": "RIFF....WEBP",
+        "x": "\x00\x00",
+    }.items():
+        (tmp_path / name).write_text(text)
+    assert dataset.audio_files(tmp_path) == [tmp_path / "song"]
 
 
 def test_a_folder_of_a_query_is_followed_through_links_to_each_folder_once(
