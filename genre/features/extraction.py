@@ -106,7 +106,7 @@ def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:
 def _open(path: Path) -> tuple[int, Iterable[Samples]]:
     """Return sample rate and blocks of samples: a mono PCM wav is one block, other formats are decoded by ffmpeg."""
     try:
-        if path.stat().st_size <= MAX_WHOLE_BYTES:
+        if path.is_file() and path.stat().st_size <= MAX_WHOLE_BYTES:  # a named pipe would block
             samples, sample_rate = chunks.read(path)
             if samples.size and is_possible(sample_rate):
                 return sample_rate, (samples,)

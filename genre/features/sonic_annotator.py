@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -76,14 +77,12 @@ class SonicAnnotator:
 
 def _prepare(source: Path, target: Path) -> int:
     """Link a mono PCM wav to `target`, or write any other file there as mono float wav; return its rate in Hz."""
-    try:
-        with wave.open(str(source), "rb") as stream:
+    if source.is_file():  # a named pipe would block
+        with contextlib.suppress(wave.Error, EOFError, OSError), wave.open(str(source), "rb") as stream:
             sample_rate = stream.getframerate()
             if stream.getnchannels() == 1 and is_possible(sample_rate) and stream.readframes(1):
                 target.symlink_to(source.resolve())
                 return sample_rate
-    except (wave.Error, EOFError, OSError):
-        pass  # another format
     from scipy.io import wavfile
 
     sample_rate, blocks = stream_native(source)

@@ -254,6 +254,8 @@ def test_damaged_files_are_refused_alike_and_the_others_are_extracted(
     for name, (data, _) in bad.items():
         (tmp_path / name).write_bytes(data)
     (tmp_path / "odd.wav").write_bytes(good[:-1])
+    os.mkfifo(tmp_path / "pipe.wav")
+    bad["pipe.wav"] = (b"", "is not a file")
     paths = [*map(tmp_path.joinpath, bad), tmp_path / "odd.wav", GOLDEN / "mix_22k.wav"]
     failures = engines.choose(engine).extract(_jobs(*paths, out=tmp_path / "out"))
     assert sorted(path.name for path in failures) == sorted(bad)
