@@ -13,7 +13,7 @@ from typing import NamedTuple
 from genre.errors import AudioError
 
 ERROR_LEVELS = ("error", "fatal", "panic")
-MAX_LINKS = 1000  # of a chained Ogg file
+MAX_LINKS = 500  # of a chained Ogg file: a day of radio
 SHORTER_S = 1.0  # a file that lacks less is not reported as shorter than its header
 ROUNDING_S = 0.015  # ffmpeg prints durations in hundredths of a second
 MAX_RIFF_BYTES = 0x7FFFF000  # from here on, the size is that of a stream whose length was not known
@@ -52,7 +52,7 @@ class Header:
 
     seconds: float | None  # duration; None if it is not stated, or may be that of the video
     rates_hz: tuple[int, ...]  # sample rate of each audio stream
-    stream: str  # the stream that is decoded, such as "2, the default one, of 3"; empty if there is one
+    streams: str  # a sentence about several audio streams; empty if there is one
 
 
 def read(messages: Sequence[Message]) -> Header:
@@ -68,12 +68,12 @@ def read(messages: Sequence[Message]) -> Header:
     if duration and not (is_estimated or is_video or len(audio) > 1):
         seconds = 3600 * int(duration[1]) + 60 * int(duration[2]) + float(duration[3])
     taken = next((int(match[1]) for text in texts if (match := _MAPPING.match(text))), None)
-    stream = ""
+    sentence = ""
     if len(audio) > 1 and taken in audio:
         default = ", the default one," if "(default)" in audio[taken] else ""
-        stream = f"{list(audio).index(taken) + 1}{default} of {len(audio)}"
+        sentence = f"has {len(audio)} audio streams: number {list(audio).index(taken) + 1}{default} was decoded"
     rates = tuple(int(match[1]) for text in audio.values() if (match := _RATE.search(text)))
-    return Header(seconds, rates, stream)
+    return Header(seconds, rates, sentence)
 
 
 def faults(messages: Sequence[Message], seconds: float | None, stated_s: float | None) -> str | None:

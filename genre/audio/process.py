@@ -123,8 +123,8 @@ class Reader:
         """Log which of several streams was decoded, and what is missing of it; None: not decoded to the end."""
         messages = self._messages()
         header = headers.read(messages)
-        if header.stream:
-            warn(self._path, f"has several audio streams: number {header.stream} was decoded")
+        if header.streams:
+            warn(self._path, header.streams)
         stated_s = header.seconds
         if seconds is not None and stated_s is None:
             stated_s = headers.riff_seconds(self._path, seconds)

@@ -39,7 +39,7 @@ MESSAGES = {
     "cut.wav": "only 12.0 s of the 20.0 " + SHORT,
     "cut.flac": "of the 20.0 " + SHORT,
     "cut.mp3": "of the 20.0 " + SHORT,
-    "streams.mka": "has several audio streams: number 2, the default one, of 2 was decoded",
+    "streams.mka": "has 2 audio streams: number 2, the default one, was decoded",
     "cancelled.flac": "its channels cancel each other: the first one is used",
     "cancelled.m4a": "its channels cancel each other: the first one is used",
     "cancelled.mp3": "its channels cancel each other: the first one is used",
