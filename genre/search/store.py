@@ -322,14 +322,12 @@ def _reason(uri: str) -> SearchError:
             f"the vector store {uri} is in use by another process: stop it, or start a server (`milvus-lite server`)"
             " and set MILVUS_URI"
         )
-    except OSError as error:
-        if error.errno in _NOT_WRITABLE:
+    except Exception as error:  # milvus_lite documents no common error of a damaged folder
+        if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
             return SearchError(
                 f"the vector store {uri} cannot be written ({error.strerror}), which Milvus Lite needs for its lock:"
                 " give write permission, or start a server and set MILVUS_URI"
             )
-        reason = f" ({error.strerror})"
-    except Exception as error:  # milvus_lite documents no common error of a damaged folder
         reason = f" ({error})"
     return SearchError(f"the vector store {uri} is not a Milvus Lite folder{reason}: remove it")
 
@@ -348,7 +346,8 @@ def _named_errors(uri: str) -> Iterator[None]:
             raise StoreUnreachableError(
                 f"the vector store {uri} does not answer ({reason}): check that the server runs"
             ) from error
-        raise SearchError(f"the vector store {uri}: {reason}") from error
+        remedy = f"; if it is damaged, remove it and run `{MADE_BY}`" if uri.endswith(".db") else ""
+        raise SearchError(f"the vector store {uri}: {reason}{remedy}") from error
 
 
 def _row(window: Window) -> dict[str, Any]:
