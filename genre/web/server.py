@@ -68,8 +68,10 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
     with _listen(host, port) as listener:
         url = f"http://{_bracketed(listener.getsockname()[0])}:{listener.getsockname()[1]}"
         log.info("%s", url)  # ends its line, for programs that read the port
-        if _bracketed(host) not in LOOPBACK_NAMES and not key:
-            log.warning("everyone who reaches %s can use the service: set a key in %s", url, params.api_key)
+        if _bracketed(host) not in LOOPBACK_NAMES:
+            log.warning("clients are not limited by address, and nothing is encrypted: put a reverse proxy in front")
+            if not key:
+                log.warning("everyone who reaches %s can use the service: set a key in %s", url, params.api_key)
         threading.Thread(target=load, daemon=True).start()
         server.run(sockets=[listener])
     app.state.backend.close()
