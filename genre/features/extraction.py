@@ -77,11 +77,6 @@ def publish(job: Job, folder: Path, stem: str) -> None:
             shutil.copyfile(folder / transform.csv_name(stem), temporary)
 
 
-def is_possible(sample_rate: int) -> bool:
-    """Return whether a sample rate in Hz, as a file claims it, is one that plugins can use."""
-    return 0 < sample_rate <= MAX_RATE_HZ
-
-
 def ending(returncode: int) -> str:
     """Return the name of the signal that ended a program, or its exit status in words."""
     names = {member.value: member.name for member in signal.Signals}
@@ -108,7 +103,7 @@ def _open(path: Path) -> tuple[int, Iterable[Samples]]:
     try:
         if path.is_file() and path.stat().st_size <= MAX_WHOLE_BYTES:  # a named pipe would block
             samples, sample_rate = chunks.read(path)
-            if samples.size and is_possible(sample_rate):
+            if samples.size and 0 < sample_rate <= MAX_RATE_HZ:
                 return sample_rate, (samples,)
     except (AudioError, OSError):
         pass  # ffmpeg reads it, or reports the error

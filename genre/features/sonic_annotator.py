@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from genre.audio.ffmpeg import stream_native
+from genre.audio.process import MAX_RATE_HZ
 from genre.errors import EngineError, FeatureError, GenreError
 from genre.features.engine import Failures, Job
-from genre.features.extraction import ending, is_possible, publish, vamp_folders
+from genre.features.extraction import ending, publish, vamp_folders
 from genre.features.transforms import NOT_FINITE, TRANSFORMS
 
 PROGRAM = "sonic-annotator"
@@ -37,9 +38,8 @@ class SonicAnnotator:
         except EngineError as error:
             return str(error)
         missing = [t.vamp_id for t in TRANSFORMS.values() if t.vamp_id not in result.stdout.split()]
-        if missing and result.returncode:
-            return f"{PROGRAM} -l fails ({_fault(result)}); {INSTALL}"
-        return f"{PROGRAM} does not list {', '.join(missing)}; {INSTALL}" if missing else None
+        fault = f"-l fails ({_fault(result)})" if result.returncode else f"does not list {', '.join(missing)}"
+        return f"{PROGRAM} {fault}; {INSTALL}" if missing else None
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the tool and of the plugins.
@@ -48,9 +48,7 @@ class SonicAnnotator:
         """
         versions = {PROGRAM: _version(r"(\d+(?:\.\d+)+)", ["-v"])}
         for transform in TRANSFORMS.values():
-            if transform.plugin not in versions:
-                pattern = r'vamp:plugin_version\s+"+([^"]+)"'
-                versions[transform.plugin] = _version(pattern, ["-s", transform.vamp_id])
+            versions[transform.plugin] = _version(r'vamp:plugin_version\s+"+([^"]+)"', ["-s", transform.vamp_id])
         return versions
 
     def extract(self, jobs: Sequence[Job]) -> Failures:
@@ -80,7 +78,7 @@ def _prepare(source: Path, target: Path) -> int:
     if source.is_file():  # a named pipe would block
         with contextlib.suppress(wave.Error, EOFError, OSError), wave.open(str(source), "rb") as stream:
             sample_rate = stream.getframerate()
-            if stream.getnchannels() == 1 and is_possible(sample_rate) and stream.readframes(1):
+            if stream.getnchannels() == 1 and 0 < sample_rate <= MAX_RATE_HZ and stream.readframes(1):
                 target.symlink_to(source.resolve())
                 return sample_rate
     from scipy.io import wavfile

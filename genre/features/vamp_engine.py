@@ -186,16 +186,8 @@ def _python(function: str, text: str = "", timeout_s: float | None = None) -> su
     """Call a function of this module in another process, with a text on its standard input."""
     command = [sys.executable, "-c", f"from {__name__} import {function}; {function}()"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(
-        command,
-        input=text,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env=environment,
-        timeout=timeout_s,
-        check=False,
-    )
+    pipes: dict[str, Any] = {"input": text, "capture_output": True, "text": True, "errors": "replace"}
+    return subprocess.run(command, **pipes, env=environment, timeout=timeout_s, check=False)
 
 
 def extract_from_stdin() -> None:

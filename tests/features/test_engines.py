@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import shutil
 import stat
@@ -83,10 +84,9 @@ def frame_to_realtime(frame, rate): return frame / rate
 @pytest.fixture
 def vamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a stand-in for the package vamp first on the search path, and libraries with the plugins' names."""
-    for name, text in (("vamp/__init__.py", ""), ("vamp/vampyhost.py", VAMPYHOST), ("bbc-vamp-plugins.so", "")):
-        files.write_text(tmp_path / "lib" / name, text)
-    files.write_text(tmp_path / "lib" / "qm-vamp-plugins.so", "")
-    files.write_text(tmp_path / "lib" / "vamp-1.dist-info" / "METADATA", "Name: vamp\nVersion: 1\n")
+    contents = {"vamp/vampyhost.py": VAMPYHOST, "vamp-1.dist-info/METADATA": "Name: vamp\nVersion: 1\n"}
+    for name in (*contents, "vamp/__init__.py", "bbc-vamp-plugins.so", "qm-vamp-plugins.so"):
+        files.write_text(tmp_path / "lib" / name, contents.get(name, ""))
     monkeypatch.syspath_prepend(tmp_path / "lib")
     monkeypatch.setenv("VAMP_PATH", str(tmp_path / "lib"))
 
@@ -242,13 +242,12 @@ def test_damaged_files_are_refused_alike_and_the_others_are_extracted(
     tmp_path: Path, stub: Path, vamp: None, engine: str
 ) -> None:
     good = (GOLDEN / "mix_22k.wav").read_bytes()
-    nan = tmp_path / "nan.wav"
-    wavfile.write(nan, 22_050, np.full(60_000, np.nan, np.float32))
+    wavfile.write(nan := io.BytesIO(), 22_050, np.full(60_000, np.nan, np.float32))
     bad = {
         "0 Hz.wav": (good[:24] + bytes(8) + good[32:], "Invalid sample rate: 0"),
         "8 MHz.wav": (good[:24] + (8_000_000).to_bytes(4, "little") + good[28:], "8000000 Hz, is above"),
         "header.wav": (good[:44], "holds no audio"),
-        "nan.wav": (nan.read_bytes(), "the samples contain NaN"),
+        "nan.wav": (nan.getvalue(), "the samples contain NaN"),
         "text.wav": (b"no audio", "cannot be decoded"),
     }
     for name, (data, _) in bad.items():
