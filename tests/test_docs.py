@@ -119,3 +119,14 @@ def test_the_settings_named_in_the_docs_exist() -> None:
         for section, key in re.findall(r"`(\w+)\.(\w+)(?:: [^`]*)?`", page.read_text()):
             if section in settings:
                 assert key in settings[section], f"{page.name}: {section}.{key}"
+
+
+def test_the_tests_of_the_promises_exist() -> None:
+    rows = re.findall(r"^\| (.+) \|$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)[1:]
+    for row in rows:
+        path = ""
+        for file, test in re.findall(r"`(tests/[\w/]+\.py)?(?:::(test_\w+))?`", row.rsplit(" | ", 1)[1]):
+            path = file or path
+            assert re.search(rf"^def {test or 'test_'}", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{test}"
+        assert path, row
+    assert len(rows) > 15
