@@ -17,6 +17,7 @@ from genre.web.app import create_app
 from genre.web.connections import with_limits
 from genre.web.limits import LOOPBACK_NAMES, MAX_HEAD_BYTES
 from genre.web.service import Service
+from genre.web.workers import CLOSE_S
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,8 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
             errors.append(error)
             server.should_exit = True
 
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again after the shutdown; the exit code is 0
+    # before uvicorn handles it, and after the shutdown, when uvicorn raises it again; the exit code is 0
+    signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
     with _listen(host, port) as listener:
         url = f"http://{_bracketed(listener.getsockname()[0])}:{listener.getsockname()[1]}"
         log.info("%s", url)  # ends its line, for programs that read the port
@@ -72,12 +74,15 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
             log.warning("clients are not limited by address, and nothing is encrypted: put a reverse proxy in front")
             if not key:
                 log.warning("everyone who reaches %s can use the service: set a key in %s", url, params.api_key)
-        threading.Thread(target=load, daemon=True).start()
+        loader = threading.Thread(target=load, daemon=True)
+        loader.start()
         server.run(sockets=[listener])
+    failed = list(errors)  # before the decoder of a loader that still runs is ended
     app.state.backend.close()
+    loader.join(CLOSE_S)
     service.close()
-    if errors:
-        raise errors[0]
+    if failed:
+        raise failed[0]
 
 
 def _listen(host: str, port: int) -> socket.socket:
