@@ -65,7 +65,7 @@ def run(count: int, seed: int, workers: int = 2, answer: Callable[[Path], object
             name = list(seeds)[number % len(seeds)]
             path = folder / f"input-{number}{Path(name).suffix}"
             rng = np.random.default_rng([seed, number])
-            path.write_bytes(mutate(seeds[name], rng) if number >= len(seeds) else seeds[name])
+            path.write_bytes(mutate(seeds[name], rng))
             try:
                 return _attempt(path, name, answer)
             finally:
@@ -80,9 +80,9 @@ def run(count: int, seed: int, workers: int = 2, answer: Callable[[Path], object
 
 
 def mutate(data: bytes, rng: Random) -> bytes:
-    """Return the file with one to eight mutations, more of them near its start, where the headers are."""
+    """Return the file with up to eight mutations, more of them near its start, where the headers are."""
     mutated = bytearray(data)
-    for _ in range(int(rng.integers(1, 9))):
+    for _ in range(int(rng.integers(9))):
         if len(mutated) < 16:
             break
         MUTATIONS[int(rng.integers(len(MUTATIONS)))](mutated, rng)
