@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 
 # A file is a song if its extension is one of these, or if it begins as audio and its extension is not in `OTHERS`.
 AUDIO = frozenset(
-    ".3ga .3gp .3g2 .aac .ac3 .adts .aif .aifc .aiff .amr .ape .asf .au .avi .awb .bwf .caf .dff .dsf .dts .eac3 "
-    ".f4a .flac .flv .m2ts .m4a .m4b .m4p .m4r .m4v .mka .mkv .mlp .mov .mp+ .mp1 .mp2 .mp3 .mp4 .mpa .mpc .mpeg .mpg "
-    ".mpp .mts .mxf .oga .ogg .ogv .ogx .oma .opus .qt .ra .rf64 .rm .rmvb .shn .snd .spx .tak .thd .tta .voc .vob "
-    ".vqf .w64 .wav .wave .weba .webm .wma .wmv .wv".split()
+    ".3g2 .3ga .3gp .8svx .aa .aac .ac3 .adts .aif .aifc .aiff .amr .ape .asf .au .avi .awb .bwf .caf .dff .dsf .dts "
+    ".dtshd .eac3 .f4a .flac .flv .iff .ircam .m2ts .m4a .m4b .m4p .m4r .m4v .mka .mkv .mlp .mmf .mov .mp+ .mp1 .mp2 "
+    ".mp3 .mp4 .mpa .mpc .mpeg .mpg .mpp .mts .mxf .nist .nut .oga .ogg .ogv .ogx .oma .opus .paf .pvf .qcp .qt .ra "
+    ".rf64 .rm .rmvb .rso .s3m .sbc .sf .shn .snd .sox .sph .spx .svx .tak .thd .tta .vob .voc .vqf .w64 .wav .wave "
+    ".weba .webm .wma .wmv .wv .xa .xm .xwma".split()
 )
 OTHERS = frozenset(".asd .bak .crdownload .download .part .partial .pk .reapeaks .sfk .tmp .!qb .!ut".split())
 OTHER_FOLDERS = frozenset({"@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "__MACOSX"})  # of file systems and servers
