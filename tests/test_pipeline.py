@@ -10,17 +10,12 @@ import shutil
 import subprocess
 import sys
 import urllib.parse
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from genre.audio import chunks, manifest
-from genre.features import arrays
-from genre.features.numpy_engine import compute
-from genre.models import cards
-from genre.paths import Paths
+from genre.audio import manifest
 from tests.made import ROOT, MakeSong, write_params
 
 pytestmark = pytest.mark.slow
@@ -84,37 +79,6 @@ def test_every_chunk_comes_from_one_song_in_one_split(pipeline: Path) -> None:
     assert on_disk == {row.chunk for row in rows}
 
 
-@pytest.mark.parametrize("model", ["mfcc", "spectral_contrast", "merged"])
-def test_a_model_has_four_files_and_its_card_names_genres_and_settings(pipeline: Path, model: str) -> None:
-    paths = Paths(pipeline)
-    for path in (paths.architecture(model), paths.card(model), paths.keras_weights(model), paths.onnx(model)):
-        assert path.is_file()
-    card = cards.read(model, paths)
-    assert card.genres == sorted(GENRES)
-    assert card.settings["sample_rate"] == 22_050
-    assert card.dataset["name"] == "tiny"
-
-
-def test_a_model_with_other_settings_or_files_is_refused(pipeline: Path, tmp_path: Path) -> None:
-    for name in ("model_architecture", "model_weights"):
-        shutil.copytree(pipeline / name, tmp_path / name)
-    for package in ("stages", "genre"):
-        (tmp_path / package).symlink_to(pipeline / package)
-    write_params(tmp_path)
-    path = Paths(tmp_path).card("mfcc")
-    song = str(pipeline / "dataset" / "tiny" / "low" / "plain.wav")
-    text = path.read_text()
-    path.write_text(text.replace('"step": 1024', '"step": 512'))
-    assert "transforms" in _query(tmp_path, song, "--model", "mfcc", status=1).stderr
-    path.write_text(text)
-    onnx = Paths(tmp_path).onnx("mfcc")
-    onnx.write_bytes(onnx.read_bytes()[:-1])
-    assert "its SHA-256 differs" in _query(tmp_path, song, "--model", "mfcc", status=1).stderr
-    path.unlink()
-    error = _query(tmp_path, song, "--model", "mfcc", status=1).stderr
-    assert "unknown model mfcc; there are: ensemble, merged, spectral_contrast" in error
-
-
 def test_the_metrics_are_those_of_the_predictions(pipeline: Path) -> None:
     metrics = json.loads((pipeline / "evaluation" / "metrics.json").read_text())
     assert set(metrics) == set(MODELS)
@@ -148,20 +112,6 @@ def test_the_report_is_one_file_that_loads_no_other(pipeline: Path) -> None:
     assert not re.search(r"(src|href)=\"?(https?:)?//|<script|@import|url\(", html)
     assert "tiny" in html
     assert "epochs: 2" in html
-
-
-def test_the_features_of_a_query_are_those_of_the_stages(pipeline: Path) -> None:
-    vectors = arrays.read(pipeline / "pickled_vectors", "train")
-    rows = [row for row in manifest.read(pipeline / "chunks") if row.split == "train"]
-    settings = cards.read("merged", Paths(pipeline)).feature_settings
-    source = rows[0].source
-    expected = [position for position, row in enumerate(rows) if row.source == source]
-    pieces = list(chunks.iterate(pipeline / source, **asdict(settings)))
-    assert len(pieces) == len(expected)
-    for chunk, position in zip(pieces, expected, strict=True):
-        assert chunk.start_s == rows[position].start_s
-        for feature, values in compute(chunk.samples, settings.sample_rate).items():
-            np.testing.assert_allclose(values, vectors.inputs[feature][position], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -28,7 +28,3 @@ def test_titles_are_unique_and_contain_apostrophes_and_accents() -> None:
     assert len(set(titles)) == len(titles)
     assert any("'" in title for title in titles)
     assert any(not title.isascii() for title in titles)
-
-
-def test_roman_numerals_give_semitones_above_the_key() -> None:
-    assert styles.read_changes("minor: i V7 bVI") == ("minor", [(0, 3, 7), (7, 11, 14, 17), (8, 12, 15)])

@@ -13,9 +13,7 @@ import pytest
 
 from genre.errors import VectorError
 from genre.features import arrays
-from genre.features.arrays import VectorWriter
 from genre.features.settings import Settings
-from genre.features.transforms import MFCC, TRANSFORMS
 from tests.made import write_vectors
 
 RNG = np.random.default_rng(0)
@@ -25,14 +23,6 @@ SETTINGS = Settings(22_050, 30.0, 10.0)
 def _write_all(folder: Path, labels: Sequence[int] = (0, 1, 1, 0)) -> dict[str, npt.NDArray[np.float32]]:
     songs = ["a", "b", "b", "c"][: len(labels)]
     return write_vectors(folder, labels, {"train": songs, "test": songs}, SETTINGS)["test"]
-
-
-def test_vectors_are_read_back(tmp_path: Path) -> None:
-    vectors = _write_all(tmp_path)
-    test_set = arrays.read(tmp_path, "test")
-    assert all(np.array_equal(test_set.inputs[feature], vectors[feature]) for feature in TRANSFORMS)
-    assert test_set.labels.tolist() == [0, 1, 1, 0]
-    assert (test_set.songs, test_set.genres) == (["a", "b", "b", "c"], ["x", "y"])
 
 
 def test_the_names_are_those_of_the_first_pipeline(tmp_path: Path) -> None:
@@ -68,13 +58,6 @@ def test_a_pickle_of_anything_but_a_float32_array_is_refused(tmp_path: Path, val
     (tmp_path / "x.pickle").write_bytes(pickle.dumps(value))
     with pytest.raises(VectorError, match=r"x\.pickle"):
         arrays.read_pickle(tmp_path / "x.pickle")
-
-
-def test_a_chunk_of_another_length_is_named_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(VectorError, match="short one"), VectorWriter(tmp_path, MFCC, "train", 2) as writer:
-        writer.add(np.zeros((6, 20), np.float32), "first")
-        writer.add(np.zeros((5, 20), np.float32), "short one")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import subprocess
@@ -16,11 +15,11 @@ import numpy.typing as npt
 import pytest
 
 from genre.errors import EngineError, FeatureError
-from genre.features import engines, extraction, vamp_engine
+from genre.features import engines, vamp_engine
 from genre.features.engine import Job
 from genre.features.transforms import TRANSFORMS, Transform
 from genre.features.vamp_engine import VampEngine, compute_blocks
-from tests.made import GOLDEN, MakeSong
+from tests.made import GOLDEN
 
 EXAMPLES = "vamp-example-plugins"
 RATE = 22_050  # Hz
@@ -117,35 +116,6 @@ def test_a_plugin_without_the_output_of_the_table_is_refused() -> None:
         _compute([samples], _example("zerocrossing", "nothing", 1024, 512))
     with pytest.raises(EngineError, match=r"no-such-pack:x cannot be used: .*; install the Vamp plugin packs"):
         _compute([samples], Transform("x", "vamp:no-such-pack:x:y", 1024, 512, 1))
-
-
-@pytest.fixture
-def example_table(examples: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Transform]:
-    """Put example plugins in the place of the transform table."""
-    table = [_example("zerocrossing", "counts", 2048, 1024), _example("amplitudefollower", "amplitude", 1024, 512)]
-    transforms = {transform.feature: transform for transform in table}
-    monkeypatch.setattr(extraction, "TRANSFORMS", transforms)
-    return transforms
-
-
-def test_a_broken_file_does_not_stop_the_others(
-    tmp_path: Path, make_song: MakeSong, example_table: dict[str, Transform]
-) -> None:
-    wav, flac = make_song(tmp_path / "good.wav"), make_song(tmp_path / "stereo.flac", channels=2)
-    empty = make_song(tmp_path / "empty.wav", seconds=0)
-    (tmp_path / "bad.wav").write_bytes(b"no audio")
-    out = tmp_path / "out"
-    jobs = [Job(path, dict.fromkeys(example_table, out)) for path in (tmp_path / "bad.wav", empty, wav, flac)]
-    compute = functools.partial(compute_blocks, transforms=tuple(example_table.values()))
-    failures = extraction.extract(jobs, compute)
-    assert list(failures) == [tmp_path / "bad.wav", empty]
-    assert all(str(error).count(path.name) == 1 for path, error in failures.items())
-    assert len(list(out.iterdir())) == 4
-    for transform in example_table.values():
-        lines = (out / transform.csv_name("good")).read_bytes().splitlines()
-        assert len(lines) == transform.n_frames(4 * RATE)
-        assert lines[1].startswith(b"%.9f," % (transform.step / RATE))
-        assert lines == (out / transform.csv_name("stereo")).read_bytes().splitlines()
 
 
 def test_the_error_of_a_missing_package_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

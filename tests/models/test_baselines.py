@@ -61,12 +61,6 @@ def test_the_onnx_file_of_the_nearest_neighbours_agrees_with_scikit_learn() -> N
     np.testing.assert_allclose(baselines.predict(classifiers.train_knn(vectors, labels, 0), test), expected, atol=1e-5)
 
 
-def test_a_copy_of_a_training_chunk_outweighs_the_other_neighbours() -> None:
-    vectors, labels, _ = embeddings_of_genres(spread=30.0)
-    probabilities = baselines.predict(classifiers.train_knn(vectors, labels, 0), vectors)
-    assert (probabilities.argmax(axis=1) == labels).all()
-
-
 @pytest.mark.parametrize("n_genres", [2, 3])
 def test_the_onnx_file_of_the_boosted_trees_agrees_with_xgboost(n_genres: int) -> None:
     pytest.importorskip("xgboost")

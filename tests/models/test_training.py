@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genre.errors import ModelError, VectorError
+from genre.errors import VectorError
 from genre.models import training
 from tests.models.conftest import GENRES, N_CHUNKS, feature_set, train_params
 
@@ -141,10 +141,3 @@ def test_rare_genres_fill_batches_as_much_as_common_ones() -> None:
 def test_arrays_that_do_not_match_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(VectorError, match=message):
         training.fit(replace(feature_set(), **change), train_params(), model="mfcc")
-
-
-def test_a_missing_feature_is_named() -> None:
-    data = feature_set()
-    inputs = {name: array for name, array in data.inputs.items() if name != "spectral-contrast_valleys"}
-    with pytest.raises(ModelError, match="spectral-contrast_valleys"):
-        training.fit(replace(data, inputs=inputs), train_params(), model="merged")
