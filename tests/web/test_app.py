@@ -79,6 +79,8 @@ def test_the_answers_are_those_of_the_commands(
     monkeypatch.delenv("MILVUS_URI", raising=False)
     assert command.main([str(songs[4]), *options, "--format", "json"]) == 0
     expected = json.loads(capsys.readouterr().out)
+    for match in (expected, *expected.get("songs", [])):
+        match.pop("path", None)  # of the command only
     assert list(answer) == list(expected)
     assert answer.pop("file") == songs[4].name
     expected.pop("file")
