@@ -18,7 +18,7 @@ import pytest
 from genre.audio import manifest
 from tests.made import ROOT, MakeSong, write_params
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # dvc repro takes a minute on two idle cores
 
 GENRES = {"high": 660.0, "low": 110.0}
 N_SONGS = 4
