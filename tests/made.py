@@ -17,10 +17,12 @@ from genre.features import arrays
 from genre.features.arrays import Split, VectorWriter
 from genre.features.settings import Settings
 from genre.features.transforms import TRANSFORMS
+from genre.search.landmarks import SAMPLE_RATE
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 MakeSong = Callable[..., Path]
+Signal = npt.NDArray[np.float32]
 
 
 def write_params(folder: Path, **changes: object) -> None:
@@ -74,6 +76,36 @@ def make_song_file(
     command = [executable(), "-v", "error", "-y", "-f", "s16le", "-ar", str(sample_rate), "-ac", str(channels)]
     command += ["-i", "pipe:", *(["-f", muxer] if muxer else []), f"file:{path}"]
     subprocess.run(command, input=samples.tobytes(), check=True)
+    return path
+
+
+def music(seed: int, seconds: float = 20.0, sample_rate: int = SAMPLE_RATE) -> Signal:
+    """Return a song of random notes with harmonics and a little noise [shape=(n,)]."""
+    rng = np.random.default_rng(seed)
+    n_samples = round(seconds * sample_rate)
+    song = 0.003 * rng.standard_normal(n_samples)
+    for _ in range(round(6 * seconds)):
+        begin = int(rng.integers(0, n_samples))
+        t = np.arange(min(round(rng.uniform(0.2, 0.8) * sample_rate), n_samples - begin)) / sample_rate
+        hz = 440.0 * 2 ** (rng.integers(-24, 24) / 12)
+        tones = sum(np.sin(2 * np.pi * k * hz * t) / k for k in range(1, 5) if k * hz < sample_rate / 2)
+        song[begin : begin + len(t)] += rng.uniform(0.1, 0.4) * tones * np.exp(-4 * t)
+    song /= 2 * np.abs(song).max()
+    return song.astype(np.float32)
+
+
+def pcm(song: Signal) -> npt.NDArray[np.int16]:
+    """Return a song as PCM 16 bit [shape=(n,)]."""
+    return (song * 32767).round().astype(np.int16)
+
+
+def write_music(path: Path, seed: int, *, less_bass: bool) -> Path:
+    """Write 8 s of `music` at 22050 Hz; songs with less bass are another genre than the others. Return the path."""
+    song = music(seed, 8.0, 22_050)
+    if less_bass:
+        song = np.diff(song, prepend=np.float32(0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chunks.write(path, pcm(song), sample_rate=22_050)
     return path
 
 

@@ -58,29 +58,15 @@ def test_a_damaged_entry_is_removed(cache: Cache, damage: bytes | None) -> None:
     assert _restored(cache, "k1") == [b"one"]
 
 
-def test_bytes_are_returned_unless_they_are_damaged(cache: Cache) -> None:
-    assert cache.recall("k1") is None
-    assert cache.keep("k1", b"one") == b"one"
-    assert cache.recall("k1") == b"one"
-    (entry, _, _) = cache.entries()[0]
-    (entry / "0").write_bytes(b"two")
-    assert cache.recall("k1") is None
-
-
-def test_an_entry_changed_through_a_restored_file_is_not_used(cache: Cache, tmp_path: Path) -> None:
-    _store(cache, "k1", b"one")
-    assert _restored(cache, "k1") == [b"one"]
-    (tmp_path / "out" / "0").write_bytes(b"ONE")
-    assert _restored(cache, "k1") != [b"ONE"]
-
-
-def test_replacing_a_restored_file_does_not_change_the_entry(cache: Cache, tmp_path: Path) -> None:
+def test_an_entry_is_never_that_of_a_restored_file_that_was_changed(cache: Cache, tmp_path: Path) -> None:
     _store(cache, "k1", b"one")
     for _ in range(2):  # the second time the file exists
         assert _restored(cache, "k1") == [b"one"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["0"]
-    files.write_bytes(tmp_path / "out" / "0", b"two")
+    files.write_bytes(tmp_path / "out" / "0", b"two")  # replaced
     assert _restored(cache, "k1") == [b"one"]
+    (tmp_path / "out" / "0").write_bytes(b"ONE")  # changed in place, by the hard link
+    assert _restored(cache, "k1") is None
 
 
 def test_a_file_system_without_hard_links_gets_copies(

@@ -53,6 +53,7 @@ def _wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str) -
     ("stage", "folder", "sent", "whole_group"),
     [
         ("split", "chunks", signal.SIGINT, True),  # as Ctrl-C does: to the workers too
+        ("split", "chunks", signal.SIGTERM, True),  # as a service manager does
         ("extract", "features", signal.SIGTERM, False),
         ("vectorize", "pickled_vectors", signal.SIGTERM, False),
     ],
@@ -107,37 +108,3 @@ def test_partial_files_of_a_power_cut_are_removed_or_ignored(project: Path, song
     outputs = outs(project)
     outputs.pop("pickled_vectors/.half.tmp", None)  # DVC empties the folder before the stage
     assert outputs == expected
-
-
-HOLDING = """
-import time
-from pathlib import Path
-from genre import files
-from genre.cli import run_command
-from genre.parallel import run
-
-def hold(path):
-    with files.atomic_path(path) as temporary:
-        path.with_suffix(".begun").touch()
-        time.sleep(60)
-
-def main(_):
-    list(run(hold, [Path("out/a"), Path("out/b")], description="hold", workers=2))
-    return 0
-
-if __name__ == "__main__":
-    run_command(main)
-"""
-
-
-def test_terminated_workers_remove_their_temporary_files(project: Path) -> None:
-    (project / "hold.py").write_text(HOLDING)
-    process = _start(sys.executable, "hold.py")
-    for name in ("a", "b"):
-        _wait_for_file(process, project / "out", f"{name}.begun")
-    assert len(list((project / "out").glob(".*.tmp"))) == 2
-    os.killpg(process.pid, signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "Traceback" not in output
-    assert sorted(path.name for path in (project / "out").iterdir()) == ["a.begun", "b.begun"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from genre.audio import dataset, manifest
-from genre.errors import DatasetError, ParamsError
+from genre.errors import DatasetError
 from genre.evaluation import dataset_card
 from genre.paths import Paths
 from genre.web.songs import Songs
@@ -101,10 +101,3 @@ def test_a_link_to_a_file_without_audio_copies_none_of_its_text(
     for path in [*(project / "chunks").rglob("*"), *(project / ".cache").rglob("*")]:
         assert path.is_dir() or b"hunter2" not in path.read_bytes()
     assert "hunter2" not in captured.out + captured.err
-
-
-@pytest.mark.parametrize("name", ["..", "/etc", "a/b", "", "x\ny"])
-def test_the_name_of_a_data_set_is_that_of_a_folder_in_dataset(project: Path, name: str) -> None:
-    write_params(project, dataset__name=name)
-    with pytest.raises(ParamsError, match=r"dataset\.name"):
-        split.main([])

@@ -27,7 +27,7 @@ def test_the_file_in_the_project_is_valid() -> None:
         ("epochs: 2", "epochs: many", "train.epochs"),
         ("epochs: 2", "epochs: 0", "train.epochs"),
         ("test_fraction: 0.3", "test_fraction: 1.0", "split.test_fraction"),
-        ("name: tiny", "name: ../elsewhere", "dataset.name"),
+        *(("name: tiny", f"name: {name}", "dataset.name") for name in ("..", "/etc", "../a", '""', r'"x\ny"')),
         ("on_error: skip", "on_error: ignore", "split.on_error"),
         ("sample_rate: 22050", "sample_rate: .nan", "split.sample_rate"),
     ],

@@ -157,12 +157,10 @@ def test_other_formats_are_read_at_their_own_rate(tmp_path: Path, make_song: Mak
     assert outputs[0] == outputs[1] == outputs[2]
 
 
-def test_auto_prefers_sonic_annotator(stub: Path) -> None:
-    assert engines.choose("auto").name == "sonic-annotator"
-
-
-def test_auto_falls_back_to_numpy(no_tool: None) -> None:
-    assert engines.choose("auto").name == "numpy"
+@pytest.mark.parametrize(("fixture", "name"), [("stub", "sonic-annotator"), ("no_tool", "numpy")])
+def test_auto_is_sonic_annotator_or_else_numpy(request: pytest.FixtureRequest, fixture: str, name: str) -> None:
+    request.getfixturevalue(fixture)
+    assert engines.choose("auto").name == name
 
 
 def test_a_missing_tool_and_an_unknown_engine_are_reported_with_what_to_do(no_tool: None) -> None:

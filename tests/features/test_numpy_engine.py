@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.fft
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -105,35 +106,23 @@ def _noise(n: int) -> npt.NDArray[np.int16]:
 def _by_definition(
     signal: npt.NDArray[np.float64], sample_rate: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return MFCC, peaks and valleys, each number by its formula."""
-    mfcc = []
-    for magnitude in _magnitudes(signal, MFCC):
-        edges = [66.6666666 + 66.66666666 * j for j in range(13)]
-        edges += [edges[12] * 1.0711703**j for j in range(1, 30)]
-        logs = []
-        for low, centre, high in zip(edges, edges[1:], edges[2:], strict=False):
-            energy = 0.0
-            for k, value in enumerate(magnitude):
-                f = k * sample_rate / MFCC.block
-                if low < f <= centre:
-                    energy += 2 / (high - low) * (f - low) / (centre - low) * value
-                elif centre < f < high:
-                    energy += 2 / (high - low) * (high - f) / (high - centre) * value
-            logs.append(np.log10(energy) if energy > 0 else 0.0)
-        mfcc.append(
-            [
-                np.sqrt((1 if i == 0 else 2) / 40)
-                * sum(log * np.cos(np.pi * i * (q + 0.5) / 40) for q, log in enumerate(logs))
-                for i in range(20)
-            ]
-        )
+    """Return MFCC, peaks and valleys by their formulas."""
+    edges = [66.6666666 + 66.66666666 * j for j in range(13)]
+    edges += [edges[12] * 1.0711703**j for j in range(1, 30)]
+    bins_hz = np.arange(MFCC.block // 2) * sample_rate / MFCC.block
+    filters = [
+        2 / (high - low) * np.interp(bins_hz, [low, centre, high], [0, 1, 0])
+        for low, centre, high in zip(edges, edges[1:], edges[2:], strict=False)
+    ]
+    energies = np.array(list(_magnitudes(signal, MFCC))) @ np.transpose(filters)
+    logs = np.log10(energies, where=energies > 0, out=np.zeros_like(energies))
     peaks, valleys = [], []
     for magnitude in _magnitudes(signal, CONTRAST_PEAKS):
         bands = [sorted(magnitude[low:high]) for low, high in [(0, 8)] + [(2**b, 2 ** (b + 1)) for b in range(3, 9)]]
         ends = [1 if len(band) < 50 else int(len(band) * 0.02 + 0.5) for band in bands]
         peaks.append([np.mean(band[-n:]) for band, n in zip(bands, ends, strict=True)])
         valleys.append([np.mean(band[:n]) for band, n in zip(bands, ends, strict=True)])
-    return np.array(mfcc), np.array(peaks), np.array(valleys)
+    return scipy.fft.dct(logs, norm="ortho")[:, :20], np.array(peaks), np.array(valleys)
 
 
 def _magnitudes(signal: npt.NDArray[np.float64], transform: Transform) -> Iterator[npt.NDArray[np.float64]]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from genre.audio import chunks, ffmpeg
-from genre.audio.ffmpeg import executable
 from genre.errors import AudioError
 from genre.models import predict
 from genre.models.query import answer
 from genre.paths import Paths
-from tests.made import MakeSong, save_svm
+from tests.made import MakeSong, ffmpeg_run, save_svm
 
 SECONDS = 20.0
 
@@ -32,7 +30,7 @@ def song(root: Path, make_song: MakeSong) -> Path:
 
 def recoded(song: Path, name: str, *options: str) -> Path:
     target = song.with_name(name)
-    subprocess.run([executable(), "-v", "error", "-y", "-i", song, *options, target], check=True)
+    ffmpeg_run("-i", song, *options, target)
     return target
 
 

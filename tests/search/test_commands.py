@@ -19,12 +19,9 @@ from genre.audio import chunks
 from genre.errors import SearchError
 from genre.paths import SYNTHETIC
 from stages import identify, index, similar, split
-from tests.made import write_params
-from tests.search.conftest import music, pcm
+from tests.made import write_music, write_params
 
-SAMPLE_RATE = 22_050
 N_SONGS = 3  # of each genre
-SECONDS = 8.0
 Answers = Callable[..., list[dict[str, Any]]]
 
 SMALL: dict[str, object] = {"parallel__workers": 1, "index__embedding": "statistics"}  # which needs no network
@@ -55,15 +52,9 @@ def project(indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def _write_song(folder: Path, seed: int) -> Path:
-    """Write a song of one of two genres; jazz has less bass."""
+    """Write a song of one of two genres."""
     genre = ("rock", "jazz")[seed % 2]
-    song = music(seed, SECONDS, SAMPLE_RATE)
-    if genre == "jazz":
-        song = np.diff(song, prepend=np.float32(0))
-    path = folder / "dataset" / "tiny" / genre / f"{seed}.wav"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    chunks.write(path, pcm(song), sample_rate=SAMPLE_RATE)
-    return path
+    return write_music(folder / "dataset" / "tiny" / genre / f"{seed}.wav", seed, less_bass=genre == "jazz")
 
 
 def _description() -> Any:

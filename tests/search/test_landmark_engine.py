@@ -9,7 +9,8 @@ from scipy.signal import resample_poly
 from genre.search import landmarks
 from genre.search.landmark_engine import LandmarkEngine
 from genre.search.landmarks import SAMPLE_RATE
-from tests.search.conftest import Signal, landmark_index, music
+from tests.made import Signal, music
+from tests.search.conftest import landmark_index
 
 N_SONGS = 8
 THRESHOLD = 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from genre.audio.manifest import Row
 from genre.errors import SearchError
 from genre.search import landmarks
-from genre.search.landmark_index import LandmarkIndex, group_songs
-from tests.search.conftest import landmark_index, music
+from genre.search.landmark_index import LandmarkIndex, Landmarks, group_songs
+from tests.made import music
+from tests.search.conftest import landmark_index
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,12 @@ def test_an_index_of_other_settings_is_refused(path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(landmarks.SETTINGS, "hop", 512)
     with pytest.raises(SearchError, match="other settings"):
         LandmarkIndex.load(path)
+
+
+def test_landmarks_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Landmarks.of_samples(music(2, 12.0))
+    monkeypatch.setattr(landmarks, "BLOCK_FRAMES", 50)
+    np.testing.assert_equal(asdict(Landmarks.of_samples(music(2, 12.0))), asdict(whole))
 
 
 def test_of_songs_with_the_same_bytes_only_the_first_is_indexed(caplog: pytest.LogCaptureFixture) -> None:

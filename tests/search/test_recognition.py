@@ -17,7 +17,8 @@ from genre.errors import SearchError
 from genre.search import landmarks
 from genre.search.engine import Candidate, IndexedSong
 from genre.search.landmark_engine import LandmarkEngine
-from tests.search.conftest import landmark_index, music, pcm
+from tests.made import music, pcm
+from tests.search.conftest import landmark_index
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from genre.paths import Paths
 from genre.search import embedding_index, store, window_engine
 from genre.search.store import Neighbour, Window
 from genre.search.window_engine import HOP_S, SNIPPET_HOP_S, EmbeddingEngine, embed, vote
-from tests.search.conftest import music, pcm, search_params
+from tests.made import music, pcm
+from tests.search.conftest import search_params
 
 SAMPLE_RATE = 22_050
 N_SONGS = 5

@@ -5,13 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from genre.audio import chunks, manifest
 from genre.errors import FeatureError
 from genre.features import csv, numpy_engine
-from genre.features.transforms import TRANSFORMS
 from genre.files import read_json
 from stages import extract
 from tests.made import GOLDEN, MakeSong, outs, write_chunks, write_params
@@ -51,24 +48,6 @@ def test_files_of_another_csv_format_are_not_restored(
     monkeypatch.setattr(csv, "VERSION", csv.VERSION + 1)
     assert extract.main([]) == 0
     assert len(extracted) == 24
-
-
-def test_a_changed_chunk_is_the_only_one_extracted_again(project: Path, extracted: list[int]) -> None:
-    assert extract.main([]) == 0
-    chunks.write(project / "chunks" / "train/high/song 0-000.wav", np.ones(5000, np.int16), sample_rate=22_050)
-    extracted.clear()
-    assert extract.main([]) == 0
-    assert len(extracted) == 1
-
-
-def test_files_of_removed_chunks_are_removed(project: Path, extracted: list[int]) -> None:
-    assert extract.main([]) == 0
-    rows = manifest.read(project / "chunks")
-    manifest.write(project / "chunks", rows[1:])
-    assert extract.main([]) == 0
-    names = [path.name for path in (project / "features").rglob("*.csv")]
-    assert len(names) == 11 * len(TRANSFORMS)
-    assert not [name for name in names if name.startswith("song 0-")]
 
 
 def test_shards_fill_the_cache_and_the_stage_collects_them(project: Path, extracted: list[int]) -> None:

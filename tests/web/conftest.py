@@ -15,18 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 
-from genre.audio import chunks
 from genre.audio.ffmpeg import executable
 from genre.paths import SYNTHETIC
 from stages import baselines, extract, index, split, vectorize
-from tests.made import ROOT, write_params
+from tests.made import ROOT, write_music, write_params
 
 MODEL = "stats_svm"  # trained in a second, without TensorFlow
-SAMPLE_RATE = 22_050
-SONG_S = 8.0
 START_S = 60.0  # time-out of the start, generous for a busy machine
 UNSET = ("MILVUS_URI", "GENRE_API_KEY", "PYTHONDONTWRITEBYTECODE")
 
@@ -77,7 +73,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.delenv("MILVUS_URI", raising=False)
         write_params(folder, parallel__workers=1, baselines__models=[MODEL], index__embedding="statistics")
         for seed in range(6):
-            _write_song(folder, seed)
+            genre = ("high", "low")[seed % 2]
+            path = folder / "dataset" / "tiny" / genre / f"song {seed}.wav"
+            write_music(path, seed, less_bass=genre == "high")
         (folder / "dataset" / "tiny" / SYNTHETIC).touch()
         for stage, arguments in ((split, []), (extract, []), (vectorize, []), (baselines, [MODEL]), (index, [])):
             assert stage.main(arguments) == 0
@@ -181,19 +179,3 @@ def is_ready(server: Server) -> bool:
         return httpx.get(f"{server.url}/readyz").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _write_song(folder: Path, seed: int) -> None:
-    """Write a song of random notes, low ones or high ones."""
-    rng = np.random.default_rng(seed)
-    genre = ("high", "low")[seed % 2]
-    n_samples = round(SONG_S * SAMPLE_RATE)
-    song = 0.003 * rng.standard_normal(n_samples)
-    for _ in range(round(6 * SONG_S)):
-        begin = int(rng.integers(0, n_samples))
-        t = np.arange(min(round(rng.uniform(0.2, 0.8) * SAMPLE_RATE), n_samples - begin)) / SAMPLE_RATE
-        hz = (880.0 if genre == "high" else 160.0) * 2 ** (rng.integers(-6, 12) / 12)
-        song[begin : begin + len(t)] += rng.uniform(0.1, 0.4) * np.sin(2 * np.pi * hz * t) * np.exp(-4 * t)
-    path = folder / "dataset" / "tiny" / genre / f"song {seed}.wav"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    chunks.write(path, np.rint(16_000 * song / np.abs(song).max()).astype(np.int16), sample_rate=SAMPLE_RATE)
