@@ -53,18 +53,6 @@ def test_the_middle_is_that_part_of_the_song(root: Path, song: Path) -> None:
         answer(song.with_name("absent.mp3"), predictor, middle=6.0)
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("header.mp3", ["-q:a", "4"]),
-        ("no header.mp3", ["-q:a", "4", "-write_xing", "0"]),
-        ("title.ogg", ["-metadata", "title=\n  Duration: 00:10:00.00, x"]),
-    ],
-)
-def test_the_duration_is_that_of_the_audio_and_not_of_the_header(song: Path, name: str, options: list[str]) -> None:
-    assert ffmpeg.decoded_seconds(recoded(song, name, *options)) == pytest.approx(SECONDS, abs=0.12)  # codecs pad
-
-
 def test_a_file_without_audio_has_no_duration(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("  Duration: 00:00:01.00, x")
     with pytest.raises(AudioError, match=r"notes\.txt: cannot be decoded"):

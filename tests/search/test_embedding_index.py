@@ -22,11 +22,6 @@ def _embeddings(n: int = 50, values: int = 100) -> Vectors:
     return (rng.standard_normal((n, 5)) @ rng.standard_normal((5, values)) * rng.uniform(1, 1000, values)).astype("f4")
 
 
-def test_vectors_have_unit_length() -> None:
-    vectors = embedding_index.fit(_embeddings())(_embeddings())
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
-
-
 def test_similarities_do_not_depend_on_the_unit_of_a_value() -> None:
     vectors = [embedding_index.fit(values)(values) for values in (_embeddings(), _embeddings() * np.float32(1000))]
     np.testing.assert_allclose(vectors[0] @ vectors[0].T, vectors[1] @ vectors[1].T, atol=1e-3)
@@ -37,12 +32,12 @@ def test_the_dimension_is_at_most_that_of_the_embeddings(n: int, values: int, di
     assert embedding_index.fit(_embeddings(n, values)).dimension == dimension
 
 
-def test_a_constant_value_and_an_extreme_value_give_finite_vectors() -> None:
+def test_vectors_have_unit_length_also_with_a_constant_and_an_extreme_value() -> None:
     embeddings = _embeddings()
     embeddings[:, 0] = 7.0
     projection = embedding_index.fit(embeddings)
     embeddings[0, 0] = 1e30
-    assert np.isfinite(projection(embeddings)).all()
+    np.testing.assert_allclose(np.linalg.norm(projection(embeddings), axis=1), 1.0, atol=1e-5)
 
 
 def test_a_saved_projection_gives_the_same_vectors(tmp_path: Path) -> None:

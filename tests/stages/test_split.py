@@ -133,15 +133,6 @@ def test_a_song_that_cannot_be_decoded_fails_the_stage_with_on_error_fail(projec
         split.main([])
 
 
-def test_the_same_recording_in_both_splits_fails_the_stage(project: Path, make_song: MakeSong) -> None:
-    folder = project / "dataset" / "tiny"
-    for seed, name in enumerate(("train/high/a", "train/low/b", "test/high/c")):
-        make_song(folder / f"{name}.wav", seed=seed)
-    shutil.copy(folder / "train" / "low" / "b.wav", folder / "test" / "high" / "copy of b.wav")
-    with pytest.raises(DatasetError, match=r"b\.wav \(train\) and .*copy of b\.wav \(test\) are the same recording"):
-        split.main([])
-
-
 def test_a_genre_without_readable_test_songs_is_named(project: Path, songs: Path) -> None:
     for genre in ("high", "low"):
         for n, path in enumerate(sorted((songs / genre).glob("*.flac"))):

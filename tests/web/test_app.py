@@ -193,12 +193,9 @@ def test_the_documentation_names_no_other_host(client: httpx.Client) -> None:
     assert set(ANALYSIS) < set(client.get("/openapi.json").json()["paths"])
 
 
-def test_the_root_leads_to_the_page_and_probes_may_use_head(client: httpx.Client) -> None:
+def test_the_root_leads_to_the_page_browsers_find_the_icon_and_probes_may_use_head(client: httpx.Client) -> None:
     assert client.get("/").headers["location"] == client.get("/ui").headers["location"] == "ui/"
     assert client.head("/healthz").status_code == client.head("/readyz").status_code == 200
-
-
-def test_the_icon_is_where_browsers_look_for_it(client: httpx.Client) -> None:
     assert client.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
 
 
