@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folders = {path.name for path in paths.datasets.glob("[!.]*/")}
         names = ", ".join(sorted(folders | {*MADE, *SOURCES}))
         raise DatasetError(f"there is no data set {folder}/: set dataset.name in params.yaml to one of {names}")
-    for path, fault in dataset.faults(folder):  # DVC, which reads the folder next, would name neither
+    for path, fault in dataset.dvc_faults(folder):  # DVC's own errors name neither path nor reason
         raise DatasetError(f"{path} {fault}")
     files.write_text(paths.dataset_name, f"{name}\n")
     return 0

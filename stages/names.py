@@ -1,4 +1,4 @@
-"""List what DVC cannot track in the data set, such as names that are not UTF-8, and rename it.
+"""List the files of the data set that DVC cannot track, and rename those whose names are not UTF-8.
 
 python -m stages.names
 python -m stages.names --rename
@@ -24,18 +24,18 @@ MAX_BYTES = 240  # of a name; file systems allow 255
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print each fault of the data set dataset.name; return 1 if one is left, else 0."""
+    """Print each file of the data set that DVC cannot track, and the reason; return 1 if there are any, else 0."""
     parser = argparse.ArgumentParser(prog="python -m stages.names", description=__doc__.splitlines()[0])
     parser.add_argument("--rename", action="store_true", help="rename files and folders whose names are not UTF-8")
     rename = parser.parse_args(argv).rename
     folder = Paths().datasets / params.load().dataset.name
-    if rename:  # a folder after its contents, so that their paths stay valid
-        paths = [path for path, fault in dataset.faults(folder) if fault == dataset.RENAME]
+    if rename:  # a folder is renamed after its contents, whose paths contain it
+        paths = [path for path, fault in dataset.dvc_faults(folder) if fault == dataset.NOT_UTF8]
         for path in sorted(paths, key=lambda path: -len(path.parts)):
             target = _utf8_path(path)
             path.rename(target)
             print(one_line(f"names: {_shown(path)} -> {target.name}"))
-    faults = list(dataset.faults(folder))
+    faults = list(dataset.dvc_faults(folder))
     for path, fault in faults:
         print(one_line(f"names: {_shown(path)} {fault}"), file=sys.stderr)
     return 1 if faults else 0
@@ -46,13 +46,13 @@ def _shown(path: Path) -> str:
 
 
 def _utf8_path(path: Path) -> Path:
-    """Return a free path in the same folder, with each byte that is not UTF-8 as its character in Windows-1252."""
+    """Return an unused path in the same folder, with bytes that are not UTF-8 decoded as Windows-1252."""
     name = "".join(
         os.fsencode(c).decode("cp1252", errors="replace") if unicodedata.category(c) == "Cs" else c for c in path.name
     )
     whole = Path(unicodedata.normalize("NFC", name))
-    room = MAX_BYTES - len(whole.suffix.encode())
-    target = path.with_name(whole.stem.encode()[:room].decode(errors="ignore") + whole.suffix)
+    max_stem_bytes = MAX_BYTES - len(whole.suffix.encode())
+    target = path.with_name(whole.stem.encode()[:max_stem_bytes].decode(errors="ignore") + whole.suffix)
     if os.path.lexists(target):
         digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
         target = target.with_stem(f"{target.stem}~{digest}")

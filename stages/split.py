@@ -184,7 +184,7 @@ def _split_song(job: Job, config: Params, paths: Paths) -> Pieces:
             digests.append(hashlib.sha256(chunk.samples.tobytes()).hexdigest())
             chunks.write(written[-1], chunk.samples, sample_rate=split.sample_rate)
         if not spans:
-            raise AudioError(f"{song.path}: {chunks.SILENT}")
+            raise AudioError(f"{song.path}: {chunks.SILENT_MESSAGE}")
         if _sha256(song.path) != of_file:  # the cache key would not match the content
             raise AudioError(f"{song.path}: changed while it was read: run again when the file is complete")
     except GenreError:

@@ -16,9 +16,9 @@ from genre.errors import AudioError
 from genre.files import atomic_path
 
 MIN_SOUND_S = 0.25  # the shortest excerpt whose genre listeners recognise (Gjerdingen and Perrott, 2008)
-SILENCE = 10.4  # -70 dB, the level (root mean square) of a block that is silent (the absolute gate of EBU R 128)
-BLOCK_S = 0.05
-SILENT = f"is silent, or has less than {MIN_SOUND_S:g} s of sound"
+SILENCE_RMS = 10.4  # -70 dB, the level at or below which a block is silent (the absolute gate of EBU R 128)
+BLOCK_S = 0.05  # length of the blocks whose level is measured
+SILENT_MESSAGE = f"is silent, or has less than {MIN_SOUND_S:g} s of sound"
 VERSION = 2  # part of the cache key: raise it when the samples of a chunk change
 
 
@@ -70,9 +70,9 @@ def iterate(
 
 
 def audible(pieces: Iterable[Chunk], path: Path) -> Iterator[Chunk]:
-    """Yield the chunks of a file that are not silent, and warn of the others.
+    """Yield the chunks of a file that are not silent, and warn about the others.
 
-    Raises AudioError if all are silent: there is nothing to classify.
+    Raises AudioError if all are silent.
     """
     n_silent = n_audible = 0
     for chunk in pieces:
@@ -81,16 +81,16 @@ def audible(pieces: Iterable[Chunk], path: Path) -> Iterator[Chunk]:
         if not chunk.is_silent:
             yield chunk
     if n_silent and not n_audible:
-        raise AudioError(f"{path}: {SILENT}")
+        raise AudioError(f"{path}: {SILENT_MESSAGE}")
     if n_silent:
         warn(path, f"{n_silent} of {n_silent + n_audible} chunks are silent and left out")
 
 
 def is_silent(samples: npt.NDArray[np.int16], sample_rate: int) -> bool:
-    """Return whether mono samples [shape=(n,)] have less than `MIN_SOUND_S` above `SILENCE`; offsets do not count."""
+    """Return whether less than `MIN_SOUND_S` of mono samples [shape=(n,)] is above `SILENCE_RMS`, without DC offset."""
     length = round(BLOCK_S * sample_rate)
     blocks = samples[: len(samples) // length * length].reshape(-1, length)
-    return bool(np.count_nonzero(blocks.std(axis=1) > SILENCE) * BLOCK_S < MIN_SOUND_S)
+    return bool(np.count_nonzero(blocks.std(axis=1) > SILENCE_RMS) * BLOCK_S < MIN_SOUND_S)
 
 
 def write(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int) -> None:
@@ -110,6 +110,6 @@ def read(path: Path) -> tuple[npt.NDArray[np.int16], int]:
             if (stream.getnchannels(), stream.getsampwidth()) != (1, 2):
                 raise AudioError(f"{path}: is not mono PCM 16 bit")
             data = stream.readframes(stream.getnframes())
-            return np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2"), stream.getframerate()  # the file may be cut
+            return np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2"), stream.getframerate()  # may be cut
     except (OSError, EOFError, wave.Error) as error:
         raise AudioError(f"{path}: cannot be read as a wav file ({error})") from error

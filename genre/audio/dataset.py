@@ -21,30 +21,30 @@ from genre.errors import DatasetError
 
 log = logging.getLogger(__name__)
 
-# A file is a song if its extension is one of these, or if it begins as audio and its extension is not in `OTHERS`.
-AUDIO = frozenset(
+# A file is a song if its extension is one of these, or if it has one of `FIRST_BYTES` and none of `OTHER_EXTENSIONS`.
+AUDIO_EXTENSIONS = frozenset(
     ".3g2 .3ga .3gp .8svx .aa .aac .ac3 .adts .aif .aifc .aiff .amr .ape .asf .au .avi .awb .bwf .caf .dff .dsf .dts "
     ".dtshd .eac3 .f4a .flac .flv .iff .ircam .m2ts .m4a .m4b .m4p .m4r .m4v .mka .mkv .mlp .mmf .mov .mp+ .mp1 .mp2 "
     ".mp3 .mp4 .mpa .mpc .mpeg .mpg .mpp .mts .mxf .nist .nut .oga .ogg .ogv .ogx .oma .opus .paf .pvf .qcp .qt .ra "
     ".rf64 .rm .rmvb .rso .s3m .sbc .sf .shn .snd .sox .sph .spx .svx .tak .thd .tta .vob .voc .vqf .w64 .wav .wave "
     ".weba .webm .wma .wmv .wv .xa .xm .xwma".split()
 )
-OTHERS = frozenset(".asd .bak .crdownload .download .part .partial .pk .reapeaks .sfk .tmp .!qb .!ut".split())
-OTHER_FOLDERS = frozenset({"@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "__MACOSX"})  # of file systems and servers
+OTHER_EXTENSIONS = frozenset(".asd .bak .crdownload .download .part .partial .pk .reapeaks .sfk .tmp .!qb .!ut".split())
+SKIPPED_FOLDERS = frozenset({"@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "__MACOSX"})  # of file servers
 FIRST_BYTES = (
     *(b"fLaC", b"OggS\x00", b"wvpk", b"TTA1", b"tBaK", b"MPCK", b"MP+", b"caff\x00", b".snd", b"DSD \x1c", b"FRM8"),
     *(b"RF64", b"ID3\x02", b"ID3\x03", b"ID3\x04", b"#!AMR", b"FLV\x01", b".RMF", b".ra\xfd", b"\x1aE\xdf\xa3"),
     *(b"0&\xb2u", b"riff.\x91", b"\x00\x00\x01\xba", b"\x0bw", b"\x7f\xfe\x80\x01"),
     *(bytes([0xFF, second]) for second in b"\xe2\xe3\xf0\xf1\xf2\xf3\xf8\xf9\xfa\xfb\xfc\xfd"),  # MPEG audio, ADTS
 )
-CONTAINERS = {b"RIFF": (b"WAVE", b"AVI "), b"FORM": (b"AIFF", b"AIFC", b"8SVX")}  # and their kinds, in bytes 8 to 12
-IMAGES = (b"avif", b"avis", b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1")  # brands of MP4 files without sound
-RENAME = "has bytes that are not UTF-8, which DVC cannot write: `python -m stages.names --rename` renames it"
-LINKED = "is a link to a folder, in which DVC sees no change: put the folder here, or links to its files (`cp -rs`)"
-HIDDEN = "hides files of the data set from DVC: remove it"
+CONTAINERS = {b"RIFF": (b"WAVE", b"AVI "), b"FORM": (b"AIFF", b"AIFC", b"8SVX")}  # with the types in bytes 8 to 12
+IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1")  # of MP4 files without audio
+NOT_UTF8 = "has a name that is not UTF-8, which DVC cannot write: `python -m stages.names --rename` renames it"
+LINKED_FOLDER = "is a link to a folder, which DVC does not read: put the folder here, or links to its files (`cp -rs`)"
+HIDES_FILES = "hides files of the data set from DVC: remove it"
 UNKNOWN = "unknown"  # reserved genre name: the answer of query at low confidence
 FORMULA_SIGNS = ("=", "+", "-", "@")  # first characters of a spreadsheet formula
-CONTROL = ("Cc", "Cs", "Zl", "Zp")  # Unicode categories: control characters, bytes that are not UTF-8, line ends
+CONTROL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")  # of Unicode: control characters, bytes that are not UTF-8, line ends
 DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 MAX_NAME_BYTES = 120  # '-NNN' and the longest CSV suffix still fit into the 255 bytes of a file name
 
@@ -63,18 +63,18 @@ def scan(folder: Path) -> list[Song]:
     """Return the songs of a data set folder, sorted.
 
     The layout is train/<genre>/<song> and test/<genre>/<song>, or <genre>/<song>; a genre folder may have subfolders.
-    The name of a genre is that of its folder, in Unicode's normal form C. `walk` says which files are songs; those
-    outside the genre folders, and genre folders without songs, are reported.
+    The name of a genre is that of its folder, in Unicode's normal form C. `walk` defines which files are songs. Songs
+    outside the genre folders, and genre folders without songs, are logged.
 
     Raises DatasetError if the folder is missing, its layout is invalid, it has fewer than two genres, a genre name is
-    not allowed, or files are where DVC sees no change.
+    not allowed, or DVC would not notice changes of some files.
     """
     if not folder.is_dir():
         raise DatasetError(
             f"{folder}/ is missing: put a folder of songs per genre into it, or set dataset.name in params.yaml"
         )
-    for path, fault in faults(folder):
-        if fault in (LINKED, HIDDEN):
+    for path, fault in dvc_faults(folder):
+        if fault in (LINKED_FOLDER, HIDES_FILES):
             raise DatasetError(f"{path} {fault}")
     names = {path.name for path in _folders(folder)}
     splits = [name for name in SPLITS if name in names] or [""]
@@ -86,14 +86,14 @@ def scan(folder: Path) -> list[Song]:
             name = unicodedata.normalize("NFC", genre.name)
             of_genre = [Song(path, name, safe_name(path.stem), split) for path in walk(genre)[0]]
             if not of_genre:
-                log.warning("%s/: is left out, it has no song", genre)
+                log.warning("%s/: is left out: it has no song", genre)
             songs += of_genre
     _check_genres(sorted({song.genre for song in songs}), folder)
     return _with_unique_names(songs, folder)
 
 
 def walk(folder: Path, *, follow_links: bool = False) -> tuple[list[Path], list[Path]]:
-    """Return the songs below a folder and the other files, both sorted; hidden files are in neither.
+    """Return the songs and the other files below a folder, both sorted; hidden files are in neither.
 
     A file is a song by its extension or its first bytes. With `follow_links`, links to folders are followed, to each
     folder once.
@@ -119,21 +119,21 @@ def audio_files(folder: Path) -> list[Path]:
     return walk(folder, follow_links=True)[0]
 
 
-def faults(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield what DVC cannot track below the folder of a data set, with the reason as the end of a sentence.
+def dvc_faults(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each path below a data set folder that DVC cannot track, with the reason as the end of a sentence.
 
-    DVC follows links to files, and a link in place of the data set folder. It ends at names that are not UTF-8 and at
-    links without a target, waits at named pipes, and does not enter links to folders or folders with a .dvc folder.
+    DVC follows links to files, and a link in place of the data set folder. It fails on names that are not UTF-8 and on
+    links without a target, waits for named pipes, and does not read links to folders or folders with a .dvc folder.
     """
     for parent, folders, names in os.walk(folder):
         for name in sorted(folders + names):
             path = Path(parent, name)
             if not name.isprintable() and any(unicodedata.category(c) == "Cs" for c in name):
-                yield path, RENAME
+                yield path, NOT_UTF8
             if name in (".dvc", ".dvcignore"):
-                yield path, HIDDEN
+                yield path, HIDES_FILES
             elif path.is_symlink() and path.is_dir() and not path.parent.resolve().is_relative_to(path.resolve()):
-                yield path, LINKED
+                yield path, LINKED_FOLDER
             elif not path.exists():
                 yield path, "is a link to a file that is missing: remove it"
             elif not path.is_file() and not path.is_dir():
@@ -143,8 +143,8 @@ def faults(folder: Path) -> Iterator[tuple[Path, str]]:
 def divide(songs: Sequence[Song], recording: Mapping[Path, str], *, test_fraction: float, seed: int) -> list[Song]:
     """Return the songs with a random split, stratified by genre.
 
-    It depends only on the seed and the names of the songs. Songs of one recording get the same split, and every genre
-    has at least one song in each split. `recording` has the recording of each song, as `recordings` returns it.
+    It depends only on the seed and the names of the songs. Songs with the same recording get the same split, and every
+    genre has at least one song in each split. `recording` is as returned by `recordings`.
 
     Raises DatasetError if a genre has fewer than two different songs.
     """
@@ -166,9 +166,9 @@ def divide(songs: Sequence[Song], recording: Mapping[Path, str], *, test_fractio
 
 
 def recordings(digests: Mapping[Path, Sequence[str]]) -> dict[Path, str]:
-    """Return the recording of each file, a digest: files that share a digest are one recording.
+    """Return the recording of each file, identified by a digest: files that share a digest are one recording.
 
-    `digests` has those of the file, of its encoded audio and of its decoded chunks, in any order.
+    `digests` has the digests of each file, of its encoded audio and of its decoded chunks, in any order.
     """
     parents: dict[str, str] = {}
 
@@ -184,7 +184,7 @@ def recordings(digests: Mapping[Path, Sequence[str]]) -> dict[Path, str]:
 
 
 def report_copies(songs: Iterable[Song], recording: Mapping[Path, str]) -> None:
-    """Log the songs of one recording that are in two genres."""
+    """Log recordings that are in two genres."""
     originals: dict[str, Song] = {}
     for song in songs:
         original = originals.setdefault(recording[song.path], song)
@@ -229,7 +229,7 @@ def check_no_leak(songs: Iterable[tuple[str, str, str]]) -> None:
 
 
 def genre_fault(name: str) -> str | None:
-    """Return why `name` cannot be the name of a genre, as the end of a sentence; None if it can.
+    """Return the reason why `name` is not a valid genre name, as the end of a sentence; None if it is valid.
 
     Full-width and other compatibility forms of a character count as the character (NFKC).
     """
@@ -240,8 +240,8 @@ def genre_fault(name: str) -> str | None:
         return "is an answer of query"
     if plain.startswith(FORMULA_SIGNS):
         return "would be a formula in a spreadsheet"
-    if any(c == "/" or c in DIRECTION_MARKS or unicodedata.category(c) in CONTROL for c in name):
-        return "has a slash, a control character, a line end, a direction mark, or a byte that is not UTF-8"
+    if any(c == "/" or c in DIRECTION_MARKS or unicodedata.category(c) in CONTROL_CATEGORIES for c in name):
+        return "has a slash, a control character, a line end, a direction mark or bytes that are not UTF-8"
     return None
 
 
@@ -285,14 +285,14 @@ def _check_genres(names: Sequence[str], folder: Path) -> None:
 
 def _may_be_audio(path: Path) -> bool:
     suffix = path.suffix.lower()
-    if suffix in AUDIO or suffix in OTHERS:
-        return suffix in AUDIO and not path.name.startswith(".")
+    if suffix in AUDIO_EXTENSIONS or suffix in OTHER_EXTENSIONS:
+        return suffix in AUDIO_EXTENSIONS and not path.name.startswith(".")
     try:
         with path.open("rb") as stream:
             head = stream.read(20)
-    except OSError:  # its decoder reports the reason
+    except OSError:  # the decoder reports the reason
         return True
-    is_mp4 = head[4:8] == b"ftyp" and head[8:12] not in IMAGES
+    is_mp4 = head[4:8] == b"ftyp" and head[8:12] not in IMAGE_BRANDS
     return head.startswith(FIRST_BYTES) or is_mp4 or head[8:12] in CONTAINERS.get(head[:4], ())
 
 
@@ -301,13 +301,13 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _is_visible(folder: str) -> bool:
-    return not folder.startswith(".") and folder not in OTHER_FOLDERS
+    return not folder.startswith(".") and folder not in SKIPPED_FOLDERS
 
 
 def _with_unique_names(songs: Sequence[Song], folder: Path) -> list[Song]:
     """Append a short digest of the path to names that two songs of a genre share or that lost characters.
 
-    The form in which a file system stores letters with accents changes no name.
+    Unicode's normal form does not matter: file systems store letters with accents in different forms.
     """
     keys = [(safe_name(song.genre), song.name.casefold()) for song in songs]
     counts = Counter(keys)
@@ -338,12 +338,12 @@ def _read_list(folder: Path, name: str | None, songs: Sequence[Song]) -> set[Pat
         by_name[str(relative)] = by_name[str(relative.with_suffix(""))] = song.path
     lines = map(str.strip, re.split(r"\r\n|\r|\n", unicodedata.normalize("NFC", text)))
     entries = [line for line in lines if line and not line.startswith("#")]
-    matches = {entry: _named(entry, by_name) or _named(entry.replace("\\", "/"), by_name) for entry in entries}
+    matches = {entry: _match(entry, by_name) or _match(entry.replace("\\", "/"), by_name) for entry in entries}
     if missing := [entry for entry, match in matches.items() if match is None]:
         log.warning("%s: %d of %d songs are not in the data set, e.g. %s", path, len(missing), len(entries), missing[0])
     return {match for match in matches.values() if match}
 
 
-def _named(entry: str, by_name: Mapping[str, Path]) -> Path | None:
+def _match(entry: str, by_name: Mapping[str, Path]) -> Path | None:
     path = Path(entry)
     return by_name.get(str(path)) or by_name.get(str(path.with_suffix("")))

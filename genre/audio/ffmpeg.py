@@ -1,7 +1,7 @@
 """Decode and encode audio files of any format with ffmpeg; ffmpeg-python builds the command lines.
 
 Files are untrusted: ffmpeg opens only the file that it is given (no playlist, URL or device named in it), decodes only
-audio streams, and is limited in processor time and memory, and by `time_limit` in time.
+audio streams, and is limited in processor time and memory; `time_limit` limits its wall-clock time.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ DEMUXERS = (
     "nut ogg oma paf pvf qcp rm rso sbc shn sol sox spdif svx swf tak truehd tta voc vqf w64 wav wsaud wv xa xwma"
 ).replace(" ", ",")
 COUNT_RATE_HZ = 8000  # at which the duration of a file is counted
-CHECK_S = 10  # length of the pieces that are examined for channels that cancel each other
-QUIET = 650.0  # -34 dB, the level (root mean square) below which a piece is compared with the first channel
-CANCELLED = 0.1  # -20 dB, the level of the mean of the channels, relative to the first, below which they cancel
+CHECK_S = 10  # length of the pieces in which channels that cancel each other are looked for
+QUIET_RMS = 650.0  # -34 dB, the level below which a piece is compared with the first channel
+CANCELLED_RATIO = 0.1  # -20 dB, the level of the mean of the channels relative to the first, below which they cancel
 MAX_SECONDS = 48 * 3600  # of decoded audio: hours of silence fit into kilobytes
 
 
 @functools.cache
 def executable() -> str:
-    """Return the path of the ffmpeg in the package imageio-ffmpeg: one version decodes the same samples everywhere.
+    """Return the path of the ffmpeg in the package imageio-ffmpeg, so that the decoded samples are the same everywhere.
 
-    The environment variable IMAGEIO_FFMPEG_EXE names another one. Where the package has none for the platform, it is
-    that on PATH. Raises AudioError if there is none.
+    The environment variable IMAGEIO_FFMPEG_EXE names another one. If the package has none for the platform, the one on
+    PATH is used. Raises AudioError if there is none.
     """
     import imageio_ffmpeg
 
@@ -74,9 +74,9 @@ def encoders() -> frozenset[str]:
 def stream_pcm(path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None) -> Iterator[Block]:
     """Yield the audio of a file as mono PCM 16 bit, in blocks [shape=(n,)].
 
-    Of several audio streams, it is the default one. Every file is decoded from its first sample, since positions in
-    headers and indexes may be wrong: an excerpt equals that part of the whole. Where the channels cancel each other,
-    the first one is used instead of their mean.
+    Of several audio streams, the default one is decoded. Every file is decoded from its first sample, since positions
+    in headers and indexes may be wrong: an excerpt equals the same part of the whole file. Where the channels cancel
+    each other, the first one is used instead of their mean.
 
     `sample_rate` is that of the output in Hz; `start` and `duration` select an excerpt, in seconds; `duration` None: to
     the end. Raises AudioError if the file is missing, cannot be decoded, or has no audio after `start`.
@@ -103,7 +103,7 @@ def decoded_seconds(path: Path) -> float:
 
 
 def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
-    """Decode the audio of a file, of several streams the default one, to mono at its own sample rate.
+    """Decode the audio of a file (of several streams, the default one) to mono at its own sample rate.
 
     Return the sample rate in Hz and an iterator of consecutive samples [shape=(n,)]: the arithmetic mean of the
     channels, each clipped to [-1, 1]. Raises AudioError as `stream_pcm`, also while the blocks are read.
@@ -191,17 +191,17 @@ def _pieces(blocks: Iterable[Block], length: int) -> Iterator[Block]:
 def _without_cancelling(means: Iterable[Block], first: Iterable[Block], length: int) -> Iterator[tuple[Block, bool]]:
     """Yield the pieces of the mean of the channels, or those of the first channel where the channels cancel each other.
 
-    `first` is read up to the pieces that are compared. The second value is whether the channels cancel. A last piece
-    shorter than `length` is treated as the one before it.
+    `first` is read only up to the last piece that is compared. The second value is whether the channels cancel. A last
+    piece shorter than `length` is treated as the one before it.
     """
     numbered, cancels = enumerate(first), False
     for number, mean in enumerate(means):
         is_judged = number == 0 or len(mean) == length
         piece = mean
-        if mean.std() < QUIET if is_judged else cancels:
+        if mean.std() < QUIET_RMS if is_judged else cancels:
             piece = next((piece for i, piece in numbered if i == number), mean)
         if is_judged:
-            cancels = bool(mean.std() < CANCELLED * piece.std())
+            cancels = bool(mean.std() < CANCELLED_RATIO * piece.std())
         yield (piece if cancels else mean), cancels
 
 
@@ -222,7 +222,7 @@ def _decoded(path: Path, sample_rate: int, channel: int | None) -> Iterator[Bloc
     """
     layout: Options = {"ac": 1} if channel is None else {"af": f"pan=mono|c0=c{channel}"}
     options: Options = {"format": "s16le", "acodec": "pcm_s16le", "ar": sample_rate, **layout}
-    bytes_per_s = (lambda _: 2 * sample_rate) if channel is None else None  # warn once
+    bytes_per_s = (lambda _: 2 * sample_rate) if channel is None else None  # None: warn once, not for each channel
     _check_file(path)
     links = headers.links(path)
     n_samples = 0
@@ -237,7 +237,7 @@ def _decoded(path: Path, sample_rate: int, channel: int | None) -> Iterator[Bloc
         except AudioError as error:
             if (link == links[-1] and not n_samples) or len(links) == 1 or isinstance(error, TimeLimitError):
                 raise
-            process.warn(path, f"a part of the chain was left out: {error}")
+            process.warn(path, f"a part of the chained file is left out: {error}")
 
 
 def _au_bytes_per_s(head: bytes) -> int:
@@ -247,7 +247,7 @@ def _au_bytes_per_s(head: bytes) -> int:
 
 
 def _check_file(path: Path) -> None:
-    """Raise AudioError if a path is no file that can be read."""
+    """Raise AudioError if a path is not a readable file."""
     if not path.is_file():
         raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
     try:
@@ -264,7 +264,8 @@ def _output_of(
 ) -> Iterator[bytes]:
     """Yield the output of ffmpeg for the audio of a file, or of a part of its bytes, with the given output options.
 
-    `bytes_per_s` returns the size of a second of output, given its first bytes: what could not be decoded is logged.
+    `bytes_per_s` returns the size of a second of output, given the first bytes of the output; with it, warnings are
+    given about audio that could not be decoded.
     """
     _check_file(path)
     options |= {"vn": None, "sn": None, "dn": None, "flush_packets": 0}  # 0: large blocks instead of one per packet
@@ -289,7 +290,8 @@ def _link_to(path: Path, part: tuple[int, int] | None) -> Iterator[Path]:
     """Yield a temporary symbolic link to a file, with an ASCII name; the file itself where links cannot be made.
 
     ffmpeg-python requires UTF-8 names, and ffmpeg could read a name as a protocol or an option. The extension is kept:
-    ffmpeg identifies some formats by it (RSO, a FLAC file with a damaged head). `part`: yield a copy of bytes from, to.
+    ffmpeg identifies some formats by it (RSO, a FLAC file with a damaged head). With `part`, the first byte and the end
+    of a part, the path is that of a copy of the part.
     """
     extension = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
     with tempfile.TemporaryDirectory(prefix="audio-", ignore_cleanup_errors=True) as folder:

@@ -1,4 +1,4 @@
-"""The header of an audio file, from ffmpeg's messages and the first bytes, compared with what was decoded."""
+"""Duration and streams in the header of an audio file, from ffmpeg's messages, compared with the decoded audio."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from genre.errors import AudioError
 
 ERROR_LEVELS = ("error", "fatal", "panic")
 MAX_LINKS = 500  # of a chained Ogg file: a day of radio
-SHORTER_S = 1.0  # a file that lacks less is not reported as shorter than its header
+SHORTER_S = 1.0  # missing audio from which a file is reported as shorter than its header states
 ROUNDING_S = 0.015  # ffmpeg prints durations in hundredths of a second
-MAX_RIFF_BYTES = 0x7FFFF000  # from here on, the size is that of a stream whose length was not known
+MAX_RIFF_BYTES = 0x7FFFF000  # larger sizes are placeholders of programs that write to a pipe
 
 _MESSAGE = re.compile(r"((?:\[[^\]]*\] *)*)\[(info|warning|error|fatal|panic)\] (.*)")
 _DURATION = re.compile(r"  Duration: (\d+):(\d\d):(\d\d\.\d+), ")
 _STREAM = re.compile(r"  Stream #0:(\d+)\S*: (Audio|Video): (.*)")
 _RATE = re.compile(r"(?:^|, )(\d+) Hz(?:, |$)")
 _MAPPING = re.compile(r"  Stream #0:(\d+) -> #0:0 ")
-# Bytes between frames that are no audio, such as tags. Other errors but those of the decoder are about covers and tags.
+# Errors about bytes between frames, such as tags. Other errors outside the decoder can be about covers and tags too.
 _NO_FRAMES = ("Header missing", "invalid sync code", "invalid frame header", "decode_frame() failed")
 # First bytes of a file or of a link: the first page of a logical stream (RFC 3533), the first block of FLAC, WAV.
 _STARTS = {
@@ -48,9 +48,9 @@ def messages_of(output: str) -> list[Message]:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file states about itself."""
+    """Metadata in the header of a file."""
 
-    seconds: float | None  # duration; None if it is not stated, or may be that of the video
+    seconds: float | None  # duration; None if there is none, or it may be that of the video
     rates_hz: tuple[int, ...]  # sample rate of each audio stream
     streams: str  # a sentence about several audio streams; empty if there is one
 
@@ -77,9 +77,10 @@ def read(messages: Sequence[Message]) -> Header:
 
 
 def faults(messages: Sequence[Message], seconds: float | None, stated_s: float | None) -> str | None:
-    """Return a sentence about audio that is lost or not there; None if all of it was decoded.
+    """Return a sentence about audio that is missing or damaged; None if all of it was decoded.
 
-    `seconds` were decoded; None: not counted, or not to the end. `stated_s` is the duration that the header states.
+    `seconds` is the decoded duration; None if it was not counted, or the end was not reached. `stated_s` is the
+    duration in the header.
     """
     errors = [message for message in messages if message.level in ERROR_LEVELS]
     reason = next((f" ({message.text})" for message in errors), "")
@@ -97,7 +98,7 @@ def faults(messages: Sequence[Message], seconds: float | None, stated_s: float |
 def riff_seconds(path: Path, seconds: float) -> float | None:
     """Return the duration that the header of a WAV file states, given that of its audio; None for other files.
 
-    ffmpeg does not say that a WAV file was cut.
+    ffmpeg does not report that a WAV file was cut.
     """
     with path.open("rb") as file:
         head = file.read(12)
@@ -110,8 +111,8 @@ def riff_seconds(path: Path, seconds: float) -> float | None:
 def links(path: Path) -> list[tuple[int, int]]:
     """Return the first byte and the end of each link of a chained Ogg file (RFC 3533), or of joined FLAC or WAV files.
 
-    ffmpeg reads such a file up to the first link with other channels or another sample rate, or only its first. Raises
-    AudioError if there are more than `MAX_LINKS`.
+    ffmpeg reads such a file up to the first link with another number of channels or sample rate, or only its first
+    link. Raises AudioError if there are more than `MAX_LINKS`.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -121,12 +122,12 @@ def links(path: Path) -> list[tuple[int, int]]:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             starts = list(itertools.islice(_link_starts(data, pattern), MAX_LINKS + 1))
     if len(starts) > MAX_LINKS:
-        raise AudioError(f"{path}: is a chain of more than {MAX_LINKS} files: cut it")
+        raise AudioError(f"{path}: is a chain of more than {MAX_LINKS} files: divide it")
     return list(zip([0, *starts[1:]], [*starts[1:], size], strict=True))
 
 
 def _link_starts(data: mmap.mmap, pattern: re.Pattern[bytes]) -> Iterator[int]:
-    """Yield the first byte of each link; in Ogg, the first pages of all streams of a link follow each other."""
+    """Yield the position of each link; in Ogg, a link begins with one first page for each of its streams."""
     end_of_page = -1
     for match in pattern.finditer(data):
         start = match.start()

@@ -59,7 +59,7 @@ def read(folder: Path) -> list[Row]:
 
 
 def sources(folder: Path) -> dict[str, str]:
-    """Return the path of each song by `Row.song_id`; nothing if <folder>/index.csv is missing or damaged."""
+    """Return the path of each song by `Row.song_id`; empty if <folder>/index.csv is missing or damaged."""
     try:
         return {row.song_id: row.source for row in read(folder)}
     except DatasetError:

@@ -1,4 +1,4 @@
-"""A running ffmpeg: its output and messages, within limits of time, processor time, memory and sample rate."""
+"""Run ffmpeg within limits of time, processor time, memory and sample rate, and read its output and messages."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from genre.errors import AudioError, TimeLimitError
 log = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 20
-MAX_RATE_HZ = 3_000_000  # PCM has up to 768 kHz; ffmpeg counts DSD512, the fastest format that is sold, as 2,822,400 Hz
+MAX_RATE_HZ = 3_000_000  # PCM has up to 768 kHz; ffmpeg reports DSD512, the highest rate in use, as 2,822,400 Hz
 STALL_S = 60  # time without output after which ffmpeg is killed
-POLL_S = 0.1  # interval at which a waiting reader looks for the end of its time limit
-# Processor time of ffmpeg on one file, as few bytes may claim days of audio. Music takes 0.1 s to 1 s per MB, silence
-# in FLAC, with the fewest bytes per second of audio, 6 s.
+POLL_S = 0.1  # interval at which a waiting reader checks its time limit
+# Processor time of ffmpeg on one file, because a small file may decode to days of audio. Music takes 0.1 to 1 s per MB;
+# silence in FLAC, which has the fewest bytes per second of audio, takes 6 s.
 BASE_CPU_S = 10.0
 CPU_S_PER_BYTE = 20e-6
 MAX_ALLOC_BYTES = 1 << 28  # one allocation by ffmpeg
@@ -42,10 +42,10 @@ _running: set[subprocess.Popen[bytes]] = set()
 
 @contextlib.contextmanager
 def time_limit(seconds: float, cancelled: threading.Event | None = None) -> Iterator[None]:
-    """Limit the wall-clock time for reading files in this context: after `seconds`, or once `cancelled` is set.
+    """Limit the wall-clock time for reading files in this thread: until `seconds` have passed or `cancelled` is set.
 
-    Then the ffmpeg process that is being read is killed, and TimeLimitError is raised in place of its next block. The
-    context is that of contextvars: the thread that enters it.
+    After that, the ffmpeg process that is being read is killed, and TimeLimitError is raised in place of its next
+    block.
     """
     token = _time_limit.set((time.monotonic() + seconds, cancelled))
     try:
@@ -56,7 +56,7 @@ def time_limit(seconds: float, cancelled: threading.Event | None = None) -> Iter
 
 @contextlib.contextmanager
 def collected_warnings() -> Iterator[list[str]]:
-    """Collect the warnings about files that are read in this context, the thread's, instead of logging them."""
+    """Collect the warnings about files that are read in this thread, instead of logging them."""
     warnings: list[str] = []
     token = _collected.set(warnings)
     try:
@@ -66,7 +66,7 @@ def collected_warnings() -> Iterator[list[str]]:
 
 
 def warn(path: Path, sentence: str) -> None:
-    """Log a sentence about a file, or collect it."""
+    """Log a warning about a file, or add it to those of `collected_warnings`."""
     collected = _collected.get()
     if collected is None:
         log.warning("%s: %s", path, sentence)
@@ -84,9 +84,9 @@ class Reader:
     """Output and messages of a running ffmpeg, within its limits."""
 
     def __init__(self, process: subprocess.Popen[bytes], path: Path, link: Path, messages_fd: int, cpu_s: int) -> None:
-        """`path` is the name of the file in messages, `link` that which ffmpeg knows."""
+        """`path` is the name of the file in messages, `link` the one that ffmpeg was given."""
         self._process, self._path, self._link, self._fd, self._cpu_s = process, path, link, messages_fd, cpu_s
-        self._is_checked = False  # whether the sample rate of the file was
+        self._is_checked = False  # whether the sample rate was checked
         self._waited_s = 0.0  # for output: about the processor time where that cannot be limited
 
     def read(self) -> bytes:
@@ -106,7 +106,7 @@ class Reader:
                 raise AudioError(f"{self._path}: cannot be decoded (ffmpeg has been silent for {STALL_S} s)")
         self._waited_s += time.monotonic() - began
         if sys.platform != "linux" and self._waited_s > self._cpu_s:
-            raise AudioError(f"{self._path}: cannot be decoded (it takes more than {self._cpu_s} s)")
+            raise AudioError(f"{self._path}: cannot be decoded (ffmpeg takes more than {self._cpu_s} s)")
         return os.read(self._process.stdout.fileno(), READ_BYTES)
 
     def check_status(self) -> None:
@@ -120,7 +120,10 @@ class Reader:
             raise AudioError(f"{self._path}: cannot be decoded ({reasons[-1] if reasons else f'ffmpeg exit {status}'})")
 
     def report(self, seconds: float | None) -> None:
-        """Log which of several streams was decoded, and what is missing of it; None: not decoded to the end."""
+        """Warn about audio that is missing, and report which of several streams was decoded.
+
+        `seconds` is the decoded duration; None if the end was not reached.
+        """
         messages = self._messages()
         header = headers.read(messages)
         if header.streams:
@@ -132,8 +135,8 @@ class Reader:
             warn(self._path, fault)
 
     def _messages(self) -> list[headers.Message]:
-        """Return the messages up to now, with the name of the file in place of that of the link."""
-        data = os.pread(self._fd, MAX_MESSAGE_BYTES, 0)  # a seek would move ffmpeg's position as well
+        """Return the messages so far, with the name of the file in place of the link."""
+        data = os.pread(self._fd, MAX_MESSAGE_BYTES, 0)  # a seek would also move ffmpeg's position
         return headers.messages_of(
             data.decode("utf-8", errors="replace").replace(f"file:{self._link}", self._path.name)
         )
@@ -147,9 +150,9 @@ class Reader:
 
 @contextlib.contextmanager
 def running(command: Sequence[str], path: Path, link: Path, share: float) -> Iterator[Reader]:
-    """Start ffmpeg on a file, with no input, and yield its reader; kill it at the end if it still runs.
+    """Start ffmpeg on a file, without standard input, and yield its reader; kill it at the end if it still runs.
 
-    `path` is the name of the file in messages, `link` that in `command`, and `share` the part of it that is read.
+    `path` is the name of the file in messages, `link` the one in `command`, `share` the fraction of it that is read.
     """
     cpu_s = math.ceil(share * (BASE_CPU_S + CPU_S_PER_BYTE * path.stat().st_size))
     with (
@@ -179,7 +182,7 @@ def _limit(pid: int, cpu_s: int) -> None:
 
 
 def _has_output(fd: int) -> bool:
-    """Wait at most `POLL_S` for output or the end of it."""
+    """Return whether there is output or its end; wait at most `POLL_S` for it."""
     poller = select.poll()
     poller.register(fd, select.POLLIN | select.POLLHUP)
     return bool(poller.poll(1000 * POLL_S))

@@ -34,8 +34,8 @@ FORMATS = (MP3, FLAC, OggVorbis, OggOpus, OggFLAC, OggSpeex, MP4, WAVE, AIFF)
 ID3_COMMENT = "original genre"  # description of an ID3 comment (COMM)
 VORBIS_FIELD = "ORIGINAL_GENRE"
 MP4_FIELD = "----:com.apple.iTunes:ORIGINAL_GENRE"
-N_ID3_GENRES = 256  # numbers that may be references
-NO_GENRE = ""  # of a file without a genre; ID3 has no empty comments, so there it is an empty private frame
+N_ID3_GENRES = 256  # numbers below may refer to ID3v1's list of genres
+NO_GENRE = ""  # original genre of a file without one; as ID3 has no empty comments, a private frame (PRIV) stores it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Change:
     path: Path
     old: str | None  # several genres are joined with '; '
     new: str
-    changed: bool  # False if the genre stays
+    changed: bool  # False if the genre is kept
 
 
 def write_genre(path: Path, genre: str, *, dry_run: bool = False, only_missing: bool = False) -> Change:
@@ -55,9 +55,9 @@ def write_genre(path: Path, genre: str, *, dry_run: bool = False, only_missing: 
     are kept. A copy is changed and replaces the file atomically, if its encoded audio is the same. Symbolic links are
     followed; other hard links keep the old content.
 
-    A genre that differs in letter case only stays, and with `only_missing` any genre. `genre` is not empty and has no
-    null characters; `dry_run`: return the change without writing it. Raises AudioError if the file cannot be read or
-    written, has another format, or its audio would change; the file is then unchanged.
+    A genre that differs in letter case only is kept; with `only_missing`, every genre is. `genre` is not empty and has
+    no null characters; `dry_run`: return the change without writing it. Raises AudioError if the file cannot be read
+    or written, has another format, or its audio would change; the file is then unchanged.
     """
     if not path.is_file():
         raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
@@ -67,8 +67,8 @@ def write_genre(path: Path, genre: str, *, dry_run: bool = False, only_missing: 
         if audio is None:
             raise AudioError(f"{path}: tags can be written to MP3, FLAC, Ogg, MP4, WAV and AIFF files only")
         old = _genres(audio)
-        stays = [_folded(name) for name in old] == [_folded(genre)] or (only_missing and bool(old))
-        change = Change(path, "; ".join(old) or None, genre, not stays)
+        is_kept = [_folded(name) for name in old] == [_folded(genre)] or (only_missing and bool(old))
+        change = Change(path, "; ".join(old) or None, genre, not is_kept)
         if not change.changed:
             return change
         if not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)):
@@ -119,7 +119,7 @@ def _has_audio(path: Path, digest: str) -> bool:
 
 
 def _folded(genre: str) -> str:
-    """Return a genre without differences of letter case, Unicode form and outer spaces."""
+    """Return a genre for comparison: case-folded, in normal form C, without outer spaces."""
     return unicodedata.normalize("NFC", genre).strip().casefold()
 
 
@@ -150,9 +150,9 @@ def save_tags(audio: Any, path: Path, genre: str, original: str) -> None:
 
 
 def _as_id3_text(genre: str) -> str:
-    """Return a genre as other programs read it: "17", "RX" and "(12)" would be references to ID3v1's list of genres.
+    """Return a genre, after a no-break space if programs would read it as a number in ID3v1's list of genres.
 
-    A no-break space before them makes them text. ID3v2.4 has no escape, and ffmpeg takes "80s" for number 80.
+    "17", "RX" and "(12)" are such references, ID3v2.4 has no escape for them, and ffmpeg reads "80s" as number 80.
     """
     number = re.match(r"\(|(RX|CR)$|(\d+)", genre)
     return f"\u00a0{genre}" if number and int(number[2] or 0) < N_ID3_GENRES else genre
