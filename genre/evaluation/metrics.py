@@ -152,8 +152,8 @@ def confusion_matrix(predictions: Sequence[SongPrediction], n_genres: int) -> np
 def accuracy_interval(accuracy: float, n_songs: int) -> tuple[float, float]:
     """Return the 95 % interval of an accuracy over `n_songs` songs (Wilson 1927).
 
-    It has a width also where all songs are right or all are wrong. `accuracy` may be a mean over repeats with the same
-    songs, which `scipy.stats.binomtest` does not take; the interval is then wider than necessary.
+    Its width is not zero if all songs are right or all are wrong. `accuracy` may be a mean over repeats with the same
+    songs, which `scipy.stats.binomtest` does not accept; the interval is then wider than necessary.
     """
     share = Z_95**2 / n_songs
     centre = accuracy + share / 2

@@ -57,7 +57,7 @@ def provenance(settings: Params, paths: Paths, genres: Sequence[str]) -> Provena
 def evaluation_html(results: Sequence[ModelResult], provenance: Provenance, curves: pd.DataFrame, default: str) -> str:
     """Return the report of an evaluation, the best model first; `curves` (see `plots.curves`) may be empty.
 
-    `default` is the model that query answers with.
+    `default` is the name of the model that query uses unless another is named.
     All names are escaped and nothing is loaded from elsewhere.
     """
     figure = plots.data_url(plots.curves(curves)) if len(curves) else ""

@@ -40,7 +40,7 @@ CHARACTER_IN = 0.085  # width of a letter of a label
 
 
 def check_path(path: Path) -> None:
-    """Raise GenreError if a file with another suffix than .png or .svg is named, or one that cannot be written."""
+    """Raise GenreError if the suffix is not .png or .svg, or the file cannot be written."""
     if path.suffix.lower() not in SUFFIXES:
         raise GenreError(f"{path}: the name of a plot must end in {' or '.join(SUFFIXES)}")
     if not path.parent.is_dir():

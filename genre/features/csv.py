@@ -22,8 +22,8 @@ def format_rows(values: npt.NDArray[np.float32], sample_rate: int, step: int, fi
     Parameters
     ----------
     values : npt.NDArray[np.float32] [shape=(frames, columns)]
-        Finite values; printed as C's ``%.6g``, but with ties rounded half away from zero, as Qt prints them, and
-        without the leading zero of a two-digit exponent.
+        Finite values; printed as C's ``%.6g``, but with ties rounded away from zero, as by Qt, and without the leading
+        zero of a two-digit exponent.
     sample_rate : int
         Hz.
     step : int
@@ -44,10 +44,11 @@ def format_rows(values: npt.NDArray[np.float32], sample_rate: int, step: int, fi
 
 
 def _without_ties(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return the values, those in the middle between two numbers of six digits moved up in magnitude by one float64.
+    """Return the values, with those halfway between two numbers of six digits replaced by the next greater magnitude.
 
-    A tie is an odd multiple of 0.5 * 10**j, of at most seven digits. A float32 has 24 bits, so it can only be one for
-    -9 <= j <= 2: a multiple of 2**-10 below 1e8. All such multiples are moved: no other comes so close to a tie.
+    A tie is an odd multiple of 0.5 * 10**j, of at most seven digits. A float32 has 24 bits, so it can be a tie only for
+    -9 <= j <= 2: a multiple of 2**-10 below 1e8. All such multiples are replaced; the step, one float64, is too small
+    to change the digits of the others.
     """
     exact = values.astype(np.float64)
     scaled = 1024.0 * exact

@@ -71,14 +71,14 @@ def vamp_folders() -> list[Path]:
 
 
 def publish(job: Job, folder: Path, stem: str) -> None:
-    """Copy the CSV files of one audio file, which are named after `stem` in `folder`, to the targets of a job."""
+    """Copy the CSV files of one audio file, whose names in `folder` begin with `stem`, to the targets of a job."""
     for transform in TRANSFORMS.values():
         with files.atomic_path(job.target(transform)) as temporary:
             shutil.copyfile(folder / transform.csv_name(stem), temporary)
 
 
-def ending(returncode: int) -> str:
-    """Return the name of the signal that ended a program, or its exit status in words."""
+def exit_reason(returncode: int) -> str:
+    """Return the name of the signal that ended a program, or its exit status."""
     names = {member.value: member.name for member in signal.Signals}
     return names.get(-returncode, f"exit status {returncode}")
 

@@ -19,7 +19,7 @@ from genre.audio.ffmpeg import stream_native
 from genre.audio.process import MAX_RATE_HZ
 from genre.errors import EngineError, FeatureError, GenreError
 from genre.features.engine import Failures, Job
-from genre.features.extraction import ending, publish, vamp_folders
+from genre.features.extraction import exit_reason, publish, vamp_folders
 from genre.features.transforms import NOT_FINITE, TRANSFORMS
 
 PROGRAM = "sonic-annotator"
@@ -56,7 +56,7 @@ class SonicAnnotator:
 
         The tool takes sample rate and channel count from the first file of a run, cuts file names at '#', overwrites
         the CSV of an equal file name and exits with 0 after errors. So each run gets mono files of one rate with
-        numbers as names, and every expected CSV is checked. After a crash the files are given to it one by one.
+        numbers as names, and every expected CSV is checked. After a crash, the files are passed to it one by one.
         """
         failures: Failures = {}
         with tempfile.TemporaryDirectory(prefix="sonic-annotator-") as name:
@@ -115,20 +115,20 @@ def _extract_batch(folder: Path, batch: dict[Path, Job]) -> Failures:
 
 
 def _reason(result: subprocess.CompletedProcess[str], audio: Path, source: Path) -> str:
-    """Return the tool's last error about one file, or its last error about any, or how it ended.
+    """Return the tool's last error about one file, or its last error about any file, or its exit status.
 
-    `audio` is the name that the tool knows, and `source` the one to show.
+    `audio` is the name that the tool was given, `source` the name in the message.
     """
     errors = [line.strip() for line in result.stderr.splitlines() if re.search("ERROR|[Ee]rror:", line)]
     own = [line for line in errors if audio.name in line]
     if result.returncode < 0 or not errors:
-        return ending(result.returncode)
+        return exit_reason(result.returncode)
     return (own or errors)[-1].replace(str(audio), source.name).replace(audio.name, source.name)
 
 
 def _fault(result: subprocess.CompletedProcess[str]) -> str:
-    """Return how the tool ended and the last line of its standard error."""
-    return ": ".join([ending(result.returncode), *result.stderr.strip().splitlines()[-1:]])
+    """Return the exit status of the tool and the last line of its standard error."""
+    return ": ".join([exit_reason(result.returncode), *result.stderr.strip().splitlines()[-1:]])
 
 
 def _version(pattern: str, arguments: list[str]) -> str:

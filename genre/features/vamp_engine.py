@@ -61,26 +61,27 @@ class VampEngine:
     def extract(self, jobs: Sequence[Job]) -> Failures:
         """Write the CSV files of all jobs. See `Engine.extract`.
 
-        The plugins run in another process; after a crash, which fails one file, a new one gets the files that are left.
+        The plugins run in another process. After a crash, the file that was read fails, and a new process extracts the
+        remaining ones.
         """
         failures: Failures = {}
         with tempfile.TemporaryDirectory(prefix="vamp-") as name:
-            rest = list(enumerate(jobs))
-            while rest:
-                described = [(str(job.audio), str(Path(name, str(i)))) for i, job in rest]
-                result = _python("extract_from_stdin", json.dumps(described))
+            remaining = list(enumerate(jobs))
+            while remaining:
+                paths = [(str(job.audio), str(Path(name, str(i)))) for i, job in remaining]
+                result = _call_in_process("extract_from_stdin", json.dumps(paths))
                 for kind, message in map(json.loads, result.stdout.splitlines()):
-                    i, job = rest.pop(0)
+                    i, job = remaining.pop(0)
                     if kind:
                         failures[job.audio] = getattr(errors, kind)(message)
                     else:
                         extraction.publish(job, Path(name, str(i)), job.audio.stem)
-                if rest and result.returncode >= 0:
+                if remaining and result.returncode >= 0:
                     reason = (result.stderr.splitlines() or ["no message"])[-1]
                     raise EngineError(reason.removeprefix(f"{errors.__name__}.{EngineError.__name__}: "))
-                if rest:
-                    audio, ending = rest.pop(0)[1].audio, extraction.ending(result.returncode)
-                    failures[audio] = FeatureError(f"{audio}: the Vamp plugins ended with {ending}")
+                if remaining:
+                    audio, reason = remaining.pop(0)[1].audio, extraction.exit_reason(result.returncode)
+                    failures[audio] = FeatureError(f"{audio}: the Vamp plugins ended with {reason}")
         return failures
 
 
@@ -182,8 +183,8 @@ class _Plugin:
 # Plugins are native code that may crash, so they are tried and used in another process.
 
 
-def _python(function: str, text: str = "", timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
-    """Call a function of this module in another process, with a text on its standard input."""
+def _call_in_process(function: str, text: str = "", timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Call a function of this module in another process, with `text` as its standard input."""
     command = [sys.executable, "-c", f"from {__name__} import {function}; {function}()"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     pipes: dict[str, Any] = {"input": text, "capture_output": True, "text": True, "errors": "replace"}
@@ -193,7 +194,7 @@ def _python(function: str, text: str = "", timeout_s: float | None = None) -> su
 def extract_from_stdin() -> None:
     """Extract the files of a JSON array on standard input, `[[audio, folder for the CSV files], ...]`.
 
-    Prints a JSON array after each, in a line: the class and the message of its error, or null twice.
+    After each file it prints a line with a JSON array: the class and message of the error, or two nulls.
     """
     results = os.dup(1)
     os.dup2(2, 1)  # plugins may print
@@ -213,7 +214,7 @@ def _probe(vamp_path: str | None, home: str | None) -> tuple[dict[str, str], str
     if missing := [name for name in _PLUGINS if name.split(":")[0] not in libraries]:
         return {}, f"these Vamp plugins are not found: {', '.join(missing)}; {INSTALL_PLUGINS}"
     try:
-        result = _python("print_versions", timeout_s=PROBE_TIMEOUT_S)
+        result = _call_in_process("print_versions", timeout_s=PROBE_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         return {}, f"the Vamp plugins cannot be loaded ({error}); {INSTALL_PLUGINS}"
     versions = dict(re.findall(r"^(\S+)=(\S*)$", result.stdout, re.MULTILINE))
@@ -221,7 +222,7 @@ def _probe(vamp_path: str | None, home: str | None) -> tuple[dict[str, str], str
         failed = next((name for name in ("vamp", *_PLUGINS) if name not in versions), "vamp")
         reason = (result.stderr.splitlines() or ["no message"])[-1].strip()
         if result.returncode < 0:
-            reason = f"{extraction.ending(result.returncode)}: {reason}"
+            reason = f"{extraction.exit_reason(result.returncode)}: {reason}"
         return {}, f"{failed} fails when it is loaded ({reason}); {INSTALL_PACKAGE}, {INSTALL_PLUGINS}"
     if missing := [name for name, version in versions.items() if not version]:
         hints = "".join(f" ({hint})" for hint in re.findall(r"Unable to load library (.*)", result.stderr))

@@ -22,7 +22,7 @@ from genre.paths import Paths
 ENSEMBLE = "ensemble"
 WITHOUT_ENSEMBLE = "merged"  # default model of a project without an ensemble
 SUFFIX = "_model_card.json"
-TEMPERATURES = (0.01, 100.0)  # beyond these, powers of probabilities have no floating-point value
+TEMPERATURES = (0.01, 100.0)  # beyond these, powers of probabilities underflow or overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ class ModelCard:
 
     @property
     def warnings(self) -> list[str]:
-        """Return the warnings that belong to every answer of the model."""
+        """Return the warnings for every answer of the model."""
         name = self.dataset.get("name")
-        fact = f"the model was trained on synthetic songs (data set {name}): its genres mean nothing for real music"
-        return [fact] if self.synthetic else []
+        warning = f"the model was trained on synthetic songs (data set {name}): its genres mean nothing for real music"
+        return [warning] if self.synthetic else []
 
 
 def write(card: ModelCard, paths: Paths) -> None:
@@ -85,8 +85,8 @@ def read(model: str, paths: Paths) -> ModelCard:
                 " root folder; `dvc repro` trains the models, `dvc pull` fetches them"
             ) from None
         names = ", ".join(available(paths)) or "none"
-        trained = "`dvc repro` trains missing ones, as after an interruption"
-        raise ModelError(f"unknown model {model}; there are: {names}; {trained}") from None
+        remedy = "choose one of them, or run `dvc repro` to train missing ones"
+        raise ModelError(f"unknown model {model}; there are: {names}; {remedy}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{path} is damaged ({error}): run `dvc checkout` or `dvc repro`") from error
     for key, value in card.feature_settings.to_dict().items():
@@ -104,7 +104,7 @@ def available(paths: Paths) -> list[str]:
 
 
 def describe_dataset(name: str, songs: Sequence[str], paths: Paths) -> dict[str, Any]:
-    """Return a card's `dataset` from the song of each training chunk: its name, size and whether it is synthetic."""
+    """Return a card's `dataset` (name, numbers of songs and chunks, synthetic) from the song of each training chunk."""
     return {"name": name, "songs": len(set(songs)), "chunks": len(songs), "synthetic": paths.is_synthetic(name)}
 
 

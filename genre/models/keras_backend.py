@@ -28,9 +28,9 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[TextIO]:
-    """Hold back what native code writes to stderr, and show it only if there is an error; yield the real stderr.
+    """Hold back the output of native code to stderr, and print it only after an exception; yield the real stderr.
 
-    Ctrl-C is not an error.
+    KeyboardInterrupt does not count as an exception.
     """
     sys.stderr.flush()
     kept = os.dup(2)

@@ -181,5 +181,5 @@ def _run(card: ModelCard, session: Any, inputs: FeatureBatch) -> Probabilities:
         raise ModelError(f"the model {card.model} did not return one probability for each genre: run `dvc repro`")
     probabilities = np.concatenate(parts) if parts else np.empty((0, len(card.genres)), np.float32)
     if (np.abs(probabilities - 0.5) > 0.5 + TOLERANCE).any() or (np.abs(probabilities.sum(1) - 1) > TOLERANCE).any():
-        raise ModelError(f"the model {card.model} returned values that are no probabilities: run `dvc repro`")
+        raise ModelError(f"the model {card.model} returned values that are not probabilities: run `dvc repro`")
     return probabilities

@@ -91,7 +91,7 @@ class Description:
     vectors: int  # of chunks
     windows: int | None  # vectors of windows; None: not indexed
     contents: str  # digest of the songs and their chunks
-    synthetic: bool = False  # whether the songs are
+    synthetic: bool = False  # whether the songs are synthetic
 
     @property
     def feature_settings(self) -> Settings:
@@ -100,7 +100,7 @@ class Description:
 
     @property
     def warnings(self) -> list[str]:
-        """Return the warnings that belong to every answer about genres."""
+        """Return the warnings for every answer about genres."""
         return ["the indexed songs are synthetic: their genres mean nothing for real music"] if self.synthetic else []
 
     def save(self, path: Path) -> None:

@@ -23,7 +23,7 @@ from genre.search.embedding_index import Projection
 from genre.search.store import Neighbour, VectorStore
 
 KIND = "chunks"  # of the vectors in the store
-MIN_NEIGHBOURS = 200  # that are requested: an index of fewer chunks is returned whole
+MIN_NEIGHBOURS = 200  # least number requested: an index of fewer chunks is returned completely
 CHUNKS_PER_SONG = 10  # neighbours requested per song wanted: near chunks often belong to the same song
 SHARPNESS = 10.0  # of the weighted vote: a neighbour 0.1 less similar than the nearest counts 1/e
 
@@ -55,7 +55,7 @@ class Neighbours:
     embedder: Embedder
     projection: Projection
     store: VectorStore
-    top_k: int  # neighbours of each chunk that vote, in an index with as many chunks of each genre
+    top_k: int  # neighbours of each chunk that vote; see `n_voters` for small indexes
     warnings: list[str]  # about the indexed songs
 
     def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
@@ -102,10 +102,10 @@ def open_neighbours(params: Params, paths: Paths) -> Iterator[Neighbours]:
 
 
 def n_voters(neighbours: Sequence[Sequence[Neighbour]], top_k: int) -> int:
-    """Return how many neighbours of each chunk vote, given those of a whole index: `top_k`, or fewer in a small index.
+    """Return the number of neighbours of each chunk that vote, given all vectors of a small index as neighbours.
 
-    They are at most as many as the smallest genre has chunks: the mode over more would be the genre with most chunks,
-    whatever the song.
+    It is `top_k`, or the number of chunks of the smallest genre if that is less: the mode over more neighbours would be
+    the genre with most chunks for every song.
     """
     sizes = Counter(neighbour.window.genre for nearest in neighbours[:1] for neighbour in nearest)
     return min(top_k, *sizes.values()) if sizes else top_k

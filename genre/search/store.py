@@ -30,15 +30,16 @@ from genre.errors import SearchError, StoreUnreachableError
 from genre.params import Params
 from genre.paths import Paths
 
-CONNECT_S = 10.0  # time limits of a server, within which pymilvus repeats a call: to connect,
-ANSWER_S = 30.0  # to search or count,
-BUILD_S = 600.0  # and to write, index or load a collection
+# Time limits of calls to a server, within which pymilvus repeats a failed call.
+CONNECT_S = 10.0
+ANSWER_S = 30.0  # to search or count
+BUILD_S = 600.0  # to write, index or load a collection
 KEEPALIVE_MS = 600_000  # Milvus Lite closes connections with more than one ping in 5 minutes
 BATCH = 1000  # vectors written or read at once
 DIGEST_LENGTH = 16  # hex digits of the digest of the settings in a collection's name
 DATASET_LENGTH = 8  # hex digits of the digest of the data set's name
 MADE_BY = "python -m stages.index"
-DIGESTS = "digests.json"  # in a .db folder: digest of the files of each collection that was written completely
+DIGESTS = "digests.json"  # in a .db folder: digest of the files of each complete collection
 
 BUILD_PARAMS: dict[str, dict[str, int]] = {  # of each index type, with their defaults
     "FLAT": {},
@@ -102,8 +103,8 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
     index_params = {"index_type": index.index_type, "metric_type": "COSINE", "params": build_params}
     with _client(uri) as client:
         yield VectorStore(client, uri, prefix, collection, dimension, index_params, search_params)
-    if uri.endswith(".db") and not _digests(uri).get(collection):  # its files are final when the folder is closed
-        files.write_json(Path(uri, DIGESTS), _digests(uri) | {collection: _contents(uri, collection)})
+    if uri.endswith(".db") and not _digests(uri).get(collection):  # after closing, its files do not change
+        files.write_json(Path(uri, DIGESTS), _digests(uri) | {collection: _digest_of_files(uri, collection)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class VectorStore:
             for name in names:
                 if self.uri.endswith(".db") and (name != self.collection or not self._is_intact()):
                     self.client.drop_collection(name, timeout=BUILD_S)
-            self._unseal()
+            self._clear_digest()
             if self.collection not in self._collections():
                 index = self.client.prepare_index_params()
                 index.add_index("vector", **self.index_params)
@@ -168,17 +169,16 @@ class VectorStore:
     def write(self, items: Iterable[tuple[Window, Vectors]]) -> None:
         """Write windows with their vectors [shape=(dimension,)]; windows that exist are replaced."""
         rows = ({**_row(window), "vector": vector} for window, vector in items)
-        self._unseal()
+        self._clear_digest()
         with _named_errors(self.uri):
             while batch := list(itertools.islice(rows, BATCH)):
                 self.client.upsert(self.collection, batch, timeout=BUILD_S)
-            self.client.flush(
-                self.collection, timeout=BUILD_S
-            )  # vectors that are not sealed are searched without the index
+            # vectors that are not flushed are searched without the index
+            self.client.flush(self.collection, timeout=BUILD_S)
 
     def remove_songs(self, digests: Iterable[str]) -> None:
         """Remove the windows of songs by SHA-256."""
-        self._unseal()
+        self._clear_digest()
         with _named_errors(self.uri):
             self.client.delete(self.collection, filter=f"song_sha256 in {_listed(digests)}", timeout=BUILD_S)
 
@@ -227,10 +227,10 @@ class VectorStore:
         """Return whether the files of the collection are those that were written; always True for a server."""
         if not self.uri.endswith(".db"):
             return True
-        return _digests(self.uri).get(self.collection) == _contents(self.uri, self.collection)
+        return _digests(self.uri).get(self.collection) == _digest_of_files(self.uri, self.collection)
 
-    def _unseal(self) -> None:
-        """Remove the digest of the collection while it is written; `connect` adds it when the folder is closed."""
+    def _clear_digest(self) -> None:
+        """Remove the digest of the collection before it is changed; `connect` stores it when the folder is closed."""
         if self.uri.endswith(".db"):
             files.write_json(Path(self.uri, DIGESTS), _digests(self.uri) | {self.collection: None})
 
@@ -248,7 +248,7 @@ class VectorStore:
 
 @contextlib.contextmanager
 def _client(uri: str) -> Iterator[Any]:
-    """Yield a connected pymilvus.MilvusClient; the last one of a .db folder ends Milvus Lite's server."""
+    """Yield a connected pymilvus.MilvusClient; closing the last one of a .db folder ends Milvus Lite's server."""
     from pymilvus import MilvusClient
 
     for name in ("pymilvus", "milvus_lite", "grpc"):  # they log the errors that they raise, with tracebacks
@@ -297,8 +297,8 @@ def _digests(uri: str) -> dict[str, str | None]:
     return {}
 
 
-def _contents(uri: str, collection: str) -> str:
-    """Return the digest of the names and contents of the files of a collection in a .db folder."""
+def _digest_of_files(uri: str, collection: str) -> str:
+    """Return a digest of the names and contents of the files of a collection in a .db folder."""
     paths = sorted(path for path in Path(uri).rglob("*") if collection in path.parts and path.is_file())
     return files.digest([[str(path.relative_to(uri)), files.sha256(path)] for path in paths])
 

@@ -175,7 +175,7 @@ def test_outputs_that_are_no_probabilities_are_refused(paths: Paths, factor: flo
     paths.onnx("knn").write_bytes(model.SerializeToString())
     change_card(paths, "knn", onnx_sha256=files.sha256(paths.onnx("knn")))
     for name in ("knn", "ensemble"):
-        with pytest.raises(ModelError, match="knn returned values that are no probabilities"):
+        with pytest.raises(ModelError, match="knn returned values that are not probabilities"):
             predict.load(name, paths).predict(features())
 
 
