@@ -62,8 +62,8 @@ def _text(answer: Answer) -> str:
         return "\n".join([*lines, "genre: unknown (no other song is indexed)"])
     n_chunks = sum(answer["votes"].values())
     chunks = f"{answer['votes'][answer['genre']]} of {n_chunks} chunk" + ("s" if n_chunks > 1 else "")
-    lines.append(f"genre: {answer['genre']} (that of most neighbours of {chunks})")
-    return "\n".join([*lines, f"genre, each neighbour weighted by its similarity: {answer['weighted_genre']}"])
+    lines.append(f"genre of most neighbours: {answer['genre']} ({chunks})")
+    return "\n".join([*lines, f"genre of the neighbours weighted by similarity: {answer['weighted_genre']}"])
 
 
 def _rows(answer: Answer) -> Iterator[Sequence[object]]:

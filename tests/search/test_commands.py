@@ -144,8 +144,8 @@ def test_the_text_of_similar_has_the_votes_and_no_song_below_0(
     assert similar.main([song, "--top", "1000"]) == 0
     printed = capsys.readouterr().out
     chunks = f"{answer['votes'][answer['genre']]} of {sum(answer['votes'].values())} chunks"
-    last = f"genre: {answer['genre']} (that of most neighbours of {chunks})"
-    weighted = f"genre, each neighbour weighted by its similarity: {answer['weighted_genre']}"
+    last = f"genre of most neighbours: {answer['genre']} ({chunks})"
+    weighted = f"genre of the neighbours weighted by similarity: {answer['weighted_genre']}"
     assert printed.splitlines()[-3:] == [last, weighted, f"warning: {answer['warnings'][0]}"]
     assert "  -0." not in printed
     nearest = answer["songs"][0]
