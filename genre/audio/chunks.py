@@ -111,5 +111,6 @@ def read(path: Path) -> tuple[npt.NDArray[np.int16], int]:
                 raise AudioError(f"{path}: is not mono PCM 16 bit")
             data = stream.readframes(stream.getnframes())
             return np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2"), stream.getframerate()  # may be cut
-    except (OSError, EOFError, wave.Error) as error:
-        raise AudioError(f"{path}: cannot be read as a wav file ({error})") from error
+    except (OSError, EOFError, RuntimeError, wave.Error) as error:
+        reason = str(error) or "a chunk is longer than the file"  # wave's RuntimeError has no message
+        raise AudioError(f"{path}: cannot be read as a wav file ({reason})") from error

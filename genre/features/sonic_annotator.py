@@ -76,7 +76,7 @@ class SonicAnnotator:
 def _prepare(source: Path, target: Path) -> int:
     """Link a mono PCM wav to `target`, or write any other file there as mono float wav; return its rate in Hz."""
     if source.is_file():  # a named pipe would block
-        with contextlib.suppress(wave.Error, EOFError, OSError), wave.open(str(source), "rb") as stream:
+        with contextlib.suppress(wave.Error, EOFError, OSError, RuntimeError), wave.open(str(source), "rb") as stream:
             sample_rate = stream.getframerate()
             if stream.getnchannels() == 1 and 0 < sample_rate <= MAX_RATE_HZ and stream.readframes(1):
                 target.symlink_to(source.resolve())

@@ -1,4 +1,4 @@
-"""The engine `vamp`: the real Vamp plugins, run inside this process through the PyPI package vamp.
+"""The engine `vamp`: the real Vamp plugins, through the PyPI package vamp in another process.
 
 Framing, window and FFT are computed here as in sonic-annotator's host, because the package gives other numbers: its
 first frame starts at sample 0, where sonic-annotator's is centred there, and its FFT is less exact.

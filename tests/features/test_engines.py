@@ -244,23 +244,27 @@ def test_damaged_files_are_refused_alike_and_the_others_are_extracted(
     bad = {
         "0 Hz.wav": (good[:24] + bytes(8) + good[32:], "Invalid sample rate: 0"),
         "8 MHz.wav": (good[:24] + (8_000_000).to_bytes(4, "little") + good[28:], "8000000 Hz, is above"),
+        "chunk too long.wav": (good[:18] + b"\x4d" + good[19:], "cannot be decoded"),
         "header.wav": (good[:44], "holds no audio"),
         "nan.wav": (nan.getvalue(), "the samples contain NaN"),
         "text.wav": (b"no audio", "cannot be decoded"),
     }
     for name, (data, _) in bad.items():
         (tmp_path / name).write_bytes(data)
-    (tmp_path / "odd.wav").write_bytes(good[:-1])
+    listed = good[8:36] + b"LIST" + (40).to_bytes(4, "little") + bytes(40) + good[36:]
+    usable = {"odd.wav": good[:-1], "RIFF too short.wav": good[:4] + (40).to_bytes(4, "little") + listed}
+    for name, data in usable.items():
+        (tmp_path / name).write_bytes(data)
     os.mkfifo(tmp_path / "pipe.wav")
     bad["pipe.wav"] = (b"", "is not a file")
-    paths = [*map(tmp_path.joinpath, bad), tmp_path / "odd.wav", GOLDEN / "mix_22k.wav"]
+    paths = [*map(tmp_path.joinpath, (*bad, *usable)), GOLDEN / "mix_22k.wav"]
     failures = engines.choose(engine).extract(_jobs(*paths, out=tmp_path / "out"))
     assert sorted(path.name for path in failures) == sorted(bad)
     for path, error in failures.items():
         assert str(error).startswith(f"{path}: ")
         assert bad[path.name][1] in str(error)
         assert str(error).count(path.name) == 1
-    assert len(_written(tmp_path / "out")) == 6
+    assert len(_written(tmp_path / "out")) == 9
 
 
 def test_missing_plugins_are_an_error_of_the_engine(tmp_path: Path, stub: Path, make_song: MakeSong) -> None:
