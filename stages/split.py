@@ -29,11 +29,11 @@ from genre.terminal import one_line
 
 Job = tuple[Song, str]  # a song and the SHA-256 of its file
 Failures = dict[Path, str]  # reason for each song that could not be read or decoded
-AAC_FRAMED = (".aac", ".adts", ".m2ts", ".mts", ".ts")  # extensions of files in which AAC packets have ADTS headers
+ADTS_EXTENSIONS = (".aac", ".adts", ".m2ts", ".mts", ".ts")  # of files whose AAC packets have headers
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
+class SongChunks:
     """The chunks of a song."""
 
     spans: list[tuple[float, float]]  # start_s and seconds of each
@@ -57,11 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"split: shard {shard}: {len(shard.of(jobs))} songs, {n_chunks} chunks; `dvc repro` collects them")
         return 0
     pieces = _split_all(jobs, config, paths, failures)
-    evidence = {song.path: [digests[song.path], *of_song.digests] for song, of_song in pieces.items()}
-    dataset.report_copies(pieces, dataset.recordings(evidence))
-    rows = _rows(_divided_again(scanned, pieces, evidence, config, paths), digests, paths)
+    content_digests = {song.path: [digests[song.path], *of_song.digests] for song, of_song in pieces.items()}
+    dataset.report_copies(pieces, dataset.recordings(content_digests))
+    rows = _rows(_divide_recordings(scanned, pieces, content_digests, config, paths), digests, paths)
     dataset.check_no_leak(
-        (row.split, digest, row.source) for row in rows for digest in evidence[paths.root / row.source]
+        (row.split, digest, row.source) for row in rows for digest in content_digests[paths.root / row.source]
     )
     manifest.write(paths.chunks, rows)
     table = sorted((path.as_posix(), reason) for path, reason in failures.items())
@@ -84,7 +84,7 @@ def _divide(
 ) -> tuple[list[Song], dict[Path, str]]:
     """Return the readable songs with their splits, and the SHA-256 of each; add the others to `failures`.
 
-    A random division is that of the files: `_divided_again` makes it that of the recordings.
+    A random division is by file; `_divide_recordings` repeats it by recording.
     """
     from tqdm import tqdm
 
@@ -107,17 +107,17 @@ def _divide(
     return songs, digests
 
 
-def _divided_again(
+def _divide_recordings(
     scanned: Sequence[Song],
-    pieces: Mapping[Song, Pieces],
-    evidence: dict[Path, list[str]],
+    pieces: Mapping[Song, SongChunks],
+    content_digests: dict[Path, list[str]],
     config: Params,
     paths: Paths,
-) -> dict[Song, Pieces]:
+) -> dict[Song, SongChunks]:
     """Return the chunks of each song that was decoded, with a random division of its recordings; move their files."""
     if scanned[0].split or config.split.test_list or config.split.train_list or not pieces:
         return dict(pieces)
-    fraction, seed, recording = config.split.test_fraction, config.split.seed, dataset.recordings(evidence)
+    fraction, seed, recording = config.split.test_fraction, config.split.seed, dataset.recordings(content_digests)
     songs = dataset.divide(list(pieces), recording, test_fraction=fraction, seed=seed)
     for before, song in zip(pieces, songs, strict=True):
         for number in range(len(pieces[before].spans) if song != before else 0):
@@ -127,7 +127,7 @@ def _divided_again(
     return dict(zip(songs, pieces.values(), strict=True))
 
 
-def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Failures) -> dict[Song, Pieces]:
+def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Failures) -> dict[Song, SongChunks]:
     """Return the chunks of each song that could be decoded; add the others to `failures`."""
     results = run(
         functools.partial(_split_song, config=config, paths=paths),
@@ -146,7 +146,7 @@ def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Fail
     return decoded
 
 
-def _rows(pieces: Mapping[Song, Pieces], digests: Mapping[Path, str], paths: Paths) -> list[manifest.Row]:
+def _rows(pieces: Mapping[Song, SongChunks], digests: Mapping[Path, str], paths: Paths) -> list[manifest.Row]:
     """Return a row for each chunk."""
     return [
         manifest.Row(
@@ -164,15 +164,15 @@ def _rows(pieces: Mapping[Song, Pieces], digests: Mapping[Path, str], paths: Pat
     ]
 
 
-def _split_song(job: Job, config: Params, paths: Paths) -> Pieces:
+def _split_song(job: Job, config: Params, paths: Paths) -> SongChunks:
     """Write the chunks of one song, cache them, and return them."""
-    song, of_file = job
+    song, source_digest = job
     split = config.split
     written: list[Path] = []
     spans: list[tuple[float, float]] = []
     n_silent = 0
     try:
-        digests = _encoded(song.path)
+        digests = _encoded_digests(song.path)
         for chunk in chunks.iterate(
             song.path, sample_rate=split.sample_rate, chunk_seconds=split.chunk_seconds, min_seconds=split.min_seconds
         ):
@@ -185,27 +185,27 @@ def _split_song(job: Job, config: Params, paths: Paths) -> Pieces:
             chunks.write(written[-1], chunk.samples, sample_rate=split.sample_rate)
         if not spans:
             raise AudioError(f"{song.path}: {chunks.SILENT_MESSAGE}")
-        if _sha256(song.path) != of_file:  # the cache key would not match the content
+        if _sha256(song.path) != source_digest:  # the cache key would not match the content
             raise AudioError(f"{song.path}: changed while it was read: run again when the file is complete")
     except GenreError:
         for path in written:
             path.unlink(missing_ok=True)
         raise
-    _cache(config, paths).store(_key(of_file, config), written, [spans, digests, n_silent])
-    return Pieces(spans, digests, n_silent)
+    _cache(config, paths).store(_key(source_digest, config), written, [spans, digests, n_silent])
+    return SongChunks(spans, digests, n_silent)
 
 
-def _restore(job: Job, config: Params, paths: Paths) -> Pieces | None:
+def _restore(job: Job, config: Params, paths: Paths) -> SongChunks | None:
     """Return the chunks of one song, restored from the cache, or None."""
     song, digest = job
     target = functools.partial(_chunk_path, song=song, paths=paths)
     note = _cache(config, paths).restore(_key(digest, config), target)
-    return None if note is None else Pieces([(start_s, seconds) for start_s, seconds in note[0]], note[1], note[2])
+    return None if note is None else SongChunks([(start_s, seconds) for start_s, seconds in note[0]], note[1], note[2])
 
 
-def _encoded(path: Path) -> list[str]:
+def _encoded_digests(path: Path) -> list[str]:
     """Return the SHA-256 of the encoded audio of a file, which tags and most containers do not change."""
-    filters = ["aac_adtstoasc", None] if path.suffix.lower() in AAC_FRAMED else [None]
+    filters = ["aac_adtstoasc", None] if path.suffix.lower() in ADTS_EXTENSIONS else [None]
     for bitstream_filter in filters:
         with contextlib.suppress(AudioError):  # another codec, or a damaged file
             return [ffmpeg.stream_hash(path, bitstream_filter=bitstream_filter)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import shutil
 import signal
 import socket
@@ -231,6 +232,7 @@ def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
             assert (result.returncode, result.stdout.strip()) == (0, "2"), result.stderr
             monkeypatch.setattr(store, "ANSWER_S", 1.0)
             server.send_signal(signal.SIGSTOP)
+            os.waitpid(server.pid, os.WUNTRACED)  # until it has stopped
             with pytest.raises(SearchError, match="does not answer"):
                 collection.search(np.ones((1, DIMENSION), np.float32), 1)
             server.send_signal(signal.SIGCONT)
