@@ -11,6 +11,8 @@ from genre.audio import chunks, ffmpeg
 from genre.errors import AudioError
 from tests.made import write_field_files
 
+pytestmark = pytest.mark.slow
+
 RATE = 22_050  # Hz
 LENGTHS = {  # seconds of audio, and the position of the first of them in the chirp
     "base.wav": (20.0, 0.0),

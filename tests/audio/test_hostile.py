@@ -21,6 +21,8 @@ from genre.cli import answer_all
 from genre.errors import AudioError, TimeLimitError
 from tests.made import ROOT, MakeSong, ape_bomb
 
+pytestmark = pytest.mark.slow
+
 RATE = 8000  # Hz
 LIMIT_S = 30  # generous, for a busy machine
 
@@ -105,7 +107,6 @@ def test_a_name_of_a_protocol_or_device_is_never_opened(
     assert paths == []
 
 
-@pytest.mark.slow
 def test_ten_hours_of_silence_in_a_small_file_are_cut_in_limited_memory(tmp_path: Path) -> None:
     path = tmp_path / "long.flac"
     silence = f"anullsrc=r={RATE}:cl=mono"
@@ -220,7 +221,6 @@ def test_an_absurd_header_is_decoded_or_refused_in_limited_time(tmp_path: Path, 
     assert time.monotonic() - start < LIMIT_S
 
 
-@pytest.mark.slow
 def test_a_huge_cover_costs_neither_time_nor_memory(tmp_path: Path, make_song: MakeSong) -> None:
     path = make_song(tmp_path / "song.mp3", seconds=6.0, sample_rate=RATE)
     command = [ffmpeg.executable(), "-v", "error", "-f", "lavfi", "-i", "color=s=10000x10000", "-frames:v", "1"]

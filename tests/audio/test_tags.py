@@ -20,6 +20,8 @@ from genre.audio.tags import write_genre
 from genre.errors import AudioError
 from tests.made import MakeSong
 
+pytestmark = pytest.mark.slow
+
 FORMATS = ["mp3", "flac", "ogg", "opus", "oga", "m4a", "wav", "aiff"]
 
 

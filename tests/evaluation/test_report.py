@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from genre.evaluation import comparison, metrics, report
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.dataset_card import DatasetCard
 from genre.evaluation.report import ModelResult, Provenance
 from genre.models.calibration import Validation
+
+pytestmark = pytest.mark.slow
 
 HTML_NAME = "<script>alert(1)</script>\" onload='x'"
 GENRES = ["a", HTML_NAME]

@@ -25,6 +25,8 @@ from genre.models.onnx import OUTPUT
 from genre.paths import Paths
 from tests.models.conftest import GENRES, embeddings_of_genres
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings(22_050, 3.0, 1.0)
 
 

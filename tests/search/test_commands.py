@@ -21,6 +21,8 @@ from genre.paths import SYNTHETIC
 from stages import identify, index, similar, split
 from tests.made import write_music, write_params
 
+pytestmark = pytest.mark.slow
+
 N_SONGS = 3  # of each genre
 Answers = Callable[..., list[dict[str, Any]]]
 
@@ -111,7 +113,6 @@ def test_a_snippet_that_starts_before_its_song_is_described_in_words(
     assert re.search(r"rock/0 starts (1\.9\d|2\.0\d) s before the song", capsys.readouterr().out)
 
 
-@pytest.mark.slow
 def test_the_engine_embeddings_needs_windows_and_identifies_with_them(project: Path, answers: Answers) -> None:
     snippet = ["dataset/tiny/jazz/3.wav", "--engine", "embeddings", "--start", "2.5"]
     with pytest.raises(SearchError, match=r"index\.windows"):
@@ -201,7 +202,6 @@ def test_a_damaged_store_is_named_and_repaired_by_the_stage(answers: Answers) ->
     assert len(answers(similar, "dataset/tiny/rock/0.wav", "--top", "1")[0]["songs"]) == 1
 
 
-@pytest.mark.slow
 def test_evaluate_search_prints_and_writes_the_measures(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate_search.main(["--snippets", "1", "--seconds", "4", "--out", "measures.json"]) == 0
     assert "identify, landmarks, 4 s: 100.0 % recognised" in capsys.readouterr().out

@@ -12,6 +12,8 @@ from genre.search.landmarks import SAMPLE_RATE
 from tests.made import Signal, music
 from tests.search.conftest import landmark_index
 
+pytestmark = pytest.mark.slow
+
 N_SONGS = 8
 THRESHOLD = 0.5
 

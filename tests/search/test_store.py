@@ -28,6 +28,8 @@ from genre.search.store import VectorStore, Window
 from tests.made import ROOT
 from tests.search.conftest import search_params
 
+pytestmark = pytest.mark.slow
+
 DIMENSION = 8
 DIGEST = "0123456789abcdef" * 4
 SHA = [f"{i:064x}" for i in range(6)]
@@ -204,12 +206,10 @@ def test_only_digests_are_put_into_a_filter(collection: VectorStore) -> None:
         collection.remove_songs(['"] or id != ""'])
 
 
-@pytest.mark.slow
 def test_a_store_that_another_process_uses_is_refused(collection: VectorStore) -> None:
     assert "in use by another process" in _in_other_process(collection.uri).stderr
 
 
-@pytest.mark.slow
 def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from genre.errors import AudioError, ClusterError, DatasetError
 from stages import split
 from tests.made import ROOT, MakeSong, outs, write_params
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "stages.split"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
@@ -168,7 +170,6 @@ def test_a_song_that_changes_while_it_is_read_is_refused_and_not_cached(
     assert outs(project) == _fresh(project)
 
 
-@pytest.mark.slow
 def test_a_full_disk_is_an_error_and_leaves_no_partial_chunk(project: Path, songs: Path) -> None:
     def limit_file_size() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -192,7 +193,6 @@ def test_an_output_folder_that_cannot_be_written_is_named(project: Path, songs: 
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_named(project: Path, songs: Path) -> None:
     pytest.importorskip("distributed", reason="the package distributed is not installed")
     write_params(project, parallel__scheduler="tcp://127.0.0.1:1")

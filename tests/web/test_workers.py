@@ -10,6 +10,8 @@ import pytest
 
 from genre.web.workers import AbandonedError, QueueFullError, Workers
 
+pytestmark = pytest.mark.slow
+
 LONG_S = 30.0
 
 
