@@ -16,7 +16,7 @@ from benchmarks.degradations import CONDITIONS, SAMPLE_RATE
 from benchmarks.recognition import Recording
 from genre import files, params
 from genre.audio import manifest
-from genre.cli import count, positive, run_command
+from genre.cli import integer, positive, run_command
 from genre.params import Params
 from genre.paths import Paths
 from genre.search import landmark_index
@@ -29,10 +29,10 @@ Song = list[manifest.Row]  # the chunks of a song
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the measures; write them to a JSON file with --out."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluate_search", description=__doc__.splitlines()[0])
-    parser.add_argument("--snippets", type=count(1, 10**8), default=20, help="snippets of each condition and length")
+    parser.add_argument("--snippets", type=integer(1, 10**8), default=20, help="snippets of each condition and length")
     parser.add_argument("--seconds", type=positive, nargs="+", default=[5.0, 10.0], help="lengths of the snippets")
     parser.add_argument(
-        "--seed", type=count(0, 2**32 - 1), default=2016, help="random seed of songs, positions and noise"
+        "--seed", type=integer(0, 2**32 - 1), default=2016, help="random seed of songs, positions and noise"
     )
     parser.add_argument("--out", type=Path, help="JSON file for the measures")
     options = parser.parse_args(argv)

@@ -27,7 +27,7 @@ import scipy.fft
 import threadpoolctl  # type: ignore[import-untyped]
 
 from genre.audio import chunks, dataset, ffmpeg
-from genre.cli import count, positive
+from genre.cli import integer, positive
 from genre.errors import GenreError
 from genre.features import csv, numpy_engine, vamp_engine
 from genre.features.transforms import CONTRAST_PEAKS, MFCC, TRANSFORMS
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.extract", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("audio", nargs="*", type=Path, help="audio files, or folders of them")
     parser.add_argument("--seconds", type=positive, default=120.0, help="length of the signal made without files")
-    parser.add_argument("--repeat", type=count(1, 1000), default=5)
+    parser.add_argument("--repeat", type=integer(1, 1000), default=5)
     options = parser.parse_args(argv)
     try:
         signals = _decode(options.audio) if options.audio else [make_signal(options.seconds)]

@@ -27,7 +27,7 @@ from benchmarks.degradations import CONDITIONS, SAMPLE_RATE
 from benchmarks.recognition import NO_EVIDENCE, Recording
 from genre import files, params
 from genre.audio import dataset, ffmpeg
-from genre.cli import count, positive
+from genre.cli import integer, positive
 from genre.errors import GenreError
 from genre.models import embeddings
 from genre.params import Params
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.identify", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="songs to index, 20 s or longer")
     parser.add_argument("--engine", choices=("landmarks", "embeddings"), default="landmarks")
-    parser.add_argument("--snippets", type=count(1, 10**8), default=100, help="of each length and condition")
+    parser.add_argument("--snippets", type=integer(1, 10**8), default=100, help="of each length and condition")
     parser.add_argument("--seconds", type=positive, nargs="+", default=[5.0, 10.0])
     parser.add_argument("--conditions", nargs="+", default=[condition.name for condition in CONDITIONS])
     parser.add_argument("--fit", action="store_true", help="fit evidence to score on half of the songs, check the rest")

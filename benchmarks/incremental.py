@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from genre.audio import chunks, dataset
-from genre.cli import count
+from genre.cli import integer
 
 ROOT = Path(__file__).parent.parent
 RATE = 22_050  # Hz
@@ -31,7 +31,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.incremental", description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER")
-    parser.add_argument("--songs", type=count(1, 10**8), default=200)
+    parser.add_argument("--songs", type=integer(1, 10**8), default=200)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="incremental-") as name:
         project = Path(name)

@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from genre.audio import chunks
-from genre.cli import count, positive
+from genre.cli import integer, positive
 
 ROOT = Path(__file__).parent.parent
 RATE = 22_050  # Hz
@@ -42,7 +42,7 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.splitlines()[0])
     parser.add_argument("--hours", type=positive, nargs="+", default=[0.5, 1.0, 2.0])
-    parser.add_argument("--songs", type=count(1, 10**8), nargs="+", default=[250, 500, 1000])
+    parser.add_argument("--songs", type=integer(1, 10**8), nargs="+", default=[250, 500, 1000])
     options = parser.parse_args()
     _table("one song of so many hours", options.hours, 10.0, _long_song)
     _table("so many songs of 30 s", options.songs, 20_000, _many_songs)

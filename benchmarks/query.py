@@ -24,7 +24,7 @@ import numpy as np
 
 from genre.audio.dataset import audio_files
 from genre.audio.ffmpeg import executable
-from genre.cli import count
+from genre.cli import integer
 
 ROOT = Path(__file__).parent.parent
 RATE = 44_100  # Hz
@@ -69,9 +69,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.query", description=__doc__.splitlines()[0])
     parser.add_argument("song", nargs="?", type=Path, metavar="SONG")
     parser.add_argument("--model", metavar="NAME", help="as of stages.query")
-    parser.add_argument("--repeats", type=count(1, 10**8), default=3)
+    parser.add_argument("--repeats", type=integer(1, 10**8), default=3)
     parser.add_argument(
-        "--songs", type=count(1, 10**8), default=20, help="copies of the song that are analysed in one run"
+        "--songs", type=integer(1, 10**8), default=20, help="copies of the song that are analysed in one run"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="query-") as name:

@@ -25,7 +25,7 @@ import scipy.signal
 
 from genre import params
 from genre.audio import chunks, dataset
-from genre.cli import count
+from genre.cli import integer
 from genre.paths import Paths
 from genre.search import store
 from genre.search.store import Window
@@ -49,8 +49,8 @@ def main() -> None:
     """Print the table, one line as each index is done."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="real songs (default: noise bursts)")
-    parser.add_argument("--sizes", type=count(1, 10**8), nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--dimension", type=count(2, 4096), default=64)
+    parser.add_argument("--sizes", type=integer(1, 10**8), nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--dimension", type=integer(2, 4096), default=64)
     parser.add_argument("--only", nargs="+", metavar="TYPE", help="index types (default: all)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -33,7 +33,7 @@ import httpx
 import numpy as np
 
 from genre.audio import chunks
-from genre.cli import count
+from genre.cli import integer
 from genre.paths import Paths
 from genre.web.service import Service
 
@@ -96,14 +96,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__.splitlines()[0])
-    parser.add_argument("--clients", type=count(1, 10_000), nargs="+", default=[1, 4, 16, 64], help="at the same time")
     parser.add_argument(
-        "--requests", type=count(1, 10**8), default=128, help="for each number of clients (default: %(default)s)"
+        "--clients", type=integer(1, 10_000), nargs="+", default=[1, 4, 16, 64], help="at the same time"
     )
-    parser.add_argument("--soak", type=count(1, 10**8), default=2000, help="requests between the two memory readings")
+    parser.add_argument(
+        "--requests", type=integer(1, 10**8), default=128, help="for each number of clients (default: %(default)s)"
+    )
+    parser.add_argument("--soak", type=integer(1, 10**8), default=2000, help="requests between the two memory readings")
     parser.add_argument("--model", help="as of stages.query")
     parser.add_argument("--clip", type=Path, help="a file to send (default: synthetic music of 30 s)")
-    parser.add_argument("--attackers", type=count(1, 100_000), help="hostile clients at the same time")
+    parser.add_argument("--attackers", type=integer(1, 100_000), help="hostile clients at the same time")
     return parser
 
 

@@ -185,10 +185,8 @@ def _answers(
     songs = _songs(names, errors)
     results: Iterable[Answer | str]
     results = map_threads(attempt, songs, at_once) if at_once > 1 and len(songs) > 1 else map(attempt, songs)
-    if len(songs) > 1 and sys.stderr.isatty():
-        from tqdm import tqdm
-
-        results = tqdm(results, total=len(songs), unit="song", file=sys.__stderr__)
+    if len(songs) > 1:
+        results = terminal.progress(results, total=len(songs), unit="song")
     for result in results:
         if isinstance(result, str):
             _report(result, errors)
@@ -211,7 +209,7 @@ def _songs(names: Sequence[str], errors: list[str]) -> list[str]:
         if name and is_folder(name):
             files, others = (list(map(str, paths)) for paths in walk(Path(name), follow_links=True))
         if others:
-            print(one_line(f"{name}: {len(others)} other files passed over, e.g. {others[0]}"), file=sys.stderr)
+            print(one_line(f"{name}: {len(others)} other files skipped, e.g. {others[0]}"), file=sys.stderr)
         if not name:
             _report("a SONG argument is empty", errors)
         elif not files:
@@ -263,7 +261,7 @@ def fraction(text: str) -> float:
     return _number(text, lambda value: 0.0 <= value <= 1.0, "must be between 0 and 1")
 
 
-def count(low: int, high: int) -> Callable[[str], int]:
+def integer(low: int, high: int) -> Callable[[str], int]:
     """Return the type of an option that is a whole number from `low` to `high`."""
 
     def convert(text: str) -> int:

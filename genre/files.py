@@ -111,9 +111,12 @@ def digest(*parts: Any) -> str:
 
 
 def remove_others(folder: Path, kept: Container[Path]) -> None:
-    """Remove all files below `folder` except those in `kept` and DVC's .gitignore files."""
-    for path in folder.rglob("*"):
-        if path.is_file() and path not in kept and path.name != ".gitignore":
+    """Remove all files below `folder` except those in `kept` and DVC's .gitignore files; remove empty folders too."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # the contents of a folder before the folder
+        if path.is_dir():
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
+        elif path not in kept and path.name != ".gitignore":
             path.unlink()
 
 

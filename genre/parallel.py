@@ -65,14 +65,11 @@ def run(
     recall : callable or None
         Returns the cached result of an item, or None; called in this process before any work.
     """
-    from tqdm import tqdm
-
     hits = map(recall, items) if recall else ()
     cached = {i: hit for i, hit in enumerate(hits) if hit is not None}
     missing = [item for i, item in enumerate(items) if i not in cached]
     computed = _compute(functools.partial(_result_or_error, function), missing, workers, scheduler)
-    is_shown = sys.stderr.isatty()
-    progress = tqdm(total=len(items), desc=description, unit=unit, disable=not is_shown, file=sys.__stderr__)
+    progress = terminal.progress(total=len(items), desc=description, unit=unit)
     with progress, contextlib.closing(computed):
         for i in range(len(items)):
             yield cached[i] if i in cached else next(computed)

@@ -38,14 +38,14 @@ class Paths:
     cards = _Below("model_architecture")  # model cards and Keras architectures
     weights = _Below("model_weights")  # ONNX files and Keras weights
     evaluation = _Below("evaluation")  # scores on the test songs
-    scores = _Below("scores")  # headline metrics on the test songs, one file per model, for DVC's tables
+    scores = _Below("scores")  # a few metrics on the test songs, one file per model, for `dvc metrics show`
     comparison = _Below("comparison")  # scores on folds
     index = _Below("vectors", "index.json")  # description of the embedding index
     projection = _Below("vectors", "projection.npz")  # from embeddings to the vectors of the store
     landmarks = _Below("vectors", "landmarks.npz")  # landmark index
 
     def is_synthetic(self, dataset: str) -> bool:
-        """Return whether the songs of a data set are synthetic: a note in its folder says so."""
+        """Return whether the folder of a data set has the file that marks its songs as synthetic."""
         return (self.datasets / dataset / SYNTHETIC).is_file()
 
     def card(self, model: str) -> Path:

@@ -1,4 +1,4 @@
-"""Standard streams: control characters and direction marks are escaped, closed streams are opened, errors are named."""
+"""Standard streams that escape control characters and direction marks, and progress bars."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 # Of the categories Cc, Cf, Zl and Zp, all but line ends, tabs and the joiners of emoji and of Indic scripts.
@@ -35,7 +36,7 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 def prepare(log_format: str = "%(message)s") -> None:
-    """Let everything that Python writes to stdout and stderr, logs and warnings included, be escaped UTF-8.
+    """Replace stdout and stderr by streams that escape control characters, and print logs and warnings to stderr.
 
     A standard stream that was closed is opened on /dev/null, so that no other file takes its number; writing to a
     closed stdout is an error.
@@ -53,6 +54,13 @@ def prepare(log_format: str = "%(message)s") -> None:
     handler.setFormatter(_OneLine(log_format))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     warnings.showwarning = _log_warning
+
+
+def progress(items: Iterable[Any] | None = None, **options: Any) -> Any:
+    """Return a tqdm progress bar, shown if stderr is a terminal; it moves the cursor, so its output is not escaped."""
+    from tqdm import tqdm
+
+    return tqdm(items, file=sys.__stderr__, disable=not sys.stderr.isatty(), **options)
 
 
 def discard_stdout() -> None:

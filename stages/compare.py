@@ -23,7 +23,7 @@ import numpy.typing as npt
 from genre import files, params
 from genre.audio import chunks, manifest
 from genre.cache import Cache
-from genre.cli import count, run_command
+from genre.cli import integer, run_command
 from genre.errors import ModelError
 from genre.evaluation import comparison, dataset_card, plots, report, tables
 from genre.evaluation.comparison import Fold, Outcome, Result
@@ -211,10 +211,10 @@ def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
     )
     parser.add_argument("--models", nargs="+", default=defaults.models, metavar="MODEL", help="default: compare.models")
     parser.add_argument(
-        "--folds", type=count(2, 1000), default=defaults.folds, help="default: compare.folds (%(default)s)"
+        "--folds", type=integer(2, 1000), default=defaults.folds, help="default: compare.folds (%(default)s)"
     )
     parser.add_argument(
-        "--repeats", type=count(1, 1000), default=defaults.repeats, help="default: compare.repeats (%(default)s)"
+        "--repeats", type=integer(1, 1000), default=defaults.repeats, help="default: compare.repeats (%(default)s)"
     )
     return parser
 

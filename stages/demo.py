@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genre import files
-from genre.cli import count, run_command
+from genre.cli import integer, run_command
 from genre.errors import DatasetError
 from genre.parallel import all_or_error, run
 from genre.paths import SYNTHETIC, Paths
@@ -28,9 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Paths().datasets / "demo"
     parser.add_argument("--out", type=Path, default=out, help="folder of the data set (default: %(default)s)")
     parser.add_argument(
-        "--seed", type=count(0, 2**32 - 1), default=2016, help="seed of the random numbers (default: %(default)s)"
+        "--seed", type=integer(0, 2**32 - 1), default=2016, help="seed of the random numbers (default: %(default)s)"
     )
-    parser.add_argument("--songs", type=count(1, 10_000), default=10, help="songs of each style (default: %(default)s)")
+    parser.add_argument(
+        "--songs", type=integer(1, 10_000), default=10, help="songs of each style (default: %(default)s)"
+    )
     options = parser.parse_args(argv)
     from genre.demo import styles, synth
 

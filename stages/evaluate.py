@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from genre import files, params
+from genre import files, params, terminal
 from genre.audio import chunks, manifest
 from genre.cache import Cache
 from genre.cli import run_command
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PER_GENRE = ("precision", "recall", "f1", "songs")  # columns of metrics.per_genre
-HEADLINES = {  # name for DVC: key of metrics.scores; they fit a terminal
+DVC_METRICS = {  # name in scores/<model>.json: key of `metrics.scores`
     "accuracy": "song_accuracy",
     "low": "song_accuracy_low",
     "high": "song_accuracy_high",
@@ -58,8 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         embedder = embeddings.load(name, paths, cache=cache)
         embedder.of_files(chunk_paths, workers=settings.parallel.workers)  # fills the cache
     results, song_tables = [], {}
-    is_shown = sys.stderr.isatty()
-    for predictor in tqdm(predictors, desc="evaluate", unit="model", disable=not is_shown, file=sys.__stderr__):
+    for predictor in terminal.progress(predictors, desc="evaluate", unit="model"):
         probabilities = _predict(predictor, test, chunk_paths)
         predictions = metrics.by_song(probabilities, test.labels, test.songs)
         card = predictor.card
@@ -97,15 +94,15 @@ def _write_all(
     if len(curves):
         plots.write(paths.evaluation / "plots" / "learning curves.png", plots.curves(curves))
     for result in results:
-        files.write_json(paths.scores / f"{result.name}.json", headline(result, paths))
+        files.write_json(paths.scores / f"{result.name}.json", dvc_metrics(result, paths))
     default = predict.default_card(paths).model
     ranked = sorted(results, key=lambda result: -result.scores["song_accuracy"])
     files.write_text(paths.evaluation / "report.html", report.evaluation_html(ranked, provenance, curves, default))
 
 
-def headline(result: ModelResult, paths: Paths) -> dict[str, float]:
+def dvc_metrics(result: ModelResult, paths: Paths) -> dict[str, float]:
     """Return the metrics of a model that DVC shows; networks also have the loss of their validation songs."""
-    scores = {name: result.scores[key] for name, key in HEADLINES.items()}
+    scores = {name: result.scores[key] for name, key in DVC_METRICS.items()}
     with contextlib.suppress(FileNotFoundError, KeyError):
         scores["validation_loss"] = files.read_json(paths.training(result.name) / "metrics.json")["eval"]["loss"]
     return scores

@@ -10,7 +10,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from genre.cli import count, run_command
+from genre.cli import integer, run_command
 from genre.parallel import one_thread_each
 
 
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address of the service (default: %(default)s)")
     parser.add_argument(
-        "--port", type=count(0, 65_535), default=5000, metavar="N", help="0: a free port (default: %(default)s)"
+        "--port", type=integer(0, 65_535), default=5000, metavar="N", help="0: a free port (default: %(default)s)"
     )
     parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
     return parser

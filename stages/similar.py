@@ -12,7 +12,7 @@ from pathlib import Path
 
 from genre import params
 from genre.audio import manifest
-from genre.cli import FORMATS, Answer, Table, add_song_options, answer_all, count, run_command
+from genre.cli import FORMATS, Answer, Table, add_song_options, answer_all, integer, run_command
 from genre.paths import Paths
 
 COLUMNS = ("file", "genre", "weighted_genre", "score", "similar_genre", "similar_song", "similar_path")  # of csv
@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sources = manifest.sources(paths.chunks)
 
         def answer(path: Path) -> Answer:
-            found = neighbours.similar(path, **options)
-            songs = [{**song, "path": sources.get(f"{song['genre']}/{song['song']}")} for song in found["songs"]]
-            return {**found, "songs": songs}
+            result = neighbours.similar(path, **options)
+            songs = [{**song, "path": sources.get(f"{song['genre']}/{song['song']}")} for song in result["songs"]]
+            return {**result, "songs": songs}
 
         return answer_all(arguments.songs, answer, _text, arguments.format, Table(COLUMNS, _rows))
 
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_song_options(parser, "SONG", (*FORMATS, "csv"))
     parser.add_argument(
-        "--top", type=count(1, 1000), default=10, metavar="N", help="songs to name (default: %(default)s)"
+        "--top", type=integer(1, 1000), default=10, metavar="N", help="songs to name (default: %(default)s)"
     )
     return parser
 

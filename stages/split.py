@@ -25,7 +25,7 @@ from genre.errors import AudioError, DatasetError, GenreError
 from genre.parallel import run
 from genre.params import Params
 from genre.paths import Paths
-from genre.terminal import one_line
+from genre.terminal import one_line, progress
 
 Job = tuple[Song, str]  # a song and the SHA-256 of its file
 Failures = dict[Path, str]  # reason for each song that could not be read or decoded
@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, paths = params.load(), Paths()
     failures: Failures = {}
     scanned = dataset.scan(paths.datasets / config.dataset.name)
-    songs, digests = _divide(scanned, config, paths, failures)
+    digests = _digests(scanned, failures)
+    songs = [song for song in _with_listed_splits(scanned, config, paths) if song.path in digests]
     jobs = [(song, digests[song.path]) for song in songs]
     if shard:
         pieces = _split_all(shard.of(jobs), config, paths, failures)
@@ -58,8 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     pieces = _split_all(jobs, config, paths, failures)
     content_digests = {song.path: [digests[song.path], *of_song.digests] for song, of_song in pieces.items()}
-    dataset.report_copies(pieces, dataset.recordings(content_digests))
-    rows = _rows(_divide_recordings(scanned, pieces, content_digests, config, paths), digests, paths)
+    recording = dataset.recordings(content_digests)
+    dataset.report_copies(pieces, recording)
+    if not all(song.split for song in pieces):
+        pieces = _divide(pieces, recording, config, paths)
+    rows = _rows(pieces, digests, paths)
     dataset.check_no_leak(
         (row.split, digest, row.source) for row in rows for digest in content_digests[paths.root / row.source]
     )
@@ -79,51 +83,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _divide(
-    scanned: Sequence[Song], config: Params, paths: Paths, failures: Failures
-) -> tuple[list[Song], dict[Path, str]]:
-    """Return the readable songs with their splits, and the SHA-256 of each; add the others to `failures`.
-
-    A random division is by file; `_divide_recordings` repeats it by recording.
-    """
-    from tqdm import tqdm
-
-    folder = paths.datasets / config.dataset.name
+def _digests(songs: Sequence[Song], failures: Failures) -> dict[Path, str]:
+    """Return the SHA-256 of each readable file; add the others to `failures`."""
     digests: dict[Path, str] = {}
-    for song in tqdm(scanned, desc="hash", unit="song", disable=None, file=sys.__stderr__):
+    for song in progress(songs, desc="hash", unit="song"):
         try:
             digests[song.path] = _sha256(song.path)
         except AudioError as error:
             _report(failures, song.path, error)
-    songs = list(scanned)
-    if config.split.test_list or config.split.train_list:
-        if songs[0].split:
-            raise DatasetError(f"{folder}/ has train/ and test/ folders: set split.test_list and train_list to null")
-        lists = {"test_list": config.split.test_list, "train_list": config.split.train_list}
-        songs = dataset.divide_by_list(songs, folder, **lists)
-    songs = [song for song in songs if song.path in digests]
-    if songs and not songs[0].split:
-        songs = dataset.divide(songs, digests, test_fraction=config.split.test_fraction, seed=config.split.seed)
-    return songs, digests
+    return digests
 
 
-def _divide_recordings(
-    scanned: Sequence[Song],
-    pieces: Mapping[Song, SongChunks],
-    content_digests: dict[Path, list[str]],
-    config: Params,
-    paths: Paths,
+def _with_listed_splits(songs: Sequence[Song], config: Params, paths: Paths) -> Sequence[Song]:
+    """Return the songs with the splits of split.test_list and split.train_list, if there are any."""
+    folder, lists = paths.datasets / config.dataset.name, (config.split.test_list, config.split.train_list)
+    if not any(lists):
+        return songs
+    if songs[0].split:
+        raise DatasetError(f"{folder}/ has train/ and test/ folders: set split.test_list and train_list to null")
+    return dataset.divide_by_list(songs, folder, test_list=lists[0], train_list=lists[1])
+
+
+def _divide(
+    pieces: Mapping[Song, SongChunks], recording: Mapping[Path, str], config: Params, paths: Paths
 ) -> dict[Song, SongChunks]:
-    """Return the chunks of each song that was decoded, with a random division of its recordings; move their files."""
-    if scanned[0].split or config.split.test_list or config.split.train_list or not pieces:
-        return dict(pieces)
-    fraction, seed, recording = config.split.test_fraction, config.split.seed, dataset.recordings(content_digests)
+    """Return the chunks of each song with a random division of the recordings, and move their files accordingly."""
+    fraction, seed = config.split.test_fraction, config.split.seed
     songs = dataset.divide(list(pieces), recording, test_fraction=fraction, seed=seed)
-    for before, song in zip(pieces, songs, strict=True):
-        for number in range(len(pieces[before].spans) if song != before else 0):
+    for undivided, song in zip(pieces, songs, strict=True):
+        for number in range(len(pieces[undivided].spans)):
             target = _chunk_path(number, song, paths)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _chunk_path(number, before, paths).replace(target)
+            _chunk_path(number, undivided, paths).replace(target)
     return dict(zip(songs, pieces.values(), strict=True))
 
 
@@ -253,7 +244,7 @@ def _summary(
             f" {n_chunks[genre, 'train']} + {n_chunks[genre, 'test']} chunks, {n_failed} failures"
         )
     others = f"{n_silent} silent chunks left out, " if n_silent else ""
-    others += f"{n_others} other files passed over, " if n_others else ""
+    others += f"{n_others} other files skipped, " if n_others else ""
     return "\n".join([*lines, f"split: {n_songs.total()} songs, {len(rows)} chunks, {others}{len(failures)} failures"])
 
 

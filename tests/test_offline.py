@@ -37,11 +37,11 @@ for command in commands:
 assert served.poll() is None
 served.terminate()
 served.wait(60)
-found = list(attempts)
+of_commands = list(attempts)
 with contextlib.suppress(OSError):
     socket.create_connection(("example.org", 443), timeout=1)
-assert len(attempts) > len(found), "the counter does not count"
-print(json.dumps(found), file=sys.stderr)
+assert len(attempts) > len(of_commands), "the counter does not count"
+print(json.dumps(of_commands), file=sys.stderr)
 """
 NAMESPACE = ("unshare", "--map-root-user", "--net", "sh", "-c")
 ROUTES = "ip link set lo up && ip route add local default dev lo"
@@ -52,7 +52,7 @@ def test_no_command_looks_up_or_connects_to_another_machine(project: Path) -> No
     try:
         subprocess.run([*NAMESPACE, ROUTES], check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a network namespace is not allowed here: {getattr(error, 'stderr', '') or error}")
+        pytest.skip(f"this machine does not allow a network namespace: {getattr(error, 'stderr', '') or error}")
     write_params(project, parallel__workers=2, compare__folds=2, compare__repeats=1)
     write_songs(project / "dataset" / "tiny", suffix=".wav")
     for stage in (split, extract, vectorize):

@@ -52,6 +52,12 @@ def iterate(
     length = round(chunk_seconds * sample_rate)
     buffer = np.empty(length, dtype=np.int16)
     filled = index = 0
+
+    def chunk() -> Chunk:
+        piece = buffer[:filled]
+        start_s = start + index * length / sample_rate
+        return Chunk(start_s, filled / sample_rate, np.resize(piece, length), is_silent(piece, sample_rate))  # repeats
+
     for block in stream_pcm(path, sample_rate=sample_rate, start=start, duration=duration):
         while len(block):
             taken = block[: length - filled]
@@ -59,14 +65,11 @@ def iterate(
             filled += len(taken)
             block = block[len(taken) :]
             if filled == length:
-                is_quiet = is_silent(buffer, sample_rate)
-                yield Chunk(start + index * length / sample_rate, length / sample_rate, buffer.copy(), is_quiet)
+                yield chunk()
                 index += 1
                 filled = 0
     if filled and (not index or filled >= min_seconds * sample_rate):
-        piece = np.resize(buffer[:filled], length)  # np.resize repeats
-        is_quiet = is_silent(buffer[:filled], sample_rate)
-        yield Chunk(start + index * length / sample_rate, filled / sample_rate, piece, is_quiet)
+        yield chunk()
 
 
 def audible(pieces: Iterable[Chunk], path: Path) -> Iterator[Chunk]:
@@ -87,7 +90,10 @@ def audible(pieces: Iterable[Chunk], path: Path) -> Iterator[Chunk]:
 
 
 def is_silent(samples: npt.NDArray[np.int16], sample_rate: int) -> bool:
-    """Return whether less than `MIN_SOUND_S` of mono samples [shape=(n,)] is above `SILENCE_RMS`, without DC offset."""
+    """Return whether mono samples [shape=(n,)] are louder than `SILENCE_RMS` for less than `MIN_SOUND_S` in all.
+
+    A DC offset does not count as sound.
+    """
     length = round(BLOCK_S * sample_rate)
     blocks = samples[: len(samples) // length * length].reshape(-1, length)
     return bool(np.count_nonzero(blocks.std(axis=1) > SILENCE_RMS) * BLOCK_S < MIN_SOUND_S)

@@ -1,7 +1,7 @@
 """Decode and encode audio files of any format with ffmpeg; ffmpeg-python builds the command lines.
 
 Files are untrusted: ffmpeg opens only the file that it is given (no playlist, URL or device named in it), decodes only
-audio streams, and is limited in processor time and memory; `time_limit` limits its wall-clock time.
+audio streams, and is limited in processor time and memory; `process.time_limit` limits its wall-clock time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from genre.audio import headers, process
-from genre.audio.process import kill_all as kill_all
-from genre.audio.process import time_limit as time_limit
 from genre.errors import AudioError, TimeLimitError
 from genre.files import atomic_path
 
@@ -124,7 +122,7 @@ def stream_hash(path: Path, *, bitstream_filter: str | None = None) -> str:
     `bitstream_filter` is one of ffmpeg's: "aac_adtstoasc" removes the headers of AAC packets.
     """
     options: Options = {"bsf:a": bitstream_filter} if bitstream_filter else {}
-    output = b"".join(_output_of(path, None, None, format="hash", acodec="copy", **options))
+    output = b"".join(_output_of(path, bytes_per_s=None, part=None, format="hash", acodec="copy", **options))
     return output.decode().strip().removeprefix("SHA256=").lower()
 
 

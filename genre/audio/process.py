@@ -182,7 +182,7 @@ def _limit(pid: int, cpu_s: int) -> None:
 
 
 def _has_output(fd: int) -> bool:
-    """Return whether there is output or its end; wait at most `POLL_S` for it."""
+    """Wait at most `POLL_S` for output; return whether there is some or it has ended."""
     poller = select.poll()
     poller.register(fd, select.POLLIN | select.POLLHUP)
     return bool(poller.poll(1000 * POLL_S))

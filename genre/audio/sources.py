@@ -11,10 +11,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from genre.errors import AudioError
 from genre.terminal import one_line
+from genre.terminal import progress as progress_bar
 
 STANDARD_INPUT = "-"
 MAX_BYTES = 1 << 30  # of one song: 100 minutes of CD audio
@@ -111,18 +112,8 @@ def _fetch(url: str, folder: Path, max_bytes: int, max_seconds: float) -> Path:
 
 def _watch(process: subprocess.Popen[bytes], url: str, folder: Path, max_bytes: int, max_seconds: float) -> None:
     """Wait for a download, with a progress bar on a terminal; AudioError if it exceeds a limit."""
-    from tqdm import tqdm
-
     deadline = time.monotonic() + max_seconds
-    is_shown = sys.stderr.isatty()
-    options: dict[str, Any] = {
-        "unit": "B",
-        "unit_scale": True,
-        "leave": False,
-        "disable": not is_shown,
-        "file": sys.__stderr__,
-    }
-    with tqdm(desc=one_line(url), **options) as progress:
+    with progress_bar(desc=one_line(url), unit="B", unit_scale=True, leave=False) as progress:
         running = True
         while running:
             time.sleep(POLL_SECONDS)

@@ -87,13 +87,13 @@ def _named(path: Path) -> Iterator[None]:
     """Turn errors of mutagen and the file system into an `AudioError` that names the file."""
     try:
         yield
-    # mutagen raises lookup, struct and arithmetic errors on damaged files
-    except (mutagen.MutagenError, OSError, ValueError, LookupError, ArithmeticError, struct.error) as error:
-        reason = (
-            error.strerror if isinstance(error, OSError) else isinstance(error, mutagen.MutagenError) and str(error)
-        )
-        reason = reason or "the sizes in its headers are wrong"
-        raise AudioError(f"{path}: its tags cannot be changed ({reason.replace(f'{path.resolve()}: ', '')})") from error
+    except (mutagen.MutagenError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).replace(f"{path.resolve()}: ", "")
+    except (ValueError, LookupError, ArithmeticError, struct.error):  # of mutagen, on damaged files
+        reason = ""
+    else:
+        return
+    raise AudioError(f"{path}: its tags cannot be changed ({reason or 'the sizes in its headers are wrong'})")
 
 
 def _open(path: Path) -> Any:

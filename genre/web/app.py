@@ -25,7 +25,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 from typing_extensions import TypedDict
 
-from genre.audio import ffmpeg
+from genre.audio import process
 from genre.errors import AudioError, GenreError, TimeLimitError
 from genre.models.query import Answer
 from genre.params import ServeParams
@@ -238,7 +238,7 @@ class Backend:
 
     def close(self) -> None:
         """End the work and its processes."""
-        ffmpeg.kill_all()
+        process.kill_all()
         self._workers.close()
 
     def check_ready(self) -> None:
@@ -324,7 +324,7 @@ def _call(
 ) -> Result:
     """Return the result of `function`, with the name of the song; HTTPException or TimeoutError if it fails."""
     try:
-        with ffmpeg.time_limit(limit_s, cancelled):
+        with process.time_limit(limit_s, cancelled):
             result: Any = function(song.path, **excerpt)
         return {**result, "file": song.name}  # type: ignore[return-value]
     except TimeLimitError:

@@ -1,4 +1,4 @@
-"""Connections of the server: small reads where bytes are expensive, and an end for every connection."""
+"""Connections of the server, with limits on the time and the processor time of each."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from genre.params import ServeParams
-from genre.web.limits import LINGER_S, Allowance, failure
+from genre.web.limits import LINGER_S, TimeBudget, failure
 
-MIN_READ_BYTES = 1 << 9  # read at once of heads and chunked bodies, which cost time by line and by chunk
-MAX_READ_BYTES = 1 << 13  # if they cost little
+MIN_READ_BYTES = 1 << 9  # read at once from heads and chunked bodies, whose lines and chunks take processor time
+MAX_READ_BYTES = 1 << 13  # the same, while they take little
 BODY_READ_BYTES = 1 << 18  # of a body of a declared length
 BYTE_S = 1e-7  # processor time that a byte of a body may take
-BURST_S = 0.002  # further processor time of a body, at first
-SHARE = 0.005  # and later, as a part of the time
-MAX_REST_S = 1.0
+BURST_S = 0.002  # processor time that a body may take beyond that at once
+CPU_FRACTION = 0.005  # fraction of the time in which the processor may work on it beyond that
+MAX_PAUSE_S = 1.0
 MAX_HEAD_LINES = 128
 TICK_S = 1.0
 EVICTABLE_S = 1.0  # time after which a slow client gives way to a new one
-STATE = "connection"  # key in the state of a request
+STATE_KEY = "connection"  # key in the state of a request
 
 
 class Connection(H11Protocol, asyncio.BufferedProtocol):
-    """One connection. It is closed when its client sends no complete head or reads too slowly.
+    """One connection. It is closed if its client sends no complete head in time or reads too slowly.
 
-    A buffered protocol, as that chooses how many bytes the event loop reads at once.
+    It is a buffered protocol in order to set how many bytes the event loop reads at once.
     """
 
     params: ClassVar[ServeParams]
     opened: ClassVar[set[Connection]]
-    _wire: _Wire
+    _pausable: _PausableTransport
     _buffer = memoryview(bytearray(BODY_READ_BYTES))  # of all: the event loop fills it and calls buffer_updated at once
 
     def __init__(
@@ -48,8 +48,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, {**app_state, STATE: self}, _loop)
-        self._allowance = Allowance(self.params.stall_s, self.params.min_bytes_s)
+        super().__init__(config, server_state, {**app_state, STATE_KEY: self}, _loop)
+        self._budget = TimeBudget(self.params.stall_s, self.params.min_bytes_s)
         self._cpu_s = BURST_S  # processor time left
         self._read_bytes = MIN_READ_BYTES
         self._end = math.inf  # of the response, on the clock of the event loop
@@ -59,8 +59,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     def begin(self, n_bytes: int) -> None:
         """Note the start of a request with a body of a declared length."""
         self._active, self._n_expected, self._n_lines, self._cpu_s = True, n_bytes, 0, BURST_S
-        if not self._wire.get_write_buffer_size():
-            self._allowance.renew()
+        if not self._pausable.get_write_buffer_size():
+            self._budget.reset()
             self._end = math.inf
 
     def respond(self) -> None:
@@ -74,12 +74,12 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room by closing the connection that has waited longest if there are too many."""
         if len(self.opened) >= self.params.connections - 1:
-            slowest = min(self.opened, key=lambda connection: connection._allowance.left_s)
-            if slowest._allowance.left_s <= self.params.stall_s - EVICTABLE_S:
+            slowest = min(self.opened, key=lambda connection: connection._budget.left_s)
+            if slowest._budget.left_s <= self.params.stall_s - EVICTABLE_S:
                 slowest.abort()
         self.opened.add(self)
-        self._wire = _Wire(transport)
-        super().connection_made(self._wire)  # type: ignore[arg-type]
+        self._pausable = _PausableTransport(transport)
+        super().connection_made(self._pausable)  # type: ignore[arg-type]
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,9 +100,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             if self._n_lines > MAX_HEAD_LINES:
                 body = bytes(failure(431, f"the head has more than {MAX_HEAD_LINES} lines").body)
                 head = "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
-                self._wire.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
-                self._wire.rest(LINGER_S)
-                asyncio.get_running_loop().call_later(LINGER_S, self._wire.close)
+                self._pausable.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+                self._pausable.pause_for(LINGER_S)
+                asyncio.get_running_loop().call_later(LINGER_S, self._pausable.close)
                 return
         in_body, start = self._active, time.thread_time()
         self.data_received(data)
@@ -111,67 +111,67 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         if in_body:
             self._cpu_s -= max(0.0, excess_s)
         if self._cpu_s < 0:
-            self._wire.rest(min(MAX_REST_S, -self._cpu_s / SHARE))
+            self._pausable.pause_for(min(MAX_PAUSE_S, -self._cpu_s / CPU_FRACTION))
             self._cpu_s = 0.0
 
     def resume_writing(self) -> None:
         """Credit the client with what it must have read since the pause."""
-        low, high = self._wire.get_write_buffer_limits()
-        self._allowance.spend(0.0, high - low)
+        low, high = self._pausable.get_write_buffer_limits()
+        self._budget.update(0.0, high - low)
         super().resume_writing()
 
     def abort(self) -> None:
         """Close at once and drop what was not sent, in the kernel as well."""
-        self._wire.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._wire.abort()
+        self._pausable.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._pausable.abort()
 
     def _watch(self) -> None:
         """Close the connection if its time is up; look again later."""
         if self not in self.opened:
             return
-        n_unsent = self._wire.get_write_buffer_size()
+        n_unsent = self._pausable.get_write_buffer_size()
         if self._active and not n_unsent:  # the client waits for the service
-            self._allowance.renew()
+            self._budget.reset()
         else:
-            self._allowance.spend(TICK_S, max(0, self._n_unsent - n_unsent))
+            self._budget.update(TICK_S, max(0, self._n_unsent - n_unsent))
         self._n_unsent = n_unsent
-        if self._allowance.left_s < 0 or asyncio.get_running_loop().time() > self._end:
+        if self._budget.left_s < 0 or asyncio.get_running_loop().time() > self._end:
             self.abort()
         else:
             asyncio.get_running_loop().call_later(TICK_S, self._watch)
 
 
-class _Wire:
+class _PausableTransport:
     """A transport that reads if neither the server nor the connection has paused it."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport, self._paused, self._resting = transport, False, False
+        self._transport, self._paused_by_server, self._paused_for_time = transport, False, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def pause_reading(self) -> None:
         """Pause for the server."""
-        self._paused = True
+        self._paused_by_server = True
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Resume for the server."""
-        self._paused = False
+        self._paused_by_server = False
         self._resume()
 
-    def rest(self, seconds: float) -> None:
+    def pause_for(self, seconds: float) -> None:
         """Pause for a time."""
-        self._resting = True
+        self._paused_for_time = True
         self._transport.pause_reading()
-        asyncio.get_running_loop().call_later(seconds, self._end_rest)
+        asyncio.get_running_loop().call_later(seconds, self._end_pause)
 
-    def _end_rest(self) -> None:
-        self._resting = False
+    def _end_pause(self) -> None:
+        self._paused_for_time = False
         self._resume()
 
     def _resume(self) -> None:
-        if not (self._paused or self._resting):
+        if not (self._paused_by_server or self._paused_for_time):
             self._transport.resume_reading()
 
 
@@ -183,7 +183,7 @@ class ReportRequests:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        connection: Connection = scope["state"][STATE]
+        connection: Connection = scope["state"][STATE_KEY]
         headers = dict(scope["headers"])
         connection.begin(0 if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0)))
 

@@ -20,9 +20,9 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # need no key: orchestrators probe them
 MAX_HEAD_BYTES = 1 << 14  # of the path and the headers of a request
 DISCARDED_BYTES = 1 << 16  # of an unread body; if more is to come, the connection is closed
-FREE_BYTES = 1 << 16  # of a body, for which it needs no place
+UNCOUNTED_BYTES = 1 << 16  # of a body, for which it needs no place
 EVICTABLE_S = 1.0  # age of an upload that may give way to a new one
-CROWDED = 4  # factor of the least rate while all places for uploads are taken
+CROWDED_FACTOR = 4  # factor of the minimum rate while all places for uploads are taken
 LINGER_S = 1.0  # time before a connection is closed on a client that still sends, so that it can read the response
 
 SECURITY_HEADERS = {
@@ -95,17 +95,17 @@ class CheckRequests:
         await next((refusal for refusal in refusals if refusal), self._app)(scope, receive, send)
 
 
-class Allowance:
-    """Time that a transfer may wait for its peer. Each byte adds the time it takes at the least rate."""
+class TimeBudget:
+    """Time that a transfer may still wait for the client; each byte adds what it takes at the minimum rate."""
 
     def __init__(self, limit_s: float, min_bytes_s: float) -> None:
         self._limit_s, self._min_bytes_s, self.left_s = limit_s, min_bytes_s, limit_s
 
-    def spend(self, waited_s: float, n_bytes: int) -> None:
-        """Take off the time waited and add that of the bytes."""
+    def update(self, waited_s: float, n_bytes: int) -> None:
+        """Subtract the time waited, and add that of the bytes transferred."""
         self.left_s = min(self._limit_s, self.left_s - waited_s + n_bytes / self._min_bytes_s)
 
-    def renew(self) -> None:
+    def reset(self) -> None:
         """Set the time left to the limit."""
         self.left_s = self._limit_s
 
@@ -118,7 +118,7 @@ class Body:
         self.complete = not (self.n_declared or self.chunked)
         self.n_read = 0
         self.start = asyncio.get_running_loop().time()
-        self.allowance = Allowance(params.stall_s, params.min_bytes_s)
+        self.budget = TimeBudget(params.stall_s, params.min_bytes_s)
         self.timeout: asyncio.Timeout | None = None  # of the read in progress
 
     @property
@@ -146,9 +146,9 @@ class Uploads:
         """Take a place; HTTPException 429 if there is none."""
         if body not in self._bodies and len(self) >= self._params.uploads:
             slowest = min(self._bodies, key=lambda other: other.bytes_s)
-            if slowest.bytes_s > CROWDED * self._params.min_bytes_s:
+            if slowest.bytes_s > CROWDED_FACTOR * self._params.min_bytes_s:
                 raise HTTPException(429, "too many uploads: retry after 2 s", {"Retry-After": "2"})
-            slowest.allowance.left_s = 0.0
+            slowest.budget.left_s = 0.0
             if slowest.timeout:
                 slowest.timeout.reschedule(0.0)
             self.leave(slowest)
@@ -191,11 +191,11 @@ class LimitBody:
         """Return the next message of a body."""
         if body.complete:
             return await receive()
-        if body.n_read > FREE_BYTES:
+        if body.n_read > UNCOUNTED_BYTES:
             self._uploads.enter(body)
         limit_s, start = self._params.upload_timeout_s, asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(max(0.0, min(body.allowance.left_s, limit_s - body.age_s))) as body.timeout:
+            async with asyncio.timeout(max(0.0, min(body.budget.left_s, limit_s - body.age_s))) as body.timeout:
                 message = await receive()
         except TimeoutError:
             slow = f"{limit_s:g} s or was slower than {self._params.min_bytes_s:,} bytes/s"
@@ -203,7 +203,7 @@ class LimitBody:
         finally:
             body.timeout = None
         n_bytes = len(message.get("body", b""))
-        body.allowance.spend(asyncio.get_running_loop().time() - start, n_bytes)
+        body.budget.update(asyncio.get_running_loop().time() - start, n_bytes)
         body.n_read += n_bytes
         body.complete = not message.get("more_body", False)
         if body.complete:

@@ -18,7 +18,7 @@ INITIAL = (1.0, 3_000_000)  # duration in seconds and size in bytes of a job, un
 N_MEASURED = 8  # latest jobs that the rate of work is estimated from
 MAX_RATIO = 10.0  # of a measured duration to its estimate; one odd song does not stop the service
 CLOSE_S = 2.0
-ADMITTED = 0.8  # part of the time-out that the expected time of a new job may take
+ADMITTED_FRACTION = 0.8  # part of the time-out that the expected time of a new job may take
 
 
 class QueueFullError(Exception):
@@ -74,7 +74,7 @@ class Workers:
         backlog_s = self._expected_s(self._waiting)
         if self.waiting >= self._queue_size:
             raise QueueFullError(backlog_s / (self.waiting + 1))
-        excess_s = backlog_s + self._estimate_s(n_bytes) - ADMITTED * self._timeout_s
+        excess_s = backlog_s + self._estimate_s(n_bytes) - ADMITTED_FRACTION * self._timeout_s
         if excess_s > 0:
             raise QueueFullError(excess_s)
 

@@ -82,7 +82,7 @@ def test_a_folder_of_a_query_is_followed_through_links_to_each_folder_once(
     answered: list[str] = []
     assert answer_all([str(tmp_path / "music")], lambda path: answered.append(path.name) or {}, str, "jsonl") == 0  # type: ignore[func-returns-value]
     assert sorted(answered) == ["a.mp3", "b.mp3"]
-    assert "music: 1 other files passed over" in capsys.readouterr().err
+    assert "music: 1 other files skipped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -151,11 +151,11 @@ def test_decoding_ends_with_its_time_limit_or_when_it_is_cancelled(hanging: Path
     children = Path(f"/proc/self/task/{threading.main_thread().native_id}/children")
     before = children.read_text() if children.is_file() else None
     cancelled = threading.Event()
-    actions = {"deadline": lambda: None, "event": cancelled.set, "kill_all": ffmpeg.kill_all}
+    actions = {"deadline": lambda: None, "event": cancelled.set, "kill_all": process.kill_all}
     timer = threading.Timer(0.3, actions[end])
     timer.start()
     error = AudioError if end == "kill_all" else TimeLimitError
-    with ffmpeg.time_limit(0.3 if end == "deadline" else 1000, cancelled), pytest.raises(error, match=r"song\.mp3"):
+    with process.time_limit(0.3 if end == "deadline" else 1000, cancelled), pytest.raises(error, match=r"song\.mp3"):
         _cut(hanging)
     timer.join()
     assert before is None or children.read_text() == before
@@ -163,7 +163,7 @@ def test_decoding_ends_with_its_time_limit_or_when_it_is_cancelled(hanging: Path
 
 def test_a_time_limit_ends_with_its_context(tmp_path: Path, make_song: MakeSong) -> None:
     song = make_song(tmp_path / "song.wav", sample_rate=RATE)
-    with ffmpeg.time_limit(0), pytest.raises(TimeLimitError):
+    with process.time_limit(0), pytest.raises(TimeLimitError):
         _cut(song)
     assert len(_cut(song)) == 2
 

@@ -67,7 +67,7 @@ def test_files_that_cannot_be_decoded_take_no_place_in_the_division(
     assert split.main([]) == 0
     high, low, total = capsys.readouterr().out.splitlines()
     assert "high: 4 songs (train 3, test 1)" in high and "low: 4 songs (train 3, test 1)" in low
-    assert total.endswith("6 other files passed over, 20 failures")
+    assert total.endswith("6 other files skipped, 20 failures")
 
 
 COPIES = {  # by the format of the original: names and ffmpeg's options of copies

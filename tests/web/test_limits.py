@@ -267,7 +267,7 @@ def test_a_slow_reader_above_the_least_rate_gets_the_whole_answer(strict: Server
     assert len(body) == n_bytes
 
 
-@pytest.mark.parametrize(("name", "part"), [("patient", b"x"), ("strict", bytes(30_000))])  # least rate, time-out
+@pytest.mark.parametrize(("name", "part"), [("patient", b"x"), ("strict", bytes(30_000))])  # minimum rate, time-out
 def test_an_upload_that_is_slow_or_long_is_a_408(request: pytest.FixtureRequest, name: str, part: bytes) -> None:
     server: Server = request.getfixturevalue(name)
     with _connect(server) as connection:
@@ -319,7 +319,7 @@ def test_a_slow_upload_gives_its_place_to_a_new_one() -> None:
             bodies[-1].start -= 10.0
             bodies[-1].n_read = round(10 * rate)
         uploads.enter(limits.Body(Headers({"content-length": "1"}), params))
-        return len(uploads), [body.allowance.left_s > 0 for body in bodies]
+        return len(uploads), [body.budget.left_s > 0 for body in bodies]
 
     assert asyncio.run(enter(9000, 2, 9000)) == (3, [True, False, True])
     with pytest.raises(HTTPException, match="too many uploads"):
