@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.middle is not None and (arguments.start or arguments.duration is not None):
         parser.error("--middle goes without --start and --duration")
-    for option in ("dry_run", "only_missing", "allow_synthetic"):
+    for option in ("dry_run", "only_missing", "force"):
         if getattr(arguments, option) and not arguments.write_tags:
             parser.error(f"--{option.replace('_', '-')} goes with --write-tags")
     afterwards = _afterwards(parser, arguments)
@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     paths = Paths()
     predictor = predict.load(arguments.model, paths, wait=False)
-    if arguments.write_tags and predictor.card.synthetic and not arguments.allow_synthetic:
-        parser.error(f"{predictor.card.warnings[0]}; --write-tags writes them only with --allow-synthetic")
+    if arguments.write_tags and predictor.card.synthetic and not arguments.force:
+        parser.error(f"{predictor.card.warnings[0]}; --write-tags writes them only with --force")
     min_confidence = arguments.min_confidence
     if min_confidence is None:
         max_false_acceptance = params.load(paths.params).query.max_false_acceptance
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="with --write-tags: only print the changes")
     parser.add_argument("--only-missing", action="store_true", help="with --write-tags: keep every genre that is there")
     parser.add_argument(
-        "--allow-synthetic",
+        "--force",
         action="store_true",
         help="with --write-tags: write genres of a model that was trained on synthetic songs",
     )

@@ -140,7 +140,7 @@ def test_a_model_of_synthetic_songs_says_so_and_writes_no_tags_unless_asked(song
         refused = query(tmp_path, "song.mp3", *options, status=2)
         assert refused.stdout == "" and f"{warning}; --write-tags writes them only with" in refused.stderr
     assert song.read_bytes() == before
-    query(tmp_path, "song.mp3", "--write-tags", "--allow-synthetic")
+    query(tmp_path, "song.mp3", "--write-tags", "--force")
     assert song.read_bytes() != before
     assert json.loads(query(songs, "album/0.mp3", "--format", "json").stdout)["warnings"] == []
 
