@@ -252,11 +252,11 @@ class Backend:
         upload.check_content_type(request)
         try:
             with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
-                self._workers.check(int(request.headers.get("content-length", "0")))  # before the upload is read
+                self._workers.check()  # before the upload is read
                 song = await upload.receive(request, Path(folder), max_fields=self.params.max_parts)
                 duration = min(excerpt.duration or math.inf, self.params.max_audio_s)
                 job = functools.partial(_call, function, song, start=excerpt.start, duration=duration)
-                return await self._workers.run(job, song.path.stat().st_size, _disconnected(request))
+                return await self._workers.run(job, _disconnected(request))
         except TimeoutError:
             raise HTTPException(504, f"the answer took longer than {self.params.timeout_s:g} s") from None
         except QueueFullError as error:

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 Work = Callable[[float, threading.Event], Result]  # called with the seconds left and an event that cancels it
 
-INITIAL = (1.0, 3_000_000)  # duration in seconds and size in bytes of a job, until one has been measured
-N_MEASURED = 8  # latest jobs that the rate of work is estimated from
-MAX_RATIO = 10.0  # of a measured duration to its estimate; one odd song does not stop the service
+INITIAL_S = 1.0  # duration of a job, until one has been measured
+N_MEASURED = 8  # latest jobs whose mean duration is the expected one of the next
+MAX_RATIO = 10.0  # of a measured duration to the expected one; one odd song does not stop the service
 CLOSE_S = 2.0
 ADMITTED_FRACTION = 0.8  # part of the time-out that the expected time of a new job may take
 
@@ -36,8 +36,8 @@ class AbandonedError(Exception):
 class _Job:
     """Work on a song."""
 
-    def __init__(self, n_bytes: int, deadline: float) -> None:
-        self.n_bytes, self.deadline = n_bytes, deadline  # of the answer, on the clock of `time.monotonic`
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline  # of the answer, on the clock of `time.monotonic`
         self.start = math.inf
         self.slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # done when it may start
         self.cancelled = threading.Event()
@@ -55,7 +55,7 @@ class Workers:
         self._count, self._queue_size, self._timeout_s = count, queue_size, timeout_s
         self._waiting: list[_Job] = []
         self._running: set[_Job] = set()
-        self._measured: deque[tuple[float, int]] = deque([INITIAL], N_MEASURED)
+        self._durations_s: deque[float] = deque([INITIAL_S], N_MEASURED)
 
     @property
     def waiting(self) -> int:
@@ -67,24 +67,24 @@ class Workers:
         """Number of running jobs."""
         return len(self._running)
 
-    def check(self, n_bytes: int) -> None:
-        """Raise QueueFullError if a song of a size in bytes would not be admitted."""
+    def check(self) -> None:
+        """Raise QueueFullError if a song would not be admitted."""
         if self.running < self._count:
             return
-        backlog_s = self._expected_s(self._waiting)
+        backlog_s = self._expected_s(self.waiting)
         if self.waiting >= self._queue_size:
             raise QueueFullError(backlog_s / (self.waiting + 1))
-        excess_s = backlog_s + self._estimate_s(n_bytes) - ADMITTED_FRACTION * self._timeout_s
+        excess_s = backlog_s + self._job_s - ADMITTED_FRACTION * self._timeout_s
         if excess_s > 0:
             raise QueueFullError(excess_s)
 
-    async def run(self, work: Work[Result], n_bytes: int, disconnected: Awaitable[None]) -> Result:
-        """Return the result of `work` on a song of a size in bytes, called on a thread.
+    async def run(self, work: Work[Result], disconnected: Awaitable[None]) -> Result:
+        """Return the result of `work` on a song, called on a thread.
 
         Raises QueueFullError if it is not admitted or, later, is expected to take too long, TimeoutError if it ran for
         too long, and AbandonedError if `disconnected` completed first. In all cases the work is cancelled.
         """
-        job = _Job(n_bytes, time.monotonic() + self._timeout_s)
+        job = _Job(time.monotonic() + self._timeout_s)
         gone: asyncio.Future[None] = asyncio.ensure_future(disconnected)
         result = asyncio.ensure_future(self._run(work, job))
         try:
@@ -94,7 +94,7 @@ class Workers:
                 return result.result()
             if gone.done():
                 raise AbandonedError
-            raise QueueFullError(self._expected_s(self._waiting)) if math.isinf(job.start) else TimeoutError
+            raise QueueFullError(self._expected_s(self.waiting)) if math.isinf(job.start) else TimeoutError
         finally:
             job.cancelled.set()
             gone.cancel()
@@ -109,7 +109,7 @@ class Workers:
             thread.join(max(0.0, end - time.monotonic()))
 
     async def _run(self, work: Work[Result], job: _Job) -> Result:
-        self.check(job.n_bytes)
+        self.check()
         self._waiting.append(job)
         self._start_next()
         try:
@@ -138,33 +138,33 @@ class Workers:
     def _end(self, job: _Job, succeeded: bool) -> None:
         """Free the place of a job, and refuse queued ones that are expected to end too late."""
         self._running.discard(job)
-        duration_s, estimate_s = time.monotonic() - job.start, self._estimate_s(job.n_bytes)
-        if succeeded or duration_s > estimate_s:
-            self._measured.append((min(duration_s, MAX_RATIO * estimate_s), job.n_bytes))
+        duration_s = time.monotonic() - job.start
+        if succeeded or duration_s > self._job_s:
+            self._durations_s.append(min(duration_s, MAX_RATIO * self._job_s))
         self._start_next()
         kept: list[_Job] = []
         for queued in self._waiting:
-            late_s = time.monotonic() + self._expected_s(kept) + self._estimate_s(queued.n_bytes) - queued.deadline
+            late_s = time.monotonic() + self._expected_s(len(kept)) + self._job_s - queued.deadline
             if late_s > 0:
                 queued.slot.set_exception(QueueFullError(late_s))
             else:
                 kept.append(queued)
         self._waiting = kept
 
-    def _expected_s(self, waiting: list[_Job]) -> float:
-        """Return the seconds until the running jobs and queued ones are expected to have ended."""
+    @property
+    def _job_s(self) -> float:
+        """Expected duration of a job. The size of a file tells little: formats differ by a factor of 30."""
+        return sum(self._durations_s) / len(self._durations_s)
+
+    def _expected_s(self, n_waiting: int) -> float:
+        """Return the seconds until the running jobs and a number of queued ones are expected to have ended."""
         now = time.monotonic()
-        total_s = sum(self._estimate_s(job.n_bytes) for job in waiting)
-        for job in self._running:  # one that takes longer than estimated is expected to take as long again
+        total_s = self._job_s * n_waiting
+        for job in self._running:  # one that takes longer than expected is expected to take as long again
             age_s = now - job.start
-            left_s = self._estimate_s(job.n_bytes) - age_s
+            left_s = self._job_s - age_s
             total_s += min(left_s if left_s > 0 else age_s, max(0.0, job.deadline - now))
         return total_s / self._count
-
-    def _estimate_s(self, n_bytes: int) -> float:
-        """Return the expected duration of a job: that of the latest jobs, in proportion to its size."""
-        total_s, total_bytes = sum(s for s, _ in self._measured), sum(size for _, size in self._measured)
-        return max(min(self._measured)[0], n_bytes * total_s / total_bytes)
 
 
 def _work(work: Work[Result], job: _Job, future: Future[Result]) -> None:

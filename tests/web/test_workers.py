@@ -19,9 +19,9 @@ async def _never() -> None:
     await asyncio.sleep(LONG_S)
 
 
-async def _outcome(workers: Workers, job_s: float, n_bytes: int) -> str:
+async def _outcome(workers: Workers, job_s: float) -> str:
     try:
-        await workers.run(lambda left_s, cancelled: left_s > 0 and not cancelled.wait(job_s), n_bytes, _never())
+        await workers.run(lambda left_s, cancelled: left_s > 0 and not cancelled.wait(job_s), _never())
     except (QueueFullError, TimeoutError) as error:
         assert not isinstance(error, QueueFullError) or 1 <= error.retry_after_s <= LONG_S
         return type(error).__name__
@@ -33,9 +33,9 @@ def test_no_job_of_a_crowd_waits_in_vain(measured_s: float) -> None:
     async def crowd() -> tuple[Counter[str], str]:
         workers = Workers(2, 200, 2.0)
         for _ in range(8):
-            assert await _outcome(workers, measured_s, 1_000_000) == "answered"
-        outcomes = await asyncio.gather(*(_outcome(workers, 0.1, 1_000_000) for _ in range(100)))
-        return Counter(outcomes), await _outcome(workers, 0.1, 1_000_000)
+            assert await _outcome(workers, measured_s) == "answered"
+        outcomes = await asyncio.gather(*(_outcome(workers, 0.1) for _ in range(100)))
+        return Counter(outcomes), await _outcome(workers, 0.1)
 
     outcomes, next_one = asyncio.run(crowd())
     assert next_one == "answered"
@@ -55,10 +55,10 @@ def test_work_that_is_no_longer_wanted_is_cancelled_and_frees_its_thread(abandon
     async def unwanted() -> str:
         workers = Workers(1, 1, 0.5)
         with pytest.raises(AbandonedError if abandoned else TimeoutError):
-            await workers.run(work, 1, asyncio.sleep(0) if abandoned else _never())
+            await workers.run(work, asyncio.sleep(0) if abandoned else _never())
         assert await asyncio.to_thread(ended.wait, LONG_S)
         while workers.running:
             await asyncio.sleep(0.01)
-        return await _outcome(workers, 0.0, 1)
+        return await _outcome(workers, 0.0)
 
     assert asyncio.run(unwanted()) == "answered"
