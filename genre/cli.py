@@ -12,34 +12,17 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from genre import terminal
 from genre.errors import AudioError, GenreError
 from genre.terminal import one_line, to_json
 
-Item = TypeVar("Item")
-
 _FORMULA = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]*[=+\-@]|[\t\r\n]")  # OWASP's list and more
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One of `count` equal parts of the work, for job arrays."""
-
-    number: int  # from 1
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
-    def of(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Return every `count`-th item, beginning with item `number`."""
-        return items[self.number - 1 :: self.count]
-
-
 def add_shard_option(parser: argparse.ArgumentParser) -> None:
-    """Add --shard I/N."""
+    """Add --shard I/N, the slice of the items to process: one of N equal parts of the work, for job arrays."""
     parser.add_argument(
         "--shard", type=_shard, metavar="I/N", help="process part I of N and store it in the cache for `dvc repro`"
     )
@@ -66,7 +49,7 @@ def run_command(main: Callable[[Sequence[str] | None], int], log_format: str = "
     sys.exit(status)
 
 
-FORMATS = ("text", "json", "jsonl")
+FORMATS = ("text", "json", "jsonl", "csv")
 
 Answer = dict[str, Any]
 
@@ -79,7 +62,7 @@ class Table:
     rows: Callable[[Answer], Iterable[Sequence[object]]]  # of one answer
 
 
-def add_song_options(parser: argparse.ArgumentParser, metavar: str, formats: Sequence[str] = FORMATS) -> None:
+def add_song_options(parser: argparse.ArgumentParser, metavar: str) -> None:
     """Add the arguments SONG..., --format, --start and --duration."""
     parser.add_argument(
         "songs",
@@ -87,7 +70,7 @@ def add_song_options(parser: argparse.ArgumentParser, metavar: str, formats: Seq
         metavar=metavar,
         help="an audio file of any format, a folder of them, an http(s) URL, or - for standard input",
     )
-    parser.add_argument("--format", choices=formats, default="text", help="default: %(default)s")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="default: %(default)s")
     parser.add_argument(
         "--start", type=seconds, default=0.0, metavar="S", help="start of the part, in seconds (default: 0)"
     )
@@ -101,31 +84,19 @@ def answer_all(
     answer: Callable[[Path], Mapping[str, Any]],
     show: Callable[[Answer], str],
     form: str,
-    table: Table | None = None,
+    table: Table,
     *,
     at_once: int = 1,
     afterwards: Callable[[Answer], None] | None = None,
 ) -> int:
     """Print an answer for each song; return 1 if a song failed, which is reported on stderr, else 0.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Files, folders (searched for audio files), http(s) URLs, and - for standard input.
-    answer : callable
-        Called with the path of each song; in its result, `file` becomes the given name. The sentences of `warnings`
-        follow its text; with CSV they are printed on stderr.
-    show : callable
-        Returns an answer as text.
-    form : str
-        One of `FORMATS`, or csv. The form json prints an object for one file, and a list for several or a folder,
-        at the end; the other forms print each answer when it is ready.
-    table : Table or None
-        Columns and rows for the form csv.
-    at_once : int
-        Number of threads; the order of the answers is that of the songs.
-    afterwards : callable or None
-        Called with each answer after it is printed; an AudioError that it raises is reported.
+    `names` are files, folders (searched for audio files), http(s) URLs, and - for standard input. `answer` is called
+    with the path of each song, in `at_once` threads; in its result, `file` becomes the given name. Answers are in the
+    order of the songs. `form` is one of `FORMATS`: text is that of `show`, followed by the sentences of `warnings`; csv
+    has the columns and rows of `table`, with the warnings on stderr; json prints an object for one file, and a list for
+    several or a folder, at the end; the other forms print each answer when it is ready. `afterwards` is called with
+    each answer after it is printed; an AudioError that it raises is reported.
     """
     errors: list[str] = []
     answers = _answers(names, answer, errors, at_once, afterwards)
@@ -136,10 +107,10 @@ def answer_all(
             print(to_json(values[0] if is_one else values, indent=2))
         return 1 if errors else 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    if form == "csv" and table is not None:
+    if form == "csv":
         writer.writerow(map(_cell, table.header))
     for value in answers:
-        if form == "csv" and table is not None:
+        if form == "csv":
             writer.writerows([_cell(cell) for cell in row] for row in table.rows(value))
             for warning in value.get("warnings", ()):
                 print(one_line(f"warning: {value['file']}: {warning}"), file=sys.stderr)
@@ -246,19 +217,24 @@ def _report(message: str, errors: list[str] | None = None) -> int:
     return 1
 
 
-def seconds(text: str) -> float:
-    """Return the value of an option in seconds, 0 or more."""
-    return _number(text, lambda value: value >= 0.0, "must be a number of seconds, 0 or more")
+def _number(rule: str, is_valid: Callable[[float], bool]) -> Callable[[str], float]:
+    """Return the type of an option that is a finite number."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and is_valid(value)):
+            raise argparse.ArgumentTypeError(f"{text} {rule}")
+        return value
+
+    return convert
 
 
-def positive(text: str) -> float:
-    """Return the value of an option that is greater than 0."""
-    return _number(text, lambda value: value > 0.0, "must be greater than 0")
-
-
-def fraction(text: str) -> float:
-    """Return the value of an option from 0 to 1."""
-    return _number(text, lambda value: 0.0 <= value <= 1.0, "must be between 0 and 1")
+seconds = _number("must be a number of seconds, 0 or more", lambda value: value >= 0.0)
+positive = _number("must be greater than 0", lambda value: value > 0.0)
+fraction = _number("must be between 0 and 1", lambda value: 0.0 <= value <= 1.0)
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
@@ -270,16 +246,6 @@ def integer(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return convert
-
-
-def _number(text: str, is_valid: Callable[[float], bool], rule: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and is_valid(value)):
-        raise argparse.ArgumentTypeError(f"{text} {rule}")
-    return value
 
 
 def verdict(answer: Mapping[str, Any]) -> str:
@@ -297,8 +263,8 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _shard(text: str) -> Shard:
+def _shard(text: str) -> slice:
     match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
     if not match or int(match[1]) > int(match[2]):
         raise argparse.ArgumentTypeError(f"{text} must be a part I/N such as 3/16")
-    return Shard(int(match[1]), int(match[2]))
+    return slice(int(match[1]) - 1, None, int(match[2]))

@@ -18,7 +18,7 @@ from pathlib import Path
 from genre import files, params
 from genre.audio import manifest
 from genre.cache import Cache
-from genre.cli import Shard, add_shard_option, run_command
+from genre.cli import add_shard_option, run_command
 from genre.errors import EngineError, FeatureError
 from genre.features import csv
 from genre.features.engine import Engine, Failures, Job
@@ -72,18 +72,18 @@ def _extract_files(audio: Sequence[Path], out: Path, engine_name: str) -> int:
     return 1 if failures else 0
 
 
-def _extract_chunks(settings: params.Params, paths: Paths, shard: Shard | None) -> int:
+def _extract_chunks(settings: params.Params, paths: Paths, shard: slice | None) -> int:
     rows = manifest.read(paths.chunks)
     engine = choose(settings.extract.engine)
     jobs = [
         Job(paths.chunks / row.chunk, {name: paths.features / name / Path(row.chunk).parent for name in TRANSFORMS})
-        for row in (shard.of(rows) if shard else rows)
+        for row in (rows[shard] if shard else rows)
     ]
     cache = Cache(paths.cache, settings.cache.max_bytes)
     if failures := _extract(jobs, engine, settings.parallel, cache):
         raise FeatureError("; ".join(str(error) for error in failures.values()))
     if shard:
-        print(f"extract: shard {shard}: {len(jobs)} chunks, engine {engine.name}; `dvc repro` collects them")
+        print(f"extract: {len(jobs)} of {len(rows)} chunks, engine {engine.name}; `dvc repro` collects them")
         return 0
     targets = {job.target(t) for job in jobs for t in TRANSFORMS.values()}
     files.remove_others(paths.features, targets | {paths.extraction})

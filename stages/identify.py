@@ -13,7 +13,7 @@ from pathlib import Path
 
 from genre import params
 from genre.audio import manifest
-from genre.cli import FORMATS, Answer, Table, add_song_options, answer_all, fraction, run_command
+from genre.cli import Answer, Table, add_song_options, answer_all, fraction, run_command
 from genre.paths import Paths
 
 COLUMNS = ("file", "song", "genre", "offset", "score", "path")  # of the format csv
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m stages.identify",
         description="Name the indexed song that a snippet is from, and the position in it. At most 30 s are used.",
     )
-    add_song_options(parser, "SNIPPET", (*FORMATS, "csv"))
+    add_song_options(parser, "SNIPPET")
     parser.add_argument(
         "--engine", choices=("landmarks", "embeddings"), help="identification engine (default: search.engine)"
     )

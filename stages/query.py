@@ -18,7 +18,6 @@ from typing import Any, cast
 
 from genre import params
 from genre.cli import (
-    FORMATS,
     Answer,
     Table,
     add_song_options,
@@ -106,7 +105,7 @@ def _write_tags(answer: Answer, *, dry_run: bool, only_missing: bool) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m stages.query", description=__doc__.splitlines()[0])
-    add_song_options(parser, "SONG", (*FORMATS, "csv"))
+    add_song_options(parser, "SONG")
     parser.add_argument("--middle", type=positive, metavar="S", help="analyse S seconds in the middle of the file")
     parser.add_argument(
         "--model",

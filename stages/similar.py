@@ -12,7 +12,7 @@ from pathlib import Path
 
 from genre import params
 from genre.audio import manifest
-from genre.cli import FORMATS, Answer, Table, add_song_options, answer_all, integer, run_command
+from genre.cli import Answer, Table, add_song_options, answer_all, integer, run_command
 from genre.paths import Paths
 
 COLUMNS = ("file", "genre", "weighted_genre", "score", "similar_genre", "similar_song", "similar_path")  # of csv
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.similar", description="Name the indexed songs most similar to a song."
     )
-    add_song_options(parser, "SONG", (*FORMATS, "csv"))
+    add_song_options(parser, "SONG")
     parser.add_argument(
         "--top", type=integer(1, 1000), default=10, metavar="N", help="songs to name (default: %(default)s)"
     )

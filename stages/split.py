@@ -52,12 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     digests = _digests(scanned, failures)
     songs = [song for song in _with_listed_splits(scanned, config, paths) if song.path in digests]
     jobs = [(song, digests[song.path]) for song in songs]
+    pieces = _split_all(jobs[shard] if shard else jobs, config, paths, failures)
     if shard:
-        pieces = _split_all(shard.of(jobs), config, paths, failures)
         n_chunks = sum(len(of_song.spans) for of_song in pieces.values())
-        print(f"split: shard {shard}: {len(shard.of(jobs))} songs, {n_chunks} chunks; `dvc repro` collects them")
+        print(f"split: {len(jobs[shard])} of {len(jobs)} songs, {n_chunks} chunks; `dvc repro` collects them")
         return 0
-    pieces = _split_all(jobs, config, paths, failures)
     content_digests = {song.path: [digests[song.path], *of_song.digests] for song, of_song in pieces.items()}
     recording = dataset.recordings(content_digests)
     dataset.report_copies(pieces, recording)

@@ -33,7 +33,6 @@ from genre.paths import Paths
 from genre.search.identify import Match
 from genre.search.similar import Similar
 from genre.web import limits, upload
-from genre.web.connections import ReportRequests
 from genre.web.metrics import DISCONNECTED, CountRequests, Metrics
 from genre.web.service import ModelInfo, Service
 from genre.web.songs import MEDIA_TYPES, Songs
@@ -308,8 +307,6 @@ def create_app(
     labels = {getattr(route, "path", "") for route in router.routes} | {"/openapi.json"}
     app.add_middleware(limits.CheckRequests, checks=checks)  # the middleware added last is the outermost
     app.add_middleware(limits.LimitBody, params=params, uploads=app.state.backend.uploads)
-    app.add_middleware(limits.SecurityHeaders)
-    app.add_middleware(ReportRequests)
     app.add_middleware(CountRequests, metrics=app.state.backend.metrics, paths=labels, prefix="/ui")
     return app
 
@@ -365,4 +362,4 @@ async def _no_response(*_: object) -> Response:
 
 
 async def _internal_error(*_: object) -> Response:
-    return limits.failure(500, "internal error; see the log of the service", limits.SECURITY_HEADERS)
+    return limits.failure(500, "internal error; see the log of the service")

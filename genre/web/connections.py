@@ -9,7 +9,7 @@ import struct
 import time
 from typing import Any, ClassVar
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -27,7 +27,6 @@ MAX_PAUSE_S = 1.0
 MAX_HEAD_LINES = 128
 TICK_S = 1.0
 EVICTABLE_S = 1.0  # time after which a slow client gives way to a new one
-STATE_KEY = "connection"  # key in the state of a request
 
 
 class Connection(H11Protocol, asyncio.BufferedProtocol):
@@ -48,28 +47,14 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, {**app_state, STATE_KEY: self}, _loop)
+        super().__init__(config, server_state, app_state, _loop)
+        self._app, self.app = self.app, self._answer
         self._budget = TimeBudget(self.params.stall_s, self.params.min_bytes_s)
         self._cpu_s = BURST_S  # processor time left
         self._read_bytes = MIN_READ_BYTES
         self._end = math.inf  # of the response, on the clock of the event loop
         self._n_expected = self._n_unsent = self._n_lines = 0
         self._active = False  # a request is being answered
-
-    def begin(self, n_bytes: int) -> None:
-        """Note the start of a request with a body of a declared length."""
-        self._active, self._n_expected, self._n_lines, self._cpu_s = True, n_bytes, 0, BURST_S
-        if not self._pausable.get_write_buffer_size():
-            self._budget.reset()
-            self._end = math.inf
-
-    def respond(self) -> None:
-        """Note the start of a response."""
-        self._end = min(self._end, asyncio.get_running_loop().time() + self.params.response_timeout_s)
-
-    def end(self) -> None:
-        """Note the end of a response."""
-        self._active = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room by closing the connection that has waited longest if there are too many."""
@@ -125,6 +110,24 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._pausable.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._pausable.abort()
 
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, whose time and processor time are limited from its start."""
+        headers = dict(scope["headers"])
+        self._n_expected = 0 if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
+        self._active, self._n_lines, self._cpu_s = True, 0, BURST_S
+        if not self._pausable.get_write_buffer_size():
+            self._budget.reset()
+            self._end = math.inf
+
+        async def timed_send(message: Message) -> None:
+            self._end = min(self._end, asyncio.get_running_loop().time() + self.params.response_timeout_s)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, timed_send)
+        finally:
+            self._active = False
+
     def _watch(self) -> None:
         """Close the connection if its time is up; look again later."""
         if self not in self.opened:
@@ -145,56 +148,26 @@ class _PausableTransport:
     """A transport that reads if neither the server nor the connection has paused it."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport, self._paused_by_server, self._paused_for_time = transport, False, False
+        self._transport, self._paused_by = transport, set[str]()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def pause_reading(self) -> None:
-        """Pause for the server."""
-        self._paused_by_server = True
+    def pause_reading(self, by: str = "server") -> None:
+        """Pause until the same caller resumes."""
+        self._paused_by.add(by)
         self._transport.pause_reading()
 
-    def resume_reading(self) -> None:
-        """Resume for the server."""
-        self._paused_by_server = False
-        self._resume()
+    def resume_reading(self, by: str = "server") -> None:
+        """Resume if no other caller has paused."""
+        self._paused_by.discard(by)
+        if not self._paused_by:
+            self._transport.resume_reading()
 
     def pause_for(self, seconds: float) -> None:
         """Pause for a time."""
-        self._paused_for_time = True
-        self._transport.pause_reading()
-        asyncio.get_running_loop().call_later(seconds, self._end_pause)
-
-    def _end_pause(self) -> None:
-        self._paused_for_time = False
-        self._resume()
-
-    def _resume(self) -> None:
-        if not (self._paused_by_server or self._paused_for_time):
-            self._transport.resume_reading()
-
-
-class ReportRequests:
-    """Middleware that reports requests to their connections."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-        connection: Connection = scope["state"][STATE_KEY]
-        headers = dict(scope["headers"])
-        connection.begin(0 if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0)))
-
-        async def reporting_send(message: Message) -> None:
-            connection.respond()
-            await send(message)
-
-        try:
-            await self._app(scope, receive, reporting_send)
-        finally:
-            connection.end()
+        self.pause_reading("connection")
+        asyncio.get_running_loop().call_later(seconds, self.resume_reading, "connection")
 
 
 def with_limits(params: ServeParams) -> type[Connection]:

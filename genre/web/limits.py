@@ -1,4 +1,4 @@
-"""Limits on requests, as ASGI middleware: checks of the head, limits of the body, security headers."""
+"""Limits on requests, as ASGI middleware: checks of the head, limits of the body; security headers."""
 
 from __future__ import annotations
 
@@ -211,23 +211,6 @@ class LimitBody:
         if body.n_read > self._params.max_upload_bytes:
             raise HTTPException(413, _too_large(self._params.max_upload_bytes))
         return message
-
-
-class SecurityHeaders:
-    """Add `SECURITY_HEADERS` to every response."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
 
 
 def _too_large(max_bytes: int) -> str:

@@ -15,7 +15,7 @@ from genre.params import ServeParams
 from genre.paths import Paths
 from genre.web.app import create_app
 from genre.web.connections import with_limits
-from genre.web.limits import LOOPBACK_NAMES, MAX_HEAD_BYTES
+from genre.web.limits import LOOPBACK_NAMES, MAX_HEAD_BYTES, SECURITY_HEADERS
 from genre.web.service import Service
 from genre.web.workers import CLOSE_S
 
@@ -52,6 +52,7 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=params.shutdown_s,
             server_header=False,
+            headers=list(SECURITY_HEADERS.items()),
             log_config=None,
         )
     )

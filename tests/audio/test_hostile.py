@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from genre.audio import chunks, ffmpeg, process
-from genre.cli import answer_all
+from genre.cli import Table, answer_all
 from genre.errors import AudioError, TimeLimitError
 from tests.made import ROOT, MakeSong, ape_bomb
 
@@ -182,9 +182,10 @@ def test_a_small_file_of_endless_work_costs_one_song(
     monkeypatch.setattr(process, "BASE_CPU_S", 1.0)
     bomb, clip = tmp_path / "bomb.ape", make_song(tmp_path / "clip.wav", sample_rate=RATE)
     bomb.write_bytes(ape_bomb(rate))
-    assert answer_all([str(bomb), str(clip)], lambda path: {"n": len(_cut(path))}, str, "jsonl") == 1
+    table = Table(["file", "n"], lambda answer: [[answer["file"], answer["n"]]])
+    assert answer_all([str(bomb), str(clip)], lambda path: {"n": len(_cut(path))}, str, "csv", table) == 1
     printed = capsys.readouterr()
-    assert printed.out == f'{{"n": 2, "file": "{clip}"}}\n'
+    assert printed.out == f"file,n\n{clip},2\n"
     assert "bomb.ape: " in printed.err and message in printed.err
 
 

@@ -29,7 +29,7 @@ from uvicorn.server import ServerState
 
 from genre.params import load
 from genre.web import limits
-from genre.web.connections import ReportRequests, with_limits
+from genre.web.connections import with_limits
 from tests.made import ROOT
 from tests.web.conftest import Server, StartServer, form, is_ready, wait_until
 
@@ -290,7 +290,7 @@ def test_a_song_in_small_chunks_is_answered(patient: Server, songs: list[Path]) 
 def test_among_too_many_connections_the_one_that_has_waited_longest_is_closed() -> None:
     async def crowd() -> tuple[bytes, bool]:
         limited = with_limits(load(ROOT / "params.yaml").serve.model_copy(update={"connections": 4}))
-        config = uvicorn.Config(ReportRequests(Response("answer")), http=limited, limit_concurrency=4, log_config=None)
+        config = uvicorn.Config(Response("answer"), http=limited, limit_concurrency=4, log_config=None)
         config.load()
         state, loop = ServerState(), asyncio.get_running_loop()
         async with await loop.create_server(lambda: limited(config, state, {}), "127.0.0.1", 0) as server:
