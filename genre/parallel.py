@@ -44,26 +44,13 @@ def run(
 ) -> Iterator[Result | GenreError]:
     """Call `function` on every item and yield the results in the order of the items.
 
-    A GenreError raised for an item is yielded in place of its result. Any other exception is raised. A progress bar
-    is shown on stderr if that is a terminal.
+    The work is done by `workers` processes (None: one per available core; with one worker or one item, this process),
+    or by the workers of a Dask `scheduler`, such as tcp://host:8786. `function` is of a module, or a partial of one; it
+    and the items are pickled, so pass paths rather than arrays. `recall` returns the cached result of an item, or None;
+    it is called in this process before any work. `description` and `unit` label a progress bar.
 
-    Raises WorkerError if a worker process dies; ClusterError if the scheduler does not answer, or a Dask worker cannot
-    do the work.
-
-    Parameters
-    ----------
-    function : callable
-        A module-level function, or a partial of one: it is pickled.
-    items : sequence
-        Arguments of `function`; they are pickled, so pass paths rather than arrays.
-    description, unit : str
-        Labels of the progress bar.
-    workers : int or None
-        Number of processes; None: one per available core. With one worker or one item, this process does the work.
-    scheduler : str or None
-        Address of a Dask scheduler, such as tcp://host:8786, whose workers do the work.
-    recall : callable or None
-        Returns the cached result of an item, or None; called in this process before any work.
+    A GenreError raised for an item is yielded in place of its result. Any other exception is raised; WorkerError if a
+    worker process dies; ClusterError if the scheduler does not answer, or a Dask worker cannot do the work.
     """
     hits = map(recall, items) if recall else ()
     cached = {i: hit for i, hit in enumerate(hits) if hit is not None}

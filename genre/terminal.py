@@ -53,7 +53,8 @@ def prepare(log_format: str = "%(message)s") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine(log_format))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    warnings.showwarning = _log_warning
+    warnings.formatwarning = _format_warning
+    logging.captureWarnings(True)
 
 
 def progress(items: Iterable[Any] | None = None, **options: Any) -> Any:
@@ -96,15 +97,10 @@ class _Escaped(io.TextIOWrapper):
             raise error
 
 
-def _log_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
-) -> None:
-    logging.getLogger("py.warnings").warning("%s:%d: %s: %s", filename, lineno, category.__name__, message)
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"{filename}:{lineno}: {category.__name__}: {message}"  # without the line of source
 
 
 class _OneLine(logging.Formatter):

@@ -21,7 +21,18 @@ COLUMNS = ("file", "song", "genre", "offset", "score", "path")  # of the format 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Name the song of every snippet; return 1 if any file could not be read."""
-    arguments = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.identify",
+        description="Name the indexed song that a snippet is from, and the position in it. At most 30 s are used.",
+    )
+    add_song_options(parser, "SNIPPET")
+    parser.add_argument(
+        "--engine", choices=("landmarks", "embeddings"), help="identification engine (default: search.engine)"
+    )
+    parser.add_argument(
+        "--min-score", type=fraction, metavar="P", help="name no song below this score (default: search.min_score)"
+    )
+    arguments = parser.parse_args(argv)
     from genre.search.identify import identify, open_engine
 
     paths = Paths()
@@ -36,21 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             return {**match, "path": sources.get(f"{match['genre']}/{match['song']}")}
 
         return answer_all(arguments.songs, answer, _text, arguments.format, Table(COLUMNS, _rows))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.identify",
-        description="Name the indexed song that a snippet is from, and the position in it. At most 30 s are used.",
-    )
-    add_song_options(parser, "SNIPPET")
-    parser.add_argument(
-        "--engine", choices=("landmarks", "embeddings"), help="identification engine (default: search.engine)"
-    )
-    parser.add_argument(
-        "--min-score", type=fraction, metavar="P", help="name no song below this score (default: search.min_score)"
-    )
-    return parser
 
 
 def _text(answer: Answer) -> str:

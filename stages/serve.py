@@ -16,7 +16,16 @@ from genre.parallel import one_thread_each
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
-    arguments = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.serve",
+        description="Answer queries about uploaded songs over HTTP; the limits are in params.yaml under serve.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address of the service (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=integer(0, 65_535), default=5000, metavar="N", help="0: a free port (default: %(default)s)"
+    )
+    parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
+    arguments = parser.parse_args(argv)
     from genre import params
     from genre.paths import Paths
     from genre.web import server
@@ -28,19 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = params.load(paths.params).serve
     server.run(settings, paths, host=arguments.host, port=arguments.port, model=arguments.model)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.serve",
-        description="Answer queries about uploaded songs over HTTP; the limits are in params.yaml under serve.",
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address of the service (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=integer(0, 65_535), default=5000, metavar="N", help="0: a free port (default: %(default)s)"
-    )
-    parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
-    return parser
 
 
 if __name__ == "__main__":

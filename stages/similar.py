@@ -20,7 +20,14 @@ COLUMNS = ("file", "genre", "weighted_genre", "score", "similar_genre", "similar
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer for every song; return 1 if any file could not be read."""
-    arguments = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.similar", description="Name the indexed songs most similar to a song."
+    )
+    add_song_options(parser, "SONG")
+    parser.add_argument(
+        "--top", type=integer(1, 1000), default=10, metavar="N", help="songs to name (default: %(default)s)"
+    )
+    arguments = parser.parse_args(argv)
     from genre.search import similar
 
     paths = Paths()
@@ -34,17 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             return {**result, "songs": songs}
 
         return answer_all(arguments.songs, answer, _text, arguments.format, Table(COLUMNS, _rows))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.similar", description="Name the indexed songs most similar to a song."
-    )
-    add_song_options(parser, "SONG")
-    parser.add_argument(
-        "--top", type=integer(1, 1000), default=10, metavar="N", help="songs to name (default: %(default)s)"
-    )
-    return parser
 
 
 def _text(answer: Answer) -> str:

@@ -170,17 +170,13 @@ def recordings(digests: Mapping[Path, Sequence[str]]) -> dict[Path, str]:
 
     `digests` has the digests of each file, of its encoded audio and of its decoded chunks, in any order.
     """
-    parents: dict[str, str] = {}
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def root(digest: str) -> str:
-        while (parent := parents.setdefault(digest, digest)) != digest:
-            parents[digest] = digest = parents[parent]
-        return digest
-
+    sets = DisjointSet(digest for of_file in digests.values() for digest in of_file)
     for first, *rest in digests.values():
         for digest in rest:
-            parents[root(digest)] = root(first)
-    return {path: root(of_file[0]) for path, of_file in digests.items()}
+            sets.merge(first, digest)
+    return {path: sets[of_file[0]] for path, of_file in digests.items()}
 
 
 def report_copies(songs: Iterable[Song], recording: Mapping[Path, str]) -> None:

@@ -15,22 +15,11 @@ NUMBER_BYTES = b"0123456789+-.eE"
 
 
 def format_rows(values: npt.NDArray[np.float32], sample_rate: int, step: int, first_frame: int = 0) -> bytes:
-    """Return the CSV lines of consecutive frames.
+    """Return the CSV lines of consecutive frames, given their values [shape=(frames, columns)].
 
-    Raises FeatureError if a value is NaN or infinite.
-
-    Parameters
-    ----------
-    values : npt.NDArray[np.float32] [shape=(frames, columns)]
-        Finite values; printed as C's ``%.6g``, but with ties rounded away from zero, as by Qt, and without the leading
-        zero of a two-digit exponent.
-    sample_rate : int
-        Hz.
-    step : int
-        Samples from one frame to the next.
-    first_frame : int
-        Number of the first row: row i has the time (first_frame + i) * step / sample_rate seconds, rounded half up
-        to nanoseconds.
+    Values are printed as C's ``%.6g``, but with ties rounded away from zero, as by Qt, and without the leading zero of
+    a two-digit exponent. Row i has the time (first_frame + i) * step / sample_rate seconds, rounded half up to
+    nanoseconds. `sample_rate` is in Hz, `step` in samples. Raises FeatureError if a value is NaN or infinite.
     """
     if not np.isfinite(values).all():
         raise FeatureError("a feature value is NaN or infinite and cannot be written")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from genre.errors import EngineError
-from genre.features.engine import Engine
-from genre.features.extraction import NumpyEngine
+from genre.features.extraction import Engine, NumpyEngine
 from genre.features.sonic_annotator import SonicAnnotator
 from genre.features.vamp_engine import VampEngine
 

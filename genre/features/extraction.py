@@ -1,4 +1,4 @@
-"""From audio files to feature CSVs, for the engines that compute in this process, block by block."""
+"""The interface of the feature engines; from audio files to CSVs, block by block, for those of this process."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -17,12 +19,44 @@ from genre.audio.ffmpeg import stream_native
 from genre.audio.process import MAX_RATE_HZ
 from genre.errors import AudioError, EngineError, FeatureError, GenreError
 from genre.features import csv, numpy_engine
-from genre.features.engine import Failures, Job
-from genre.features.transforms import TRANSFORMS, Features, Samples
+from genre.features.transforms import TRANSFORMS, Features, Samples, Transform
 
 ComputeBlocks = Callable[[Iterable[Samples], int], Iterator[Features]]
 
 MAX_WHOLE_BYTES = 1 << 26  # of a wav file that is read at once; a longer file is streamed through ffmpeg
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An audio file, and the output folder of each feature."""
+
+    audio: Path
+    folders: Mapping[str, Path]  # by feature name
+
+    def target(self, transform: Transform) -> Path:
+        """Return the path of one feature's CSV, with the file name that sonic-annotator would give it."""
+        return self.folders[transform.feature] / transform.csv_name(self.audio.stem)
+
+
+Failures = dict[Path, GenreError]  # by audio file
+
+
+class Engine(Protocol):
+    """Computes the features of audio files."""
+
+    name: str
+
+    def unusable(self) -> str | None:
+        """Return None if the engine can be used on this machine, otherwise the reason and what to install."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions, by name, of all software that determines the numbers."""
+
+    def extract(self, jobs: Sequence[Job]) -> Failures:
+        """Write the CSV files of all jobs; return the error of each audio file that failed.
+
+        Raises EngineError if the engine itself fails, whatever the file.
+        """
 
 
 class NumpyEngine:

@@ -41,23 +41,7 @@ BAND_ENDS = (1, 1, 1, 1, 1, 3, 5)  # magnitudes averaged at either end: alpha = 
 
 
 def compute(samples: Samples, sample_rate: int) -> Features:
-    """Return the features of a whole signal.
-
-    Raises FeatureError if the signal is not one-dimensional int16 or finite float32, or the sample rate is not
-    positive.
-
-    Parameters
-    ----------
-    samples : npt.NDArray [shape=(n,)], int16 or float32
-        Mono signal. int16 is divided by 32768; float32 is clipped to -1.0 to 1.0.
-    sample_rate : int
-        Hz.
-
-    Returns
-    -------
-    dict of npt.NDArray[np.float32] [shape=(frames, columns)]
-        By feature name, `Transform.n_frames(n)` rows each; row i is centred on sample i * step.
-    """
+    """Return the features of a whole signal, by name, with `Transform.n_frames(n)` rows each; see `compute_blocks`."""
     parts = list(compute_blocks((samples,), sample_rate))
     if not parts:
         return {t.feature: np.empty((0, t.columns), np.float32) for t in TRANSFORMS.values()}
@@ -65,23 +49,12 @@ def compute(samples: Samples, sample_rate: int) -> Features:
 
 
 def compute_blocks(blocks: Iterable[Samples], sample_rate: int) -> Iterator[Features]:
-    """Yield the features of a signal that arrives in blocks of any length, in bounded memory.
+    """Yield the next rows [shape=(frames, columns)] of each feature of a signal, by name, in bounded memory.
 
-    The rows, joined, are bit for bit those of `compute` on the joined blocks.
-
-    Raises FeatureError as for `compute`.
-
-    Parameters
-    ----------
-    blocks : iterable of npt.NDArray [shape=(any,)], int16 or float32
-        Consecutive parts of one mono signal.
-    sample_rate : int
-        Hz.
-
-    Yields
-    ------
-    dict of npt.NDArray[np.float32] [shape=(frames, columns)]
-        The next rows of each feature, by feature name.
+    `blocks` are as for `host_blocks`, at `sample_rate` in Hz. The rows, joined, are bit for bit those of `compute` on
+    the joined blocks; row i describes the `block` samples centred on sample i * step, with zeros before the start and,
+    up to a multiple of HOST_BLOCK, after the end. Raises FeatureError as `host_blocks`, or if the sample rate is not
+    positive.
     """
     if sample_rate <= 0:
         raise FeatureError(f"the sample rate is {sample_rate} Hz: it must be positive")
@@ -98,10 +71,8 @@ def compute_blocks(blocks: Iterable[Samples], sample_rate: int) -> Iterator[Feat
 def mel_filters(sample_rate: int) -> npt.NDArray[np.float64]:
     """Return the filter bank of qm-mfcc: 40 triangles of unit area in Hz, at the same places at every rate.
 
-    Returns
-    -------
-    npt.NDArray[np.float64] [shape=(bins, 40)]
-        Weights of the bins of a 2048-point spectrum, up to the last that any filter uses; read-only.
+    The array [shape=(bins, 40)] has the weights of the bins of a 2048-point spectrum, up to the last that any filter
+    uses; it is read-only.
     """
     edges = MEL_FIRST_HZ + MEL_STEP_HZ * np.arange(N_MEL + 2)
     edges[N_LINEAR_EDGES:] = edges[N_LINEAR_EDGES - 1] * MEL_RATIO ** np.arange(1, N_MEL + 3 - N_LINEAR_EDGES)

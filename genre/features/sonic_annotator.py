@@ -18,8 +18,7 @@ import numpy as np
 from genre.audio.ffmpeg import stream_native
 from genre.audio.process import MAX_RATE_HZ
 from genre.errors import EngineError, FeatureError, GenreError
-from genre.features.engine import Failures, Job
-from genre.features.extraction import exit_reason, publish, vamp_folders
+from genre.features.extraction import Failures, Job, exit_reason, publish, vamp_folders
 from genre.features.transforms import NOT_FINITE, TRANSFORMS
 
 PROGRAM = "sonic-annotator"

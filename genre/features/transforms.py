@@ -59,20 +59,9 @@ CONTRAST_FLOOR = 1e-4  # magnitude; about the noise of 16-bit samples in one bin
 def host_blocks(blocks: Iterable[Samples], n_host_blocks: int) -> Iterator[npt.NDArray[np.float64]]:
     """Yield a signal in parts of `n_host_blocks` host blocks; the last one is padded with zeros to whole host blocks.
 
-    Raises FeatureError if the signal is not one-dimensional int16 or finite float32.
-
-    Parameters
-    ----------
-    blocks : iterable of npt.NDArray [shape=(any,)]
-        Consecutive parts of one mono signal: int16, which is divided by 32768, or float32, which is clipped to
-        -1.0 to 1.0.
-    n_host_blocks : int
-        Length of a part in host blocks.
-
-    Yields
-    ------
-    npt.NDArray[np.float64] [shape=(HOST_BLOCK * n_host_blocks,), the last one may be shorter]
-        The array is reused: copy it to keep it.
+    `blocks` are consecutive parts [shape=(any,)] of one mono signal: int16, which is divided by 32768, or float32,
+    which is clipped to -1.0 to 1.0. A part [shape=(HOST_BLOCK * n_host_blocks,), the last one may be shorter] is
+    reused: copy it to keep it. Raises FeatureError if the signal is not one-dimensional int16 or finite float32.
     """
     signal = np.empty(n_host_blocks * HOST_BLOCK)
     end = 0

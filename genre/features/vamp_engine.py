@@ -25,7 +25,7 @@ import numpy.typing as npt
 from genre import errors
 from genre.errors import EngineError, FeatureError
 from genre.features import extraction
-from genre.features.engine import Failures, Job
+from genre.features.extraction import Failures, Job
 from genre.features.transforms import TRANSFORMS, Features, Samples, Transform, host_blocks
 
 PART_HOST_BLOCKS = 64  # host blocks per call of a plugin: 3 s at 22,050 Hz
@@ -90,24 +90,10 @@ def compute_blocks(
 ) -> Iterator[Features]:
     """Run Vamp plugins over a signal that arrives in blocks of any length, in bounded memory.
 
-    Raises EngineError if a plugin is not installed, refuses block and step, or does not give one row of `columns`
-    values per frame; FeatureError if the samples are not finite.
-
-    Parameters
-    ----------
-    blocks : iterable of npt.NDArray [shape=(any,)], int16 or float32
-        Consecutive parts of one mono signal, as for `host_blocks`.
-    sample_rate : int
-        Hz.
-    transforms : sequence of Transform
-        Outputs of installed plugins that give one row per frame at their default parameters. Outputs of one plugin
-        with one block and step are computed by one instance.
-
-    Yields
-    ------
-    dict of npt.NDArray[np.float32] [shape=(frames, columns)]
-        The next rows of each feature, by feature name. Row i describes the `block` samples centred on sample
-        i * step, with zeros before the start and, up to a multiple of HOST_BLOCK, after the end.
+    See `numpy_engine.compute_blocks` for blocks and features. `transforms` are outputs of installed plugins that give
+    one row per frame at their default parameters; those of one plugin with one block and step are computed by one
+    instance. Raises EngineError if a plugin is not installed, refuses block and step, or does not give one row of
+    `columns` values per frame; FeatureError as `host_blocks`.
     """
     groups: dict[tuple[str, int, int], list[Transform]] = {}
     for transform in transforms:

@@ -65,14 +65,9 @@ def load(path: Path, *, start: float = 0.0, duration: float | None = None) -> Fl
 
 
 def find_peaks(samples: Floats, neighbourhood: tuple[int, int]) -> Peaks:
-    """Return the peaks of a recording.
+    """Return the peaks of samples [shape=(n,)], mono at `SAMPLE_RATE`.
 
-    Parameters
-    ----------
-    samples : npt.NDArray[np.float32] [shape=(n,)]
-        Mono at `SAMPLE_RATE`.
-    neighbourhood : tuple of int
-        `SONG_NEIGHBOURHOOD` or `SNIPPET_NEIGHBOURHOOD`.
+    `neighbourhood` is `SONG_NEIGHBOURHOOD` or `SNIPPET_NEIGHBOURHOOD`.
     """
     n_frames = max(0, 1 + (len(samples) - N_FFT) // HOP)
     margin = neighbourhood[0] + 1
@@ -122,12 +117,8 @@ def snippet_hashes(
 ) -> tuple[Unsigned, Integers]:
     """Return the hashes that pairs may have in the song, and the index of the pair of each hash [shape=(n,) each].
 
-    Parameters
-    ----------
-    low, apart, frames : npt.NDArray[np.float32] [shape=(pairs,)]
-        Bin of the first peak, and bins and frames from it to the second peak.
-    tolerance : tuple of float
-        Largest error of each of the three.
+    `low`, `apart` and `frames` [shape=(pairs,) each] are the bin of the first peak, and bins and frames from it to the
+    second one; `tolerance` is the largest error of each of the three.
     """
     edges = [(np.floor(x - t), np.floor(x + t)) for x, t in zip((low, apart, frames), tolerance, strict=True)]
     hashes, owners = [], []

@@ -19,8 +19,7 @@ from genre import files
 from genre.audio import chunks
 from genre.errors import EngineError
 from genre.features import engines
-from genre.features.engine import Job
-from genre.features.extraction import NumpyEngine
+from genre.features.extraction import Job, NumpyEngine
 from genre.features.sonic_annotator import SonicAnnotator
 from genre.features.transforms import TRANSFORMS
 from tests.made import GOLDEN, MakeSong

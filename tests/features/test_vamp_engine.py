@@ -16,7 +16,7 @@ import pytest
 
 from genre.errors import EngineError, FeatureError
 from genre.features import engines, vamp_engine
-from genre.features.engine import Job
+from genre.features.extraction import Job
 from genre.features.transforms import TRANSFORMS, Transform
 from genre.features.vamp_engine import VampEngine, compute_blocks
 from tests.made import GOLDEN
