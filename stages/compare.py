@@ -14,7 +14,7 @@ import functools
 import io
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ from genre.parallel import all_or_error, run
 from genre.paths import Paths
 
 LSTM = "lstm2016_"  # prefix of the models with the architecture of 2016
-METRICS = ("song_accuracy", "log_loss", "ece")  # of metrics.json
+METRICS = ("song_accuracy", "log_loss", "ece")  # of metrics.json, with their intervals and n_songs
 SOURCES = ("audio", "features", "models")  # packages of genre/ that change an outcome
 
 
@@ -224,7 +224,7 @@ def _write(results: Sequence[Result], data: VectorSet, settings: params.Params, 
     import pandas as pd
 
     folder = paths.comparison
-    summaries = {result.model: asdict(result.summary) for result in results}
+    summaries = {result.model: result.scores for result in results}
     scores = pd.DataFrame(list(summaries.values()), index=pd.Index(summaries, name="model"))
     tables.write(folder / "results.csv", scores, "%.6g")
     described = {
@@ -238,13 +238,16 @@ def _write(results: Sequence[Result], data: VectorSet, settings: params.Params, 
         "models": summaries,
     }
     files.write_json(folder / "results.json", described)
-    metrics = {model: {key: summary[key] for key in METRICS} for model, summary in summaries.items()}
+    metrics = {
+        model: {key: value for key, value in summary.items() if key.startswith((*METRICS, "n_songs"))}
+        for model, summary in summaries.items()
+    }
     files.write_json(folder / "metrics.json", metrics)
     songs = {
         (r.model, n): tables.of_songs(repeat, data.genres) for r in results for n, repeat in enumerate(r.predictions)
     }
     tables.write(folder / "predictions.csv", tables.stacked(songs, ["model", "repeat"]))
-    plots.write(folder / "song_accuracy.png", plots.intervals({result.model: result.summary for result in results}))
+    plots.write(folder / "song_accuracy.png", plots.intervals(summaries))
     files.write_text(folder / "report.html", _report(results, data, settings, paths))
     table = report.comparison_markdown(results)
     files.write_text(folder / "table.md", table)

@@ -20,7 +20,8 @@ from genre.cache import Cache
 from genre.cli import run_command
 from genre.errors import ModelError
 from genre.evaluation import metrics, plots, report, tables
-from genre.evaluation.report import ModelResult, Provenance
+from genre.evaluation.comparison import Result
+from genre.evaluation.report import Provenance
 from genre.features import arrays
 from genre.features.arrays import VectorSet
 from genre.models import embeddings, networks, predict
@@ -31,11 +32,11 @@ from genre.paths import Paths
 if TYPE_CHECKING:
     import pandas as pd
 
-PER_GENRE = ("precision", "recall", "f1", "songs")  # columns of metrics.per_genre
 DVC_METRICS = {  # name in scores/<model>.json: key of `metrics.scores`
     "accuracy": "song_accuracy",
     "low": "song_accuracy_low",
     "high": "song_accuracy_high",
+    "n": "n_songs",
     "log_loss": "log_loss",
     "ece": "ece",
 }
@@ -59,52 +60,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     for predictor in terminal.progress(predictors, desc="evaluate", unit="model"):
         probabilities = _predict(predictor, test, chunk_paths)
         predictions = metrics.by_song(probabilities, test.labels, test.songs)
-        card = predictor.card
-        result = ModelResult(card.model, metrics.scores(predictions), predictions, card.thresholds)
+        result = Result(predictor.card.model, metrics.scores(predictions), [predictions])
         results.append(result)
-        song_tables[result.name] = write(result, probabilities, test, paths.evaluation / result.name)
+        song_tables[result.model] = write(result, probabilities, test, paths.evaluation / result.model)
         print(_line(result))
     _write_all(results, song_tables, report.provenance(settings, paths, test.genres), paths)
     cache.trim()
     return 0
 
 
-def write(result: ModelResult, probabilities: npt.NDArray[np.float32], test: VectorSet, folder: Path) -> pd.DataFrame:
+def write(result: Result, probabilities: npt.NDArray[np.float32], test: VectorSet, folder: Path) -> pd.DataFrame:
     """Write the tables and the confusion matrix of a model; return the table of the songs."""
-    genres, predictions = test.genres, result.predictions
+    genres, (predictions,) = test.genres, result.predictions
     songs = tables.of_songs(predictions, genres)
     tables.write(folder / "predictions.csv", songs)
     tables.write(folder / "chunks.csv", tables.of_chunks(probabilities, test.labels, test.songs, genres))
-    scores = tables.of_genres(metrics.per_genre(predictions, len(genres)), PER_GENRE, genres)
-    tables.write(folder / "per_genre.csv", scores, "%.4f")
+    tables.write(
+        folder / "per_genre.csv", tables.of_genres(metrics.per_genre(predictions, len(genres)), genres), "%.4f"
+    )
     matrix = metrics.confusion_matrix(predictions, len(genres))
-    tables.write(folder / "confusion_matrix.csv", tables.of_genres(matrix, genres, genres))
-    plots.write(folder.parent / "plots" / f"{result.name}.png", plots.confusion(matrix, genres, result.name))
+    tables.write(folder / "confusion_matrix.csv", tables.of_genres(matrix, genres, columns=genres))
+    plots.write(folder.parent / "plots" / f"{result.model}.png", plots.confusion(matrix, genres, result.model))
     return songs
 
 
 def _write_all(
-    results: Sequence[ModelResult], song_tables: dict[str, pd.DataFrame], provenance: Provenance, paths: Paths
+    results: Sequence[Result], song_tables: dict[str, pd.DataFrame], provenance: Provenance, paths: Paths
 ) -> None:
     """Write what covers all models: metrics.json, predictions.csv, curves.csv, report.html, scores/."""
-    files.write_json(paths.evaluation / "metrics.json", {result.name: result.scores for result in results})
+    files.write_json(paths.evaluation / "metrics.json", {result.model: result.scores for result in results})
     tables.write(paths.evaluation / "predictions.csv", tables.stacked(song_tables, ["model"]))
     curves = tables.learning_curves({model: paths.training(model) for model in networks.MODELS})
     tables.write(paths.evaluation / "curves.csv", curves)
     if len(curves):
         plots.write(paths.evaluation / "plots" / "learning curves.png", plots.curves(curves))
     for result in results:
-        files.write_json(paths.scores / f"{result.name}.json", dvc_metrics(result, paths))
+        files.write_json(paths.scores / f"{result.model}.json", dvc_metrics(result, paths))
     default = predict.default_card(paths).model
     ranked = sorted(results, key=lambda result: -result.scores["song_accuracy"])
     files.write_text(paths.evaluation / "report.html", report.evaluation_html(ranked, provenance, curves, default))
 
 
-def dvc_metrics(result: ModelResult, paths: Paths) -> dict[str, float]:
+def dvc_metrics(result: Result, paths: Paths) -> dict[str, float]:
     """Return the metrics of a model that DVC shows; networks also have the loss of their validation songs."""
     scores = {name: result.scores[key] for name, key in DVC_METRICS.items()}
     with contextlib.suppress(FileNotFoundError, KeyError):
-        scores["validation_loss"] = files.read_json(paths.training(result.name) / "metrics.json")["eval"]["loss"]
+        scores["validation_loss"] = files.read_json(paths.training(result.model) / "metrics.json")["eval"]["loss"]
     return scores
 
 
@@ -126,10 +127,10 @@ def _predict(predictor: Predictor, test: VectorSet, chunk_paths: Sequence[Path])
     return np.concatenate(batches)
 
 
-def _line(result: ModelResult) -> str:
+def _line(result: Result) -> str:
     scores = result.scores
     return (
-        f"evaluate: {result.name}: songs {scores['song_accuracy']:.1%}"
+        f"evaluate: {result.model}: songs {scores['song_accuracy']:.1%}"
         f" ({scores['song_accuracy_low']:.1%} to {scores['song_accuracy_high']:.1%}, n = {scores['n_songs']:.0f}),"
         f" chunks {scores['chunk_accuracy']:.1%} (n = {scores['n_chunks']:.0f})"
     )

@@ -91,7 +91,7 @@ def test_the_metrics_are_those_of_the_predictions(pipeline: Path) -> None:
 
 def test_dvcs_table_of_metrics_has_a_row_per_model_and_fits_a_terminal(pipeline: Path) -> None:
     header, *rows = _run(pipeline, "dvc", "metrics", "show").stdout.rstrip().splitlines()
-    assert header.split() == ["Path", "accuracy", "ece", "high", "log_loss", "low", "validation_loss"]
+    assert header.split() == ["Path", "accuracy", "ece", "high", "log_loss", "low", "n", "validation_loss"]
     assert [row.split()[0] for row in rows] == [f"scores/{model}.json" for model in sorted(MODELS)]
     assert max(map(len, [header, *rows])) <= 120
 

@@ -63,34 +63,20 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """Scores of one model: computed over all songs of a repeat, averaged over the repeats (see `metrics.scores`)."""
-
-    song_accuracy: float
-    song_accuracy_low: float  # 95 % interval, see `metrics.accuracy_interval`
-    song_accuracy_high: float
-    song_accuracy_sd: float  # standard deviation over the repeats
-    chunk_accuracy: float
-    macro_average_precision: float  # of the songs' mean probabilities, mean over the genres
-    roc_auc: float
-    log_loss: float
-    ece: float
-    train_s: float  # seconds of training in one fold, mean
-    predict_s_per_song: float  # seconds, embedding included, decoding and features not
-    size_mb: float  # megabytes (10^6 bytes) of the model, mean over the folds
-    n_songs: int
-    n_repeats: int
-    p_against_best: float = 1.0  # paired test against the model with the highest song accuracy
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
-    """One model of a comparison."""
+    """The scores and predictions of one model."""
 
     model: str
-    summary: Summary
+    scores: dict[str, float]  # of `metrics.scores`; of a comparison, also of `rank`
     predictions: list[list[SongPrediction]]  # for each repeat, one per song
-    song_accuracies: dict[str, float]  # for each song, the fraction of repeats in which its genre was predicted
+
+    @property
+    def song_accuracies(self) -> dict[str, float]:
+        """Return for each song the fraction of repeats in which its genre was predicted."""
+        correct: dict[str, list[bool]] = {}
+        for prediction in (prediction for repeat in self.predictions for prediction in repeat):
+            correct.setdefault(prediction.song, []).append(prediction.actual == prediction.predicted)
+        return {song: float(np.mean(values)) for song, values in correct.items()}
 
 
 def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, seed: int) -> list[Fold]:
@@ -141,13 +127,25 @@ def ensemble(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], l
 def rank(
     outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
 ) -> list[Result]:
-    """Return the scores and predictions of all models, the most accurate first, each tested against the first."""
+    """Return the scores and predictions of all models, the most accurate first, each tested against the first.
+
+    In addition to those of `metrics.scores`, the scores are:
+
+    song_accuracy_sd : standard deviation over the repeats
+    train_s : seconds of training in one fold, mean
+    predict_s_per_song : seconds, embedding included, decoding and features not
+    size_mb : megabytes (10^6 bytes) of the model, mean over the folds
+    n_repeats : number of repeats
+    p_against_best : `paired_p_value` against the first, corrected for the number of models (`metrics.holm`); 1 of the
+        first
+    """
     results = [_result(model, of_model, folds, labels, songs) for model, of_model in outcomes.items()]
-    results.sort(key=lambda result: -result.summary.song_accuracy)
-    p_values = [paired_p_value(result.song_accuracies, results[0].song_accuracies) for result in results]
+    results.sort(key=lambda result: -result.scores["song_accuracy"])
+    accuracies = [result.song_accuracies for result in results]
+    p_values = metrics.holm([paired_p_value(of_model, accuracies[0]) for of_model in accuracies[1:]])
     return [
-        replace(result, summary=replace(result.summary, p_against_best=p_value))
-        for result, p_value in zip(results, p_values, strict=True)
+        replace(result, scores=result.scores | {"p_against_best": p_value})
+        for result, p_value in zip(results, [1.0, *p_values], strict=True)
     ]
 
 
@@ -178,37 +176,13 @@ def _result(
         rows = np.concatenate([fold.test for fold, _ in parts])
         probabilities = np.concatenate([outcome.probabilities for _, outcome in parts])
         predictions.append(metrics.by_song(probabilities, labels[rows], [songs[row] for row in rows]))
-    accuracies = _song_accuracies(predictions)
-    low, high = metrics.accuracy_interval(float(np.mean(list(accuracies.values()))), len(accuracies))
-    scores = [
-        metrics.scores(repeat) | {"macro_average_precision": _average_precision(repeat)} for repeat in predictions
-    ]
-    averaged = ("song_accuracy", "chunk_accuracy", "macro_average_precision", "roc_auc", "log_loss", "ece")
-    summary = Summary(
-        **{key: float(np.mean([score[key] for score in scores])) for key in averaged},
-        song_accuracy_low=low,
-        song_accuracy_high=high,
-        song_accuracy_sd=float(np.std([score["song_accuracy"] for score in scores])),
-        train_s=float(np.mean([outcome.train_s for outcome in outcomes])),
-        predict_s_per_song=sum(outcome.predict_s for outcome in outcomes) / sum(map(len, predictions)),
-        size_mb=float(np.mean([outcome.n_bytes for outcome in outcomes])) / 1e6,
-        n_songs=len(accuracies),
-        n_repeats=len(predictions),
-    )
-    return Result(model, summary, predictions, accuracies)
-
-
-def _song_accuracies(predictions: Sequence[Sequence[SongPrediction]]) -> dict[str, float]:
-    correct: dict[str, list[bool]] = {}
-    for prediction in (prediction for repeat in predictions for prediction in repeat):
-        correct.setdefault(prediction.song, []).append(prediction.actual == prediction.predicted)
-    return {song: float(np.mean(values)) for song, values in correct.items()}
-
-
-def _average_precision(predictions: Sequence[SongPrediction]) -> float:
-    """Return the mean over genres of the average precision of the songs' mean probabilities."""
-    from sklearn.metrics import average_precision_score
-
-    actual = np.array([p.actual for p in predictions])
-    means = np.stack([p.probabilities for p in predictions])
-    return float(np.mean([average_precision_score(actual == genre, means[:, genre]) for genre in np.unique(actual)]))
+    costs = {
+        "song_accuracy_sd": float(
+            np.std([np.mean([p.actual == p.predicted for p in repeat]) for repeat in predictions])
+        ),
+        "train_s": float(np.mean([outcome.train_s for outcome in outcomes])),
+        "predict_s_per_song": sum(outcome.predict_s for outcome in outcomes) / sum(map(len, predictions)),
+        "size_mb": float(np.mean([outcome.n_bytes for outcome in outcomes])) / 1e6,
+        "n_repeats": len(predictions),
+    }
+    return Result(model, metrics.scores(*predictions) | costs, predictions)

@@ -34,6 +34,8 @@ from genre.models.vote import vote
 
 Z_95 = 1.959964  # 97.5 % quantile of the normal distribution
 CALIBRATION_BINS = 10
+N_BOOTSTRAP = 1000  # draws of the songs
+MIN_WIDTH = 1e-9  # of an interval whose draws differ by more than rounding
 MIN_PROBABILITY = 1e-12  # lower bound in the log loss
 
 
@@ -89,57 +91,55 @@ def by_song(
     return predictions
 
 
-def scores(predictions: Sequence[SongPrediction]) -> dict[str, float]:
-    """Return the scores of one model on a test set.
+def scores(*repeats: Sequence[SongPrediction]) -> dict[str, float]:
+    """Return the scores of one model on a test set, with 95 % intervals; of repeats on the same songs, the means.
+
+    The interval of the song accuracy is Wilson's, see `accuracy_interval`. Those of the other scores are percentiles of
+    a bootstrap over songs. Where the draws do not differ, because all songs are right, Wilson's is used as well.
 
     Returns
     -------
     dict of str to float
         song_accuracy : fraction of songs whose predicted genre is the true one
-        song_accuracy_low, song_accuracy_high : its 95 % interval, see `accuracy_interval`
         chunk_accuracy : fraction of chunks whose most probable genre is the true one
         macro_precision, macro_recall, macro_f1 : means over the genres that have test songs
-        roc_auc : mean one-against-rest area under the ROC curve of the songs' mean probabilities, over the genres
-            that have test songs; 0 if there is only one genre
+        roc_auc, macro_average_precision : mean one-against-rest area under the ROC curve and mean average precision of
+            the songs' mean probabilities, over the genres that have test songs; the area is 0 if there is only one
         log_loss : mean negative natural logarithm of the mean probability of the true genre
         ece : expected calibration error of the confidence, see `calibration_error`
+        <score>_low, <score>_high : interval of each of these
         n_songs, n_chunks : number of songs and of chunks
+    """
+    n_songs = len(repeats[0])
+    rng = np.random.default_rng(0)
+    resampled = rng.multinomial(n_songs, np.full(n_songs, 1 / n_songs), size=N_BOOTSTRAP)
+    weights = np.concatenate([np.ones((1, n_songs)), resampled])  # the first row: the songs themselves
+    draws = [_draws(sorted(predictions, key=lambda p: p.song), weights) for predictions in repeats]
+    result: dict[str, float] = {}
+    for name in draws[0]:
+        values = np.mean([of_repeat[name] for of_repeat in draws], axis=0)
+        value = float(np.nan_to_num(values[0]))
+        low, high = np.nanquantile(np.append(values[1:], value), (0.025, 0.975))
+        if name == "song_accuracy" or high - low < MIN_WIDTH:
+            low, high = accuracy_interval(min(1.0, value), n_songs)
+        result |= {name: value, f"{name}_low": float(min(low, value)), f"{name}_high": float(max(high, value))}
+    return result | {"n_songs": n_songs, "n_chunks": sum(p.n_chunks for p in repeats[0])}
+
+
+def per_genre(predictions: Sequence[SongPrediction], n_genres: int, n_repeats: int = 1) -> list[dict[str, float]]:
+    """Return precision, recall with its 95 % interval (`accuracy_interval`), F1 and test songs of each genre.
+
+    `predictions` may be those of several repeats on the same songs, which are counted once.
     """
     from sklearn import metrics
 
-    actual, predicted = _labels(predictions)
-    means = np.stack([p.probabilities for p in predictions])
-    clipped = np.clip(means, MIN_PROBABILITY, 1.0)
-    n_chunks, all_genres = sum(p.n_chunks for p in predictions), np.arange(means.shape[1])
-    low, high = accuracy_interval(float(np.mean(actual == predicted)), len(predictions))
-    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        actual, predicted, average="macro", labels=np.unique(actual), zero_division=0
-    )
-    # roc_auc_score with multi_class="ovr" refuses a test set in which a genre of the model has no songs.
-    genres = np.unique(actual)
-    areas = [metrics.roc_auc_score(actual == genre, means[:, genre]) for genre in genres] if len(genres) > 1 else [0.0]
-    return {
-        "song_accuracy": float(np.mean(actual == predicted)),
-        "song_accuracy_low": low,
-        "song_accuracy_high": high,
-        "chunk_accuracy": sum(p.n_correct_chunks for p in predictions) / n_chunks,
-        "macro_precision": float(precision),
-        "macro_recall": float(recall),
-        "macro_f1": float(f1),
-        "roc_auc": float(np.mean(areas)),
-        "log_loss": float(metrics.log_loss(actual, clipped / clipped.sum(axis=1, keepdims=True), labels=all_genres)),
-        "ece": calibration_error(np.array([p.confidence for p in predictions]), actual == predicted),
-        "n_songs": len(predictions),
-        "n_chunks": n_chunks,
-    }
-
-
-def per_genre(predictions: Sequence[SongPrediction], n_genres: int) -> list[tuple[float, float, float, int]]:
-    """Return precision, recall, F1 and number of test songs of each genre."""
-    from sklearn import metrics
-
     columns = metrics.precision_recall_fscore_support(*_labels(predictions), labels=range(n_genres), zero_division=0)
-    return [(float(p), float(r), float(f), int(n)) for p, r, f, n in zip(*columns, strict=True)]
+    rows = []
+    for precision, recall, f1, n in zip(*map(np.ndarray.tolist, columns), strict=True):
+        low, high = accuracy_interval(recall, n // n_repeats) if n else (0.0, 1.0)
+        interval = {"recall_low": low, "recall_high": high}
+        rows.append({"precision": precision, "recall": recall, **interval, "f1": f1, "songs": n // n_repeats})
+    return rows
 
 
 def confusion_matrix(predictions: Sequence[SongPrediction], n_genres: int) -> npt.NDArray[np.int64]:
@@ -166,15 +166,82 @@ def calibration_bins(confidences: npt.NDArray[np.float64]) -> npt.NDArray[np.int
     return np.minimum((confidences * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
-def calibration_error(confidences: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_]) -> float:
-    """Return the expected calibration error (Guo et al. 2017), from 0 (calibrated) to 1.
+def calibration_error(
+    confidences: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the expected calibration error (Guo et al. 2017), from 0 (calibrated) to 1 [shape=(n_draws,)].
 
     It is the distance between mean confidence and accuracy in each of ten equal bins, weighted by the songs in the bin.
-    `confidences` [shape=(n,)] are those of the predicted genres, and `correct` [shape=(n,)] says which are true.
+    `confidences` [shape=(n,)] are those of the predicted genres, `correct` [shape=(n,)] says which are true, and
+    `weights` [shape=(n_draws, n)] how often a song counts.
     """
-    bins = calibration_bins(confidences)
-    in_bins = [bins == number for number in np.unique(bins)]
-    return float(sum(abs(confidences[rows].mean() - correct[rows].mean()) * np.mean(rows) for rows in in_bins))
+    in_bins = calibration_bins(confidences)[:, np.newaxis] == np.arange(CALIBRATION_BINS)
+    gaps: npt.NDArray[np.float64] = weights @ ((confidences - correct)[:, np.newaxis] * in_bins)
+    return np.asarray(np.abs(gaps).sum(axis=1) / weights.sum(axis=1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number (Holm 1979), in the same order."""
+    order = np.argsort(p_values)
+    corrected = np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(len(order), 0, -1))
+    return list(np.minimum(corrected, 1.0)[np.argsort(order)].tolist())
+
+
+def _draws(
+    predictions: Sequence[SongPrediction], weights: npt.NDArray[np.float64]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return each score of `scores` in each draw [shape=(n_draws,)]; `weights` [shape=(n_draws, n_songs)] are counts.
+
+    A genre without songs in a draw is left out of its means; a draw in which none is left has NaN.
+    """
+    actual, predicted = _labels(predictions)
+    means = np.stack([p.probabilities for p in predictions])
+    clipped = np.clip(means, MIN_PROBABILITY, 1.0)
+    losses = -np.log(clipped[np.arange(len(actual)), actual] / clipped.sum(axis=1))
+    genres = np.unique(actual)
+    is_true, is_predicted = actual[:, np.newaxis] == genres, predicted[:, np.newaxis] == genres
+    n_true, n_predicted, n_right = (weights @ part for part in (is_true, is_predicted, is_true & is_predicted))
+    n_correct, n_chunks = (np.array([[p.n_correct_chunks, p.n_chunks] for p in predictions]).T @ weights.T).astype(
+        float
+    )
+    n_songs = weights.sum(axis=1)
+
+    def mean(values: npt.NDArray[np.float64], counts: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.where(counts, values, 0.0).sum(axis=1) / counts.sum(axis=1))
+
+    ranked = [_ranking(means[:, genre], actual == genre, weights) for genre in genres]
+    areas, precisions = (np.stack(part, axis=1) for part in zip(*ranked, strict=True))
+    return {
+        "song_accuracy": weights @ (actual == predicted) / n_songs,
+        "chunk_accuracy": n_correct / n_chunks,
+        "macro_precision": mean(n_right / np.maximum(n_predicted, 1), n_true > 0),
+        "macro_recall": mean(n_right / np.maximum(n_true, 1), n_true > 0),
+        "macro_f1": mean(2 * n_right / np.maximum(n_true + n_predicted, 1), n_true > 0),
+        "roc_auc": mean(areas, np.isfinite(areas)),
+        "macro_average_precision": mean(precisions, np.isfinite(precisions)),
+        "log_loss": weights @ losses / n_songs,
+        "ece": calibration_error(np.array([p.confidence for p in predictions]), actual == predicted, weights),
+    }
+
+
+def _ranking(
+    values: npt.NDArray[np.float64], is_true: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return area under the ROC curve and average precision of weighted songs [shape=(n_draws,) each].
+
+    Ties count as scikit-learn counts them; NaN where a draw has no songs of the genre or of others.
+    """
+    order = np.argsort(values)
+    first, last = (np.searchsorted(values[order], values[order], side) for side in ("left", "right"))  # of equal values
+    true, false = (weights[:, order] * part for part in (is_true[order], ~is_true[order]))
+    true_below, false_below = (np.pad(np.cumsum(part, axis=1), ((0, 0), (1, 0))) for part in (true, false))
+    n_true, n_false = true_below[:, -1:], false_below[:, -1:]
+    with np.errstate(invalid="ignore"):
+        area = (true * (false_below[:, first] + false_below[:, last])).sum(axis=1) / (2 * n_true * n_false)[:, 0]
+        true_above, false_above = n_true - true_below[:, first], n_false - false_below[:, first]
+        precision = true_above / np.maximum(true_above + false_above, 1)
+        return area, (true * precision).sum(axis=1) / n_true[:, 0]
 
 
 def _labels(predictions: Sequence[SongPrediction]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from genre.evaluation.comparison import Summary
-
 # Petroff, "Accessible color sequences for data visualization" (2021): distinguishable with every kind of colour
 # vision, on light and on dark ground.
 PETROFF10 = (
@@ -55,7 +53,7 @@ def confusion(matrix: npt.NDArray[np.int64], genres: Sequence[str], model: str) 
     axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(len(genres)), genres, parse_math=False)
     axes.set(xlabel="predicted genre", ylabel="true genre")
-    axes.set_title(f"{model}\nsongs, by vote of their chunks", fontsize=10, parse_math=False)
+    axes.set_title(f"{model}\n{matrix.sum()} songs, by vote of their chunks", fontsize=10, parse_math=False)
     for row, column in np.argwhere(matrix):
         colour = "white" if fractions[row, column] > 0.5 else "black"
         axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
@@ -72,7 +70,7 @@ def reliability(predictions: Sequence[SongPrediction]) -> Figure:
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
     points = [(confidences[bins == b].mean(), correct[bins == b].mean()) for b in np.unique(bins)]
     upper.plot(*zip(*points, strict=True), "o-", color=BLUE)
-    upper.set(ylim=(-0.03, 1.05), ylabel="fraction of songs correct", title="reliability")
+    upper.set(ylim=(-0.03, 1.05), ylabel="fraction of songs correct", title=f"reliability (n = {len(predictions)})")
     centres = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
     lower.bar(centres, np.bincount(bins, minlength=CALIBRATION_BINS), width=0.9 / CALIBRATION_BINS, color=BLUE)
     lower.set(xlim=(0, 1.02), xlabel="confidence", ylabel="songs")
@@ -102,21 +100,20 @@ def curves(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def intervals(summaries: Mapping[str, Summary]) -> Figure:
+def intervals(scores: Mapping[str, Mapping[str, float]]) -> Figure:
     """Return the figure of the song accuracy of each model with its interval, the first model at the top."""
-    figure = _figure(7, 1.2 + 0.4 * len(summaries))
+    figure = _figure(7, 1.2 + 0.4 * len(scores))
     axes = figure.add_subplot()
-    upwards = list(summaries)[::-1]
+    upwards = list(scores)[::-1]
     for position, name in enumerate(upwards):
-        summary = summaries[name]
-        value = summary.song_accuracy
-        axes.plot([summary.song_accuracy_low, summary.song_accuracy_high], [position] * 2, color=BLUE, linewidth=2)
+        value, low, high = (scores[name][f"song_accuracy{end}"] for end in ("", "_low", "_high"))
+        axes.plot([low, high], [position] * 2, color=BLUE, linewidth=2)
         axes.plot(value, position, "o", color=BLUE)
         axes.annotate(f"{value:.1%}", (value, position), xytext=(0, 6), textcoords="offset points", ha="center")
-    axes.set_yticks(range(len(summaries)), upwards, parse_math=False)
-    axes.set_ylim(-0.6, len(summaries) - 0.2)
+    axes.set_yticks(range(len(scores)), upwards, parse_math=False)
+    axes.set_ylim(-0.6, len(scores) - 0.2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set_xlabel("song accuracy with 95 % interval over songs")
+    axes.set_xlabel(f"song accuracy with 95 % interval (n = {scores[upwards[0]]['n_songs']:.0f} songs)")
     axes.grid(axis="x", alpha=0.3)
     return figure
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,16 +27,6 @@ MAX_ERRORS = 15  # rows in the table of errors
 
 
 @dataclass(frozen=True, slots=True)
-class ModelResult:
-    """Scores and predictions of one model on the test songs."""
-
-    name: str
-    scores: Mapping[str, float]  # as `metrics.scores` returns them
-    predictions: Sequence[SongPrediction]
-    rejection: Mapping[str, Any] | None = None  # thresholds for "unknown", from the model's card
-
-
-@dataclass(frozen=True, slots=True)
 class Provenance:
     """The data set, parameters and package versions that the scores depend on."""
 
@@ -54,14 +44,14 @@ def provenance(settings: Params, paths: Paths, genres: Sequence[str]) -> Provena
     return Provenance(dataset, params.as_yaml(settings, *SECTIONS), versions, genres)
 
 
-def evaluation_html(results: Sequence[ModelResult], provenance: Provenance, curves: pd.DataFrame, default: str) -> str:
+def evaluation_html(results: Sequence[Result], provenance: Provenance, curves: pd.DataFrame, default: str) -> str:
     """Return the report of an evaluation, the best model first; `curves` (see `plots.curves`) may be empty.
 
     `default` is the name of the model that query uses unless another is named.
     All names are escaped and nothing is loaded from elsewhere.
     """
     figure = plots.data_url(plots.curves(curves)) if len(curves) else ""
-    return _html("evaluation.html", results, provenance, n_repeats=1, curves=figure, default=default)
+    return _html("evaluation.html", results, provenance, curves=figure, default=default)
 
 
 def comparison_html(
@@ -71,13 +61,9 @@ def comparison_html(
 
     `method` is a sentence on how the songs were split, and `ensemble` the models that the ensemble averages.
     """
-    pooled = [
-        ModelResult(result.model, asdict(result.summary), [p for repeat in result.predictions for p in repeat])
-        for result in results
-    ]
-    intervals = plots.data_url(plots.intervals({result.model: result.summary for result in results}))
-    values = {"n_repeats": len(results[0].predictions), "intervals": intervals, "method": method, "ensemble": ensemble}
-    return _html("comparison.html", pooled, provenance, **values)
+    intervals = plots.data_url(plots.intervals({result.model: result.scores for result in results}))
+    values = {"intervals": intervals, "method": method, "ensemble": ensemble}
+    return _html("comparison.html", results, provenance, **values)
 
 
 def comparison_markdown(results: Sequence[Result]) -> str:
@@ -94,32 +80,42 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["percent"] = lambda value, digits=1: f"{value:.{digits}%}"
+    environment.globals["interval"] = _interval
     return environment
 
 
-def _html(template: str, results: Sequence[ModelResult], provenance: Provenance, **values: object) -> str:
+def _interval(scores: Mapping[str, float], name: str) -> str:
+    """Return the interval of a score as text: shares in per cent, all rounded outwards so that it is not empty."""
+    factor, unit = (100, " %") if name.endswith(("accuracy", "recall")) else (1, "")
+    scale = 10 if unit else 1000
+    low, high = factor * scores[f"{name}_low"], factor * scores[f"{name}_high"]
+    digits = len(str(scale)) - 1
+    return f"{np.floor(low * scale) / scale:.{digits}f} to {np.ceil(high * scale) / scale:.{digits}f}{unit}"
+
+
+def _html(template: str, results: Sequence[Result], provenance: Provenance, **values: object) -> str:
     page = _environment().get_template(template)
     return page.render(
         **{"curves": "", **values},
         models=[_model(result, provenance) for result in results],
-        n_songs=len({prediction.song for prediction in results[0].predictions}),
+        n_songs=len(results[0].predictions[0]),
+        n_repeats=len(results[0].predictions),
         provenance=provenance,
         dataset=provenance.dataset,
     )
 
 
-def _model(result: ModelResult, provenance: Provenance) -> dict[str, Any]:
-    genres = provenance.genres
-    matrix = metrics.confusion_matrix(result.predictions, len(genres))
-    by_genre = zip(genres, metrics.per_genre(result.predictions, len(genres)), strict=True)
+def _model(result: Result, provenance: Provenance) -> dict[str, Any]:
+    genres, predictions = provenance.genres, [p for repeat in result.predictions for p in repeat]
+    matrix = metrics.confusion_matrix(predictions, len(genres))
+    by_genre = metrics.per_genre(predictions, len(genres), len(result.predictions))
     return {
-        "name": result.name,
+        "name": result.model,
         "scores": result.scores,
-        "rejection": result.rejection,
-        "confusion": plots.data_url(plots.confusion(matrix, genres, result.name)),
-        "reliability": plots.data_url(plots.reliability(result.predictions)),
-        "genres": [(genre, *(f"{score:.2f}" for score in scores), n_songs) for genre, (*scores, n_songs) in by_genre],
-        "errors": _errors(result.predictions, provenance),
+        "confusion": plots.data_url(plots.confusion(matrix, genres, result.model)),
+        "reliability": plots.data_url(plots.reliability(predictions)),
+        "genres": dict(zip(genres, by_genre, strict=True)),
+        "errors": _errors(predictions, provenance),
     }
 
 

@@ -47,12 +47,14 @@ def of_chunks(
 
 
 def of_genres(
-    rows: Sequence[Any] | npt.NDArray[np.int64], columns: Sequence[str], genres: Sequence[str]
+    rows: Sequence[Mapping[str, float]] | npt.NDArray[np.int64],
+    genres: Sequence[str],
+    columns: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Return a table with one row per true genre."""
+    """Return a table with one row per true genre; `columns` None: the keys of the rows."""
     import pandas as pd
 
-    return pd.DataFrame(rows, columns=list(columns), index=pd.Index(genres, name="genre"))
+    return pd.DataFrame(rows, columns=columns, index=pd.Index(genres, name="genre"))
 
 
 def stacked(parts: Mapping[Any, pd.DataFrame], names: list[str]) -> pd.DataFrame:

@@ -31,20 +31,54 @@ def test_songs_are_scored_by_vote_and_chunks_one_by_one() -> None:
 def test_genres_and_confusion_are_counted_over_songs() -> None:
     predictions = metrics.by_song(PROBABILITIES, LABELS, SONGS)
     assert metrics.confusion_matrix(predictions, 3).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
-    precision, recall, f1, n_songs = metrics.per_genre(predictions, 3)[2]
-    assert (precision, recall, n_songs) == (0.5, 1.0, 1)
-    assert f1 == pytest.approx(2 / 3)
+    row = metrics.per_genre(predictions, 3)[2]
+    assert (row["precision"], row["recall"], row["songs"]) == (0.5, 1.0, 1)
+    assert row["f1"] == pytest.approx(2 / 3)
+    assert (row["recall_low"], row["recall_high"]) == metrics.accuracy_interval(1.0, 1)
+    assert metrics.per_genre(predictions * 3, 3, n_repeats=3)[2] == row
 
 
-def test_roc_auc_is_scikit_learns_macro_average() -> None:
+def test_scores_are_scikit_learns() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     probabilities = rng.dirichlet(np.ones(3), 60).astype(np.float32)
+    probabilities[::2] = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 30)] * 0.4 + 0.2  # ties
     songs = [str(n) for n in range(60)]
     scored = metrics.scores(metrics.by_song(probabilities, labels, songs))
     exact = probabilities.astype(np.float64) / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
     assert scored["roc_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(labels, exact, multi_class="ovr"), abs=1e-6)
     assert scored["log_loss"] == pytest.approx(sklearn_metrics.log_loss(labels, exact), abs=1e-6)
+    precision = sklearn_metrics.average_precision_score(np.eye(3)[labels], exact)
+    assert scored["macro_average_precision"] == pytest.approx(precision, abs=1e-6)
+    columns = sklearn_metrics.precision_recall_fscore_support(labels, exact.argmax(axis=1), average="macro")
+    assert [scored[f"macro_{name}"] for name in ("precision", "recall", "f1")] == pytest.approx(columns[:3])
+
+
+@pytest.mark.parametrize(("n_songs", "n_wrong"), [(1, 0), (1, 1), (2, 0), (20, 0), (200, 0), (20, 3), (200, 60)])
+def test_every_interval_contains_its_score_and_is_not_empty(n_songs: int, n_wrong: int) -> None:
+    labels = np.arange(n_songs) % 3
+    guesses = np.where(np.arange(n_songs) < n_wrong, (labels + 1) % 3, labels)
+    probabilities = np.eye(3)[guesses] * 0.7 + 0.1
+    predictions = metrics.by_song(probabilities, labels, [str(n) for n in range(n_songs)])
+    scored = metrics.scores(predictions)
+    assert scored == metrics.scores(predictions, predictions)  # the same songs again are no new songs
+    for name in (name.removesuffix("_low") for name in scored if name.endswith("_low")):
+        low, value, high = (scored[f"{name}{end}"] for end in ("_low", "", "_high"))
+        assert low <= value <= high and high - low > 0.001, name
+
+
+def test_the_bootstrap_interval_covers_a_standard_error() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(3), 300)
+    labels = np.arange(300) % 3
+    scored = metrics.scores(metrics.by_song(probabilities, labels, [str(n) for n in range(300)]))
+    error = np.std(np.log(probabilities[np.arange(300), labels])) / np.sqrt(300)
+    assert scored["log_loss_high"] - scored["log_loss_low"] == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+def test_holms_correction() -> None:
+    assert metrics.holm([0.04, 0.01, 0.03, 0.9]) == pytest.approx([0.09, 0.04, 0.09, 0.9])
+    assert metrics.holm([]) == []
 
 
 @pytest.mark.parametrize(("n_right", "n_songs"), [(0, 1), (1, 1), (14, 14), (0, 20), (19, 20), (1500, 2000)])
@@ -67,8 +101,8 @@ def test_a_genre_without_test_songs_does_not_count() -> None:
 def test_the_calibration_error_is_the_distance_of_confidence_and_accuracy() -> None:
     confidences = np.array([0.95] * 10 + [0.65] * 10)
     correct = np.array([True] * 10 + [True] * 5 + [False] * 5)
-    assert metrics.calibration_error(confidences, correct) == pytest.approx((0.05 + 0.15) / 2)
-    assert metrics.calibration_error(np.array([1.0]), np.array([True])) == 0.0
+    weights = np.repeat([[1.0, 1.0], [2.0, 0.0]], 10, axis=1)
+    assert metrics.calibration_error(confidences, correct, weights) == pytest.approx([(0.05 + 0.15) / 2, 0.05])
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from genre.evaluation import comparison, metrics, report
-from genre.evaluation.comparison import Fold, Outcome
+from genre.evaluation.comparison import Fold, Outcome, Result
 from genre.evaluation.dataset_card import DatasetCard
-from genre.evaluation.report import ModelResult, Provenance
+from genre.evaluation.report import Provenance
 from genre.models.calibration import Validation
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ GENRES = ["a", HTML_NAME]
 LABELS, SONGS = np.array([0, 1, 1]), ["a/fine", "b/right", f"b/{HTML_NAME}"]
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.99, 0.01]], dtype=np.float32)
 PREDICTIONS = metrics.by_song(PROBABILITIES, LABELS, SONGS)
-RESULT = ModelResult(HTML_NAME, metrics.scores(PREDICTIONS), PREDICTIONS)
+RESULT = Result(HTML_NAME, metrics.scores(PREDICTIONS), [PREDICTIONS])
 
 
 def _counts(genre: str, test_chunks: int) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def _evaluation() -> str:
     splits = [(split, epoch) for split in ("training", "validation") for epoch in (1, 2)]
     rows = [("merged", "loss", split, epoch, 1 / epoch) for split, epoch in splits]
     curves = pd.DataFrame(rows, columns=["model", "measure", "split", "epoch", "value"])
-    return report.evaluation_html([RESULT, replace(RESULT, name="other")], _provenance([]), curves, HTML_NAME)
+    return report.evaluation_html([RESULT, replace(RESULT, model="other")], _provenance([]), curves, HTML_NAME)
 
 
 def _results() -> list[comparison.Result]:
@@ -48,7 +48,7 @@ def _results() -> list[comparison.Result]:
     folds = [Fold(repeat, 0, rows, rows) for repeat in range(3)]
     outcomes = [Outcome(PROBABILITIES, 161.7, 0.0427 * 3, 349_000, Validation(rows, PROBABILITIES)) for _ in folds]
     results = comparison.rank({"merged": outcomes, HTML_NAME: outcomes}, folds, LABELS, SONGS)
-    return [replace(result, summary=replace(result.summary, p_against_best=0.04)) for result in results]
+    return [replace(result, scores=result.scores | {"p_against_best": 0.04}) for result in results]
 
 
 def _comparison() -> str:
@@ -85,18 +85,19 @@ def test_the_markdown_table_has_one_row_per_model() -> None:
     lines = report.comparison_markdown(_results()).splitlines()
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
-    assert lines[2].startswith("| merged | 66.7% (")
+    assert lines[2].startswith("| merged | 3 | 66.7% (20.7 to 93.9 %) | ")
     assert lines[2].endswith("| 162 | 0.0427 | 0.349 | |")
     assert lines[3].endswith("| 0.040 |")
 
 
-def test_the_evaluation_shows_the_thresholds_for_unknown() -> None:
-    rejection = {"genres": 4, "songs": 50, "rates": [{"false_acceptance": 0.05, "threshold": 0.9431, "lost": 0.125}]}
-    text = _text(
-        report.evaluation_html([replace(RESULT, rejection=rejection)], _provenance([]), pd.DataFrame(), "merged")
-    )
-    assert "5% 94.3% 12.5%" in text
-    assert "all 2 4 6 44" in text  # the songs and chunks of all genres
+def test_every_score_has_its_interval_and_number_of_songs() -> None:
+    evaluation, compared = _text(_evaluation()), _text(_comparison())
+    for text in (evaluation, compared):
+        assert "3 66.7% 20.7 to 93.9 %" in text
+        assert "over 3 songs" in text
+        assert not re.search(r"100(\.0)? to 100", text)
+    assert " a 1 100.0% 20.6 to 100.0 % " in compared  # recall by genre
+    assert "all 2 4 6 44" in evaluation  # the songs and chunks of all genres
 
 
 def test_the_model_that_query_answers_with_is_marked() -> None:
