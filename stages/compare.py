@@ -26,7 +26,8 @@ from genre.cache import Cache
 from genre.cli import integer, run_command
 from genre.errors import ModelError
 from genre.evaluation import comparison, dataset_card, plots, report, tables
-from genre.evaluation.comparison import Fold, Outcome, Result
+from genre.evaluation.comparison import Fold, Outcome
+from genre.evaluation.metrics import Result
 from genre.features import arrays
 from genre.features.arrays import VectorSet
 from genre.models import baselines, embeddings, networks

@@ -20,7 +20,7 @@ from genre.cache import Cache
 from genre.cli import run_command
 from genre.errors import ModelError
 from genre.evaluation import metrics, plots, report, tables
-from genre.evaluation.comparison import Result
+from genre.evaluation.metrics import Result
 from genre.evaluation.report import Provenance
 from genre.features import arrays
 from genre.features.arrays import VectorSet

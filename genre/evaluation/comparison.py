@@ -12,7 +12,7 @@ import numpy.typing as npt
 from genre import files
 from genre.errors import ParamsError
 from genre.evaluation import metrics
-from genre.evaluation.metrics import SongPrediction
+from genre.evaluation.metrics import Result
 from genre.models.calibration import Validation, calibrate, common_predictions, fit_temperature
 
 Rows = npt.NDArray[np.int64]
@@ -60,23 +60,6 @@ class Outcome:
         train_s, predict_s, n_bytes = arrays["costs"].tolist()
         validation = Validation(arrays["rows"], arrays["validation"])
         return cls(arrays["probabilities"], train_s, predict_s, int(n_bytes), validation)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The scores and predictions of one model."""
-
-    model: str
-    scores: dict[str, float]  # of `metrics.scores`; of a comparison, also of `rank`
-    predictions: list[list[SongPrediction]]  # for each repeat, one per song
-
-    @property
-    def song_accuracies(self) -> dict[str, float]:
-        """Return for each song the fraction of repeats in which its genre was predicted."""
-        correct: dict[str, list[bool]] = {}
-        for prediction in (prediction for repeat in self.predictions for prediction in repeat):
-            correct.setdefault(prediction.song, []).append(prediction.actual == prediction.predicted)
-        return {song: float(np.mean(values)) for song, values in correct.items()}
 
 
 def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, seed: int) -> list[Fold]:

@@ -52,6 +52,23 @@ class SongPrediction:
     probabilities: npt.NDArray[np.float64]  # shape (n_genres,), mean over the chunks
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The scores and predictions of one model."""
+
+    model: str
+    scores: dict[str, float]  # as `scores` returns them; of a comparison, also those of `comparison.rank`
+    predictions: list[list[SongPrediction]]  # for each repeat, one per song
+
+    @property
+    def song_accuracies(self) -> dict[str, float]:
+        """Return for each song the fraction of repeats in which its genre was predicted."""
+        correct: dict[str, list[bool]] = {}
+        for prediction in (prediction for repeat in self.predictions for prediction in repeat):
+            correct.setdefault(prediction.song, []).append(prediction.actual == prediction.predicted)
+        return {song: float(np.mean(values)) for song, values in correct.items()}
+
+
 def validate(probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64], songs: Sequence[str]) -> None:
     """Raise EvaluationError for empty arrays, different lengths, non-finite probabilities or labels out of range."""
     if probabilities.ndim != 2 or not len(probabilities) == len(labels) == len(songs):

@@ -10,9 +10,8 @@ import numpy as np
 
 from genre import params
 from genre.evaluation import dataset_card, metrics, plots
-from genre.evaluation.comparison import Result
 from genre.evaluation.dataset_card import DatasetCard
-from genre.evaluation.metrics import SongPrediction
+from genre.evaluation.metrics import Result, SongPrediction
 from genre.models import cards
 from genre.params import Params
 from genre.paths import Paths

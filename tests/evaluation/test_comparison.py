@@ -7,7 +7,8 @@ import pytest
 
 from genre.errors import ParamsError
 from genre.evaluation import comparison
-from genre.evaluation.comparison import Fold, Outcome, Result
+from genre.evaluation.comparison import Fold, Outcome
+from genre.evaluation.metrics import Result
 from genre.models.calibration import Validation
 
 N_SONGS = 40

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from genre.evaluation import comparison, metrics, report
-from genre.evaluation.comparison import Fold, Outcome, Result
+from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.dataset_card import DatasetCard
+from genre.evaluation.metrics import Result
 from genre.evaluation.report import Provenance
 from genre.models.calibration import Validation
 
@@ -43,7 +44,7 @@ def _evaluation() -> str:
     return report.evaluation_html([RESULT, replace(RESULT, model="other")], _provenance([]), curves, HTML_NAME)
 
 
-def _results() -> list[comparison.Result]:
+def _results() -> list[Result]:
     rows = np.arange(3)
     folds = [Fold(repeat, 0, rows, rows) for repeat in range(3)]
     outcomes = [Outcome(PROBABILITIES, 161.7, 0.0427 * 3, 349_000, Validation(rows, PROBABILITIES)) for _ in folds]
