@@ -49,6 +49,7 @@ lap("")
 import numpy, onnxruntime
 from genre.audio import chunks
 from genre.models import predict, query
+from genre.models.embeddings import Batch
 lap("imports")
 predictor = predict.load(model, Paths())
 lap("model load")
@@ -58,7 +59,7 @@ lap("decode")
 features = [query.compute(chunk.samples, settings.sample_rate) for chunk in cut]
 lap("features")
 for chunk, of_chunk in zip(cut, features):
-    predictor.predict({name: values[None] for name, values in of_chunk.items()}, [chunk.samples])
+    predictor.predict(Batch({name: values[None] for name, values in of_chunk.items()}, [chunk.samples]))
 lap("predict")
 print(json.dumps(costs))
 """

@@ -253,7 +253,8 @@ def verdict(answer: Mapping[str, Any]) -> str:
     n_chunks = len(answer["chunks"])
     n_votes = answer["votes"].get(answer["genre"], max(answer["votes"].values()))
     chunks = f"{n_votes} of {n_chunks} chunk" + ("s" if n_chunks > 1 else "")
-    return f"{answer['genre']} ({chunks}, {100 * answer['confidence']:.0f} %)"
+    reason = f"; {answer['reason']}" if answer.get("reason") else ""
+    return f"{answer['genre']} ({chunks}, {100 * answer['confidence']:.0f} %{reason})"
 
 
 def clock(seconds: float) -> str:

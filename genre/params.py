@@ -25,7 +25,8 @@ RENAMED = {
     "train.column_shift": "train.augmentation.column_shift",
     "train.mixup": "train.augmentation.mixup",
     "baselines.musicnn": "musicnn.checkpoint and musicnn.vector",
-    "query.unknown_far": "query.max_false_acceptance",
+    "query.unknown_far": "query.reject",
+    "query.max_false_acceptance": "query.reject",
     "index.search": "search.index_params",
     "index.build": "index.build_params",
 }
@@ -199,7 +200,7 @@ class ServeParams(_Section):
 class QueryParams(_Section):
     """Rejection of songs as "unknown"."""
 
-    max_false_acceptance: Annotated[float, Field(ge=0.01, le=0.5)] | None
+    reject: Annotated[float, Field(gt=0.0, le=0.5)] | None
 
 
 class Params(_Section):

@@ -37,6 +37,7 @@ class Paths:
     vectors = _Below("pickled_vectors")  # features and labels as arrays
     cards = _Below("model_architecture")  # model cards and Keras architectures
     weights = _Below("model_weights")  # ONNX files and Keras weights
+    rejection = _Below("model_weights", "rejection.npz")  # detectors of unknown songs
     evaluation = _Below("evaluation")  # scores on the test songs
     scores = _Below("scores")  # a few metrics on the test songs, one file per model, for `dvc metrics show`
     comparison = _Below("comparison")  # scores on folds

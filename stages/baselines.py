@@ -48,7 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             embedding=embedder.describe(),
             settings=arrays.read_settings(paths.vectors),
             temperature=trained.temperature,
-            thresholds=calibration.fit_thresholds([trained.validation], labels, songs),
             dataset=cards.describe_dataset(settings.dataset.name, songs, paths),
             training={"seed": seed},
             versions=cards.installed_versions(("numpy", *CLASSIFIERS[classifier].packages)),

@@ -26,6 +26,7 @@ from genre.features import arrays
 from genre.features.arrays import VectorSet
 from genre.models import embeddings, networks, predict
 from genre.models.cards import ENSEMBLE
+from genre.models.embeddings import Batch
 from genre.models.predict import Predictor
 from genre.paths import Paths
 
@@ -40,7 +41,7 @@ DVC_METRICS = {  # name in scores/<model>.json: key of `metrics.scores`
     "log_loss": "log_loss",
     "ece": "ece",
 }
-BATCH = 64  # chunks whose samples are in memory at a time
+CHUNKS_AT_A_TIME = 64  # whose samples are in memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,10 +121,10 @@ def _load(model: str, test: VectorSet, paths: Paths, cache: Cache) -> Predictor:
 def _predict(predictor: Predictor, test: VectorSet, chunk_paths: Sequence[Path]) -> npt.NDArray[np.float32]:
     """Return the genre probabilities of the test chunks [shape=(n_chunks, n_genres)]."""
     batches = []
-    for first in range(0, len(chunk_paths), BATCH):
-        rows = slice(first, first + BATCH)
+    for first in range(0, len(chunk_paths), CHUNKS_AT_A_TIME):
+        rows = slice(first, first + CHUNKS_AT_A_TIME)
         samples = [chunks.read(path)[0] for path in chunk_paths[rows]] if predictor.needs_samples else []
-        batches.append(predictor.predict({name: array[rows] for name, array in test.inputs.items()}, samples))
+        batches.append(predictor.predict(Batch({name: array[rows] for name, array in test.inputs.items()}, samples)))
     return np.concatenate(batches)
 
 

@@ -44,23 +44,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(arguments, option) and not arguments.write_tags:
             parser.error(f"--{option.replace('_', '-')} goes with --write-tags")
     afterwards = _afterwards(parser, arguments)
-    from genre.models import calibration, predict, query
+    from genre.models import predict, query, rejection
 
     paths = Paths()
     predictor = predict.load(arguments.model, paths, wait=False)
     if arguments.write_tags and predictor.card.synthetic and not arguments.force:
         parser.error(f"{predictor.card.warnings[0]}; --write-tags writes them only with --force")
-    min_confidence = arguments.min_confidence
-    if min_confidence is None:
-        max_false_acceptance = params.load(paths.params).query.max_false_acceptance
-        min_confidence = calibration.threshold(predictor.card.thresholds, max_false_acceptance) or 0.0
     of_song = functools.partial(
         query.answer,
         predictor=predictor,
         start=arguments.start,
         duration=arguments.duration,
         middle=arguments.middle,
-        min_confidence=min_confidence,
+        min_confidence=arguments.min_confidence,
+        rejection=rejection.load(paths, predictor.card.model, params.load(paths.params).query.reject),
     )
 
     header = ["file", "song_genre", "song_confidence", "start", "end", "genre", *predictor.card.genres]
@@ -116,7 +113,8 @@ def _parser() -> argparse.ArgumentParser:
         "--min-confidence",
         type=fraction,
         metavar="P",
-        help='below this confidence the genre is "unknown" (default: the threshold for query.max_false_acceptance)',
+        default=0.0,
+        help='below this confidence the genre is "unknown", beside the songs that query.reject rejects',
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the predictions for one song as .png or .svg")
     parser.add_argument(

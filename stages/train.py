@@ -98,7 +98,6 @@ def _write(model: str, trained: Trained, training: VectorSet, settings: params.P
             inputs={feature: list(training.inputs[feature].shape[1:]) for feature in networks.MODELS[model]},
             settings=arrays.read_settings(paths.vectors),
             temperature=trained.temperature,
-            thresholds=calibration.fit_thresholds([trained.validation], training.labels, training.songs),
             dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
             training=settings.train.model_dump(),
             scores={} if accuracy is None else {"validation_accuracy": accuracy},

@@ -20,7 +20,7 @@ from genre.audio import manifest
 from genre.errors import DatasetError, GenreError, ModelError, ParamsError, VectorError
 from genre.features import arrays
 from genre.features.settings import Settings
-from genre.models import calibration, cards
+from genre.models import cards
 from genre.models.cards import ModelCard
 from genre.paths import Paths
 from tests.made import write_params
@@ -111,8 +111,7 @@ def test_a_mutated_pickle_is_an_array_or_refused_by_name(tmp_path: Path, data: s
 def paths(tmp_path: Path) -> Paths:
     """Return a project with the cards of a network and of an ensemble."""
     paths = Paths(tmp_path)
-    rates = {"genres": 5, "songs": 9, "rates": [{"false_acceptance": 0.05, "threshold": 0.9, "lost": 0.1}]}
-    card = ModelCard("mfcc", "conv1d", ["a", "b"], SETTINGS, inputs={"mfcc_coefficients": [65, 20]}, thresholds=rates)
+    card = ModelCard("mfcc", "conv1d", ["a", "b"], SETTINGS, inputs={"mfcc_coefficients": [65, 20]})
     cards.write(replace(card, onnx_sha256="0" * 64), paths)
     cards.write(ModelCard("ensemble", "ensemble", ["a", "b"], SETTINGS, models=["mfcc"], default="mfcc"), paths)
     return paths
@@ -128,7 +127,6 @@ def test_any_value_in_a_card_is_accepted_or_refused(paths: Paths, name: str, dat
     card = _value_or_none(lambda: cards.read(name, paths), ModelError, "")
     if card is not None:
         assert all(isinstance(genre, str) for genre in card.genres)
-        calibration.threshold(card.thresholds, 0.05)
         assert 8_000 <= card.feature_settings.sample_rate <= 192_000
     paths.card(name).write_text(original)
 

@@ -1,4 +1,4 @@
-"""Calibration on validation songs: temperatures, and confidence thresholds for songs of other genres.
+"""Calibration on validation songs: temperatures.
 
 A validation prediction is made by a model whose weights were fitted without the song; the standardisation constants of
 networks use all training songs. Test songs are not used.
@@ -7,26 +7,21 @@ networks use all training songs. Test songs are not used.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from genre import files
 from genre.errors import ModelError
-from genre.models.vote import vote_by_song
 
 Rows = npt.NDArray[np.int64]  # row numbers or labels [shape=(chunks,)]
 Probabilities = npt.NDArray[np.float32]  # [shape=(chunks, genres)]
 
 TEMPERATURE_RANGE = (0.2, 5.0)  # bounds of the fit: few validation songs must not make it extreme
 MIN_PROBABILITY = 1e-7
-FALSE_ACCEPTANCE_RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
-MIN_GENRES = 5  # with four, 28 % of out-of-set songs were accepted at a nominal rate of 5 %
-DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,74 +94,6 @@ def common_predictions(validations: Sequence[Validation]) -> tuple[Rows, list[Pr
         np.stack([validation.probabilities[validation.rows == row].mean(axis=0) for row in rows])
         for validation in validations
     ]
-
-
-def drop_true_genre(probabilities: Probabilities, labels: Rows) -> Probabilities:
-    """Return probabilities [shape=(chunks, genres)] without the true genre of each chunk; the rest sums to 1.
-
-    This approximates, without retraining, a model that was never trained on that genre.
-    """
-    rest = probabilities.astype(np.float64)
-    rest[np.arange(len(labels)), labels] = 0.0
-    normalised: Probabilities = (rest / np.maximum(rest.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32)
-    return normalised
-
-
-def fit_thresholds(
-    validations: Sequence[Validation], labels: Rows, songs: Sequence[str], temperature: float = 1.0
-) -> dict[str, Any] | None:
-    """Return the confidence threshold of each false acceptance rate that there are enough songs for.
-
-    The threshold is just above the k-th lowest confidence of n out-of-set songs, k = ceil((n + 1)(1 - rate)) (split
-    conformal prediction, Vovk et al. 2005).
-
-    Parameters
-    ----------
-    validations : sequence of Validation
-        Of a model, or of all models that an ensemble averages.
-    labels, songs : npt.NDArray[np.int64] [shape=(chunks,)], sequence of str
-        Genre and song of each training chunk.
-    temperature : float
-        Of the average.
-
-    Returns
-    -------
-    dict or None
-        For a model card: the number of `genres` and `songs`, and of each of the `rates` the `false_acceptance` rate,
-        the `threshold`, and `lost`, the share of correctly classified songs below it. None with few genres or songs.
-    """
-    rows, predictions = common_predictions(validations)
-    labels, songs = labels[rows], [songs[row] for row in rows]
-    n_genres = len(np.unique(labels))
-    if n_genres < MIN_GENRES:
-        return None
-    without_genre = [drop_true_genre(probabilities, labels) for probabilities in predictions]
-    out_of_set = vote_by_song(calibrate(np.mean(without_genre, axis=0), temperature), songs)
-    votes = vote_by_song(calibrate(np.mean(predictions, axis=0), temperature), songs)
-    genre_of = dict(zip(songs, labels.tolist(), strict=True))
-    confidences = np.sort([vote.confidence for vote in out_of_set.values()])
-    correct = np.array([vote.confidence for song, vote in votes.items() if vote.genre == genre_of[song]])
-    rates = []
-    for rate in FALSE_ACCEPTANCE_RATES:
-        position = math.ceil((len(confidences) + 1) * (1 - rate) - 1e-9) - 1
-        if position >= len(confidences):
-            continue
-        threshold = (math.floor(confidences[position] * 10**DIGITS) + 1) / 10**DIGITS
-        if threshold <= 1.0:
-            lost = float(np.mean(correct < threshold)) if len(correct) else 0.0
-            rates.append({"false_acceptance": rate, "threshold": threshold, "lost": round(lost, DIGITS)})
-    return {"genres": n_genres, "songs": len(confidences), "rates": rates} if rates else None
-
-
-def threshold(thresholds: Mapping[str, Any] | None, max_false_acceptance: float | None) -> float | None:
-    """Return the threshold of the highest rate not above `max_false_acceptance`, from those of `fit_thresholds`.
-
-    It is None if `max_false_acceptance` is None or there is no such rate.
-    """
-    if not thresholds or max_false_acceptance is None:
-        return None
-    rates = [rate for rate in thresholds["rates"] if rate["false_acceptance"] <= max_false_acceptance + 1e-9]
-    return float(rates[-1]["threshold"]) if rates else None
 
 
 def write_validation(path: Path, validation: Validation, genres: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ class ModelCard:
     models: list[str] = field(default_factory=list)  # of the ensemble: the models that are averaged
     default: str | None = None  # of the ensemble: the model that query uses unless another is named
     temperature: float = 1.0  # of the probabilities that the ONNX file returns; see calibration.calibrate
-    thresholds: dict[str, Any] | None = None  # confidence thresholds, as `calibration.fit_thresholds`
+    rejection: dict[str, Any] | None = None  # of the ensemble: detectors of unknown songs, as `rejection.write`
     dataset: dict[str, Any] = field(default_factory=dict)  # see `describe_dataset`
     training: dict[str, Any] = field(default_factory=dict)  # the params
     scores: dict[str, Any] = field(default_factory=dict)  # on validation songs
@@ -127,9 +127,6 @@ def _check(card: ModelCard, model: str) -> None:
             raise ValueError(f"the genre {genre!r} {fault}")
     if card.model != model or not TEMPERATURES[0] <= float(card.temperature) <= TEMPERATURES[1]:
         raise ValueError("model or temperature")
-    for rate in card.thresholds["rates"] if card.thresholds else []:
-        if not (0 <= rate["false_acceptance"] <= 1 and 0 <= rate["threshold"] <= 1):
-            raise ValueError("thresholds")
     _ = card.feature_settings
     if model == ENSEMBLE:
         names = [card.default, *card.models]

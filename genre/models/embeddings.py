@@ -128,6 +128,27 @@ class Embedder:
         return np.stack(rows) if rows else np.empty((0, self.n_values), np.float32)
 
 
+class Batch:
+    """Features and samples of chunks, with their embeddings, each computed once."""
+
+    def __init__(self, features: Mapping[str, npt.NDArray[np.float32]], samples: Sequence[Samples] = ()) -> None:
+        """Use features by name [shape=(chunks, frames, columns)] and, for embeddings of audio, the chunks' samples."""
+        self.features, self._samples = features, samples
+        self._embeddings: dict[str, Vectors] = {}
+
+    def embedding(self, embedder: Embedder, sample_rate: int) -> Vectors:
+        """Return an embedding [shape=(chunks, values)]; raise ModelError if it needs samples that are missing."""
+        if embedder.name not in self._embeddings:
+            if embedder.needs_audio and not self._samples:
+                raise ModelError(f"the embedding {embedder.name} is computed from the samples of chunks")
+            self._embeddings[embedder.name] = (
+                np.stack([embedder.of_audio(chunk, sample_rate) for chunk in self._samples])
+                if embedder.needs_audio
+                else embedder.of_features(self.features)
+            )
+        return self._embeddings[embedder.name]
+
+
 def load(name: str, paths: Paths, *, cache: Cache | None = None) -> Embedder:
     """Return the embedder of a name, with its network loaded.
 

@@ -16,11 +16,10 @@ from genre.errors import ModelError
 from genre.models import cards, embeddings, onnx
 from genre.models.calibration import calibrate
 from genre.models.cards import ENSEMBLE, WITHOUT_ENSEMBLE, ModelCard
-from genre.models.embeddings import Embedder
+from genre.models.embeddings import Batch, Embedder
 from genre.paths import Paths
 
-FeatureBatch = Mapping[str, npt.NDArray[np.float32]]  # by name [shape=(chunks, frames, columns)]
-SampleBatch = Sequence[npt.NDArray[np.int16]]  # of each chunk [shape=(n,)]
+Features = Mapping[str, npt.NDArray[np.float32]]  # by name [shape=(chunks, frames, columns)]
 Probabilities = npt.NDArray[np.float32]  # [shape=(chunks, genres)]
 
 TOLERANCE = 1e-3  # of the sum of a model's probabilities
@@ -30,7 +29,7 @@ TOLERANCE = 1e-3  # of the sum of a model's probabilities
 class _Graph:
     """The prediction function of a model, without its temperature."""
 
-    predict: Callable[[FeatureBatch, SampleBatch], Probabilities]  # uncalibrated
+    predict: Callable[[Batch], Probabilities]  # uncalibrated
     needs_samples: bool
 
 
@@ -47,24 +46,14 @@ class Predictor:
         """Return whether `predict` needs the samples of the chunks; otherwise their features are enough."""
         return self._graph.result().needs_samples
 
-    def predict(self, inputs: FeatureBatch, samples: SampleBatch = ()) -> Probabilities:
-        """Return genre probabilities.
+    def predict(self, batch: Batch) -> Probabilities:
+        """Return genre probabilities [shape=(chunks, genres)].
 
-        Raises ModelError if the model cannot be loaded, a feature is missing or has another shape, or samples are
-        missing.
-
-        Parameters
-        ----------
-        inputs : mapping of npt.NDArray[np.float32] [shape=(chunks, frames, columns)]
-            By feature; features that the model does not use are ignored.
-        samples : sequence of npt.NDArray[np.int16] [shape=(n,)]
-            The same chunks at the card's sample rate; used if `needs_samples`.
-
-        Returns
-        -------
-        npt.NDArray[np.float32] [shape=(chunks, genres)]
+        The chunks' samples, at the card's sample rate, are used if `needs_samples`; features that the model does not
+        use are ignored. Raises ModelError if the model cannot be loaded, a feature is missing or has another shape, or
+        samples are missing.
         """
-        return calibrate(self._graph.result().predict(inputs, samples), self.card.temperature)
+        return calibrate(self._graph.result().predict(batch), self.card.temperature)
 
 
 def load(name: str | None, paths: Paths, *, cache: Cache | None = None, wait: bool = True) -> Predictor:
@@ -97,11 +86,11 @@ def _load(card: ModelCard, paths: Paths, cache: Cache | None) -> _Graph:
         return _average(card, [load(name, paths, cache=cache) for name in card.models])
     session = _session(card, paths)
     if card.embedding is None:
-        return _Graph(lambda inputs, _samples: _run(card, session, _checked(card, inputs)), needs_samples=False)
-    embedder = _embedder(card, paths, cache)
+        return _Graph(lambda batch: _run(card, session, _checked(card, batch.features)), needs_samples=False)
+    embedder, rate = _embedder(card, paths, cache), card.feature_settings.sample_rate
 
-    def classify(inputs: FeatureBatch, samples: SampleBatch) -> Probabilities:
-        return _run(card, session, {onnx.VECTOR: _embed(embedder, card, inputs, samples)})
+    def classify(batch: Batch) -> Probabilities:
+        return _run(card, session, {onnx.VECTOR: batch.embedding(embedder, rate)})
 
     return _Graph(classify, embedder.needs_audio)
 
@@ -112,8 +101,8 @@ def _average(card: ModelCard, predictors: Sequence[Predictor]) -> _Graph:
         if predictor.card.genres != card.genres or predictor.card.settings != card.settings:
             raise ModelError(f"{predictor.card.model} has other genres or settings than the ensemble: run `dvc repro`")
 
-    def predict(inputs: FeatureBatch, samples: SampleBatch) -> Probabilities:
-        parts = [predictor.predict(inputs, samples) for predictor in predictors]
+    def predict(batch: Batch) -> Probabilities:
+        parts = [predictor.predict(batch) for predictor in predictors]
         return np.asarray(np.mean(parts, axis=0, dtype=np.float64), np.float32)
 
     return _Graph(predict, any(predictor.needs_samples for predictor in predictors))
@@ -147,17 +136,7 @@ def _embedder(card: ModelCard, paths: Paths, cache: Cache | None) -> Embedder:
     return embedder
 
 
-def _embed(embedder: Embedder, card: ModelCard, inputs: FeatureBatch, samples: SampleBatch) -> npt.NDArray[np.float32]:
-    """Return the embeddings of chunks [shape=(chunks, values)]."""
-    if not embedder.needs_audio:
-        return embedder.of_features(inputs)
-    if not samples:
-        raise ModelError(f"the model {card.model} predicts from the samples of chunks, not from their features")
-    rate = card.feature_settings.sample_rate
-    return np.stack([embedder.of_audio(chunk, rate) for chunk in samples])
-
-
-def _checked(card: ModelCard, inputs: FeatureBatch) -> FeatureBatch:
+def _checked(card: ModelCard, inputs: Features) -> Features:
     """Return the features that a network uses; raise ModelError if one is missing or has another shape."""
     for feature, shape in card.inputs.items():
         if feature not in inputs:
@@ -170,7 +149,7 @@ def _checked(card: ModelCard, inputs: FeatureBatch) -> FeatureBatch:
     return {feature: inputs[feature] for feature in card.inputs}
 
 
-def _run(card: ModelCard, session: Any, inputs: FeatureBatch) -> Probabilities:
+def _run(card: ModelCard, session: Any, inputs: Features) -> Probabilities:
     """Return the outputs for each chunk, run one at a time so that they do not depend on the other chunks."""
     n_chunks = len(next(iter(inputs.values())))
     try:

@@ -17,7 +17,9 @@ from genre.audio.chunks import Chunk
 from genre.audio.dataset import UNKNOWN
 from genre.audio.process import collected_warnings
 from genre.features.numpy_engine import compute
+from genre.models.embeddings import Batch
 from genre.models.predict import Predictor
+from genre.models.rejection import UNSURE, Rejection
 from genre.models.vote import vote
 from genre.parallel import available_cores, map_threads
 
@@ -37,7 +39,8 @@ class Answer(TypedDict):
     file: str
     duration: float  # s that were analysed
     model: str
-    genre: str  # genre of most chunks, or "unknown" if the confidence is below `min_confidence`
+    genre: str  # genre of most chunks, or "unknown"
+    reason: str | None  # why the genre is "unknown"
     confidence: float  # mean probability of the genre of most chunks
     warnings: list[str]  # about the song or the model
     votes: dict[str, int]  # chunks by genre
@@ -52,6 +55,7 @@ def answer(
     start: float = 0.0,
     duration: float | None = None,
     middle: float | None = None,
+    rejection: Rejection | None = None,
     min_confidence: float = 0.0,
     workers: int | None = None,
 ) -> Answer:
@@ -65,6 +69,8 @@ def answer(
         The part of the file to analyse, in seconds.
     middle : float or None
         Seconds in the middle of the file to analyse instead; all of a shorter file.
+    rejection : Rejection or None
+        Detectors of songs whose genre is "unknown"; None for no such songs.
     min_confidence : float
         Confidence below which the genre is "unknown".
     workers : int or None
@@ -72,27 +78,33 @@ def answer(
     """
     settings, genres = predictor.card.feature_settings, predictor.card.genres
 
-    def of_chunk(chunk: Chunk) -> tuple[float, float, npt.NDArray[np.float32]]:
-        """Return start, seconds and probabilities."""
+    def of_chunk(chunk: Chunk) -> tuple[float, float, npt.NDArray[np.float32], npt.NDArray[np.float64] | None]:
+        """Return start, seconds, probabilities and distances."""
         features = compute(chunk.samples, settings.sample_rate)
-        inputs = {feature: values[np.newaxis] for feature, values in features.items()}
-        return chunk.start_s, chunk.seconds, predictor.predict(inputs, [chunk.samples])[0]
+        batch = Batch({feature: values[np.newaxis] for feature, values in features.items()}, [chunk.samples])
+        probabilities = predictor.predict(batch)[0]
+        distances = None if rejection is None else rejection.distances(batch, settings.sample_rate)[0]
+        return chunk.start_s, chunk.seconds, probabilities, distances
 
     with collected_warnings() as warnings:
         if middle is not None:
             start, duration = max(0.0, (ffmpeg.decoded_seconds(path) - middle) / 2), middle
         pieces = chunks.audible(chunks.iterate(path, **asdict(settings), start=start, duration=duration), path)
         cut = list(map_threads(of_chunk, pieces, workers or available_cores()))
-    probabilities = np.stack([row for _, _, row in cut])
+    probabilities = np.stack([row for _, _, row, _ in cut])
     outcome = vote(probabilities)
-    accepted = outcome.confidence >= min_confidence
+    reason = UNSURE if outcome.confidence < min_confidence else None
+    if rejection is not None:
+        distances = np.stack([of_chunk for *_, of_chunk in cut if of_chunk is not None])
+        reason = rejection.reason(distances, outcome.confidence) or reason
     return {
         "file": str(path),
-        "duration": round(sum(seconds for _, seconds, _ in cut), 3),
+        "duration": round(sum(seconds for _, seconds, _, _ in cut), 3),
         "model": predictor.card.model,
-        "genre": genres[outcome.genre] if accepted else UNKNOWN,
+        "genre": UNKNOWN if reason else genres[outcome.genre],
+        "reason": reason,
         "confidence": round(outcome.confidence, 6),
-        "warnings": [*predictor.card.warnings, *warnings],
+        "warnings": [*predictor.card.warnings, *(rejection.warnings if rejection else []), *warnings],
         "votes": {genre: n for genre, n in zip(genres, outcome.counts, strict=True) if n},
         "vector": outcome.vector,
         "chunks": [
@@ -102,6 +114,6 @@ def answer(
                 "genre": genres[position],
                 "probabilities": {genre: round(float(p), 6) for genre, p in zip(genres, row, strict=True)},
             }
-            for (start_s, seconds, row), position in zip(cut, outcome.vector, strict=True)
+            for (start_s, seconds, row, _), position in zip(cut, outcome.vector, strict=True)
         ],
     }

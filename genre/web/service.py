@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from genre import params
 from genre.audio import chunks, ffmpeg
 from genre.errors import GenreError, SearchError
-from genre.models import calibration, cards, predict
+from genre.models import cards, predict, rejection
 from genre.models.query import Answer, answer
 from genre.paths import Paths
 from genre.search.engine import Engine
@@ -58,8 +58,7 @@ class Service:
         settings = params.load(self._paths.params)
         self._min_score = settings.search.min_score
         self._predictor = predict.load(self._model, self._paths)
-        thresholds, max_false_acceptance = self._predictor.card.thresholds, settings.query.max_false_acceptance
-        self._min_confidence = calibration.threshold(thresholds, max_false_acceptance) or 0.0
+        self._rejection = rejection.load(self._paths, self._predictor.card.model, settings.query.reject)
         with self._optional("identify"):
             self._engine = self._resources.enter_context(open_engine(settings, self._paths))
         with self._optional("similar"):
@@ -89,7 +88,7 @@ class Service:
 
     def query(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Answer:
         """Return the genre of a song; see `genre.models.query.answer`."""
-        return answer(path, self._predictor, start=start, duration=duration, min_confidence=self._min_confidence)
+        return answer(path, self._predictor, start=start, duration=duration, rejection=self._rejection)
 
     def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Match:
         """Return the indexed song of a snippet; SearchError if there is no index."""

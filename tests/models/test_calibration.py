@@ -1,13 +1,11 @@
-"""Temperatures make confidence match accuracy; thresholds hold their false acceptance rate."""
+"""Temperatures make confidence match accuracy."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,30 +13,6 @@ from hypothesis import strategies as st
 from genre.errors import ModelError
 from genre.models import calibration
 from genre.models.calibration import Validation, calibrate
-
-N_GENRES, N_SONGS = 5, 200
-
-
-def _probabilities(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    exponentials = np.exp(logits)
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), np.float32)
-
-
-def _validation(n_songs: int = N_SONGS) -> tuple[Validation, npt.NDArray[np.int64], list[str]]:
-    """Return mostly correct predictions for songs of two chunks each."""
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(n_songs) % N_GENRES, 2)
-    logits = rng.normal(0, 1, (2 * n_songs, N_GENRES))
-    logits[np.arange(len(labels)), labels] += 4
-    songs = [f"song {n // 2}" for n in range(2 * n_songs)]
-    return Validation(np.arange(len(labels)), _probabilities(logits)), labels, songs
-
-
-def _thresholds() -> dict[str, Any]:
-    validation, labels, songs = _validation()
-    thresholds = calibration.fit_thresholds([validation], labels, songs)
-    assert thresholds is not None
-    return thresholds
 
 
 @given(st.floats(0.2, 5.0), st.integers(0, 100))
@@ -78,44 +52,6 @@ def test_only_chunks_that_every_model_held_out_are_common() -> None:
     assert rows.tolist() == [1]
     assert of_first.item() == pytest.approx(0.6)  # the mean of two predictions
     assert of_second.item() == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize("rate", [0.05, 0.5])
-def test_out_of_set_songs_are_accepted_at_the_rate_of_the_threshold(rate: float) -> None:
-    threshold = calibration.threshold(_thresholds(), rate)
-    assert threshold is not None
-    logits = np.random.default_rng(1).normal(0, 1, (4_000, 2, N_GENRES - 1))  # four genres, songs of a fifth
-    confidences = _probabilities(logits).mean(axis=1).max(axis=1)
-    assert np.mean(confidences >= threshold) == pytest.approx(rate, abs=0.08)
-
-
-def test_a_lower_rate_loses_more_correct_predictions() -> None:
-    rates = _thresholds()["rates"]
-    assert [rate["false_acceptance"] for rate in rates] == list(calibration.FALSE_ACCEPTANCE_RATES)
-    for key in ("threshold", "lost"):
-        values = [rate[key] for rate in rates]
-        assert values == sorted(values, reverse=True)
-    assert rates[0]["lost"] > rates[-1]["lost"]
-
-
-def test_few_songs_or_genres_support_no_low_rate() -> None:
-    validation, labels, songs = _validation(20)
-    thresholds = calibration.fit_thresholds([validation], labels, songs)
-    assert thresholds is not None
-    assert thresholds["songs"] == 20
-    assert calibration.threshold(thresholds, 0.02) is None
-    assert calibration.threshold(thresholds, 0.05) is not None
-    two = Validation(np.flatnonzero(labels < 2), validation.probabilities[labels < 2, :2])
-    assert calibration.fit_thresholds([two], labels, songs) is None
-    empty = Validation(np.empty(0, np.int64), np.empty((0, N_GENRES), np.float32))
-    assert calibration.fit_thresholds([empty], labels, songs) is None
-
-
-def test_between_two_rates_the_lower_one_holds_and_without_a_rate_there_is_no_threshold() -> None:
-    thresholds = _thresholds()
-    assert calibration.threshold(thresholds, 0.15) == calibration.threshold(thresholds, 0.1)
-    assert calibration.threshold(thresholds, None) is None
-    assert calibration.threshold(None, 0.05) is None
 
 
 def test_validation_predictions_are_read_back(tmp_path: Path) -> None:

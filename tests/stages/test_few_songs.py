@@ -37,7 +37,7 @@ def test_models_are_trained_without_validation_songs(
     assert evaluate.main([]) == 0
     assert capsys.readouterr().out.count("no validation songs") == 3
     card = cards.read(cards.ENSEMBLE, Paths())
-    assert (card.temperature, card.default, card.scores, card.thresholds) == (1.0, cards.ENSEMBLE, {}, None)
+    assert (card.temperature, card.default, card.scores, card.rejection) == (1.0, cards.ENSEMBLE, {}, None)
     for path in project.rglob("*.json"):
         json.loads(path.read_text(), parse_constant=_refuse)
     assert not re.search(

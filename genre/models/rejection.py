@@ -1,0 +1,255 @@
+"""Rejection of songs that are unlike the training songs, whatever genre a classifier predicts.
+
+The score of a song is the mean of the z-scores of its detectors: Mahalanobis distances in the statistics of the
+features and in the MusiCNN embedding, averaged over the chunks, and the classifier's confidence. The threshold is a
+conformal quantile of the scores of training songs, each computed without the song (Vovk et al. 2005). The mean
+separates songs of other genres better than the largest z-score (benchmarks/unknown.py).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from genre import files
+from genre.errors import ModelError
+from genre.models import cards
+from genre.models.calibration import Validation
+from genre.models.cards import ENSEMBLE
+from genre.models.embeddings import Batch, Embedder
+from genre.models.vote import vote_by_song
+from genre.paths import Paths
+
+Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
+Scores = npt.NDArray[np.float64]  # one per song or chunk
+Rows = npt.NDArray[np.int64]
+
+STATISTICS = "statistics"
+MAX_COMPONENTS = 64
+MAX_FOLDS = 100  # of the scores of training songs; up to so many songs, each song is a fold
+MIN_SONGS = 6
+MIN_VARIANCE = 1e-9
+# Geometric mean of the MFCC's standard deviations over time. Stationary noise of any colour has 0.094, tones and hum
+# less; the lowest of 222 songs of GTZAN has 0.165 (benchmarks/unknown.py).
+STATIONARY = 0.125
+MFCC_STD = slice(20, 40)  # of the statistics
+
+UNLIKE, UNSURE, NO_MUSIC = "unlike the training songs", "low confidence", "noise or a tone, no music"
+
+
+@dataclass(frozen=True, slots=True)
+class Gaussians:
+    """A Gaussian per genre with a common shrunk covariance (Ledoit and Wolf 2004), in at most 64 components."""
+
+    mean: Vectors  # of the values [shape=(values,)]
+    scale: Vectors  # their standard deviation [shape=(values,)]
+    centres: Vectors  # of the genres [shape=(genres, values)]
+    axes: Vectors  # principal components within genres [shape=(components, values)]
+    variances: Vectors  # along the axes [shape=(components,)]
+    rest: Vectors  # variance of each other direction [shape=()]; 0 if `unit`
+
+    @property
+    def unit(self) -> bool:
+        """Return whether vectors are scaled to one length, and only the axes count (Mahalanobis++, ICML 2025)."""
+        return not self.rest
+
+    @classmethod
+    def fit(cls, vectors: Vectors, labels: Rows, *, unit: bool) -> Gaussians:
+        """Fit to the vectors [shape=(chunks, values)] and genres [shape=(chunks,)] of training chunks."""
+        from sklearn.covariance import ledoit_wolf_shrinkage
+
+        mean, scale = vectors.mean(axis=0), vectors.std(axis=0)
+        scale = np.where(scale > MIN_VARIANCE, scale, 1.0)
+        points = _standardised(vectors, mean, scale, unit=unit)
+        genres, genre_of = np.unique(labels, return_inverse=True)
+        centres = np.stack([points[genre_of == genre].mean(axis=0) for genre in range(len(genres))])
+        within = points - centres[genre_of]
+        n, values = within.shape
+        spectrum, axes = np.linalg.eigh(within @ within.T if n < values else within.T @ within)
+        kept = np.argsort(-spectrum)[: max(1, min(MAX_COMPONENTS, n - 1, values))]
+        variances, axes = spectrum[kept] / n, axes[:, kept].T
+        if n < values:
+            axes = axes @ within / np.sqrt(np.maximum(spectrum[kept], MIN_VARIANCE))[:, np.newaxis]
+        counted = within @ axes.T if unit else within
+        shrinkage, average = ledoit_wolf_shrinkage(counted, assume_centered=True), (counted**2).sum() / counted.size
+        others = ((within**2).sum() / n - variances.sum()) / max(values - len(kept), 1)
+        rest = 0.0 if unit else (1 - shrinkage) * max(others, 0.0) + shrinkage * average + MIN_VARIANCE
+        shrunk = (1 - shrinkage) * variances + shrinkage * average + MIN_VARIANCE
+        arrays = [np.asarray(array, np.float32) for array in (mean, scale, centres, axes, shrunk, rest)]
+        return cls(*arrays)
+
+    def distances(self, vectors: Vectors) -> Scores:
+        """Return the Mahalanobis distance to the nearest genre's centre [shape=(chunks,)]."""
+        points = _standardised(vectors, self.mean, self.scale, unit=self.unit)
+        squares = []
+        for centre in self.centres.astype(np.float64):
+            offsets = points - centre
+            along = offsets @ self.axes.T.astype(np.float64)
+            square = (along**2 / self.variances).sum(axis=1)
+            if not self.unit:
+                square += np.maximum((offsets**2).sum(axis=1) - (along**2).sum(axis=1), 0.0) / float(self.rest)
+            squares.append(square)
+        distances: Scores = np.sqrt(np.min(squares, axis=0))
+        return distances
+
+
+class Rejection:
+    """The detectors of a project, with the scores of its training songs for one model."""
+
+    def __init__(self, arrays: Mapping[str, Any], embedders: Sequence[Embedder], model: str, rate: float) -> None:
+        """Use the arrays that `fit` returned; `rate` is the share of training songs that would be rejected."""
+        self._detectors = [(e, _detector(arrays, e.name, unit)) for e in embedders for unit in _units(e.name)]
+        self._statistics = embedders[0]
+        self._z = arrays["z"]
+        self._confidence = arrays.get(f"confidence.{model}")
+        scores = arrays["scores" if self._confidence is None else f"scores.{model}"]
+        self._threshold = scores[min(math.ceil((len(scores) + 1) * (1 - rate) - 1e-9), len(scores)) - 1]
+        self._stationary = float(arrays["stationary"])
+        lowest = 1 / (len(scores) + 1)
+        self.warnings = (
+            [] if rate >= lowest else [f"{len(scores)} training songs support no query.reject below {lowest:.3f}"]
+        )
+
+    def distances(self, batch: Batch, sample_rate: int) -> Scores:
+        """Return each chunk's distance by detector, and last its stationarity [shape=(chunks, detectors + 1)]."""
+        columns = [detector.distances(batch.embedding(e, sample_rate)) for e, detector in self._detectors]
+        return np.stack([*columns, _log_deviation(batch.embedding(self._statistics, sample_rate))], axis=1)
+
+    def reason(self, distances: Scores, confidence: float) -> str | None:
+        """Return why a song is unknown, from the `distances` of its chunks and its confidence; None if it is not."""
+        *means, deviation = distances.mean(axis=0)
+        if deviation < self._stationary:
+            return NO_MUSIC
+        z = (np.array(means) - self._z[0]) / self._z[1]
+        if self._confidence is None:
+            return UNLIKE if z.mean() > self._threshold else None
+        unsure = float((1 - confidence - self._confidence[0]) / self._confidence[1])
+        if float(np.mean([*z, unsure])) <= self._threshold:
+            return None
+        return UNSURE if unsure > z.max() else UNLIKE
+
+
+def load(paths: Paths, model: str, rate: float | None) -> Rejection | None:
+    """Return the rejection of a model's songs at a rate; None if the rate is None or the project has no rejection.
+
+    Raises ModelError if its file is missing, damaged or made with other embeddings than this version computes.
+    """
+    if rate is None or ENSEMBLE not in cards.available(paths):
+        return None
+    card = cards.read(ENSEMBLE, paths).rejection
+    if card is None:
+        return None
+    try:
+        if files.sha256(paths.rejection) != card["sha256"]:
+            raise ValueError("its SHA-256 differs from that in the card of the ensemble")
+        arrays = files.read_npz(paths.rejection)
+        embedders = [Embedder(described["name"], paths) for described in card["embeddings"]]
+        if [e.describe() for e in embedders] != card["embeddings"]:
+            raise ValueError("it was made with embeddings of another version")
+        return Rejection(arrays, embedders, model, rate)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{paths.rejection} cannot be used ({error}): run `dvc checkout` or `dvc repro`") from error
+
+
+def fit(
+    vectors: Mapping[str, Vectors], labels: Rows, songs: Sequence[str], validations: Mapping[str, Validation]
+) -> dict[str, Any]:
+    """Return the arrays of a project's rejection; with fewer than `MIN_SONGS` songs there are none.
+
+    Parameters
+    ----------
+    vectors : mapping of npt.NDArray[np.float32] [shape=(chunks, values)]
+        Embeddings of the training chunks, by name; `statistics` is first.
+    labels, songs : npt.NDArray[np.int64] [shape=(chunks,)], sequence of str
+        Genre and song of each training chunk.
+    validations : mapping of Validation
+        Predictions of each model for songs that it was not trained on.
+    """
+    names = list(dict.fromkeys(songs))
+    if len(names) < MIN_SONGS:
+        return {}
+    position = {song: number for number, song in enumerate(names)}
+    song_of = np.array([position[song] for song in songs])
+    kinds = [(name, unit) for name in vectors for unit in _units(name)]
+    held_out = [_held_out_distances(vectors[name], labels, song_of, unit=unit) for name, unit in kinds]
+    distances = np.stack([_song_means(values, song_of) for values in held_out], axis=1)
+    z = np.stack([distances.mean(axis=0), distances.std(axis=0) + MIN_VARIANCE])
+    z_scores = (distances - z[0]) / z[1]
+    deviations = _song_means(_log_deviation(vectors[STATISTICS]), song_of)
+    arrays = {
+        "z": z,
+        "scores": np.sort(z_scores.mean(axis=1)),
+        "stationary": min(math.log(STATIONARY), deviations.min()),
+    }
+    for name, unit in kinds:
+        gaussians = asdict(Gaussians.fit(vectors[name], labels, unit=unit))
+        arrays |= {f"{name}.{unit}.{key}": value for key, value in gaussians.items()}
+    for model, validation in validations.items():
+        votes = vote_by_song(validation.probabilities, [songs[row] for row in validation.rows])
+        if 2 * len(votes) < len(names):
+            continue
+        unsure = np.array([1 - vote.confidence for vote in votes.values()])
+        confidence = np.array([unsure.mean(), unsure.std() + MIN_VARIANCE])
+        of_songs = z_scores[[position[song] for song in votes]]
+        both = np.column_stack([of_songs, (unsure - confidence[0]) / confidence[1]])
+        arrays |= {f"confidence.{model}": confidence, f"scores.{model}": np.sort(both.mean(axis=1))}
+    return arrays
+
+
+def write(arrays: Mapping[str, Any], embedders: Sequence[Embedder], paths: Paths) -> dict[str, Any] | None:
+    """Write the arrays that `fit` returned; return their description for the card of the ensemble, None without."""
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **arrays)
+    files.write_bytes(paths.rejection, stream.getvalue())
+    if not arrays:
+        return None
+    n_songs = len(arrays["scores"])
+    return {
+        "embeddings": [embedder.describe() for embedder in embedders],
+        "songs": n_songs,
+        "lowest_rate": round(1 / (n_songs + 1), 6),  # of query.reject that so many songs support
+        "sha256": files.sha256(paths.rejection),
+    }
+
+
+def _held_out_distances(vectors: Vectors, labels: Rows, song_of: Rows, *, unit: bool) -> Scores:
+    """Return each chunk's distance from Gaussians fitted without the chunks of its song [shape=(chunks,)]."""
+    distances = np.empty(len(vectors))
+    folds = song_of % MAX_FOLDS
+    for fold in np.unique(folds):
+        own = folds == fold
+        distances[own] = Gaussians.fit(vectors[~own], labels[~own], unit=unit).distances(vectors[own])
+    return distances
+
+
+def _units(embedding: str) -> tuple[bool, ...]:
+    """Return the kinds of detectors in an embedding."""
+    return (False,) if embedding == STATISTICS else (True, False)
+
+
+def _detector(arrays: Mapping[str, Any], embedding: str, unit: bool) -> Gaussians:
+    return Gaussians(**{field.name: arrays[f"{embedding}.{unit}.{field.name}"] for field in fields(Gaussians)})
+
+
+def _standardised(vectors: Vectors, mean: Any, scale: Any, *, unit: bool) -> Scores:
+    points = (vectors.astype(np.float64) - mean) / scale
+    if unit:
+        points *= math.sqrt(points.shape[1]) / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), MIN_VARIANCE)
+    return points
+
+
+def _log_deviation(statistics: Vectors) -> Scores:
+    """Return the logarithm of the geometric mean of the MFCC's standard deviations [shape=(chunks,)]."""
+    deviations: Scores = np.log(statistics[:, MFCC_STD].astype(np.float64) + 1e-6).mean(axis=1)
+    return deviations
+
+
+def _song_means(values: Scores, song_of: Rows) -> Scores:
+    means: Scores = np.bincount(song_of, values) / np.bincount(song_of)
+    return means
