@@ -238,7 +238,7 @@ def _detector(arrays: Mapping[str, Any], embedding: str, unit: bool) -> Gaussian
 
 
 def _standardised(vectors: Vectors, mean: Any, scale: Any, *, unit: bool) -> Scores:
-    points = (vectors.astype(np.float64) - mean) / scale
+    points: Scores = (vectors.astype(np.float64) - mean) / scale
     if unit:
         points *= math.sqrt(points.shape[1]) / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), MIN_VARIANCE)
     return points
