@@ -98,7 +98,11 @@ class _Escaped(io.TextIOWrapper):
 
 
 def _format_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None  # noqa: ARG001 (as warnings.formatwarning)
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,  # noqa: ARG001 (as warnings.formatwarning)
 ) -> str:
     return f"{filename}:{lineno}: {category.__name__}: {message}"  # without the line of source
 
