@@ -83,7 +83,10 @@ def answer(
         features = compute(chunk.samples, settings.sample_rate)
         batch = Batch({feature: values[np.newaxis] for feature, values in features.items()}, [chunk.samples])
         probabilities = predictor.predict(batch)[0]
-        distances = None if rejection is None else rejection.distances(batch, settings.sample_rate)[0]
+        distances = None
+        if rejection is not None:
+            vectors = {e.name: batch.embedding(e, settings.sample_rate) for e in rejection.embedders}
+            distances = rejection.distances(vectors)[0]
         return chunk.start_s, chunk.seconds, probabilities, distances
 
     with collected_warnings() as warnings:

@@ -22,7 +22,7 @@ from genre.errors import ModelError
 from genre.models import cards
 from genre.models.calibration import Validation
 from genre.models.cards import ENSEMBLE
-from genre.models.embeddings import Batch, Embedder
+from genre.models.embeddings import Embedder
 from genre.models.vote import vote_by_song
 from genre.paths import Paths
 
@@ -35,6 +35,7 @@ MAX_COMPONENTS = 64
 MAX_FOLDS = 100  # of the scores of training songs; up to so many songs, each song is a fold
 MIN_SONGS = 6
 MIN_VARIANCE = 1e-9
+MIN_SCALE = 0.1  # of a value, relative to the root mean square of all: units of MusiCNN that are always 0 do not count
 # Geometric mean of the MFCC's standard deviations over time. Stationary noise of any colour has 0.094, tones and hum
 # less; the lowest of 222 songs of GTZAN has 0.165 (benchmarks/unknown.py).
 STATIONARY = 0.125
@@ -48,7 +49,7 @@ class Gaussians:
     """A Gaussian per genre with a common shrunk covariance (Ledoit and Wolf 2004), in at most 64 components."""
 
     mean: Vectors  # of the values [shape=(values,)]
-    scale: Vectors  # their standard deviation [shape=(values,)]
+    scale: Vectors  # their standard deviation, at least `MIN_SCALE` [shape=(values,)]
     centres: Vectors  # of the genres [shape=(genres, values)]
     axes: Vectors  # principal components within genres [shape=(components, values)]
     variances: Vectors  # along the axes [shape=(components,)]
@@ -64,8 +65,8 @@ class Gaussians:
         """Fit to the vectors [shape=(chunks, values)] and genres [shape=(chunks,)] of training chunks."""
         from sklearn.covariance import ledoit_wolf_shrinkage
 
-        mean, scale = vectors.mean(axis=0), vectors.std(axis=0)
-        scale = np.where(scale > MIN_VARIANCE, scale, 1.0)
+        mean, variance = vectors.mean(axis=0), vectors.var(axis=0, dtype=np.float64)
+        scale = np.sqrt(np.maximum(variance, MIN_SCALE**2 * variance.mean()) + MIN_VARIANCE)
         points = _standardised(vectors, mean, scale, unit=unit)
         genres, genre_of = np.unique(labels, return_inverse=True)
         centres = np.stack([points[genre_of == genre].mean(axis=0) for genre in range(len(genres))])
@@ -104,35 +105,41 @@ class Rejection:
 
     def __init__(self, arrays: Mapping[str, Any], embedders: Sequence[Embedder], model: str, rate: float) -> None:
         """Use the arrays that `fit` returned; `rate` is the share of training songs that would be rejected."""
-        self._detectors = [(e, _detector(arrays, e.name, unit)) for e in embedders for unit in _units(e.name)]
-        self._statistics = embedders[0]
+        self.embedders = embedders
+        self._detectors = [(e.name, _detector(arrays, e.name, unit)) for e in embedders for unit in _units(e.name)]
         self._z = arrays["z"]
         self._confidence = arrays.get(f"confidence.{model}")
         scores = arrays["scores" if self._confidence is None else f"scores.{model}"]
-        self._threshold = scores[min(math.ceil((len(scores) + 1) * (1 - rate) - 1e-9), len(scores)) - 1]
+        self.threshold = float(scores[min(math.ceil((len(scores) + 1) * (1 - rate) - 1e-9), len(scores)) - 1])
         self._stationary = float(arrays["stationary"])
         lowest = 1 / (len(scores) + 1)
         self.warnings = (
             [] if rate >= lowest else [f"{len(scores)} training songs support no query.reject below {lowest:.3f}"]
         )
 
-    def distances(self, batch: Batch, sample_rate: int) -> Scores:
-        """Return each chunk's distance by detector, and last its stationarity [shape=(chunks, detectors + 1)]."""
-        columns = [detector.distances(batch.embedding(e, sample_rate)) for e, detector in self._detectors]
-        return np.stack([*columns, _log_deviation(batch.embedding(self._statistics, sample_rate))], axis=1)
+    def distances(self, vectors: Mapping[str, Vectors]) -> Scores:
+        """Return each chunk's distance by detector, and last its stationarity [shape=(chunks, detectors + 1)].
+
+        `vectors` are the embeddings of `embedders`, by name.
+        """
+        columns = [detector.distances(vectors[name]) for name, detector in self._detectors]
+        return np.stack([*columns, _log_deviation(vectors[STATISTICS])], axis=1)
+
+    def z_scores(self, distances: Scores, confidence: float) -> Scores:
+        """Return the z-score of each detector, last of the confidence, from the `distances` of a song's chunks."""
+        z: Scores = (distances[:, :-1].mean(axis=0) - self._z[0]) / self._z[1]
+        if self._confidence is None:
+            return z
+        return np.append(z, (1 - confidence - self._confidence[0]) / self._confidence[1])
 
     def reason(self, distances: Scores, confidence: float) -> str | None:
         """Return why a song is unknown, from the `distances` of its chunks and its confidence; None if it is not."""
-        *means, deviation = distances.mean(axis=0)
-        if deviation < self._stationary:
+        if distances[:, -1].mean() < self._stationary:
             return NO_MUSIC
-        z = (np.array(means) - self._z[0]) / self._z[1]
-        if self._confidence is None:
-            return UNLIKE if z.mean() > self._threshold else None
-        unsure = float((1 - confidence - self._confidence[0]) / self._confidence[1])
-        if float(np.mean([*z, unsure])) <= self._threshold:
+        z = self.z_scores(distances, confidence)
+        if z.mean() <= self.threshold:
             return None
-        return UNSURE if unsure > z.max() else UNLIKE
+        return UNSURE if self._confidence is not None and z[-1] == z.max() else UNLIKE
 
 
 def load(paths: Paths, model: str, rate: float | None) -> Rejection | None:
