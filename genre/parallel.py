@@ -63,14 +63,12 @@ def run(
             progress.update()
 
 
-def all_or_error(results: Iterable[Result | GenreError]) -> list[Result]:
-    """Return the results of `run`; raise the first error among them."""
-    values: list[Result] = []
+def all_or_error(results: Iterable[Result | GenreError]) -> Iterator[Result]:
+    """Yield the results of `run`; raise the first error among them."""
     for result in results:
         if isinstance(result, GenreError):
             raise result
-        values.append(result)
-    return values
+        yield result
 
 
 def map_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

@@ -85,8 +85,7 @@ def _extract_chunks(settings: params.Params, paths: Paths, shard: slice | None) 
     if shard:
         print(f"extract: {len(jobs)} of {len(rows)} chunks, engine {engine.name}; `dvc repro` collects them")
         return 0
-    targets = {job.target(t) for job in jobs for t in TRANSFORMS.values()}
-    files.remove_others(paths.features, targets | {paths.extraction})
+    files.remove_others(paths.features, {paths.extraction, *(path for job in jobs for path in job.targets)})
     files.write_json(paths.extraction, {"engine": engine.name, "versions": engine.versions()})
     cache.trim()
     print(f"extract: {len(jobs)} chunks, {len(TRANSFORMS)} features, engine {engine.name}")
@@ -95,7 +94,11 @@ def _extract_chunks(settings: params.Params, paths: Paths, shard: slice | None) 
 
 def _extract(jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParams, cache: Cache | None) -> Failures:
     """Extract all jobs in batches over the cores; return the error of each file that failed."""
-    failures: Failures = {job.audio: FeatureError(f"{job.audio}: {LONG_NAME}") for job in jobs if _is_too_long(job)}
+    failures: Failures = {
+        job.audio: FeatureError(f"{job.audio}: {LONG_NAME}")
+        for job in jobs
+        if max(len(os.fsencode(path.name)) for path in job.targets) > MAX_NAME_BYTES
+    }
     jobs = [job for job in jobs if job.audio not in failures]
     extractor = _Extractor(engine.name, engine.versions(), cache)
     size = max(1, min(MAX_BATCH, len(jobs) // 8))
@@ -109,10 +112,6 @@ def _extract(jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParam
         recall=extractor.restore,
     )
     return failures | {path: error for part in all_or_error(results) for path, error in part.items()}
-
-
-def _is_too_long(job: Job) -> bool:
-    return any(len(os.fsencode(target.name)) > MAX_NAME_BYTES for target in _targets(job))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,19 +137,15 @@ class _Extractor:
         failures = engine.extract(missing)
         for job in missing:
             if self.cache is not None and job.audio not in failures:
-                self.cache.store(self._key(job), _targets(job), self.versions)
+                self.cache.store(self._key(job), job.targets, self.versions)
         return failures
 
     def _restore(self, job: Job) -> bool:
-        return self.cache is not None and self.cache.restore(self._key(job), _targets(job).__getitem__) is not None
+        return self.cache is not None and self.cache.restore(self._key(job), job.targets.__getitem__) is not None
 
     def _key(self, job: Job) -> str:
         table = [asdict(t) for t in TRANSFORMS.values()]
         return files.digest("extract", csv.VERSION, self.engine, self.versions, table, files.sha256(job.audio))
-
-
-def _targets(job: Job) -> list[Path]:
-    return [job.target(t) for t in TRANSFORMS.values()]
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ class Indexer:
             scheduler=self.settings.parallel.scheduler,
             recall=lambda item: self.cache.recall(item[0]),
         )
-        return all_or_error(results)
+        return list(all_or_error(results))
 
 
 def _computed(compute: Callable[[Path], bytes], cache: Cache, item: tuple[str, Path]) -> bytes:

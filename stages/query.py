@@ -17,16 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from genre import params
-from genre.cli import (
-    Answer,
-    Table,
-    add_song_options,
-    answer_all,
-    fraction,
-    is_folder,
-    positive,
-    run_command,
-)
+from genre.cli import Answer, Table, add_song_options, answer_all, fraction, is_folder, positive, run_command
 from genre.parallel import one_thread_each
 from genre.paths import Paths
 from genre.terminal import one_line

@@ -18,12 +18,11 @@ import numpy.typing as npt
 from genre import params
 from genre.audio import manifest
 from genre.cli import run_command
-from genre.errors import GenreError
 from genre.features import arrays, csv
 from genre.features.arrays import Split, VectorWriter
 from genre.features.settings import Settings
 from genre.features.transforms import TRANSFORMS
-from genre.parallel import run
+from genre.parallel import all_or_error, run
 from genre.paths import Paths
 
 SPLITS: tuple[Split, Split] = ("train", "test")
@@ -63,10 +62,8 @@ def _write_vectors(rows: Sequence[manifest.Row], paths: Paths, workers: int | No
         read = functools.partial(_read_features, paths.features)
         names = [row.chunk for row in rows]
         results = run(read, names, description="vectorize", unit="chunk", workers=workers)
-        for row, result in zip(rows, results, strict=True):
-            if isinstance(result, GenreError):
-                raise result
-            for feature, values in result.items():
+        for row, features in zip(rows, all_or_error(results), strict=True):
+            for feature, values in features.items():
                 writers[row.split, feature].add(values, f"{feature} of {row.chunk}")
 
 

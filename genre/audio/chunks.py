@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from genre.audio.ffmpeg import stream_pcm
+from genre.audio.ffmpeg import pieces, stream_pcm
 from genre.audio.process import warn
 from genre.errors import AudioError
 from genre.files import atomic_path
@@ -50,35 +50,21 @@ def iterate(
     the end. Raises AudioError if the file cannot be decoded.
     """
     length = round(chunk_seconds * sample_rate)
-    buffer = np.empty(length, dtype=np.int16)
-    filled = index = 0
-
-    def chunk() -> Chunk:
-        piece = buffer[:filled]
-        start_s = start + index * length / sample_rate
-        return Chunk(start_s, filled / sample_rate, np.resize(piece, length), is_silent(piece, sample_rate))  # repeats
-
-    for block in stream_pcm(path, sample_rate=sample_rate, start=start, duration=duration):
-        while len(block):
-            taken = block[: length - filled]
-            buffer[filled : filled + len(taken)] = taken
-            filled += len(taken)
-            block = block[len(taken) :]
-            if filled == length:
-                yield chunk()
-                index += 1
-                filled = 0
-    if filled and (not index or filled >= min_seconds * sample_rate):
-        yield chunk()
+    blocks = stream_pcm(path, sample_rate=sample_rate, start=start, duration=duration)
+    for index, piece in enumerate(pieces(blocks, length)):
+        if not index or len(piece) >= min(length, min_seconds * sample_rate):
+            start_s = start + index * length / sample_rate
+            repeated = np.resize(piece, length)
+            yield Chunk(start_s, len(piece) / sample_rate, repeated, is_silent(piece, sample_rate))
 
 
-def audible(pieces: Iterable[Chunk], path: Path) -> Iterator[Chunk]:
+def audible(chunks: Iterable[Chunk], path: Path) -> Iterator[Chunk]:
     """Yield the chunks of a file that are not silent, and warn about the others.
 
     Raises AudioError if all are silent.
     """
     n_silent = n_audible = 0
-    for chunk in pieces:
+    for chunk in chunks:
         n_silent += chunk.is_silent
         n_audible += not chunk.is_silent
         if not chunk.is_silent:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import re
 import struct
 import subprocess
@@ -81,9 +82,7 @@ def stream_pcm(path: Path, *, sample_rate: int, start: float = 0.0, duration: fl
     """
     begin, length = round(start * sample_rate), CHECK_S * sample_rate
     end = None if duration is None else begin + round(duration * sample_rate)
-    means, first = (
-        _pieces(_excerpt(_decoded(path, sample_rate, channel), begin, end), length) for channel in (None, 0)
-    )
+    means, first = (pieces(_excerpt(_decoded(path, sample_rate, channel), begin, end), length) for channel in (None, 0))
     is_empty, was_reported = True, False
     for piece, cancels in _without_cancelling(means, first, length):
         if cancels and not was_reported:
@@ -93,6 +92,20 @@ def stream_pcm(path: Path, *, sample_rate: int, start: float = 0.0, duration: fl
         is_empty = False
     if is_empty:
         raise AudioError(f"{path}: holds no audio" + (f" after {start:g} s" if start else ""))
+
+
+def pieces(blocks: Iterable[Block], length: int) -> Iterator[Block]:
+    """Yield consecutive blocks as pieces of equal length; the last may be shorter."""
+    parts: list[Block] = []
+    missing = length
+    for block in blocks:
+        while len(block) >= missing:
+            yield np.concatenate([*parts, block[:missing]])
+            block, parts, missing = block[missing:], [], length
+        parts.append(block)
+        missing -= len(block)
+    if missing < length:
+        yield np.concatenate(parts)
 
 
 def decoded_seconds(path: Path) -> float:
@@ -106,7 +119,11 @@ def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
     Return the sample rate in Hz and an iterator of consecutive samples [shape=(n,)]: the arithmetic mean of the
     channels, each clipped to [-1, 1]. Raises AudioError as `stream_pcm`, also while the blocks are read.
     """
-    parts = _output_of(path, _au_bytes_per_s, format="au", acodec="pcm_f32be", map_metadata=-1)
+
+    def bytes_per_s(head: bytes) -> int:  # of PCM 32 bit: sample rate and channels are in bytes 16 to 24
+        return 4 * int(math.prod(struct.unpack_from(">2I", head, 16)))
+
+    parts = _output_of(path, bytes_per_s, format="au", acodec="pcm_f32be", map_metadata=-1)
     head = b""
     while len(head) < 8 or len(head) < int.from_bytes(head[4:8]):  # header size, in bytes 4 to 8 of the AU header
         if not (part := next(parts, b"")):
@@ -174,18 +191,6 @@ def _excerpt(blocks: Iterable[Block], begin: int, end: int | None) -> Iterator[B
             return
 
 
-def _pieces(blocks: Iterable[Block], length: int) -> Iterator[Block]:
-    """Yield consecutive blocks as pieces of equal length; the last may be shorter."""
-    rest = np.empty(0, np.int16)
-    for block in blocks:
-        rest = np.concatenate([rest, block])
-        while len(rest) >= length:
-            yield rest[:length]
-            rest = rest[length:]
-    if len(rest):
-        yield rest
-
-
 def _without_cancelling(means: Iterable[Block], first: Iterable[Block], length: int) -> Iterator[tuple[Block, bool]]:
     """Yield the pieces of the mean of the channels, or those of the first channel where the channels cancel each other.
 
@@ -236,12 +241,6 @@ def _decoded(path: Path, sample_rate: int, channel: int | None) -> Iterator[Bloc
             if (link == links[-1] and not n_samples) or len(links) == 1 or isinstance(error, TimeLimitError):
                 raise
             process.warn(path, f"a part of the chained file is left out: {error}")
-
-
-def _au_bytes_per_s(head: bytes) -> int:
-    """Return the bytes per second of PCM 32 bit, given the first bytes of an AU file."""
-    sample_rate, n_channels = struct.unpack_from(">2I", head, 16)
-    return 4 * int(sample_rate) * int(n_channels)
 
 
 def _check_file(path: Path) -> None:

@@ -19,7 +19,7 @@ from genre.audio.ffmpeg import stream_native
 from genre.audio.process import MAX_RATE_HZ
 from genre.errors import AudioError, EngineError, FeatureError, GenreError
 from genre.features import csv, numpy_engine
-from genre.features.transforms import TRANSFORMS, Features, Samples, Transform
+from genre.features.transforms import TRANSFORMS, Features, Samples
 
 ComputeBlocks = Callable[[Iterable[Samples], int], Iterator[Features]]
 
@@ -33,9 +33,10 @@ class Job:
     audio: Path
     folders: Mapping[str, Path]  # by feature name
 
-    def target(self, transform: Transform) -> Path:
-        """Return the path of one feature's CSV, with the file name that sonic-annotator would give it."""
-        return self.folders[transform.feature] / transform.csv_name(self.audio.stem)
+    @property
+    def targets(self) -> list[Path]:
+        """Return the paths of the CSVs in the order of `TRANSFORMS`, with the file names of sonic-annotator."""
+        return [self.folders[t.feature] / t.csv_name(self.audio.stem) for t in TRANSFORMS.values()]
 
 
 Failures = dict[Path, GenreError]  # by audio file
@@ -106,8 +107,8 @@ def vamp_folders() -> list[Path]:
 
 def publish(job: Job, folder: Path, stem: str) -> None:
     """Copy the CSV files of one audio file, whose names in `folder` begin with `stem`, to the targets of a job."""
-    for transform in TRANSFORMS.values():
-        with files.atomic_path(job.target(transform)) as temporary:
+    for transform, target in zip(TRANSFORMS.values(), job.targets, strict=True):
+        with files.atomic_path(target) as temporary:
             shutil.copyfile(folder / transform.csv_name(stem), temporary)
 
 
@@ -121,8 +122,8 @@ def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:
     sample_rate, blocks = _open(job.audio)
     with contextlib.ExitStack() as stack:
         streams = {
-            t: stack.enter_context(stack.enter_context(files.atomic_path(job.target(t))).open("wb"))
-            for t in TRANSFORMS.values()
+            t: stack.enter_context(stack.enter_context(files.atomic_path(target)).open("wb"))
+            for t, target in zip(TRANSFORMS.values(), job.targets, strict=True)
         }
         n_rows = dict.fromkeys(streams, 0)
         for part in compute_blocks(blocks, sample_rate):

@@ -99,7 +99,7 @@ class Embedder:
             scheduler=scheduler,
             recall=self._cached_of_file if self.cache is not None else None,
         )
-        return self._stacked(all_or_error(rows))
+        return self._stacked(list(all_or_error(rows)))
 
     def describe(self) -> dict[str, Any]:
         """Return name, length and version, ready for JSON: vectors are comparable if these are equal."""

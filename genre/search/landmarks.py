@@ -69,14 +69,19 @@ def find_peaks(samples: Floats, neighbourhood: tuple[int, int]) -> Peaks:
 
     `neighbourhood` is `SONG_NEIGHBOURHOOD` or `SNIPPET_NEIGHBOURHOOD`.
     """
+    from scipy.ndimage import maximum_filter
+
     n_frames = max(0, 1 + (len(samples) - N_FFT) // HOP)
     margin = neighbourhood[0] + 1
     times, bins = [], []
-    floor = _full_level(samples) - FLOOR_DB * np.log(10) / 20
+    peak = float(np.max(np.abs(samples), initial=0.0))
+    full_level = np.log(max(peak, 1e-4) * N_FFT / 4)  # of a sine with the amplitude of the largest sample
+    floor = full_level - FLOOR_DB * np.log(10) / 20
     for first in range(0, n_frames, BLOCK_FRAMES):
         begin, end = max(0, first - margin), min(n_frames, first + BLOCK_FRAMES + margin)
         levels = _levels(samples[begin * HOP : (end - 1) * HOP + N_FFT])
-        frames, positions = np.nonzero(_maxima(levels, neighbourhood) & (levels > floor))
+        maxima = levels == maximum_filter(levels, [2 * n + 1 for n in neighbourhood])
+        frames, positions = np.nonzero(maxima & (levels > floor))
         kept = (positions >= LOWEST_BIN) & (positions < HIGHEST_BIN)
         kept &= (frames + begin >= first) & (frames + begin < first + BLOCK_FRAMES)
         frames, positions = frames[kept], positions[kept]
@@ -151,21 +156,6 @@ def _levels(samples: Floats) -> Floats:
     power = spectrum.real**2 + spectrum.imag**2
     levels: Floats = np.log(np.maximum(power, np.float32(1e-12))) / 2
     return levels
-
-
-def _full_level(samples: Floats) -> float:
-    """Return the level of a sine with the amplitude of the largest sample."""
-    peak = float(np.max(np.abs(samples), initial=0.0))
-    return float(np.log(max(peak, 1e-4) * N_FFT / 4))
-
-
-def _maxima(levels: Floats, neighbourhood: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Return True at the local maxima [shape=(frames, bins)]."""
-    from scipy.ndimage import maximum_filter1d
-
-    largest = maximum_filter1d(levels, 2 * neighbourhood[1] + 1, axis=1)
-    peaks: npt.NDArray[np.bool_] = levels == maximum_filter1d(largest, 2 * neighbourhood[0] + 1, axis=0)
-    return peaks
 
 
 def _interpolated(levels: Floats, frames: Integers, bins: Integers, axis: int) -> Floats:

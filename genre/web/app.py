@@ -230,8 +230,8 @@ class Backend:
         self.service, self.params, self.songs, self.metrics = service, params, Songs(paths), Metrics()
         self._workers = Workers(params.workers, params.queue, params.timeout_s)
         self.uploads = limits.Uploads(params)
-        self.metrics.gauge("genre_queue_waiting", "Songs in the queue", lambda: self._workers.waiting)
-        self.metrics.gauge("genre_queue_running", "Songs being analysed", lambda: self._workers.running)
+        self.metrics.gauge("genre_queue_waiting", "Songs in the queue", lambda: len(self._workers.waiting))
+        self.metrics.gauge("genre_queue_running", "Songs being analysed", lambda: len(self._workers.running))
         self.metrics.gauge("genre_uploads", "Uploads being received", lambda: len(self.uploads))
         self.metrics.gauge("genre_ready", "1 when the models are loaded", lambda: float(service.ready))
 

@@ -10,9 +10,7 @@ import time
 from typing import Any, ClassVar
 
 from starlette.types import Message, Receive, Scope, Send
-from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
 
 from genre.params import ServeParams
 from genre.web.limits import LINGER_S, TimeBudget, failure
@@ -40,14 +38,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     _pausable: _PausableTransport
     _buffer = memoryview(bytearray(BODY_READ_BYTES))  # of all: the event loop fills it and calls buffer_updated at once
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._app, self.app = self.app, self._answer
         self._budget = TimeBudget(self.params.stall_s, self.params.min_bytes_s)
         self._cpu_s = BURST_S  # processor time left

@@ -53,27 +53,17 @@ class Workers:
     def __init__(self, count: int, queue_size: int, timeout_s: float) -> None:
         """Run at most `count` jobs at once, queue at most `queue_size` more, and complete each within `timeout_s`."""
         self._count, self._queue_size, self._timeout_s = count, queue_size, timeout_s
-        self._waiting: list[_Job] = []
-        self._running: set[_Job] = set()
+        self.waiting: list[_Job] = []
+        self.running: set[_Job] = set()
         self._durations_s: deque[float] = deque([INITIAL_S], N_MEASURED)
-
-    @property
-    def waiting(self) -> int:
-        """Number of queued jobs."""
-        return len(self._waiting)
-
-    @property
-    def running(self) -> int:
-        """Number of running jobs."""
-        return len(self._running)
 
     def check(self) -> None:
         """Raise QueueFullError if a song would not be admitted."""
-        if self.running < self._count:
+        if len(self.running) < self._count:
             return
-        backlog_s = self._expected_s(self.waiting)
-        if self.waiting >= self._queue_size:
-            raise QueueFullError(backlog_s / (self.waiting + 1))
+        backlog_s = self._expected_s(len(self.waiting))
+        if len(self.waiting) >= self._queue_size:
+            raise QueueFullError(backlog_s / (len(self.waiting) + 1))
         excess_s = backlog_s + self._job_s - ADMITTED_FRACTION * self._timeout_s
         if excess_s > 0:
             raise QueueFullError(excess_s)
@@ -94,7 +84,7 @@ class Workers:
                 return result.result()
             if gone.done():
                 raise AbandonedError
-            raise QueueFullError(self._expected_s(self.waiting)) if math.isinf(job.start) else TimeoutError
+            raise QueueFullError(self._expected_s(len(self.waiting))) if math.isinf(job.start) else TimeoutError
         finally:
             job.cancelled.set()
             gone.cancel()
@@ -102,22 +92,22 @@ class Workers:
 
     def close(self) -> None:
         """Cancel what runs, and wait for it for a short time."""
-        for job in self._running:
+        for job in self.running:
             job.cancelled.set()
         end = time.monotonic() + CLOSE_S
-        for thread in filter(None, [job.thread for job in self._running]):
+        for thread in filter(None, [job.thread for job in self.running]):
             thread.join(max(0.0, end - time.monotonic()))
 
     async def _run(self, work: Work[Result], job: _Job) -> Result:
         self.check()
-        self._waiting.append(job)
+        self.waiting.append(job)
         self._start_next()
         try:
             await job.slot
         except asyncio.CancelledError:
-            if job in self._waiting:
-                self._waiting.remove(job)
-            elif job in self._running:  # cancelled between the two
+            if job in self.waiting:
+                self.waiting.remove(job)
+            elif job in self.running:  # cancelled between the two
                 self._end(job, succeeded=False)
             raise
         future = Future[Result]()
@@ -129,27 +119,27 @@ class Workers:
         return await asyncio.shield(started)
 
     def _start_next(self) -> None:
-        while self._waiting and self.running < self._count:
-            job = self._waiting.pop(0)
+        while self.waiting and len(self.running) < self._count:
+            job = self.waiting.pop(0)
             job.start = time.monotonic()
-            self._running.add(job)
+            self.running.add(job)
             job.slot.set_result(None)
 
     def _end(self, job: _Job, succeeded: bool) -> None:
         """Free the place of a job, and refuse queued ones that are expected to end too late."""
-        self._running.discard(job)
+        self.running.discard(job)
         duration_s = time.monotonic() - job.start
         if succeeded or duration_s > self._job_s:
             self._durations_s.append(min(duration_s, MAX_RATIO * self._job_s))
         self._start_next()
         kept: list[_Job] = []
-        for queued in self._waiting:
+        for queued in self.waiting:
             late_s = time.monotonic() + self._expected_s(len(kept)) + self._job_s - queued.deadline
             if late_s > 0:
                 queued.slot.set_exception(QueueFullError(late_s))
             else:
                 kept.append(queued)
-        self._waiting = kept
+        self.waiting = kept
 
     @property
     def _job_s(self) -> float:
@@ -160,7 +150,7 @@ class Workers:
         """Return the seconds until the running jobs and a number of queued ones are expected to have ended."""
         now = time.monotonic()
         total_s = self._job_s * n_waiting
-        for job in self._running:  # one that takes longer than expected is expected to take as long again
+        for job in self.running:  # one that takes longer than expected is expected to take as long again
             age_s = now - job.start
             left_s = self._job_s - age_s
             total_s += min(left_s if left_s > 0 else age_s, max(0.0, job.deadline - now))
