@@ -84,6 +84,24 @@ def test_a_song_is_answered(page: Any, songs: list[Path]) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 360, "the page is wider than the phone"
 
 
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"genre": "unknown", "reason": "noise"}, {"genre": "Unknown", "certainty": "noise", "set": ""}),
+        ({"genre_set": ["high", "low"]}, {"genre": "high", "set": "high or low"}),
+        ({"genre_set": ["high"]}, {"genre": "high", "set": ""}),
+    ],
+)
+def test_an_unknown_song_has_a_reason_and_likely_genres_are_named(
+    page: Any, songs: list[Path], changes: dict[str, object], shown: dict[str, str]
+) -> None:
+    _analyse(page, songs[0])
+    page.evaluate("changes => { Object.assign(song.answer, changes); showAnswer(); }", changes)
+    assert {name: page.inner_text(f"#{name}") for name in shown} == shown
+    neutral = page.evaluate("getComputedStyle(verdict).getPropertyValue('--genre') === colour('unknown')")
+    assert neutral == ("%" not in page.inner_text("#confidence")) == (shown["genre"] == "Unknown")
+
+
 def test_a_dropped_song_is_answered(page: Any, songs: list[Path]) -> None:
     page.evaluate(
         """bytes => {

@@ -217,10 +217,13 @@ function showAnswer() {
   $("answer").hidden = false;
   selected = -1;
   $("name").textContent = answer.file;
-  $("genre").textContent = answer.genre;
-  $("certainty").textContent = CERTAINTY.find(([least]) => answer.confidence >= least)[1];
-  $("confidence").textContent = percent(answer.confidence);
   const votes = Object.entries(answer.votes).sort((a, b) => b[1] - a[1]).map(([genre, n]) => `${n} ${genre}`);
+  const isUnknown = answer.genre === "unknown";
+  const set = answer.genre_set ?? []; // of query's answer: genres of which one is right for 90 % of songs
+  $("genre").textContent = isUnknown ? "Unknown" : answer.genre;
+  $("set").textContent = isUnknown || set.length < 2 ? "" : `${set.slice(0, -1).join(", ")} or ${set.at(-1)}`;
+  $("certainty").textContent = isUnknown ? answer.reason : CERTAINTY.find(([least]) => answer.confidence >= least)[1];
+  $("confidence").textContent = isUnknown ? "none of the model's genres" : percent(answer.confidence);
   $("votes").textContent = `${answer.chunks.length} chunk${answer.chunks.length > 1 ? "s" : ""}: ${votes.join(", ")}`;
   $("warnings").textContent = answer.warnings.map((warning) => `Warning: ${warning}.`).join(" ");
   const isCut = answer.duration >= info.max_audio_s - 1;
