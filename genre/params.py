@@ -23,6 +23,7 @@ RENAMED = {
     "train.crop": "train.augmentation.crop",
     "train.level_shift": "train.augmentation.level_shift",
     "train.column_shift": "train.augmentation.column_shift",
+    "train.validation_fraction": "train.members, the number of folds",
     "train.mixup": "train.augmentation.mixup",
     "baselines.musicnn": "musicnn.checkpoint and musicnn.vector",
     "query.unknown_far": "query.reject",
@@ -97,7 +98,6 @@ class TrainParams(_Section):
     max_steps: Count
     batch_size: Count
     label_smoothing: ShareBelowOne
-    validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)]
     patience: Count | None
     seed: Seed
     optimizer: OptimizerParams

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcomes = _outcomes(models, folds, settings, paths, cache)
     if averaged:
         of_averaged = {model: outcomes[model] for model in averaged}
-        outcomes[ENSEMBLE] = comparison.ensemble(of_averaged, folds, data.labels)
+        outcomes[ENSEMBLE] = comparison.ensemble(of_averaged, folds, data.labels, data.songs)
     _write(comparison.rank(outcomes, folds, data.labels, data.songs), data, settings, paths)
     cache.trim()
     return 0
@@ -137,7 +137,7 @@ def _train_network(
         train_end = time.perf_counter()
         test = {feature: data.inputs[feature][fold.test] for feature in networks.MODELS[features]}
         outputs = np.asarray(trained.model.predict(test, batch_size=32, verbose=0), np.float32)
-        probabilities = calibrate(outputs, trained.temperature)
+        probabilities = calibrate(outputs, trained.calibration)
     predict_s = time.perf_counter() - train_end
     n_bytes = 4 * int(trained.model.count_params())
     return Outcome(probabilities, train_end - start, predict_s, n_bytes, trained.validation)
@@ -157,7 +157,7 @@ def _train_baseline(
         seed=settings.compare.seed + fold.repeat,
     )
     train_end = time.perf_counter()
-    probabilities = calibrate(baselines.predict(trained.onnx, vectors[fold.test]), trained.temperature)
+    probabilities = calibrate(baselines.predict(trained.onnx, vectors[fold.test]), trained.calibration)
     predict_s = time.perf_counter() - train_end + chunk_s * len(fold.test)
     return Outcome(probabilities, train_end - start, predict_s, len(trained.onnx), trained.validation)
 

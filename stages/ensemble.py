@@ -2,7 +2,7 @@
 
 python -m stages.ensemble
 
-Both use the validation songs that no model of the ensemble was trained on.
+All use predictions for training songs by models that were trained without them (out-of-fold predictions).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from genre import params
 from genre.audio import manifest
@@ -23,7 +24,7 @@ from genre.features import arrays
 from genre.features.arrays import VectorSet
 from genre.models import calibration, cards, embeddings, rejection
 from genre.models.calibration import Validation
-from genre.models.cards import ENSEMBLE, WITHOUT_ENSEMBLE, ModelCard
+from genre.models.cards import ENSEMBLE, ModelCard
 from genre.paths import Paths
 
 SCORES = ("song_accuracy", "log_loss", "n_songs")
@@ -38,19 +39,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ", ".join(sorted(path.parent.name for path in paths.root.glob("training/*/validation.csv")))
         raise ModelError(f"ensemble.models: {missing[0]} is not trained: choose from {names}")
     training = arrays.read(paths.vectors, "train")
-    validations = {name: calibration.read_validation(paths.validation(name)) for name in models}
-    rows, predictions = calibration.common_predictions(list(validations.values()))
+    all_models = dict.fromkeys([*models, *settings.baselines.models])
+    validations = {name: calibration.read_validation(paths.validation(name)) for name in all_models}
+    candidates = {name: v for name, v in validations.items() if name in models or len(v.rows)}
+    rows, predictions = calibration.common_predictions(list(candidates.values()))
+    probabilities = dict(zip(candidates, predictions, strict=True))
     labels, songs = training.labels[rows], [training.songs[row] for row in rows]
-    mean = np.asarray(np.mean(predictions, axis=0), np.float32)
-    temperature = calibration.fit_temperature(mean, labels)
-    candidates = dict(zip(models, predictions, strict=True)) | {ENSEMBLE: calibration.calibrate(mean, temperature)}
-    if not len(rows):  # few songs, or train.validation_fraction is 0: nothing can be compared
-        print("ensemble: the models have no common validation song: temperature 1, no scores")
-        candidates = {}
-    all_scores = {name: metrics.scores(metrics.by_song(p, labels, songs)) for name, p in candidates.items()}
-    scores = {name: {key: of_model[key] for key in SCORES} for name, of_model in all_scores.items()}
-    default = _better(scores)
-    of_ensemble = Validation(rows, calibration.calibrate(mean, temperature))
+    mean = np.asarray(np.mean([probabilities[name] for name in models], axis=0), np.float32)
+    fitted = calibration.fit(mean, labels, songs)
+    probabilities[ENSEMBLE] = calibration.calibrate(mean, fitted)
+    if not len(rows):  # each genre has one song, or a network one member: nothing can be compared
+        print("ensemble: the models have no common out-of-fold song: temperature 1, no scores")
+        probabilities = {}
+    by_song = {name: metrics.by_song(p, labels, songs) for name, p in probabilities.items()}
+    scores = {name: {key: metrics.scores(by_song[name])[key] for key in SCORES} for name in by_song}
+    losses = {name: -np.log([s.probabilities[s.actual] for s in predicted]) for name, predicted in by_song.items()}
+    gains = {name: _gain(losses[ENSEMBLE] - loss) for name, loss in losses.items() if name != ENSEMBLE}
+    default = _default(gains)
+    of_ensemble = Validation(rows, calibration.calibrate(mean, fitted))
     cards.write(
         ModelCard(
             model=ENSEMBLE,
@@ -59,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             models=list(models),
             default=default,
             settings=arrays.read_settings(paths.vectors),
-            temperature=temperature,
+            calibration=fitted,
             rejection=_fit_rejection(training, of_ensemble, settings, paths),
             dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
             scores=scores,
@@ -67,8 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         paths,
     )
     for name, score in scores.items():
-        accuracy, n_songs, log_loss = score["song_accuracy"], score["n_songs"], score["log_loss"]
-        print(f"ensemble: {name}: {accuracy:.1%} of {n_songs:.0f} validation songs, log loss {log_loss:.3f}")
+        gain, error = gains.get(name, (0.0, 0.0))
+        lower = f", lower than the ensemble's by {gain:.3f} +- {error:.3f}" if name in gains else ""
+        print(
+            f"ensemble: {name}: {score['song_accuracy']:.1%} of {score['n_songs']:.0f} out-of-fold songs,"
+            f" log loss {score['log_loss']:.3f}{lower}"
+        )
     print(f"ensemble: default model of query: {default}")
     return 0
 
@@ -97,15 +107,19 @@ def _fit_rejection(
     return description
 
 
-def _better(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Return the ensemble, or `merged` if it predicts the validation songs at least as well.
+def _gain(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return mean and standard error of the songs' differences in log loss; the error of one song is infinite."""
+    n = len(differences)
+    return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(n)) if n > 1 else np.inf
 
-    Without validation songs, in `scores` of no model, it is the ensemble.
+
+def _default(gains: Mapping[str, tuple[float, float]]) -> str:
+    """Return the model with the greatest gain of more than a standard error; without one, the ensemble.
+
+    `gains` has mean and standard error of the ensemble's log loss minus that of each model, as `_gain`.
     """
-    if WITHOUT_ENSEMBLE not in scores:
-        return ENSEMBLE
-    ranks = {name: (scores[name]["song_accuracy"], -scores[name]["log_loss"]) for name in (WITHOUT_ENSEMBLE, ENSEMBLE)}
-    return max(ranks, key=ranks.__getitem__)  # the first of equal ones
+    better = {name: gain for name, (gain, error) in gains.items() if gain > error}
+    return max(better, key=better.__getitem__, default=ENSEMBLE)
 
 
 if __name__ == "__main__":

@@ -49,12 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         middle=arguments.middle,
         min_confidence=arguments.min_confidence,
         rejection=rejection.load(paths, predictor.card.model, params.load(paths.params).query.reject),
+        coverage=arguments.sets or query.COVERAGE,
     )
 
-    header = ["file", "song_genre", "song_confidence", "start", "end", "genre", *predictor.card.genres]
+    header = ["file", "song_genre", "song_confidence", "song_set", "start", "end", "genre", *predictor.card.genres]
     table = Table(header, _rows)
+    text = functools.partial(_text, sets=arguments.sets is not None)
     return answer_all(
-        arguments.songs, of_song, _text, arguments.format, table, at_once=SONGS_AT_ONCE, afterwards=afterwards
+        arguments.songs, of_song, text, arguments.format, table, at_once=SONGS_AT_ONCE, afterwards=afterwards
     )
 
 
@@ -107,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         help='below this confidence the genre is "unknown", beside the songs that query.reject rejects',
     )
+    parser.add_argument(
+        "--sets",
+        type=fraction,
+        metavar="P",
+        help="also print the genres that hold the right one in this share of songs",
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the predictions for one song as .png or .svg")
     parser.add_argument(
         "--write-tags",
@@ -123,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _text(answer: Answer) -> str:
+def _text(answer: Answer, *, sets: bool) -> str:
     from genre.cli import clock, verdict
 
     lines = [answer["file"], f"{'start':>8} {'end':>8}  {'genre':<16} probabilities"]
@@ -131,13 +139,16 @@ def _text(answer: Answer) -> str:
         best = sorted(chunk["probabilities"].items(), key=lambda item: -item[1])[:3]
         shown = ", ".join(f"{genre} {100 * p:.0f} %" for genre, p in best)
         lines.append(f"{clock(chunk['start']):>8} {clock(chunk['end']):>8}  {chunk['genre']:<16} {shown}")
+    if sets:
+        share = f"{answer['set_coverage']:.0%} of songs like {answer['set_songs']} training songs"
+        lines.append(f"one of: {' or '.join(answer['genre_set']) or 'unknown'} (holds the genre of {share})")
     return "\n".join([*lines, f"genre: {verdict(answer)}"])
 
 
 def _rows(answer: Answer) -> Iterator[Sequence[object]]:
     """Yield a row per chunk, with the prediction for its song."""
     for chunk in answer["chunks"]:
-        song = [answer["file"], answer["genre"], answer["confidence"]]
+        song = [answer["file"], answer["genre"], answer["confidence"], " or ".join(answer["genre_set"])]
         yield [*song, chunk["start"], chunk["end"], chunk["genre"], *chunk["probabilities"].values()]
 
 

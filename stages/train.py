@@ -97,7 +97,7 @@ def _write(model: str, trained: Trained, training: VectorSet, settings: params.P
             genres=training.genres,
             inputs={feature: list(training.inputs[feature].shape[1:]) for feature in networks.MODELS[model]},
             settings=arrays.read_settings(paths.vectors),
-            temperature=trained.temperature,
+            calibration=trained.calibration,
             dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
             training=settings.train.model_dump(),
             scores={} if accuracy is None else {"validation_accuracy": accuracy},

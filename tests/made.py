@@ -232,7 +232,7 @@ def save_svm(root: Path, **dataset: object) -> None:
             genres=["high", "low"],
             settings=Settings(22_050, 3.0, 1.0).to_dict(),
             embedding=embeddings.load("statistics", paths).describe(),
-            temperature=trained.temperature,
+            calibration=trained.calibration,
             dataset=dataset,
             onnx_sha256=files.sha256(paths.onnx("stats_svm")),
         ),

@@ -13,7 +13,8 @@ from genre import files
 from genre.errors import ParamsError
 from genre.evaluation import metrics
 from genre.evaluation.metrics import Result
-from genre.models.calibration import Validation, calibrate, common_predictions, fit_temperature
+from genre.models import calibration
+from genre.models.calibration import Validation, calibrate, common_predictions
 
 Rows = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float32]
@@ -85,23 +86,26 @@ def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, s
     ]
 
 
-def ensemble(outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows) -> list[Outcome]:
+def ensemble(
+    outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
+) -> list[Outcome]:
     """Return the outcome of the ensemble of several models on each fold.
 
-    The temperature is fitted in each fold on the training chunks that every model held out; it is 1 without any.
-    `outcomes` has one per fold for each model, and `labels` the class index of each chunk of the data set.
+    It is calibrated in each fold on the training chunks that every model held out. `outcomes` has one per fold for each
+    model, `labels` and `songs` the class index and song of each chunk of the data set.
     """
     combined = []
     for fold, *members in zip(folds, *outcomes.values(), strict=True):
         rows, predictions = common_predictions([member.validation for member in members])
-        temperature = fit_temperature(_mean(predictions), labels[fold.train][rows])
+        held_out = fold.train[rows]
+        fitted = calibration.fit(_mean(predictions), labels[held_out], [songs[row] for row in held_out])
         combined.append(
             Outcome(
-                calibrate(_mean([member.probabilities for member in members]), temperature),
+                calibrate(_mean([member.probabilities for member in members]), fitted),
                 sum(member.train_s for member in members),
                 sum(member.predict_s for member in members),
                 sum(member.n_bytes for member in members),
-                Validation(rows, calibrate(_mean(predictions), temperature)),
+                Validation(rows, calibrate(_mean(predictions), fitted)),
             )
         )
     return combined

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from genre.errors import VectorError
-from genre.models import onnx
-from genre.models.calibration import Validation, calibrate, fit_temperature, validation_folds
+from genre.models import calibration, onnx
+from genre.models.calibration import Calibration, Validation, calibrate, validation_folds
 from genre.models.classifiers import CLASSIFIERS
 from genre.params import MusicnnParams
 
@@ -33,8 +33,8 @@ class TrainedBaseline:
     """A trained classifier and its validation predictions."""
 
     onnx: bytes  # `vector` to uncalibrated `probabilities` of all genres
-    temperature: float  # of the probabilities; 1.0 without validation songs
-    validation: Validation  # calibrated; empty if the classifier is not validated, or without validation songs
+    calibration: Calibration  # of the probabilities
+    validation: Validation  # calibrated out-of-fold predictions; empty if the classifier is not validated
 
 
 BASELINES: dict[str, Baseline] = {
@@ -56,8 +56,8 @@ def train(
 ) -> TrainedBaseline:
     """Train a baseline, a key of `BASELINES`; the same arguments give the same bytes.
 
-    Its temperature is fitted on validation predictions: the songs are split into folds, and each fold is predicted by a
-    classifier that is trained on the others.
+    Its calibration is fitted on out-of-fold predictions: the songs are split into folds, and each fold is predicted by
+    a classifier that is trained on the others.
 
     Raises VectorError if vectors, labels and songs do not match, or have fewer than two genres; ModelError if the
     classifier's package is not installed.
@@ -80,14 +80,13 @@ def train(
         return graph if len(genres) == n_genres else onnx.with_outputs(graph, genres, n_genres)
 
     all_rows = np.arange(len(labels))
-    held_out = validation_folds(labels, songs, VALIDATION_FOLDS, np.random.default_rng(seed))
-    folds = list(held_out) if classifier.validated else []
-    if not folds:
-        return TrainedBaseline(fit(all_rows), 1.0, Validation(all_rows[:0], np.empty((0, n_genres), np.float32)))
+    held_out = validation_folds(labels, songs, VALIDATION_FOLDS if classifier.validated else 1)
+    folds = [rows for rows in held_out if len(rows)]
     predictions = [predict(fit(np.setdiff1d(all_rows, rows)), vectors[rows]) for rows in folds]
-    rows, probabilities = np.concatenate(folds), np.concatenate(predictions)
-    temperature = fit_temperature(probabilities, labels[rows])
-    return TrainedBaseline(fit(all_rows), temperature, Validation(rows, calibrate(probabilities, temperature)))
+    rows = np.concatenate([all_rows[:0], *folds])
+    probabilities = np.concatenate([np.empty((0, n_genres), np.float32), *predictions])
+    fitted = calibration.fit(probabilities, labels[rows], [songs[row] for row in rows])
+    return TrainedBaseline(fit(all_rows), fitted, Validation(rows, calibrate(probabilities, fitted)))
 
 
 def predict(graph: bytes, vectors: Vectors) -> npt.NDArray[np.float32]:

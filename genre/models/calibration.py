@@ -1,4 +1,4 @@
-"""Calibration on validation songs: temperatures.
+"""Calibration on out-of-fold songs: temperatures and prediction sets.
 
 A validation prediction is made by a model whose weights were fitted without the song; the standardisation constants of
 networks use all training songs. Test songs are not used.
@@ -6,9 +6,11 @@ networks use all training songs. Test songs are not used.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,12 @@ from genre.errors import ModelError
 Rows = npt.NDArray[np.int64]  # row numbers or labels [shape=(chunks,)]
 Probabilities = npt.NDArray[np.float32]  # [shape=(chunks, genres)]
 
-TEMPERATURE_RANGE = (0.2, 5.0)  # bounds of the fit: few validation songs must not make it extreme
+PRIOR_DEVIATION = 0.5  # standard deviation of the logarithm of the temperature
+MAX_LOG_TEMPERATURE = 3.0  # of the search
 MIN_PROBABILITY = 1e-7
+DIGITS = 6  # of the conformal scores
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,57 +38,108 @@ class Validation:
     probabilities: Probabilities
 
 
-def calibrate(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """Return probabilities p as p^(1 / temperature), normalised: the softmax of the log probabilities, scaled.
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Calibration of a model, fitted on out-of-fold songs."""
 
-    A temperature above 1 makes them less confident (Guo et al. 2017, On calibration of modern neural networks).
+    temperature: float = 1.0
+    scores: list[float] = field(default_factory=list)  # of each song 1 - probability of its genre, in ascending order
+
+    @property
+    def n_songs(self) -> int:
+        """Return the number of out-of-fold songs."""
+        return len(self.scores)
+
+    def genre_set(self, means: npt.NDArray[np.float64], genre: int, coverage: float) -> list[int] | None:
+        """Return the prediction set of a song, `genre` first, the others by probability; None with too few songs.
+
+        The set holds the genre of at least the fraction `coverage` of songs like the out-of-fold songs (cross-conformal
+        prediction, Vovk 2015). `means` [shape=(genres,)] are the song's mean probabilities, `genre` its predicted one.
+        """
+        rank = max(1, math.ceil((self.n_songs + 1) * coverage - 1e-9))
+        if rank > self.n_songs:
+            return None
+        order = sorted(range(len(means)), key=lambda other: (other != genre, -means[other]))
+        return [other for other in order if other == genre or 1 - means[other] <= self.scores[rank - 1] + 10**-DIGITS]
+
+
+def calibrate(probabilities: Probabilities, calibration: Calibration) -> Probabilities:
+    """Return probabilities p as p^(1 / temperature), normalised, and mixed with the uniform distribution.
+
+    A temperature above 1 makes them less confident (Guo et al. 2017, On calibration of modern neural networks). The
+    mixture turns a probability of 1 into (n + 1) / (n + 2) for n out-of-fold songs, the rule of succession: the mean of
+    the posterior distribution of the accuracy after n right predictions. Without songs it is that of one.
     """
-    powered = np.maximum(probabilities.astype(np.float64), MIN_PROBABILITY) ** (1 / temperature)
-    calibrated: Probabilities = (powered / powered.sum(axis=1, keepdims=True)).astype(np.float32)
+    powered = np.maximum(probabilities.astype(np.float64), MIN_PROBABILITY) ** (1 / calibration.temperature)
+    softmax = powered / powered.sum(axis=1, keepdims=True)
+    n_genres = probabilities.shape[1]
+    share = min(1.0, n_genres / max(1, n_genres - 1) / (max(1, calibration.n_songs) + 2))  # of the uniform distribution
+    calibrated: Probabilities = ((1 - share) * softmax + share / n_genres).astype(np.float32)
     return calibrated
 
 
-def fit_temperature(probabilities: Probabilities, labels: Rows) -> float:
-    """Return the temperature of the lowest log loss of `calibrate`, within `TEMPERATURE_RANGE`; 1.0 without chunks."""
+def fit(probabilities: Probabilities, labels: Rows, songs: Sequence[str]) -> Calibration:
+    """Return the calibration of a model from its out-of-fold predictions; without songs the temperature is 1.
+
+    The temperature minimises the sum over songs of the negative logarithm of `true_probabilities` plus that of a
+    Gaussian prior of the temperature's logarithm, so that few songs change little. A warning is logged where it is at
+    the end of the search.
+
+    Parameters
+    ----------
+    labels, songs : npt.NDArray[np.int64] [shape=(chunks,)], sequence of str
+        Genre and song of each chunk.
+    """
     from scipy.optimize import minimize_scalar
 
     if not len(labels):
-        return 1.0
-    logits = np.log(np.maximum(probabilities.astype(np.float64), MIN_PROBABILITY))
+        return Calibration()
+    n_songs = len(set(songs))
 
-    def log_loss(log_temperature: float) -> float:
-        scaled = logits / math.exp(log_temperature)
-        scaled -= scaled.max(axis=1, keepdims=True)
-        normaliser = np.log(np.exp(scaled).sum(axis=1))
-        return float(np.mean(normaliser - scaled[np.arange(len(labels)), labels]))
+    def calibrated(log_temperature: float) -> npt.NDArray[np.float64]:
+        fitted = Calibration(math.exp(log_temperature), [0.0] * n_songs)
+        return true_probabilities(calibrate(probabilities, fitted), labels, songs)
 
-    low, high = map(math.log, TEMPERATURE_RANGE)
-    return math.exp(minimize_scalar(log_loss, bounds=(low, high), method="bounded").x)
+    def loss(log_temperature: float) -> float:
+        return float((log_temperature / PRIOR_DEVIATION) ** 2 / 2 - np.log(calibrated(log_temperature)).sum())
 
-
-def shuffled_songs(labels: Rows, songs: Sequence[str], rng: np.random.Generator) -> list[list[str]]:
-    """Return the songs of each genre in random order, given the genre and the song of each chunk."""
-    genre_of = dict(zip(songs, labels.tolist(), strict=True))
-    by_genre = [
-        sorted(song for song in genre_of if genre_of[song] == genre) for genre in sorted(set(genre_of.values()))
-    ]
-    return [[names[i] for i in rng.permutation(len(names))] for names in by_genre]
+    best = float(minimize_scalar(loss, bounds=(-MAX_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE), method="bounded").x)
+    if abs(best) > MAX_LOG_TEMPERATURE - 0.01:
+        log.warning("the temperature %.3g is at the end of the search: confidences are not reliable", math.exp(best))
+    return Calibration(math.exp(best), np.sort(1 - calibrated(best)).round(DIGITS).tolist())
 
 
-def validation_folds(labels: Rows, songs: Sequence[str], n_folds: int, rng: np.random.Generator) -> Iterator[Rows]:
-    """Yield the rows of each validation fold: whole songs, the songs of each genre dealt out evenly.
+def true_probabilities(probabilities: Probabilities, labels: Rows, songs: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Return the mean probability of each song's genre over its chunks [shape=(songs,)], the songs sorted by name."""
+    positions = np.unique(np.array(songs), return_inverse=True)[1]
+    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return np.bincount(positions, true) / np.bincount(positions)
 
-    The only song of a genre is in no fold, so that every genre is always trained on.
+
+def validation_folds(labels: Rows, songs: Sequence[str], n_folds: int) -> list[Rows]:
+    """Return the rows of each validation fold: whole songs, in blocks of neighbouring names of a genre.
+
+    Neighbours, such as the songs of an album's folder, are often alike, so a fold that holds out all of them is more
+    like new music than one of random songs. The only song of a genre is in no fold, so that every genre is always
+    trained on; with one fold no song is held out.
     """
     fold_of: dict[str, int] = {}
-    for names in shuffled_songs(labels, songs, rng):
-        if len(names) > 1:
-            fold_of |= {song: position % n_folds for position, song in enumerate(names)}
-    folds = np.array([fold_of.get(song, -1) for song in songs])
-    for fold in range(n_folds):
-        rows = np.flatnonzero(folds == fold)
-        if len(rows):
-            yield rows
+    n_dealt = 0
+    genre_of = dict(zip(songs, labels.tolist(), strict=True))
+    for genre in sorted(set(genre_of.values())):
+        names = sorted((song for song in genre_of if genre_of[song] == genre), key=_natural)
+        blocks = np.array_split(np.arange(len(names)), min(n_folds, len(names)))
+        if len(blocks) > 1:
+            for number, block in enumerate(blocks, n_dealt):
+                fold_of |= dict.fromkeys((names[i] for i in block), number % n_folds)
+            n_dealt += len(names)
+    folds = np.array([fold_of.get(song, -1) for song in songs], np.int64)
+    return [np.flatnonzero(folds == fold) for fold in range(n_folds)]
+
+
+def _natural(name: str) -> list[str | int]:
+    """Return the sort key in which song 2 precedes song 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def common_predictions(validations: Sequence[Validation]) -> tuple[Rows, list[Probabilities]]:

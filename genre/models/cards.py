@@ -17,6 +17,7 @@ from genre import files
 from genre.audio.dataset import genre_fault
 from genre.errors import ModelError
 from genre.features.settings import Settings
+from genre.models.calibration import Calibration
 from genre.paths import Paths
 
 ENSEMBLE = "ensemble"
@@ -37,7 +38,7 @@ class ModelCard:
     embedding: dict[str, Any] | None = None  # of a classifier: its input, as `Embedder.describe`
     models: list[str] = field(default_factory=list)  # of the ensemble: the models that are averaged
     default: str | None = None  # of the ensemble: the model that query uses unless another is named
-    temperature: float = 1.0  # of the probabilities that the ONNX file returns; see calibration.calibrate
+    calibration: Calibration = field(default_factory=Calibration)  # of the probabilities that the ONNX file returns
     rejection: dict[str, Any] | None = None  # of the ensemble: detectors of unknown songs, as `rejection.write`
     dataset: dict[str, Any] = field(default_factory=dict)  # see `describe_dataset`
     training: dict[str, Any] = field(default_factory=dict)  # the params
@@ -76,7 +77,8 @@ def read(model: str, paths: Paths) -> ModelCard:
     """
     path = paths.card(model)
     try:
-        card = ModelCard(**files.read_json(path))
+        values = files.read_json(path)
+        card = ModelCard(**values | {"calibration": Calibration(**values["calibration"])})
         _check(card, model)
     except FileNotFoundError:
         if not paths.cards.is_dir():
@@ -125,8 +127,9 @@ def _check(card: ModelCard, model: str) -> None:
     for genre in genres:
         if fault := genre_fault(genre):
             raise ValueError(f"the genre {genre!r} {fault}")
-    if card.model != model or not TEMPERATURES[0] <= float(card.temperature) <= TEMPERATURES[1]:
-        raise ValueError("model or temperature")
+    temperature, scores = card.calibration.temperature, [0.0, *card.calibration.scores, 1.0]
+    if card.model != model or not TEMPERATURES[0] <= float(temperature) <= TEMPERATURES[1] or scores != sorted(scores):
+        raise ValueError("model, temperature or scores")
     _ = card.feature_settings
     if model == ENSEMBLE:
         names = [card.default, *card.models]

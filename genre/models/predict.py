@@ -1,4 +1,4 @@
-"""Genre probabilities of chunks from a trained model: embedding, if any, then ONNX, then temperature."""
+"""Genre probabilities of chunks from a trained model: embedding, if any, then ONNX, then calibration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOLERANCE = 1e-3  # of the sum of a model's probabilities
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """The prediction function of a model, without its temperature."""
+    """The prediction function of a model, without its calibration."""
 
     predict: Callable[[Batch], Probabilities]  # uncalibrated
     needs_samples: bool
@@ -53,7 +53,7 @@ class Predictor:
         use are ignored. Raises ModelError if the model cannot be loaded, a feature is missing or has another shape, or
         samples are missing.
         """
-        return calibrate(self._graph.result().predict(batch), self.card.temperature)
+        return calibrate(self._graph.result().predict(batch), self.card.calibration)
 
 
 def load(name: str | None, paths: Paths, *, cache: Cache | None = None, wait: bool = True) -> Predictor:

@@ -23,6 +23,8 @@ from genre.models.rejection import UNSURE, Rejection
 from genre.models.vote import vote
 from genre.parallel import available_cores, map_threads
 
+COVERAGE = 0.9  # of the prediction sets: the fraction of songs whose set holds their genre
+
 
 class ChunkAnswer(TypedDict):
     """The answer about one chunk."""
@@ -42,6 +44,9 @@ class Answer(TypedDict):
     genre: str  # genre of most chunks, or "unknown"
     reason: str | None  # why the genre is "unknown"
     confidence: float  # mean probability of the genre of most chunks
+    genre_set: list[str]  # prediction set, the most probable first; empty if the genre is "unknown"
+    set_coverage: float  # fraction of songs like the training songs whose set holds their genre
+    set_songs: int  # out-of-fold songs that the coverage is estimated from
     warnings: list[str]  # about the song or the model
     votes: dict[str, int]  # chunks by genre
     vector: list[int]  # class index of each chunk
@@ -57,6 +62,7 @@ def answer(
     middle: float | None = None,
     rejection: Rejection | None = None,
     min_confidence: float = 0.0,
+    coverage: float = COVERAGE,
     workers: int | None = None,
 ) -> Answer:
     """Return the genre of a song, with the predictions for its chunks.
@@ -73,6 +79,8 @@ def answer(
         Detectors of songs whose genre is "unknown"; None for no such songs.
     min_confidence : float
         Confidence below which the genre is "unknown".
+    coverage : float
+        Fraction of songs whose prediction set `genre_set` holds their genre. All genres with too few songs for it.
     workers : int or None
         Number of threads; None for one per core. The answer does not depend on it.
     """
@@ -100,6 +108,13 @@ def answer(
     if rejection is not None:
         distances = np.stack([of_chunk for *_, of_chunk in cut if of_chunk is not None])
         reason = rejection.reason(distances, outcome.confidence) or reason
+    calibration = predictor.card.calibration
+    positions = calibration.genre_set(probabilities.mean(axis=0, dtype=np.float64), outcome.genre, coverage)
+    if positions is None:
+        positions = list(range(len(genres)))
+        warnings.append(
+            f"genre_set has all genres: {calibration.n_songs} songs are too few for a coverage of {coverage:.0%}"
+        )
     return {
         "file": str(path),
         "duration": round(sum(seconds for _, seconds, _, _ in cut), 3),
@@ -107,6 +122,9 @@ def answer(
         "genre": UNKNOWN if reason else genres[outcome.genre],
         "reason": reason,
         "confidence": round(outcome.confidence, 6),
+        "genre_set": [] if reason else [genres[position] for position in positions],
+        "set_coverage": coverage,
+        "set_songs": calibration.n_songs,
         "warnings": [*predictor.card.warnings, *(rejection.warnings if rejection else []), *warnings],
         "votes": {genre: n for genre, n in zip(genres, outcome.counts, strict=True) if n},
         "vector": outcome.vector,

@@ -1,9 +1,9 @@
 """Training of a network on the features of chunks: augmentation, bagging and calibration.
 
 Designed for 10 to 100 songs per genre: each batch holds random crops of chunks at random levels, mixed in pairs (Zhang
-et al. 2018, mixup), with all genres in equal numbers. Several networks, the members, are each trained without other
-validation songs and averaged (bagging). The temperature is fitted on the members' predictions for their own validation
-songs, and applied to the average.
+et al. 2018, mixup), with all genres in equal numbers. Several networks, the members, are each trained without one fold
+of the songs and averaged (bagging). The calibration is fitted on the members' predictions for their own folds, and
+applied to the average.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from genre.errors import VectorError
 from genre.features.transforms import MFCC
-from genre.models import networks
-from genre.models.calibration import Validation, calibrate, fit_temperature, shuffled_songs
+from genre.models import calibration, networks
+from genre.models.calibration import Calibration, Validation, calibrate, validation_folds
 
 if TYPE_CHECKING:
     import keras
@@ -43,10 +43,10 @@ class Trained:
     """A trained network and its validation predictions."""
 
     model: keras.Model  # raw features of whole chunks to uncalibrated probabilities
-    temperature: float  # of the probabilities; 1.0 without validation songs
+    calibration: Calibration  # of the probabilities
     validation: Validation  # calibrated predictions of each member for the chunks that it was not trained on
     validation_songs: tuple[frozenset[str], ...]  # of each member
-    validation_accuracy: float | None  # of the members on their own validation chunks; None without validation songs
+    validation_accuracy: float | None  # of the members on their own validation chunks; None with one member
     history: tuple[dict[str, float], ...]  # loss and accuracy, one row per epoch and member
 
 
@@ -78,7 +78,7 @@ def fit(
     frames = frontend.predict(inputs, verbose=0)
     augmentation = Augmentation(params, level_direction(frontend, inputs))
     targets = np.eye(len(data.genres), dtype=np.float32)[data.labels]
-    held_out = validation_rows(data, params)
+    held_out = validation_folds(data.labels, data.songs, params.members)
     progress = _Progress(callbacks, network)
     predictions = []
     for i, rows in enumerate(held_out):
@@ -91,29 +91,15 @@ def fit(
     progress.end()
     rows, probabilities = np.concatenate(held_out), np.concatenate(predictions)
     labels = data.labels[rows]
-    temperature = fit_temperature(probabilities, labels)
+    fitted = calibration.fit(probabilities, labels, [data.songs[row] for row in rows])
     return Trained(
         model=network,
-        temperature=temperature,
-        validation=Validation(rows, calibrate(probabilities, temperature)),
+        calibration=fitted,
+        validation=Validation(rows, calibrate(probabilities, fitted)),
         validation_songs=tuple(frozenset(data.songs[row] for row in rows_) for rows_ in held_out),
         validation_accuracy=float(np.mean(probabilities.argmax(axis=1) == labels)) if len(labels) else None,
         history=tuple(progress.history),
     )
-
-
-def validation_rows(data: VectorSet, params: TrainParams) -> list[Rows]:
-    """Return the rows of each member's validation chunks [shape=(n,)]: whole songs, the same fraction of each genre.
-
-    Members have different songs as far as a genre has enough of them. A genre always keeps one song for training.
-    """
-    rng = np.random.default_rng(params.seed)
-    held_out: list[set[str]] = [set() for _ in range(params.members)]
-    for shuffled in shuffled_songs(data.labels, data.songs, rng):
-        count = min(math.ceil(params.validation_fraction * len(shuffled)), len(shuffled) - 1)
-        for i, songs in enumerate(held_out):
-            songs.update(shuffled[(i * count + k) % len(shuffled)] for k in range(count))
-    return [np.flatnonzero([song in songs for song in data.songs]) for songs in held_out]
 
 
 class Augmentation:

@@ -9,7 +9,7 @@ from genre.errors import ParamsError
 from genre.evaluation import comparison
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
-from genre.models.calibration import Validation
+from genre.models.calibration import Calibration, Validation, calibrate
 
 N_SONGS = 40
 SONGS = [f"song {n // 2}" for n in range(2 * N_SONGS)]  # two chunks each
@@ -75,7 +75,7 @@ def test_a_difference_of_one_song_is_not_significant() -> None:
 
 def test_the_ensemble_averages_its_members_and_adds_their_costs() -> None:
     members = {"a": _outcomes(1.0), "b": _outcomes(0.5)}
-    combined = comparison.ensemble(members, _folds(), LABELS)
+    combined = comparison.ensemble(members, _folds(), LABELS, SONGS)
     expected = np.mean([outcomes[0].probabilities for outcomes in members.values()], axis=0)
-    np.testing.assert_allclose(combined[0].probabilities, expected, rtol=1e-6)
+    np.testing.assert_allclose(combined[0].probabilities, calibrate(expected, Calibration()), rtol=1e-5)
     assert (combined[0].train_s, combined[0].predict_s, combined[0].n_bytes) == (2.0, 1.0, 200)

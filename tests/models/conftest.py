@@ -41,7 +41,7 @@ def feature_set(n_songs: int = 4, n_frames: int = 64) -> VectorSet:
 
 def train_params(**changes: Any) -> TrainParams:
     """Return the section `train` of params.yaml, small enough for a test, with changed keys of any subsection."""
-    small = {"members": 1, "epochs": 1, "batch_size": 8, "filters": 4, "validation_fraction": 0.25, "patience": None}
+    small = {"members": 1, "epochs": 1, "batch_size": 8, "filters": 4, "patience": None}
     section = params.load(ROOT / "params.yaml").train.model_dump()
     for key, value in (small | changes).items():
         next(part for part in (section, section["optimizer"], section["augmentation"]) if key in part)[key] = value

@@ -30,7 +30,7 @@ def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
     vectors, labels, songs = embeddings_of_genres()
     first, second = (baselines.train(name, vectors, labels, songs, n_genres=3, seed=3) for _ in range(2))
     assert first.onnx == second.onnx
-    assert first.temperature == second.temperature
+    assert first.calibration == second.calibration
 
 
 @pytest.mark.parametrize("n_genres", [2, 3])

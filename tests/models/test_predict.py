@@ -17,7 +17,7 @@ from genre.errors import ModelError
 from genre.features.numpy_engine import compute
 from genre.features.settings import Settings
 from genre.models import baselines, cards, predict
-from genre.models.calibration import calibrate
+from genre.models.calibration import Calibration, calibrate
 from genre.models.cards import ModelCard
 from genre.models.embeddings import Batch, Embedder
 from genre.models.onnx import OUTPUT
@@ -27,6 +27,7 @@ from tests.models.conftest import GENRES, embeddings_of_genres
 pytestmark = pytest.mark.slow
 
 SETTINGS = Settings(22_050, 3.0, 1.0)
+CALIBRATION = Calibration(2.0, [0.1, 0.5])
 
 
 @pytest.fixture
@@ -43,11 +44,13 @@ def paths(tmp_path: Path) -> Paths:
             GENRES,
             SETTINGS.to_dict(),
             embedding=Embedder("statistics", paths).describe(),
-            temperature=trained.temperature,
+            calibration=trained.calibration,
             onnx_sha256=hashlib.sha256(trained.onnx).hexdigest(),
         )
         cards.write(card, paths)
-    ensemble = ModelCard("ensemble", "ensemble", GENRES, SETTINGS.to_dict(), models=["stats_svm", "knn"], temperature=2)
+    ensemble = ModelCard(
+        "ensemble", "ensemble", GENRES, SETTINGS.to_dict(), models=["stats_svm", "knn"], calibration=CALIBRATION
+    )
     cards.write(replace(ensemble, default="knn"), paths)
     return paths
 
@@ -66,7 +69,7 @@ def change_card(paths: Paths, name: str = "stats_svm", **changes: Any) -> None:
 def test_a_model_predicts_its_calibrated_onnx_file(paths: Paths) -> None:
     predictor = predict.load("stats_svm", paths)
     vectors = Embedder("statistics", paths).of_features(batch().features)
-    expected = calibrate(baselines.predict(paths.onnx("stats_svm").read_bytes(), vectors), predictor.card.temperature)
+    expected = calibrate(baselines.predict(paths.onnx("stats_svm").read_bytes(), vectors), predictor.card.calibration)
     np.testing.assert_allclose(predictor.predict(batch()), expected, atol=1e-6)
     assert not predictor.needs_samples
     assert predictor.card.feature_settings == SETTINGS
@@ -74,7 +77,7 @@ def test_a_model_predicts_its_calibrated_onnx_file(paths: Paths) -> None:
 
 def test_the_ensemble_averages_its_models(paths: Paths) -> None:
     members = [predict.load(name, paths).predict(batch()) for name in ("stats_svm", "knn")]
-    expected = calibrate(np.mean(members, axis=0), 2.0)
+    expected = calibrate(np.mean(members, axis=0), CALIBRATION)
     np.testing.assert_allclose(predict.load("ensemble", paths).predict(batch()), expected, atol=1e-6)
 
 
@@ -129,7 +132,8 @@ def test_a_card_is_read_back(paths: Paths) -> None:
         ({"genres": ["folk", "rock", "../../x"]}, "has a slash"),
         ({"genres": ["folk", "rock", "\uff1dx"]}, "would be a formula"),
         ({"genres": ["folk", "rock", "unknown"]}, "is an answer of query"),
-        ({"temperature": 1e-300}, "temperature"),
+        ({"calibration": {"temperature": 1e-300, "scores": []}}, "temperature"),
+        ({"calibration": {"temperature": 1.0, "scores": [0.5, 0.1]}}, "scores"),
         ({"onnx_sha256": "0" * 64}, "SHA-256"),
         ({"extra": 1}, "damaged"),
     ],

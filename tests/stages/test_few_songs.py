@@ -22,7 +22,7 @@ def _refuse(constant: str) -> None:
 
 @pytest.mark.parametrize(
     ("n_songs", "settings"),
-    [(2, {"split__chunk_seconds": 10.0}), (3, {"train__validation_fraction": 0.0, "train__patience": 1})],
+    [(2, {"split__chunk_seconds": 10.0}), (3, {"train__members": 1, "train__patience": 1})],
 )
 def test_models_are_trained_without_validation_songs(
     project: Path, n_songs: int, settings: dict[str, float], capsys: pytest.CaptureFixture[str]
@@ -37,7 +37,7 @@ def test_models_are_trained_without_validation_songs(
     assert evaluate.main([]) == 0
     assert capsys.readouterr().out.count("no validation songs") == 3
     card = cards.read(cards.ENSEMBLE, Paths())
-    assert (card.temperature, card.default, card.scores, card.rejection) == (1.0, cards.ENSEMBLE, {}, None)
+    assert (card.calibration.temperature, card.default, card.scores, card.rejection) == (1.0, cards.ENSEMBLE, {}, None)
     for path in project.rglob("*.json"):
         json.loads(path.read_text(), parse_constant=_refuse)
     assert not re.search(
