@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from genre import files, terminal
-from tests.made import ROOT, write_params, write_songs
+from tests.made import ROOT
 
 MARKS = "".join(map(chr, [0, 7, 13, 27, 0x7F, 0x9B, 0x61C, 0x200E, 0x200F, 0x2028, 0x2029, 0x202E, 0x2066, 0xE0041]))
 NAME = "x\nerror: forged" + MARKS.replace("\0", "")
@@ -96,24 +96,6 @@ def test_closed_and_full_standard_streams(tmp_path: Path, redirect: str, status:
     result = answers(tmp_path, "csv", "x", redirect=redirect)
     assert (result.returncode, "".join(result.stderr.splitlines(True)[-1:])[: len(error) or 0]) == (status, error)
     assert "Traceback" not in result.stderr + result.stdout and "Exception ignored" not in result.stderr
-
-
-@pytest.mark.slow
-def test_split_escapes_the_names_of_broken_songs_and_runs_without_standard_streams(project: Path) -> None:
-    write_songs(project / "dataset" / "tiny", n_songs=2)
-    (project / "dataset" / "tiny" / "low" / "bro\x1b[2J\u202eken.mp3").write_bytes(b"ID3 no audio")
-    write_params(project, parallel__workers=1)
-    split = f"{sys.executable} -m stages.split"
-    for redirect, status in (("", 0), ("<&- 2>&-", 0)):
-        result = subprocess.run(
-            ["sh", "-c", f"{split} {redirect}"],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            encoding="utf-8",
-        )
-        assert result.returncode == status, result.stderr
-        assert not set("\x1b\u202e") & set(result.stdout + result.stderr)
-        assert redirect or "bro\\x1b[2J\\u202eken.mp3" in result.stderr
 
 
 def test_an_error_of_a_write_names_the_file(tmp_path: Path) -> None:

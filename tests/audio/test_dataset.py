@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genre import files
@@ -93,7 +93,7 @@ def test_a_list_of_any_computer_names_songs_whatever_the_form_of_their_letters(
 ) -> None:
     composed, decomposed = "Caf\u00e9", "Cafe\u0301"
     _touch(tmp_path, f"{composed}/{decomposed}.mp3", f"{composed}/{composed} 2.mp3", "rock/a.mp3", "rock/b.mp3")
-    entries = [f"{decomposed}/{composed}.mp3", f"{composed}/{decomposed} 2", "./rock\\a.mp3", ""]
+    entries = ["# a comment", f"{decomposed}/{composed}.wav", f"{composed}/{decomposed} 2", "./rock\\a.mp3", ""]
     (tmp_path / "test.txt").write_bytes(end.join(entries).encode(encoding))
     songs = dataset.divide_by_list(dataset.scan(tmp_path), tmp_path, test_list="test.txt", train_list=None)
     assert [song.name for song in songs if song.split == "train"] == ["b"]
@@ -171,27 +171,10 @@ def test_a_new_song_changes_the_split_of_at_most_one_other(tmp_path: Path) -> No
     assert sum(before[name] != after[name] for name in before) <= 1
 
 
-def test_copies_of_a_song_get_the_same_split(tmp_path: Path) -> None:
-    _two_genres(tmp_path)
-    for seed in range(20):
-        for n in range(10):
-            (tmp_path / "jazz" / f"copy of {n}.mp3").write_bytes((tmp_path / "jazz" / f"{n}.mp3").read_bytes())
-        splits = _divided(tmp_path, seed=seed)
-        assert all(splits[f"jazz/{n}.mp3"] == splits[f"jazz/copy of {n}.mp3"] for n in range(10))
-
-
 def test_a_genre_of_one_song_cannot_be_divided(tmp_path: Path) -> None:
     _touch(tmp_path, "jazz/a.mp3", "rock/a.mp3", "rock/b.mp3")
     with pytest.raises(DatasetError, match="genre jazz has fewer than two"):
         _divided(tmp_path)
-
-
-def test_a_test_list_names_songs_with_any_extension(tmp_path: Path) -> None:
-    _touch(tmp_path, "jazz/a.flac", "jazz/b.flac", "rock/a.flac", "rock/c.flac")
-    (tmp_path / "test.txt").write_text("# a comment\njazz/a.wav\n\nrock/c.flac\n")
-    songs = dataset.divide_by_list(dataset.scan(tmp_path), tmp_path, test_list="test.txt", train_list=None)
-    assert [song.path.stem for song in songs] == ["a", "b", "a", "c"]
-    assert [song.split for song in songs] == ["test", "train", "train", "test"]
 
 
 def test_songs_on_neither_of_two_lists_are_left_out(tmp_path: Path) -> None:
@@ -214,6 +197,7 @@ def test_a_recording_in_both_splits_is_refused() -> None:
         dataset.check_no_leak([("train", "1", "a.mp3"), ("test", "2", "c.mp3"), ("test", "1", "b.mp3")])
 
 
+@settings(deadline=None)  # the first call imports scipy
 @given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=4), max_size=30))
 def test_files_that_share_any_digest_are_one_recording(digests: list[list[int]]) -> None:
     recording = dataset.recordings({Path(str(n)): [str(d) for d in of_file] for n, of_file in enumerate(digests)})

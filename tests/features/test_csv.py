@@ -134,15 +134,6 @@ def test_a_malformed_file_is_refused_by_name_and_line(
     assert str(path) in str(caught.value)
 
 
-def test_the_line_of_an_error_in_a_long_file_is_counted_from_its_start(tmp_path: Path) -> None:
-    data = csv.format_rows(_features(1000, 20), 22_050, 1024)
-    lines = data.splitlines(keepends=True)
-    lines[321] = b"oops\n"
-    (tmp_path / "f.csv").write_bytes(b"".join(lines))
-    with pytest.raises(FeatureError, match="line 322: 0 values after the time, not 20"):
-        csv.read(tmp_path / "f.csv")
-
-
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match=r"f\.csv: cannot be read \(No such file"):
         csv.read(tmp_path / "f.csv")
