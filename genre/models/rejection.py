@@ -9,6 +9,7 @@ separates songs of other genres better than the largest z-score (benchmarks/unkn
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -29,6 +30,8 @@ from genre.paths import Paths
 Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
 Scores = npt.NDArray[np.float64]  # one per song or chunk
 Rows = npt.NDArray[np.int64]
+
+LOG = logging.getLogger(__name__)
 
 STATISTICS = "statistics"
 MAX_COMPONENTS = 64
@@ -147,10 +150,11 @@ def load(paths: Paths, model: str, rate: float | None) -> Rejection | None:
 
     Raises ModelError if its file is missing, damaged or made with other embeddings than this version computes.
     """
-    if rate is None or ENSEMBLE not in cards.available(paths):
+    if rate is None:
         return None
-    card = cards.read(ENSEMBLE, paths).rejection
+    card = cards.read(ENSEMBLE, paths).rejection if ENSEMBLE in cards.available(paths) else None
     if card is None:
+        LOG.warning("no song is rejected as unknown: the project has no ensemble, or fewer than %d songs", MIN_SONGS)
         return None
     try:
         if files.sha256(paths.rejection) != card["sha256"]:
