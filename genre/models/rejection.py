@@ -150,11 +150,11 @@ def load(paths: Paths, model: str, rate: float | None) -> Rejection | None:
 
     Raises ModelError if its file is missing, damaged or made with other embeddings than this version computes.
     """
-    if rate is None:
+    if rate is None or ENSEMBLE not in cards.available(paths):
         return None
-    card = cards.read(ENSEMBLE, paths).rejection if ENSEMBLE in cards.available(paths) else None
+    card = cards.read(ENSEMBLE, paths).rejection
     if card is None:
-        LOG.warning("no song is rejected as unknown: the project has no ensemble, or fewer than %d songs", MIN_SONGS)
+        LOG.warning("no song is rejected as unknown: this needs %d training songs", MIN_SONGS)
         return None
     try:
         if files.sha256(paths.rejection) != card["sha256"]:
