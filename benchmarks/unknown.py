@@ -33,7 +33,7 @@ def outcomes(train: Any, others: Any, rate: float) -> list[Any]:
     fitted = rejection.fit(train[0], classes, train[2], {"mean": Validation(rows, np.mean(parts, axis=0))})
     rejecter = rejection.Rejection(fitted, [embeddings.Embedder(e, Paths()) for e in train[0]], "mean", rate)
     pairs, distances = zip(models, others[0].values(), strict=True), rejecter.distances(others[0])
-    outputs = np.mean([calibrate(baselines.predict(m.onnx, v), m.temperature) for m, v in pairs], axis=0)
+    outputs = np.mean([calibrate(baselines.predict(m.onnx, v), m.calibration) for m, v in pairs], axis=0)
     results = []
     for song, vote in vote_by_song(outputs, others[2]).items():
         own = distances[np.array(others[2]) == song], vote.confidence

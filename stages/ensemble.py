@@ -22,7 +22,7 @@ from genre.errors import ModelError
 from genre.evaluation import metrics
 from genre.features import arrays
 from genre.features.arrays import VectorSet
-from genre.models import calibration, cards, embeddings, rejection
+from genre.models import calibration, cards, embeddings, networks, rejection
 from genre.models.calibration import Validation
 from genre.models.cards import ENSEMBLE, ModelCard
 from genre.paths import Paths
@@ -95,7 +95,7 @@ def _fit_rejection(
         chunk_files = manifest.chunk_files(paths.chunks, "train", training.songs)
         vectors[embedders[1].name] = embedders[1].of_files(chunk_files, workers=settings.parallel.workers)
         cache.trim()
-    trained = sorted(path.parent.name for path in paths.root.glob("training/*/validation.csv"))
+    trained = [m for m in (*networks.MODELS, *settings.baselines.models) if paths.validation(m).is_file()]
     validations = {name: calibration.read_validation(paths.validation(name)) for name in trained}
     fitted = rejection.fit(vectors, training.labels, training.songs, validations | {ENSEMBLE: of_ensemble})
     description = rejection.write(fitted, embedders, paths)
