@@ -149,6 +149,7 @@ class CompareParams(_Section):
     folds: Annotated[int, Field(ge=2)]
     repeats: Count
     seed: Seed
+    songs_per_genre: list[Count]
 
 
 class EnsembleParams(_Section):

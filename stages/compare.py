@@ -13,7 +13,7 @@ import argparse
 import functools
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,17 +22,19 @@ import numpy.typing as npt
 
 from genre import files, params
 from genre.audio import chunks, manifest
+from genre.audio.manifest import Row
 from genre.cache import Cache
 from genre.cli import integer, run_command
 from genre.errors import ModelError
-from genre.evaluation import comparison, dataset_card, plots, report, tables
+from genre.evaluation import comparison, dataset_card, plots, recording, report, stress, tables
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
+from genre.evaluation.recording import RECORDING
 from genre.features import arrays
 from genre.features.arrays import VectorSet
 from genre.models import baselines, embeddings, networks
 from genre.models.baselines import BASELINES, embedding_name
-from genre.models.calibration import calibrate
+from genre.models.calibration import Validation, calibrate
 from genre.models.cards import ENSEMBLE
 from genre.parallel import all_or_error, run
 from genre.paths import Paths
@@ -40,6 +42,9 @@ from genre.paths import Paths
 LSTM = "lstm2016_"  # prefix of the models with the architecture of 2016
 METRICS = ("song_accuracy", "log_loss", "ece")  # of metrics.json, with their intervals and n_songs
 SOURCES = ("audio", "features", "models")  # packages of genre/ that change an outcome
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]  # by name of feature or embedding [shape=(rows, ...)]
+Tables = Mapping[str, Sequence[Mapping[str, str | float]]]  # rows, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +71,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ModelError(f"compare.models: unknown model {unknown[0]}; choose from {', '.join([*names, ENSEMBLE])}")
     for model in set(models) & set(BASELINES):
         embed(embedding_name(model, settings.musicnn), data, paths, cache)  # once for all folds
-    outcomes = _outcomes(models, folds, settings, paths, cache)
+    _changed(range(len(data.songs)), data, settings, paths, cache, settings.parallel.workers)  # fills the cache
+    counts, seed = settings.compare.songs_per_genre, settings.compare.seed
+    few = comparison.with_few_songs(folds, counts, data.labels, data.songs, seed=seed)
+    outcomes = _outcomes(models, [*folds, *few], settings, paths, cache)
     if averaged:
         of_averaged = {model: outcomes[model] for model in averaged}
-        outcomes[ENSEMBLE] = comparison.ensemble(of_averaged, folds, data.labels, data.songs)
-    _write(comparison.rank(outcomes, folds, data.labels, data.songs), data, settings, paths)
+        outcomes[ENSEMBLE] = comparison.ensemble(of_averaged, [*folds, *few], data.labels, data.songs)
+    middle = np.concatenate([stress.middle(data.songs, fold.test) for fold in folds])
+    stressed = []
+    for model, of_model in outcomes.items():
+        parts = [outcome.probabilities[len(fold.test) :] for fold, outcome in zip(folds, of_model, strict=False)]
+        stressed += stress.rows(model, np.concatenate(parts), data.labels[middle], len(set(middle)))
+    values = recording.properties(_rows(paths), paths)
+    outcomes[RECORDING] = [_of_recording(values, fold, data) for fold in [*folds, *few]]
+    curve = comparison.curve(outcomes, [*folds, *few], data.labels, data.songs) if few else []
+    outcomes = {model: of_model[: len(folds)] for model, of_model in outcomes.items()}
+    results = comparison.rank(outcomes, folds, data.labels, data.songs)
+    _write(results, {"curve": curve, "stress": stressed}, data, settings, paths)
     cache.trim()
     return 0
 
@@ -89,8 +107,10 @@ def read_all(paths: Paths) -> VectorSet:
 def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache: Cache) -> bytes:
     """Train one model on the training chunks of a fold, predict its test chunks, and keep the outcome in the cache."""
     data = read_all(paths)
+    middle = [] if job.fold.songs_per_genre else stress.middle(data.songs, job.fold.test)
+    changed = _changed(middle, data, settings, paths, cache, 1)
     train = _train_baseline if job.model in BASELINES else _train_network
-    return cache.keep(job.key, train(job.model, job.fold, data, settings, paths, cache).to_bytes())
+    return cache.keep(job.key, train(job.model, job.fold, data, changed, settings, paths, cache).to_bytes())
 
 
 def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[npt.NDArray[np.float32], float]:
@@ -98,7 +118,7 @@ def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[npt.N
     embedder = embeddings.load(name, paths)
     key = files.digest("compare embedding", embedder.describe(), dataset_card.digest(paths.vectors), _sources())
     if (kept := cache.recall(key)) is None:
-        rows = sorted(manifest.read(paths.chunks), key=lambda row: row.split != "train")
+        rows = _rows(paths)
         start = time.perf_counter()
         if embedder.needs_audio:
             vectors = np.stack([embedder.of_audio(*chunks.read(paths.chunks / row.chunk)) for row in rows])
@@ -111,8 +131,30 @@ def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[npt.N
     return loaded["vectors"], float(loaded["chunk_s"])
 
 
+def _rows(paths: Paths) -> list[Row]:
+    """Return the rows of chunks/index.csv in the order of `read_all`."""
+    return sorted(manifest.read(paths.chunks), key=lambda row: row.split != "train")
+
+
+def _changed(
+    rows: Sequence[int], data: VectorSet, settings: params.Params, paths: Paths, cache: Cache, workers: int | None
+) -> Arrays:
+    """Return `stress.inputs` of the middle chunks of the songs in some rows, for all models; empty without rows."""
+    models = {*settings.compare.models, *(settings.ensemble.models if ENSEMBLE in settings.compare.models else [])}
+    names = {embedding_name(model, settings.musicnn) for model in models & set(BASELINES)}
+    embedders = [embeddings.load(name, paths) for name in sorted(names)]
+    index = _rows(paths)
+    chunk_files = [paths.chunks / index[row].chunk for row in stress.middle(data.songs, rows)]
+    return stress.inputs(chunk_files, embedders, cache, workers) if chunk_files else {}
+
+
+def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: VectorSet) -> Outcome:
+    probabilities = recording.predict(values, data.labels, data.songs, fold.train, fold.test)
+    return Outcome(probabilities, 0.0, 0.0, 0, Validation(fold.test[:0], probabilities[:0]))
+
+
 def _train_network(
-    model: str, fold: Fold, data: VectorSet, settings: params.Params, _paths: Paths, _cache: Cache
+    model: str, fold: Fold, data: VectorSet, changed: Arrays, settings: params.Params, _paths: Paths, _cache: Cache
 ) -> Outcome:
     from genre.models import keras_backend
 
@@ -135,18 +177,20 @@ def _train_network(
     with keras_backend.quiet():
         trained = fit(training, config, model=features)
         train_end = time.perf_counter()
-        test = {feature: data.inputs[feature][fold.test] for feature in networks.MODELS[features]}
+        arrays_of = {name: data.inputs[name] for name in networks.MODELS[features]}
+        test = {n: np.concatenate([a[fold.test], changed.get(n, a[:0])]) for n, a in arrays_of.items()}
         outputs = np.asarray(trained.model.predict(test, batch_size=32, verbose=0), np.float32)
         probabilities = calibrate(outputs, trained.calibration)
-    predict_s = time.perf_counter() - train_end
+    predict_s = (time.perf_counter() - train_end) * len(fold.test) / len(outputs)
     n_bytes = 4 * int(trained.model.count_params())
     return Outcome(probabilities, train_end - start, predict_s, n_bytes, trained.validation)
 
 
 def _train_baseline(
-    model: str, fold: Fold, data: VectorSet, settings: params.Params, paths: Paths, cache: Cache
+    model: str, fold: Fold, data: VectorSet, changed: Arrays, settings: params.Params, paths: Paths, cache: Cache
 ) -> Outcome:
-    vectors, chunk_s = embed(embedding_name(model, settings.musicnn), data, paths, cache)
+    name = embedding_name(model, settings.musicnn)
+    vectors, chunk_s = embed(name, data, paths, cache)
     start = time.perf_counter()
     trained = baselines.train(
         model,
@@ -157,8 +201,9 @@ def _train_baseline(
         seed=settings.compare.seed + fold.repeat,
     )
     train_end = time.perf_counter()
-    probabilities = calibrate(baselines.predict(trained.onnx, vectors[fold.test]), trained.calibration)
-    predict_s = time.perf_counter() - train_end + chunk_s * len(fold.test)
+    test = np.concatenate([vectors[fold.test], changed.get(name, vectors[:0])])
+    probabilities = calibrate(baselines.predict(trained.onnx, test), trained.calibration)
+    predict_s = ((time.perf_counter() - train_end) / len(test) + chunk_s) * len(fold.test)
     return Outcome(probabilities, train_end - start, predict_s, len(trained.onnx), trained.validation)
 
 
@@ -192,7 +237,8 @@ def _sources() -> str:
     """Return one SHA-256 of the sources that outcomes depend on: all modules of `SOURCES`, and those that train."""
     package = Path(files.__file__).parent
     paths = [path for name in SOURCES for path in sorted((package / name).rglob("*.py"))]
-    return files.digest([files.sha256(path) for path in [*paths, Path(comparison.__file__), Path(__file__)]])
+    paths += [Path(comparison.__file__), Path(stress.__file__), Path(__file__)]
+    return files.digest([files.sha256(path) for path in paths])
 
 
 def _folds(data: VectorSet, options: params.CompareParams, paths: Paths) -> list[Fold]:
@@ -220,7 +266,7 @@ def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
     return parser
 
 
-def _write(results: Sequence[Result], data: VectorSet, settings: params.Params, paths: Paths) -> None:
+def _write(results: Sequence[Result], more: Tables, data: VectorSet, settings: params.Params, paths: Paths) -> None:
     """Write the results as CSV, JSON, Markdown, PNG and HTML; print the Markdown table."""
     import pandas as pd
 
@@ -249,13 +295,15 @@ def _write(results: Sequence[Result], data: VectorSet, settings: params.Params, 
     }
     tables.write(folder / "predictions.csv", tables.stacked(songs, ["model", "repeat"]))
     plots.write(folder / "song_accuracy.png", plots.intervals(summaries))
-    files.write_text(folder / "report.html", _report(results, data, settings, paths))
+    for name, rows in more.items():
+        tables.write(folder / f"{name}.csv", pd.DataFrame(rows), "%.6g")
+    files.write_text(folder / "report.html", _report(results, more, data, settings, paths))
     table = report.comparison_markdown(results)
     files.write_text(folder / "table.md", table)
     print(table, end="")
 
 
-def _report(results: Sequence[Result], data: VectorSet, settings: params.Params, paths: Paths) -> str:
+def _report(results: Sequence[Result], more: Tables, data: VectorSet, settings: params.Params, paths: Paths) -> str:
     options = settings.compare
     by_folds = options.split == "folds"
     method = f"{options.folds} folds by song" if by_folds else "Training songs against test songs"
@@ -263,7 +311,7 @@ def _report(results: Sequence[Result], data: VectorSet, settings: params.Params,
         method += f", {options.repeats} repeats with other {'folds and seeds' if by_folds else 'seeds'}"
     ensemble = settings.ensemble.models if any(result.model == ENSEMBLE for result in results) else []
     provenance = report.provenance(settings, paths, data.genres)
-    return report.comparison_html(results, provenance, method=f"{method}.", ensemble=ensemble)
+    return report.comparison_html(results, provenance, method=f"{method}.", ensemble=ensemble, **more)
 
 
 if __name__ == "__main__":

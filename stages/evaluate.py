@@ -9,7 +9,7 @@ import argparse
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,9 @@ from genre.audio import chunks, manifest
 from genre.cache import Cache
 from genre.cli import run_command
 from genre.errors import ModelError
-from genre.evaluation import metrics, plots, report, tables
+from genre.evaluation import metrics, plots, recording, report, stress, tables
 from genre.evaluation.metrics import Result
+from genre.evaluation.recording import RECORDING
 from genre.evaluation.report import Provenance
 from genre.features import arrays
 from genre.features.arrays import VectorSet
@@ -54,18 +55,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     cache = Cache(paths.cache, settings.cache.max_bytes)
     models = [*networks.MODELS, *settings.baselines.models, ENSEMBLE]
     predictors = [_load(model, test, paths, cache) for model in models]
-    for name in dict.fromkeys(p.card.embedding["name"] for p in predictors if p.card.embedding and p.needs_samples):
+    names = dict.fromkeys(p.card.embedding["name"] for p in predictors if p.card.embedding and p.needs_samples)
+    for name in names:
         embedder = embeddings.load(name, paths, cache=cache)
         embedder.of_files(chunk_paths, workers=settings.parallel.workers)  # fills the cache
-    results, song_tables = [], {}
+    outputs = {RECORDING: _recording(test, paths)}
     for predictor in terminal.progress(predictors, desc="evaluate", unit="model"):
-        probabilities = _predict(predictor, test, chunk_paths)
+        outputs[predictor.card.model] = _predict(predictor, test, chunk_paths)
+    results, song_tables = [], {}
+    for model, probabilities in outputs.items():
         predictions = metrics.by_song(probabilities, test.labels, test.songs)
-        result = Result(predictor.card.model, metrics.scores(predictions), [predictions])
-        results.append(result)
-        song_tables[result.model] = write(result, probabilities, test, paths.evaluation / result.model)
-        print(_line(result))
-    _write_all(results, song_tables, report.provenance(settings, paths, test.genres), paths)
+        results.append(Result(model, metrics.scores(predictions), [predictions]))
+        song_tables[model] = write(results[-1], probabilities, test, paths.evaluation / model)
+        print(_line(results[-1]))
+    middle = stress.middle(test.songs, range(len(test.songs)))
+    embedders, chunk_files = [embeddings.load(name, paths) for name in names], [chunk_paths[row] for row in middle]
+    changed = Batch(stress.inputs(chunk_files, embedders, cache, settings.parallel.workers))
+    stressed = []
+    for predictor in predictors:
+        stressed += stress.rows(predictor.card.model, predictor.predict(changed), test.labels[middle], len(middle))
+    _write_all(results, song_tables, stressed, report.provenance(settings, paths, test.genres), paths)
     cache.trim()
     return 0
 
@@ -86,11 +95,14 @@ def write(result: Result, probabilities: npt.NDArray[np.float32], test: VectorSe
 
 
 def _write_all(
-    results: Sequence[Result], song_tables: dict[str, pd.DataFrame], provenance: Provenance, paths: Paths
+    results: Sequence[Result], songs: dict[str, pd.DataFrame], stressed: list[Any], provenance: Provenance, paths: Paths
 ) -> None:
-    """Write what covers all models: metrics.json, predictions.csv, curves.csv, report.html, scores/."""
+    """Write what covers all models: metrics.json, predictions.csv, stress.csv, curves.csv, report.html, scores/."""
+    import pandas as pd
+
     files.write_json(paths.evaluation / "metrics.json", {result.model: result.scores for result in results})
-    tables.write(paths.evaluation / "predictions.csv", tables.stacked(song_tables, ["model"]))
+    tables.write(paths.evaluation / "predictions.csv", tables.stacked(songs, ["model"]))
+    tables.write(paths.evaluation / "stress.csv", pd.DataFrame(stressed), "%.6g")
     curves = tables.learning_curves({model: paths.training(model) for model in networks.MODELS})
     tables.write(paths.evaluation / "curves.csv", curves)
     if len(curves):
@@ -99,7 +111,8 @@ def _write_all(
         files.write_json(paths.scores / f"{result.model}.json", dvc_metrics(result, paths))
     default = predict.default_card(paths).model
     ranked = sorted(results, key=lambda result: -result.scores["song_accuracy"])
-    files.write_text(paths.evaluation / "report.html", report.evaluation_html(ranked, provenance, curves, default))
+    html = report.evaluation_html(ranked, provenance, curves, default, stressed)
+    files.write_text(paths.evaluation / "report.html", html)
 
 
 def dvc_metrics(result: Result, paths: Paths) -> dict[str, float]:
@@ -126,6 +139,14 @@ def _predict(predictor: Predictor, test: VectorSet, chunk_paths: Sequence[Path])
         samples = [chunks.read(path)[0] for path in chunk_paths[rows]] if predictor.needs_samples else []
         batches.append(predictor.predict(Batch({name: array[rows] for name, array in test.inputs.items()}, samples)))
     return np.concatenate(batches)
+
+
+def _recording(test: VectorSet, paths: Paths) -> npt.NDArray[np.float32]:
+    """Return the genre probabilities of the test chunks [shape=(n_chunks, n_genres)] by their recording alone."""
+    rows = manifest.read(paths.chunks)
+    labels, songs = np.array([test.genres.index(row.genre) for row in rows]), [row.song_id for row in rows]
+    train, tested = (np.flatnonzero([row.split == split for row in rows]) for split in manifest.SPLITS)
+    return recording.predict(recording.properties(rows, paths), labels, songs, train, tested)
 
 
 def _line(result: Result) -> str:

@@ -81,7 +81,7 @@ def test_every_chunk_comes_from_one_song_in_one_split(pipeline: Path) -> None:
 
 def test_the_metrics_are_those_of_the_predictions(pipeline: Path) -> None:
     metrics = json.loads((pipeline / "evaluation" / "metrics.json").read_text())
-    assert set(metrics) == set(MODELS)
+    assert set(metrics) == {*MODELS, "recording"}
     with (pipeline / "evaluation" / "merged" / "predictions.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     right = np.mean([row["actual"] == row["predicted"] for row in rows])
@@ -92,7 +92,7 @@ def test_the_metrics_are_those_of_the_predictions(pipeline: Path) -> None:
 def test_dvcs_table_of_metrics_has_a_row_per_model_and_fits_a_terminal(pipeline: Path) -> None:
     header, *rows = _run(pipeline, "dvc", "metrics", "show").stdout.rstrip().splitlines()
     assert header.split() == ["Path", "accuracy", "ece", "high", "log_loss", "low", "n", "validation_loss"]
-    assert [row.split()[0] for row in rows] == [f"scores/{model}.json" for model in sorted(MODELS)]
+    assert [row.split()[0] for row in rows] == [f"scores/{model}.json" for model in sorted([*MODELS, "recording"])]
     assert max(map(len, [header, *rows])) <= 120
 
 
@@ -100,7 +100,7 @@ def test_dvcs_plots_are_images_that_load_nothing(pipeline: Path) -> None:
     _run(pipeline, "dvc", "plots", "show")
     html = (pipeline / "dvc_plots" / "index.html").read_text()
     images = re.findall(r'<img src="([^"]+)"', html)
-    assert len(images) == 1 + len(MODELS)
+    assert len(images) == 2 + len(MODELS)
     assert all((pipeline / "dvc_plots" / urllib.parse.unquote(image)).is_file() for image in images)
     assert not re.search(r"https?://|<script", html)
     assert _run(pipeline, "git", "status", "--porcelain", "dvc_plots").stdout == ""
@@ -108,7 +108,7 @@ def test_dvcs_plots_are_images_that_load_nothing(pipeline: Path) -> None:
 
 def test_the_report_is_one_file_that_loads_no_other(pipeline: Path) -> None:
     html = (pipeline / "evaluation" / "report.html").read_text()
-    assert html.count("data:image/png;base64,") == 1 + 2 * len(MODELS)
+    assert html.count("data:image/png;base64,") == 3 + 2 * len(MODELS)
     assert not re.search(r"(src|href)=\"?(https?:)?//|<script|@import|url\(", html)
     assert "tiny" in html
     assert "epochs: 2" in html

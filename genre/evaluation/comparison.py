@@ -30,13 +30,14 @@ class Fold:
     number: int
     train: Rows
     test: Rows
+    songs_per_genre: int | None = None  # most training songs of a genre; None: all
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The predictions and costs of one model on one fold."""
 
-    probabilities: Probabilities  # shape (n_test_chunks, n_genres)
+    probabilities: Probabilities  # shape (n_test_chunks, n_genres); then, if any, those of `stress.inputs`
     train_s: float
     predict_s: float  # for all test chunks
     n_bytes: int  # of the model
@@ -86,6 +87,38 @@ def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, s
     ]
 
 
+def with_few_songs(
+    folds: Sequence[Fold], counts: Sequence[int], labels: Rows, songs: Sequence[str], *, seed: int
+) -> list[Fold]:
+    """Return folds with the same test chunks and fewer training songs of each genre; nested, and only real subsets."""
+    import pandas as pd
+
+    few = []
+    for fold in folds:
+        table = pd.DataFrame({"song": [songs[row] for row in fold.train], "genre": labels[fold.train]})
+        rng = np.random.default_rng([seed, fold.repeat, fold.number])
+        drawn = table.drop_duplicates().sample(frac=1, random_state=rng).set_index("song")
+        ranks = table["song"].map(drawn.groupby("genre").cumcount()).to_numpy()
+        kept = {count: fold.train[ranks < count] for count in counts if count <= ranks.max()}
+        few += [replace(fold, train=rows, songs_per_genre=count) for count, rows in kept.items()]
+    return few
+
+
+def curve(
+    outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
+) -> list[dict[str, str | float]]:
+    """Return one row per model and size of the training set: mean songs of a genre, song accuracy, its interval."""
+    table: list[dict[str, str | float]] = []
+    for count in sorted({fold.songs_per_genre or len(songs) for fold in folds}):
+        positions = [i for i, fold in enumerate(folds) if (fold.songs_per_genre or len(songs)) == count]
+        chosen = [folds[i] for i in positions]
+        n_train = np.mean([len({songs[row] for row in fold.train}) for fold in chosen]) / len(np.unique(labels))
+        for model, of_model in outcomes.items():
+            scores = _result(model, [of_model[i] for i in positions], chosen, labels, songs).scores
+            table.append({"model": model, "songs_per_genre": float(n_train), **scores})
+    return table
+
+
 def ensemble(
     outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
 ) -> list[Outcome]:
@@ -116,15 +149,9 @@ def rank(
 ) -> list[Result]:
     """Return the scores and predictions of all models, the most accurate first, each tested against the first.
 
-    In addition to those of `metrics.scores`, the scores are:
-
-    song_accuracy_sd : standard deviation over the repeats
-    train_s : seconds of training in one fold, mean
-    predict_s_per_song : seconds, embedding included, decoding and features not
-    size_mb : megabytes (10^6 bytes) of the model, mean over the folds
-    n_repeats : number of repeats
-    p_against_best : `paired_p_value` against the first, corrected for the number of models (`metrics.holm`); 1 of the
-        first
+    Besides those of `metrics.scores`: song_accuracy_sd (standard deviation over the repeats), train_s and size_mb (of a
+    fold, mean; 10^6 bytes), predict_s_per_song (embedding included, decoding and features not), n_repeats, and
+    p_against_best (`paired_p_value` against the first, corrected by `metrics.holm`; 1 of the first).
     """
     results = [_result(model, of_model, folds, labels, songs) for model, of_model in outcomes.items()]
     results.sort(key=lambda result: -result.scores["song_accuracy"])
@@ -161,7 +188,7 @@ def _result(
     for repeat in sorted({fold.repeat for fold in folds}):
         parts = [(fold, outcome) for fold, outcome in zip(folds, outcomes, strict=True) if fold.repeat == repeat]
         rows = np.concatenate([fold.test for fold, _ in parts])
-        probabilities = np.concatenate([outcome.probabilities for _, outcome in parts])
+        probabilities = np.concatenate([outcome.probabilities[: len(fold.test)] for fold, outcome in parts])
         predictions.append(metrics.by_song(probabilities, labels[rows], [songs[row] for row in rows]))
     costs = {
         "song_accuracy_sd": float(

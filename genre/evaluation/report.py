@@ -43,25 +43,30 @@ def provenance(settings: Params, paths: Paths, genres: Sequence[str]) -> Provena
     return Provenance(dataset, params.as_yaml(settings, *SECTIONS), versions, genres)
 
 
-def evaluation_html(results: Sequence[Result], provenance: Provenance, curves: pd.DataFrame, default: str) -> str:
+def evaluation_html(
+    results: Sequence[Result], provenance: Provenance, curves: pd.DataFrame, default: str, stress: Sequence[Any] = ()
+) -> str:
     """Return the report of an evaluation, the best model first; `curves` (see `plots.curves`) may be empty.
 
-    `default` is the name of the model that query uses unless another is named.
+    `default` is the name of the model that query uses unless another is named, `stress` the rows of `stress.rows`.
     All names are escaped and nothing is loaded from elsewhere.
     """
     figure = plots.data_url(plots.curves(curves)) if len(curves) else ""
-    return _html("evaluation.html", results, provenance, curves=figure, default=default)
+    return _html("evaluation.html", results, provenance, curves=figure, default=default, stress=stress)
 
 
 def comparison_html(
-    results: Sequence[Result], provenance: Provenance, *, method: str, ensemble: Sequence[str] = ()
+    results: Sequence[Result], provenance: Provenance, *, method: str, ensemble: Sequence[str] = (), **tables: Any
 ) -> str:
     """Return the report of a comparison, the best model first.
 
-    `method` is a sentence on how the songs were split, and `ensemble` the models that the ensemble averages.
+    `method` is a sentence on how the songs were split, and `ensemble` the models that the ensemble averages. `tables`
+    are those of `comparison.curve` and of `stress.rows`, by the names curve and stress; each may be empty.
     """
     intervals = plots.data_url(plots.intervals({result.model: result.scores for result in results}))
-    values = {"intervals": intervals, "method": method, "ensemble": ensemble}
+    values = {"intervals": intervals, "method": method, "ensemble": ensemble, **tables}
+    curve = {f"{row['model']}, {row['songs_per_genre']:.0f} songs": row for row in tables["curve"]}
+    values["few_songs"] = plots.data_url(plots.intervals(curve)) if curve else ""
     return _html("comparison.html", results, provenance, **values)
 
 
@@ -79,17 +84,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["percent"] = lambda value, digits=1: f"{value:.{digits}%}"
-    environment.globals["interval"] = _interval
     return environment
-
-
-def _interval(scores: Mapping[str, float], name: str) -> str:
-    """Return the interval of a score as text: shares in per cent, all rounded outwards so that it is not empty."""
-    factor, unit = (100, " %") if name.endswith(("accuracy", "recall")) else (1, "")
-    scale = 10 if unit else 1000
-    low, high = factor * scores[f"{name}_low"], factor * scores[f"{name}_high"]
-    digits = len(str(scale)) - 1
-    return f"{np.floor(low * scale) / scale:.{digits}f} to {np.ceil(high * scale) / scale:.{digits}f}{unit}"
 
 
 def _html(template: str, results: Sequence[Result], provenance: Provenance, **values: object) -> str:

@@ -132,9 +132,9 @@ class Batch:
     """Features and samples of chunks, with their embeddings, each computed once."""
 
     def __init__(self, features: Mapping[str, npt.NDArray[np.float32]], samples: Sequence[Samples] = ()) -> None:
-        """Use features by name [shape=(chunks, frames, columns)] and, for embeddings of audio, the chunks' samples."""
+        """Use arrays by feature [shape=(chunks, frames, columns)] or embedding [shape=(chunks, values)], and samples."""
         self.features, self._samples = features, samples
-        self._embeddings: dict[str, Vectors] = {}
+        self._embeddings: dict[str, Vectors] = {name: array for name, array in features.items() if array.ndim == 2}
 
     def embedding(self, embedder: Embedder, sample_rate: int) -> Vectors:
         """Return an embedding [shape=(chunks, values)]; raise ModelError if it needs samples that are missing."""

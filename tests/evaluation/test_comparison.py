@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from genre.audio import chunks
+from genre.audio.manifest import Row
 from genre.errors import ParamsError
-from genre.evaluation import comparison
+from genre.evaluation import comparison, recording, stress
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
 from genre.models.calibration import Calibration, Validation, calibrate
+from genre.paths import Paths
 
+RATE = 22_050  # Hz
 N_SONGS = 40
 SONGS = [f"song {n // 2}" for n in range(2 * N_SONGS)]  # two chunks each
 LABELS = np.array([(n // 2) % 4 for n in range(2 * N_SONGS)])
@@ -47,6 +53,15 @@ def test_each_repeat_tests_every_chunk_once_without_its_song_in_training() -> No
     assert _folds()[0].test.tolist() == _folds()[0].test.tolist() != _folds()[5].test.tolist()
 
 
+def test_few_songs_are_the_first_of_more_and_the_test_songs_stay() -> None:
+    few = comparison.with_few_songs(_folds(), [2, 5, 8], LABELS, SONGS, seed=0)
+    assert [fold.songs_per_genre for fold in few] == [2, 5] * 10  # a genre has 8 training songs
+    for fold, two, five in zip(_folds(), few[::2], few[1::2], strict=True):
+        assert np.array_equal(fold.test, two.test) and np.array_equal(fold.test, five.test)
+        assert set(two.train) < set(five.train) < set(fold.train)
+        assert np.bincount(LABELS[two.train]).tolist() == [2 * 2] * 4  # two chunks of each song
+
+
 def test_a_genre_with_fewer_songs_than_folds_is_refused() -> None:
     with pytest.raises(ParamsError, match=r"compare\.folds is 11, but a genre has only 10 songs"):
         comparison.folds(LABELS, SONGS, n_folds=11, n_repeats=1, seed=0)
@@ -79,3 +94,37 @@ def test_the_ensemble_averages_its_members_and_adds_their_costs() -> None:
     expected = np.mean([outcomes[0].probabilities for outcomes in members.values()], axis=0)
     np.testing.assert_allclose(combined[0].probabilities, calibrate(expected, Calibration()), rtol=1e-5)
     assert (combined[0].train_s, combined[0].predict_s, combined[0].n_bytes) == (2.0, 1.0, 200)
+
+
+@pytest.mark.parametrize("level_db", [0.0, 6.0])
+def test_a_genre_that_only_its_level_gives_away_is_recognised(project: Path, level_db: float) -> None:
+    songs = [f"{genre}/{n}" for n in range(20) for genre in "xy"]
+    rows = [Row(f"train/{s}.wav", s[2:], s[0], "train", 0.0, 1.0, f"dataset/{s}", "0") for s in songs]
+    for number, row in enumerate(rows):
+        noise = np.random.default_rng(number).normal(0, 1000 * 10 ** (level_db / 20 * (row.genre == "y")), RATE)
+        chunks.write(project / "chunks" / row.chunk, noise.astype(np.int16), sample_rate=RATE)
+    values, labels = recording.properties(rows, Paths()), np.arange(40) % 2
+    guesses = recording.predict(values, labels, songs, np.arange(20), np.arange(20, 40)).argmax(axis=1)
+    assert (np.mean(guesses == labels[20:]) >= 0.95) == (level_db > 0)
+
+
+@pytest.mark.parametrize("change", stress.CHANGES)
+def test_a_change_of_the_stress_test_is_that_of_its_name(change: str) -> None:
+    t = np.arange(2 * RATE) / RATE
+    tones = 0.4 * np.sin(2 * np.pi * 60 * t) + 0.2 * np.sin(2 * np.pi * 5000 * t)
+    samples = np.rint(32767 * tones).astype(np.int16)
+    changed = stress.apply(change, samples, RATE)
+    assert (np.abs(changed.astype(int)).max() >= 32767) == (change == "gain +6 dB")  # clipped, not wrapped
+    before, after = (np.abs(np.fft.rfft(signal * np.hanning(len(t)))) for signal in (samples, changed))
+    treble = 8000 + int(after[8000:12000].argmax())
+    assert treble / 2 == pytest.approx(5000 * stress.CHANGES[change][0], abs=2)
+    gain_db = {"gain +6 dB": (5, 5), "gain -6 dB": (-6, -6), "bass +6 dB, treble -6 dB": (6, -6)}.get(change, (0, 0))
+    ratios = after[100:140].max() / before[100:140].max(), after[treble] / before[10_000]
+    assert 20 * np.log10(ratios) == pytest.approx(np.array(gain_db), abs=1.7)
+
+
+def test_a_loss_is_in_points_of_the_unchanged_songs() -> None:
+    guesses = np.zeros((20, len(stress.CHANGES)), np.int64)
+    guesses[0, 1] = guesses[:3, 2] = guesses[1, :] = 1  # song 1 is wrong unchanged, too
+    rows = stress.rows("merged", np.eye(2, dtype=np.float32)[guesses.ravel()], np.zeros(20, np.int64), 20)
+    assert [row["loss_points"] for row in rows[:4]] == [0.0, 5.0, 10.0, 0.0]

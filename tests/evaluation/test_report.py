@@ -53,9 +53,12 @@ def _results() -> list[Result]:
 
 
 def _comparison() -> str:
-    return report.comparison_html(
-        _results(), _provenance([HTML_NAME]), method="5 folds.", ensemble=["merged", HTML_NAME]
-    )
+    score = {"n_songs": 3, "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 1.0}
+    losses = {"unchanged": 0.0, "mp3": 5.0, "opus": 7.5}
+    stress = [{"model": "merged", "change": name, "loss_points": loss, **score} for name, loss in losses.items()]
+    tables = {"stress": stress, "curve": [{"model": "merged", "songs_per_genre": 5, **RESULT.scores}]}
+    issues, ensemble = _provenance([HTML_NAME]), ["merged", HTML_NAME]
+    return report.comparison_html(_results(), issues, method="5 folds.", ensemble=ensemble, **tables)
 
 
 def _text(html: str) -> str:
@@ -70,7 +73,7 @@ def test_the_most_confident_error_is_linked() -> None:
 
 
 def test_an_error_in_every_repeat_is_one_row_with_its_count() -> None:
-    html = _comparison().split("<h2")[2]
+    html = _comparison().split("<h2")[3]
     assert html.count('<a href="../dataset/2">') == 1
     assert "repeats of 3" in html
     assert " a 99% 3 " in _text(html)
@@ -99,6 +102,16 @@ def test_every_score_has_its_interval_and_number_of_songs() -> None:
         assert not re.search(r"100(\.0)? to 100", text)
     assert " a 1 100.0% 20.6 to 100.0 % " in compared  # recall by genre
     assert "all 2 4 6 44" in evaluation  # the songs and chunks of all genres
+
+
+def test_what_the_scores_hide_is_a_red_sentence() -> None:
+    results = [replace(RESULT, model=model) for model in ("merged", "recording")]
+    html = report.evaluation_html(results, _provenance([]), pd.DataFrame(), "merged")
+    (warning,) = re.findall('<p class="warning">(.*?)</p>', html, re.DOTALL)
+    assert "alone are right for 66.7% of 3 songs" in _text(warning) and "interval of merged" in _text(warning)
+    assert "warning" not in re.sub("<style>.*</style>", "", _evaluation(), flags=re.DOTALL)
+    (of_stress,) = re.findall('<p class="warning">(.*?)</p>', _comparison(), re.DOTALL)
+    assert "Of 3 songs" in of_stress and "opus 7.5. Expect errors" in _text(of_stress) and "mp3" not in of_stress
 
 
 def test_the_model_that_query_answers_with_is_marked() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genre.audio import manifest
+from genre.audio import chunks, manifest
 from genre.audio.manifest import Row
 from genre.cache import Cache
 from genre.errors import ModelError
@@ -22,7 +22,7 @@ from genre.models import baselines
 from genre.params import load
 from genre.paths import Paths
 from stages import compare
-from tests.made import write_params, write_vectors
+from tests.made import music, pcm, write_params, write_vectors
 
 N_SONGS = 12  # of a split and genre
 
@@ -43,6 +43,8 @@ def data(project: Path) -> Path:
         for n, label in enumerate(labels)
     ]
     manifest.write(Path("chunks"), rows)
+    for split in splits:
+        chunks.write(Path("chunks", split, "x.wav"), pcm(music(0, 40 * 1024 / 22_050, 22_050)), sample_rate=22_050)
     return project
 
 
@@ -58,13 +60,19 @@ def test_the_tables_are_written_and_a_second_run_trains_nothing(
     write_params(data, parallel__workers=1, compare__folds=3, compare__repeats=2, ensemble__models=["stats_svm", "knn"])
     assert compare.main(arguments) == 0
     first = _written(data)
-    tables = {"results.csv", "predictions.csv", "table.md", "song_accuracy.png", "report.html"}
+    tables = set("results.csv predictions.csv curve.csv stress.csv table.md song_accuracy.png report.html".split())
     assert set(first) == tables | {"results.json", "metrics.json"}
     results = json.loads(first["results.json"])
-    assert set(results["models"]) == {"stats_svm", "knn", "ensemble"}
+    assert set(results["models"]) == {"stats_svm", "knn", "ensemble", "recording"}
     assert results["songs"] == 4 * N_SONGS
     predictions = pd.read_csv(data / "comparison" / "predictions.csv")
-    assert predictions.groupby(["model", "repeat"])["song"].nunique().tolist() == [4 * N_SONGS] * 6
+    assert predictions.groupby(["model", "repeat"])["song"].nunique().tolist() == [4 * N_SONGS] * 8
+    curve = pd.read_csv(data / "comparison" / "curve.csv")
+    assert curve["songs_per_genre"].tolist() == [5] * 4 + [10] * 4 + [16] * 4  # of 24, in two of three folds
+    stress = pd.read_csv(data / "comparison" / "stress.csv")
+    assert stress.groupby(["model", "n_songs"]).size().to_dict() == {
+        (m, 48): 8 for m in ("stats_svm", "knn", "ensemble")
+    }
     assert pd.read_csv(data / "comparison" / "results.csv", index_col="model")["song_accuracy"]["stats_svm"] > 0.8
     assert capsys.readouterr().out == first["table.md"].decode()
 
@@ -80,10 +88,10 @@ def test_the_tables_are_written_and_a_second_run_trains_nothing(
 def test_other_data_or_seeds_do_not_use_the_cached_folds(data: Path) -> None:
     cache = Cache(data / ".cache", 10**9)
     sizes = [0]
-    path = data / "pickled_vectors" / "songs.json"
     for change in ("first run", "song renamed", "other seed"):
         if change == "song renamed":
-            path.write_text(path.read_text().replace("x/train 0", "x/renamed"))
+            for path, old in (("pickled_vectors/songs.json", '"x/train 0"'), ("chunks/index.csv", ",train 0,x")):
+                (data / path).write_text((data / path).read_text().replace(old, old.replace("train 0", "renamed")))
         if change == "other seed":
             write_params(data, parallel__workers=1, compare__folds=3, compare__repeats=2, compare__seed=1)
         assert compare.main(["--models", "knn"]) == 0
@@ -106,6 +114,7 @@ def test_a_fixed_split_tests_on_the_test_songs_alone(data: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["mfcc", "stats_svm"])
 def test_wrong_test_labels_change_no_prediction(data: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(data, compare__models=[model])
     vectors, paths = compare.read_all(Paths()), Paths()
     fold = comparison.folds(vectors.labels, vectors.songs, n_folds=3, n_repeats=1, seed=0)[0]
     wrong = vectors.labels.copy()
