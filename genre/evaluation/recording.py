@@ -45,7 +45,7 @@ def properties(rows: Sequence[Row], paths: Paths) -> npt.NDArray[np.float64]:
 def predict(
     values: npt.NDArray[np.float64], labels: Rows, songs: Sequence[str], train: Rows, test: Rows
 ) -> npt.NDArray[np.float32]:
-    """Return genre probabilities of the rows `test` [shape=(n, n_genres)], by a forest of a row of each training song."""
+    """Return genre probabilities of the rows `test` [shape=(n, n_genres)], by a forest of a row per training song."""
     from sklearn.ensemble import RandomForestClassifier
 
     rows = train[np.unique([songs[row] for row in train], return_index=True)[1]]

@@ -132,7 +132,7 @@ class Batch:
     """Features and samples of chunks, with their embeddings, each computed once."""
 
     def __init__(self, features: Mapping[str, npt.NDArray[np.float32]], samples: Sequence[Samples] = ()) -> None:
-        """Use arrays by feature [shape=(chunks, frames, columns)] or embedding [shape=(chunks, values)], and samples."""
+        """Use arrays by feature [shape=(chunks, frames, columns)] or embedding [shape=(chunks, values)], samples."""
         self.features, self._samples = features, samples
         self._embeddings: dict[str, Vectors] = {name: array for name, array in features.items() if array.ndim == 2}
 
