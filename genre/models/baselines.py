@@ -42,6 +42,7 @@ BASELINES: dict[str, Baseline] = {
     "knn": Baseline("statistics", "knn"),
     "librosa_dense": Baseline("librosa", "dense"),
     "musicnn_svm": Baseline(None, "svm"),
+    "musicnn_logistic": Baseline(None, "logistic"),
     "musicnn_xgboost": Baseline(None, "xgboost"),
 }
 

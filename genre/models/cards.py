@@ -31,7 +31,7 @@ class ModelCard:
     """Everything that a user of a model must know."""
 
     model: str  # its name
-    kind: str  # conv1d, lstm2016, svm, knn, xgboost, dense or ensemble
+    kind: str  # conv1d, lstm2016, svm, logistic, knn, xgboost, dense or ensemble
     genres: list[str]  # in the order of the outputs
     settings: dict[str, Any]  # feature settings with their digest, as `Settings.to_dict`
     inputs: dict[str, list[int]] = field(default_factory=dict)  # of a network: frames and columns by feature

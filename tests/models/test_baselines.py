@@ -25,7 +25,7 @@ def test_every_baseline_learns_and_its_probabilities_sum_to_1() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["stats_svm", "musicnn_xgboost"])
+@pytest.mark.parametrize("name", ["stats_svm", "musicnn_logistic", "musicnn_xgboost"])
 def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
     vectors, labels, songs = embeddings_of_genres()
     first, second = (baselines.train(name, vectors, labels, songs, n_genres=3, seed=3) for _ in range(2))
@@ -34,7 +34,7 @@ def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
 
 
 @pytest.mark.parametrize("n_genres", [2, 3])
-@pytest.mark.parametrize("classifier", ["svm", "xgboost"])
+@pytest.mark.parametrize("classifier", ["svm", "logistic", "xgboost"])
 def test_the_onnx_file_agrees_with_the_library_of_the_classifier(classifier: str, n_genres: int) -> None:
     vectors, labels, _ = embeddings_of_genres(spread=4.0)  # the genres overlap
     vectors[:, 7] = 3.0  # a constant column
@@ -45,6 +45,9 @@ def test_the_onnx_file_agrees_with_the_library_of_the_classifier(classifier: str
         scores = np.stack([-decision, decision], axis=1) if n_genres == 2 else decision
         expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
         graph = classifiers.train_svm(vectors[rows], labels[rows], 0)
+    elif classifier == "logistic":
+        expected = classifiers.logistic().fit(vectors[rows], labels[rows]).predict_proba(test)
+        graph = classifiers.train_logistic(vectors[rows], labels[rows], 0)
     else:
         pytest.importorskip("xgboost")
         expected = classifiers.boosted_trees(5).fit(vectors[rows], labels[rows]).predict_proba(test)
