@@ -19,7 +19,7 @@ from genre.models import onnx
 Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
 Labels = npt.NDArray[np.int64]  # [shape=(chunks,)], 0 to classes - 1; every class at least once
 
-LOGISTIC_C = 0.01  # inverse of the L2 penalty
+LOGISTIC_C = 1.0  # inverse of the L2 penalty
 NEIGHBOURS = 5
 MIN_DISTANCE = 1e-7  # of a neighbour: a copy of the chunk outweighs all others
 PRIOR_VOTES = 1.0  # votes shared evenly by all classes, so that none has a probability of 0
