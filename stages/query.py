@@ -110,10 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         help='below this confidence the genre is "unknown", beside the songs that query.reject rejects',
     )
     parser.add_argument(
-        "--sets",
-        type=fraction,
-        metavar="P",
-        help="also print the genres that hold the right one in this share of songs",
+        "--sets", type=fraction, metavar="P", help="print a set of genres that holds the right one at this rate"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the predictions for one song as .png or .svg")
     parser.add_argument(

@@ -67,8 +67,8 @@ def calibrate(probabilities: Probabilities, calibration: Calibration) -> Probabi
     """Return probabilities p as p^(1 / temperature), normalised, and mixed with the uniform distribution.
 
     A temperature above 1 makes them less confident (Guo et al. 2017, On calibration of modern neural networks). The
-    mixture turns a probability of 1 into (n + 1) / (n + 2) for n out-of-fold songs, the rule of succession: the mean of
-    the posterior distribution of the accuracy after n right predictions. Without songs it is that of one.
+    mixture turns a probability of 1 into (n + 1) / (n + 2) for n out-of-fold songs, the rule of succession; n is at
+    least 1.
     """
     powered = np.maximum(probabilities.astype(np.float64), MIN_PROBABILITY) ** (1 / calibration.temperature)
     softmax = powered / powered.sum(axis=1, keepdims=True)

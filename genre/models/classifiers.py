@@ -19,7 +19,6 @@ from genre.models import onnx
 Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
 Labels = npt.NDArray[np.int64]  # [shape=(chunks,)], 0 to classes - 1; every class at least once
 
-LOGISTIC_C = 1.0  # inverse of the L2 penalty
 NEIGHBOURS = 5
 MIN_DISTANCE = 1e-7  # of a neighbour: a copy of the chunk outweighs all others
 PRIOR_VOTES = 1.0  # votes shared evenly by all classes, so that none has a probability of 0
@@ -51,8 +50,7 @@ def train_svm(vectors: Vectors, labels: Labels, seed: int) -> bytes:  # noqa: AR
 
     Its probabilities are the softmax of scikit-learn's one-vs-rest decision values.
     """
-    model = svm().fit(vectors, labels)
-    return onnx.from_svm(model, vectors.shape[1])
+    return onnx.from_svm(svm().fit(vectors, labels), vectors.shape[1])
 
 
 def svm() -> Any:
@@ -66,7 +64,7 @@ def svm() -> Any:
 
 def train_logistic(vectors: Vectors, labels: Labels, seed: int) -> bytes:  # noqa: ARG001 (deterministic)
     """Return L2-regularised logistic regression on standardised values: accurate with few songs per genre."""
-    return onnx.from_logistic(logistic().fit(vectors, labels), vectors.shape[1])
+    return onnx.from_svm(logistic().fit(vectors, labels), vectors.shape[1])
 
 
 def logistic() -> Any:
@@ -75,7 +73,7 @@ def logistic() -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(C=LOGISTIC_C, max_iter=1000))
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
 
 
 def train_knn(vectors: Vectors, labels: Labels, seed: int) -> bytes:  # noqa: ARG001 (deterministic)

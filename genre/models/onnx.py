@@ -42,37 +42,28 @@ def from_keras(model: keras.Model) -> bytes:
 
 
 def from_svm(pipeline: Any, n_values: int) -> bytes:
-    """Return the ONNX file of a pipeline that ends in scikit-learn's SVC (through skl2onnx).
+    """Return the ONNX file of a pipeline that ends in scikit-learn's SVC or LogisticRegression (through skl2onnx).
 
     It maps `vector` [shape=(chunks, n_values)] to `probabilities`, the softmax of the decision values.
     """
     import onnx
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
 
-    exported = _from_pipeline(pipeline, n_values, raw_scores=True)
+    types = [(VECTOR, FloatTensorType([None, n_values]))]
+    options = {"zipmap": False, "raw_scores": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # skl2onnx reads attributes that scikit-learn deprecates
+        exported = to_onnx(pipeline, initial_types=types, options={id(pipeline): options}, target_opset=17)
     scores = exported.graph.output[1].name
+    if not hasattr(pipeline[-1], "support_"):  # logistic regression: these are probabilities
+        return _named(exported, scores)
     if len(pipeline.classes_) == 2:  # skl2onnx swaps the signs: github.com/onnx/sklearn-onnx/issues/990
         exported.graph.node.append(onnx.helper.make_node("Neg", [scores], ["negative"]))
         scores = "negative"
     exported.graph.node.append(onnx.helper.make_node("Softmax", [scores], ["softmax"], axis=1))
     exported.graph.output[1].name = "softmax"
     return _named(exported, "softmax")
-
-
-def from_logistic(pipeline: Any, n_values: int) -> bytes:
-    """Return the ONNX file of a pipeline that ends in scikit-learn's LogisticRegression, as `from_svm`."""
-    exported = _from_pipeline(pipeline, n_values, raw_scores=False)
-    return _named(exported, exported.graph.output[1].name)
-
-
-def _from_pipeline(pipeline: Any, n_values: int, *, raw_scores: bool) -> Any:
-    from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import FloatTensorType
-
-    types = [(VECTOR, FloatTensorType([None, n_values]))]
-    options = {"zipmap": False, "raw_scores": raw_scores}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # skl2onnx reads attributes that scikit-learn deprecates
-        return to_onnx(pipeline, initial_types=types, options={id(pipeline): options}, target_opset=17)
 
 
 def from_xgboost(estimator: Any, n_values: int) -> bytes:
