@@ -73,8 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         paths,
     )
     for name, score in scores.items():
-        gain, error = gains.get(name, (0.0, 0.0))
-        lower = f", lower than the ensemble's by {gain:.3f} +- {error:.3f}" if name in gains else ""
+        lower = ", lower than the ensemble's by {:.3f} +- {:.3f}".format(*gains[name]) if name in gains else ""
         print(
             f"ensemble: {name}: {score['song_accuracy']:.1%} of {score['n_songs']:.0f} out-of-fold songs,"
             f" log loss {score['log_loss']:.3f}{lower}"

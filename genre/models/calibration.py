@@ -67,8 +67,7 @@ def calibrate(probabilities: Probabilities, calibration: Calibration) -> Probabi
     """Return probabilities p as p^(1 / temperature), normalised, and mixed with the uniform distribution.
 
     A temperature above 1 makes them less confident (Guo et al. 2017, On calibration of modern neural networks). The
-    mixture turns a probability of 1 into (n + 1) / (n + 2) for n out-of-fold songs, the rule of succession; n is at
-    least 1.
+    mixture turns a probability of 1 into (n + 1) / (n + 2) for n >= 1 out-of-fold songs (rule of succession).
     """
     powered = np.maximum(probabilities.astype(np.float64), MIN_PROBABILITY) ** (1 / calibration.temperature)
     softmax = powered / powered.sum(axis=1, keepdims=True)
@@ -82,8 +81,7 @@ def fit(probabilities: Probabilities, labels: Rows, songs: Sequence[str]) -> Cal
     """Return the calibration of a model from its out-of-fold predictions; without songs the temperature is 1.
 
     The temperature minimises the sum over songs of the negative logarithm of `true_probabilities` plus that of a
-    Gaussian prior of the temperature's logarithm, so that few songs change little. A warning is logged where it is at
-    the end of the search.
+    Gaussian prior of its logarithm, so that few songs change little. At the end of the search a warning is logged.
 
     Parameters
     ----------
