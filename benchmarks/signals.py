@@ -8,8 +8,8 @@ Silence and noise in the lowest bit are errors of query, the others are unknown.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,9 @@ TEXT = "The library holds nine thousand records, each with its title and its yea
 
 def main() -> None:
     """Write the signals as wav files."""
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.signals", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="an existing folder")
+    folder = parser.parse_args().folder
     t, rng = np.arange(30 * RATE) / RATE, np.random.default_rng(1)
     noise, sine = rng.standard_normal(len(t)), np.sin(2 * np.pi * 440 * t)
     spectrum, hz = np.fft.rfft(noise), np.maximum(np.fft.rfftfreq(len(t), 1 / RATE), 10)

@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     by_song = {name: metrics.by_song(p, labels, songs) for name, p in probabilities.items()}
     scores = {name: {key: metrics.scores(by_song[name])[key] for key in SCORES} for name in by_song}
     losses = {name: -np.log([s.probabilities[s.actual] for s in predicted]) for name, predicted in by_song.items()}
-    gains = {name: _gain(losses[ENSEMBLE] - loss) for name, loss in losses.items() if name != ENSEMBLE}
-    default = _default(gains)
+    gains = {name: gain(losses[ENSEMBLE] - loss) for name, loss in losses.items() if name != ENSEMBLE}
+    default = default_model(gains)
     of_ensemble = Validation(rows, calibration.calibrate(mean, fitted))
     cards.write(
         ModelCard(
@@ -73,10 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         paths,
     )
     for name, score in scores.items():
-        lower = ", lower than the ensemble's by {:.3f} +- {:.3f}".format(*gains[name]) if name in gains else ""
+        margin = " ({:+.3f} +- {:.3f} better than the ensemble)".format(*gains[name]) if name in gains else ""
         print(
             f"ensemble: {name}: {score['song_accuracy']:.1%} of {score['n_songs']:.0f} out-of-fold songs,"
-            f" log loss {score['log_loss']:.3f}{lower}"
+            f" log loss {score['log_loss']:.3f}{margin}"
         )
     print(f"ensemble: default model of query: {default}")
     return 0
@@ -106,16 +106,16 @@ def _fit_rejection(
     return description
 
 
-def _gain(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
+def gain(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Return mean and standard error of the songs' differences in log loss; the error of one song is infinite."""
     n = len(differences)
     return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(n)) if n > 1 else np.inf
 
 
-def _default(gains: Mapping[str, tuple[float, float]]) -> str:
+def default_model(gains: Mapping[str, tuple[float, float]]) -> str:
     """Return the model with the greatest gain of more than a standard error; without one, the ensemble.
 
-    `gains` has mean and standard error of the ensemble's log loss minus that of each model, as `_gain`.
+    `gains` has mean and standard error of the ensemble's log loss minus that of each model, as `gain`.
     """
     better = {name: gain for name, (gain, error) in gains.items() if gain > error}
     return max(better, key=better.__getitem__, default=ENSEMBLE)

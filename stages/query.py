@@ -137,8 +137,8 @@ def _text(answer: Answer, *, sets: bool) -> str:
         shown = ", ".join(f"{genre} {100 * p:.0f} %" for genre, p in best)
         lines.append(f"{clock(chunk['start']):>8} {clock(chunk['end']):>8}  {chunk['genre']:<16} {shown}")
     if sets:
-        share = f"{answer['set_coverage']:.0%} of songs like {answer['set_songs']} training songs"
-        lines.append(f"one of: {' or '.join(answer['genre_set']) or 'unknown'} (holds the genre of {share})")
+        share = f"{100 * answer['set_coverage']:g} % of songs like the {answer['set_songs']} training songs"
+        lines.append(f"set: {' or '.join(answer['genre_set']) or 'unknown'} (it has the genre of {share})")
     return "\n".join([*lines, f"genre: {verdict(answer)}"])
 
 

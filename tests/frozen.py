@@ -22,7 +22,7 @@ GOLDEN = Path(__file__).parent / "golden"
 ANSWERS = GOLDEN / "demo_answers.json"
 METRICS = GOLDEN / "demo_metrics.json"
 SONGS = ("dataset/demo/ambient/Amber Feather.wav", "dataset/demo/techno/Amber Station.mp3")
-MODELS = ("mfcc", "spectral_contrast", "merged", "stats_svm", "knn", "musicnn_svm", "ensemble")
+MODELS = ("mfcc", "spectral_contrast", "merged", "stats_svm", "knn", "musicnn_svm", "musicnn_logistic", "ensemble")
 DIGESTS = (
     "chunks",
     "features/mfcc_coefficients",

@@ -84,6 +84,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["percent"] = lambda value, digits=1: f"{value:.{digits}%}"
+    environment.filters["p_value"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}"
     return environment
 
 

@@ -112,7 +112,7 @@ def answer(
     positions = calibration.genre_set(probabilities.mean(axis=0, dtype=np.float64), outcome.genre, coverage)
     if positions is None:
         positions = list(range(len(genres)))
-        warnings.append(f"genre_set has all genres: {calibration.n_songs} songs are too few for {coverage:.0%}")
+        warnings.append(f"genre_set has all genres: {calibration.n_songs} songs are too few for {100 * coverage:g} %")
     return {
         "file": str(path),
         "duration": round(sum(seconds for _, seconds, _, _ in cut), 3),
