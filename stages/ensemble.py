@@ -101,7 +101,7 @@ def _fit_rejection(
     if description is None:
         print(f"ensemble: no rejection of unknown songs: {rejection.MIN_SONGS} training songs are needed")
     else:
-        limit = f"{description['songs']} training songs support no query.reject below {description['lowest_rate']:.3f}"
+        limit = f"query.reject is at least {description['lowest_rate']:.3f} with {description['songs']} songs"
         print(f"ensemble: rejection of unknown songs by {', '.join(vectors)} and confidence; {limit}")
     return description
 

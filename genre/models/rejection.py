@@ -115,10 +115,9 @@ class Rejection:
         scores = arrays["scores" if self._confidence is None else f"scores.{model}"]
         self.threshold = float(scores[min(math.ceil((len(scores) + 1) * (1 - rate) - 1e-9), len(scores)) - 1])
         self._stationary = float(arrays["stationary"])
-        lowest = 1 / (len(scores) + 1)
-        self.warnings = (
-            [] if rate >= lowest else [f"{len(scores)} training songs support no query.reject below {lowest:.3f}"]
-        )
+        needed, lowest = math.ceil(1 / rate - 1 - 1e-9), 1 / (len(scores) + 1)
+        warning = f"query.reject {rate:g} needs {needed} training songs: with {len(scores)} it is {lowest:.3f}"
+        self.warnings = [] if rate >= lowest else [warning]
 
     def distances(self, vectors: Mapping[str, Vectors]) -> Scores:
         """Return each chunk's distance by detector, and last its stationarity [shape=(chunks, detectors + 1)].
