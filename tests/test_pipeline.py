@@ -91,7 +91,7 @@ def test_the_metrics_are_those_of_the_predictions(pipeline: Path) -> None:
 
 def test_dvcs_table_of_metrics_has_a_row_per_model_and_fits_a_terminal(pipeline: Path) -> None:
     header, *rows = _run(pipeline, "dvc", "metrics", "show").stdout.rstrip().splitlines()
-    assert header.split() == ["Path", "accuracy", "ece", "high", "log_loss", "low", "n", "validation_loss"]
+    assert header.split() == ["Path", "accuracy", "ece", "high", "log_loss", "low", "n"]
     assert [row.split()[0] for row in rows] == [f"scores/{model}.json" for model in sorted([*MODELS, "recording"])]
     assert max(map(len, [header, *rows])) <= 120
 
@@ -132,7 +132,7 @@ def test_the_predictions_of_a_query_are_those_of_evaluate(pipeline: Path, model:
 def test_a_query_answers_in_every_format(pipeline: Path) -> None:
     song = "dataset/tiny/low/plain.wav"
     answer = json.loads(_query(pipeline, song, "--format", "json").stdout)
-    assert set(answer) == {"file", "duration", "model", "genre", "confidence", "warnings", "votes", "vector", "chunks"}
+    assert set(answer) >= {"file", "duration", "model", "genre", "confidence", "warnings", "votes", "vector", "chunks"}
     assert json.loads(_query(pipeline, song, "--format", "jsonl").stdout) == answer
     rows = list(csv.DictReader(_query(pipeline, song, "--format", "csv").stdout.splitlines()))
     assert {row["song_genre"] for row in rows} == {answer["genre"]}
