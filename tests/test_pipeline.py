@@ -137,8 +137,8 @@ def test_a_query_answers_in_every_format(pipeline: Path) -> None:
     rows = list(csv.DictReader(_query(pipeline, song, "--format", "csv").stdout.splitlines()))
     assert {row["song_genre"] for row in rows} == {answer["genre"]}
     assert [float(row["end"]) for row in rows] == [chunk["end"] for chunk in answer["chunks"]] == [3.0, 4.0]
-    text = _query(pipeline, song).stdout
-    assert f"\ngenre: {answer['genre']} ({max(answer['votes'].values())} of 2 chunks, " in text
+    line = f"\ngenre: {answer['genre']} ({max(answer['votes'].values())} of 2 chunks, "
+    assert line in _query(pipeline, song).stdout
     unsure = json.loads(_query(pipeline, song, "--format", "json", "--min-confidence", "1").stdout)
     assert unsure["genre"] == "unknown"
 
