@@ -46,7 +46,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._read_bytes = MIN_READ_BYTES
         self._end = math.inf  # of the response, on the clock of the event loop
         self._n_expected = self._n_unsent = self._n_lines = 0
-        self._active = False  # a request is being answered
+        self._n_active = 0  # requests being answered; the answer to one can end after the next has begun
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room by closing the connection that has waited longest if there are too many."""
@@ -72,7 +72,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         """Process what was read."""
         data = bytes(self._buffer[:nbytes])
         self._n_expected = max(0, self._n_expected - nbytes)
-        if not self._active:
+        if not self._n_active:
             self._n_lines += data.partition(b"\r\n\r\n")[0].count(b"\n")
             if self._n_lines > MAX_HEAD_LINES:
                 body = bytes(failure(431, f"the head has more than {MAX_HEAD_LINES} lines").body)
@@ -81,7 +81,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
                 self._pausable.pause_for(LINGER_S)
                 asyncio.get_running_loop().call_later(LINGER_S, self._pausable.close)
                 return
-        in_body, start = self._active, time.thread_time()
+        in_body, start = self._n_active > 0, time.thread_time()
         self.data_received(data)
         excess_s = time.thread_time() - start - nbytes * BYTE_S
         self._read_bytes = MIN_READ_BYTES if excess_s > 0 else min(2 * self._read_bytes, MAX_READ_BYTES)
@@ -106,7 +106,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         """Answer a request, whose time and processor time are limited from its start."""
         headers = dict(scope["headers"])
         self._n_expected = 0 if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
-        self._active, self._n_lines, self._cpu_s = True, 0, BURST_S
+        self._n_lines, self._cpu_s = 0, BURST_S
+        self._n_active += 1
         if not self._pausable.get_write_buffer_size():
             self._budget.reset()
             self._end = math.inf
@@ -118,14 +119,14 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         try:
             await self._app(scope, receive, timed_send)
         finally:
-            self._active = False
+            self._n_active -= 1
 
     def _watch(self) -> None:
         """Close the connection if its time is up; look again later."""
         if self not in self.opened:
             return
         n_unsent = self._pausable.get_write_buffer_size()
-        if self._active and not n_unsent:  # the client waits for the service
+        if self._n_active and not n_unsent:  # the client waits for the service
             self._budget.reset()
         else:
             self._budget.update(TICK_S, max(0, self._n_unsent - n_unsent))

@@ -25,6 +25,7 @@ import uvicorn
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from genre.params import load
@@ -307,6 +308,30 @@ def test_among_too_many_connections_the_one_that_has_waited_longest_is_closed() 
     response, other_is_closed = asyncio.run(crowd())
     assert response.startswith(b"HTTP/1.1 200")
     assert not other_is_closed
+
+
+def test_the_lines_of_a_body_are_not_those_of_a_head() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await Response("answer")(scope, receive, send)
+        await asyncio.sleep(0.2)  # the answer is complete, and its function still runs when the next request begins
+
+    async def upload() -> bytes:
+        limited = with_limits(load(ROOT / "params.yaml").serve)
+        config = uvicorn.Config(app, http=limited, interface="asgi3", log_config=None)
+        config.load()
+        state, loop = ServerState(), asyncio.get_running_loop()
+        async with await loop.create_server(lambda: limited(config, state, {}), "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await reader.readuntil(b"answer")
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n")
+            await asyncio.sleep(0.4)
+            writer.write(b"\n" * 1000)
+            return await reader.read()
+
+    assert asyncio.run(upload()).startswith(b"HTTP/1.1 200")
 
 
 def test_a_slow_upload_gives_its_place_to_a_new_one() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ pytestmark = pytest.mark.slow
 
 ANSWER_MS = 30_000  # time-out, generous for a busy machine
 HOSTILE = '<img src=x onerror="window.pwned=1">${window.pwned=1}{{7*7}}'
-SCREENSHOTS = os.environ.get("UI_SCREENSHOTS")  # folder; with UI_URL, of a running service, and UI_SONG
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -220,17 +218,3 @@ def test_the_documentation_works_under_the_policy(browser: Any, site: Server) ->
     opened.get_by_text("/v1/query").wait_for(timeout=ANSWER_MS)
     opened.close()
     assert problems == []
-
-
-@pytest.mark.skipif(SCREENSHOTS is None, reason="UI_SCREENSHOTS names no folder")
-@pytest.mark.parametrize(
-    ("name", "width", "scheme"), [("light", 1100, "light"), ("dark", 1100, "dark"), ("phone", 390, "light")]
-)
-def test_screenshots(browser: Any, site: Server, songs: list[Path], name: str, width: int, scheme: str) -> None:
-    opened = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    opened.goto(os.environ.get("UI_URL", site.url) + "/ui")
-    opened.wait_for_selector("body.ready", timeout=ANSWER_MS)
-    _analyse(opened, Path(os.environ.get("UI_SONG", songs[0])))
-    opened.wait_for_function("document.getElementById('status').textContent === ''")
-    opened.screenshot(path=Path(SCREENSHOTS or "", f"ui-{name}.png"), full_page=True)
-    opened.close()
