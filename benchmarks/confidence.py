@@ -45,9 +45,10 @@ def predictions(vectors: Any, labels: Any, songs: Any, train: Any, test: Any) ->
     outputs[MEAN] = calibrate(np.mean([outputs[m] for m in AVERAGED], axis=0), fits[MEAN])
     of_songs = functools.partial(calibration.true_probabilities, labels=classes[rows], songs=[names[r] for r in rows])
     losses = {m: -np.log(of_songs(p)) for m, p in held_out.items()}
-    chosen = default_model({m: gain(losses[MEAN] - losses[m]) for m in MODELS})
-    chosen = chosen if chosen in MODELS else MEAN
-    return {m: (outputs[m], fits[m]) for m in outputs} | {DEFAULT: (outputs[chosen], fits[chosen])}
+    gains = {m: gain(losses[MEAN] - losses[m]) for m in MODELS}
+    default = default_model(gains)
+    best = default if default in MODELS else MEAN
+    return {m: (outputs[m], fits[m]) for m in outputs} | {DEFAULT: (outputs[best], fits[best])}
 
 
 def songs_of(parts: list[Any], labels: Any, songs: Any) -> Any:
@@ -78,9 +79,9 @@ def main() -> None:
             rng = np.random.default_rng(draw)
             drawn = np.sort(rng.permutation(len(data.genres))[:n_genres])
             of_genre = [rng.permutation(np.unique([songs[row] for row in np.flatnonzero(labels == g)])) for g in drawn]
-            chosen = {song for names in of_genre for song in names[:N_SONGS]}
+            training = {song for names in of_genre for song in names[:N_SONGS]}
             rows = np.flatnonzero(np.isin(labels, drawn))
-            train, test = (rows[[(songs[row] in chosen) == side for row in rows]] for side in (True, False))
+            train, test = (rows[[(songs[row] in training) == side for row in rows]] for side in (True, False))
             for model, outcome in predictions(vectors, labels, songs, train, test).items():
                 results.setdefault(model, []).append((test, outcome))
         print(f"{n_genres} genres x {N_SONGS} training songs, {N_DRAWS} draws")

@@ -33,9 +33,9 @@ def main() -> None:
     waves |= {"sine": sine, "two tones": sine + np.sin(2 * np.pi * 660 * t), "square": np.sign(sine)}
     waves |= {"sweep": np.sin(840 * np.pi * 200 ** (t / 30)), "clicks": 1.0 * (np.arange(len(t)) % (RATE // 2) == 0)}
     waves["hum"] = np.sin(2 * np.pi * 50 * t) + 0.3 * np.sin(2 * np.pi * 100 * t) + 0.01 * noise
-    made = {name: (16_000 * wave / np.abs(wave).max()).astype(np.int16) for name, wave in waves.items()}
-    made |= {"silence": np.zeros(len(t), np.int16), "lowest bit": rng.integers(-1, 2, len(t)).astype(np.int16)}
-    for name, samples in made.items():
+    signals = {name: (16_000 * wave / np.abs(wave).max()).astype(np.int16) for name, wave in waves.items()}
+    signals |= {"silence": np.zeros(len(t), np.int16), "lowest bit": rng.integers(-1, 2, len(t)).astype(np.int16)}
+    for name, samples in signals.items():
         chunks.write(folder / f"{name}.wav", samples, sample_rate=RATE)
     for voice in ("en-us", "en-gb+f3", "de", "fr+f2", "es+m3"):
         subprocess.run(["espeak-ng", "-v", voice, "-w", str(folder / f"speech {voice}.wav"), TEXT], check=True)

@@ -46,7 +46,7 @@ def run_command(main: Callable[[Sequence[str] | None], int], log_format: str = "
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 128 + signal.SIGINT
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python reports an exception while it ends as ignored
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # an exception while Python ends prints a traceback
     sys.exit(status)
 
 

@@ -46,7 +46,7 @@ class Paths:
     landmarks = _Below("vectors", "landmarks.npz")  # landmark index
 
     def is_synthetic(self, dataset: str) -> bool:
-        """Return whether the folder of a data set has the file that marks its songs as synthetic."""
+        """Return whether the songs of a data set are marked as synthetic."""
         return (self.datasets / dataset / SYNTHETIC).is_file()
 
     def card(self, model: str) -> Path:

@@ -47,16 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels, songs = training.labels[rows], [training.songs[row] for row in rows]
     mean = np.asarray(np.mean([probabilities[name] for name in models], axis=0), np.float32)
     fitted = calibration.fit(mean, labels, songs)
-    probabilities[ENSEMBLE] = calibration.calibrate(mean, fitted)
+    of_ensemble = Validation(rows, calibration.calibrate(mean, fitted))
+    probabilities[ENSEMBLE] = of_ensemble.probabilities
     if not len(rows):  # each genre has one song, or a network one member: nothing can be compared
         print("ensemble: the models have no common out-of-fold song: temperature 1, no scores")
         probabilities = {}
     by_song = {name: metrics.by_song(p, labels, songs) for name, p in probabilities.items()}
-    scores = {name: {key: metrics.scores(by_song[name])[key] for key in SCORES} for name in by_song}
+    all_scores = {name: metrics.scores(predicted) for name, predicted in by_song.items()}
+    scores = {name: {key: of_model[key] for key in SCORES} for name, of_model in all_scores.items()}
     losses = {name: -np.log([s.probabilities[s.actual] for s in predicted]) for name, predicted in by_song.items()}
     gains = {name: gain(losses[ENSEMBLE] - loss) for name, loss in losses.items() if name != ENSEMBLE}
     default = default_model(gains)
-    of_ensemble = Validation(rows, calibration.calibrate(mean, fitted))
     cards.write(
         ModelCard(
             model=ENSEMBLE,

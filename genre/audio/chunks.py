@@ -76,10 +76,7 @@ def audible(chunks: Iterable[Chunk], path: Path) -> Iterator[Chunk]:
 
 
 def is_silent(samples: npt.NDArray[np.int16], sample_rate: int) -> bool:
-    """Return whether mono samples [shape=(n,)] are louder than `SILENCE_RMS` for less than `MIN_SOUND_S` in all.
-
-    A DC offset does not count as sound.
-    """
+    """Return whether mono samples [shape=(n,)], without DC offset, exceed `SILENCE_RMS` for less than `MIN_SOUND_S`."""
     length = round(BLOCK_S * sample_rate)
     blocks = samples[: len(samples) // length * length].reshape(-1, length)
     return bool(np.count_nonzero(blocks.std(axis=1) > SILENCE_RMS) * BLOCK_S < MIN_SOUND_S)

@@ -111,10 +111,10 @@ def curve(
     table: list[dict[str, str | float]] = []
     for count in sorted({fold.songs_per_genre or len(songs) for fold in folds}):
         positions = [i for i, fold in enumerate(folds) if (fold.songs_per_genre or len(songs)) == count]
-        chosen = [folds[i] for i in positions]
-        n_train = np.mean([len({songs[row] for row in fold.train}) for fold in chosen]) / len(np.unique(labels))
+        of_size = [folds[i] for i in positions]
+        n_train = np.mean([len({songs[row] for row in fold.train}) for fold in of_size]) / len(np.unique(labels))
         for model, of_model in outcomes.items():
-            scores = _result(model, [of_model[i] for i in positions], chosen, labels, songs).scores
+            scores = _result(model, [of_model[i] for i in positions], of_size, labels, songs).scores
             table.append({"model": model, "songs_per_genre": float(n_train), **scores})
     return table
 

@@ -3,7 +3,7 @@
 The score of a song is the mean of the z-scores of its detectors: Mahalanobis distances in the statistics of the
 features and in the MusiCNN embedding, averaged over the chunks, and the classifier's confidence. The threshold is a
 conformal quantile of the scores of training songs, each computed without the song (Vovk et al. 2005). The mean
-separates songs of other genres better than the largest z-score (benchmarks/unknown.py).
+separates songs of other genres better than the largest z-score (docs/confidence.md).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MIN_SONGS = 6
 MIN_VARIANCE = 1e-9
 MIN_SCALE = 0.1  # of a value, relative to the root mean square of all: units of MusiCNN that are always 0 do not count
 # Geometric mean of the MFCC's standard deviations over time. Stationary noise of any colour has 0.094, tones and hum
-# less; the lowest of 222 songs of GTZAN has 0.165 (benchmarks/unknown.py).
+# less; the lowest of 222 songs of GTZAN has 0.165.
 STATIONARY = 0.125
 MFCC_STD = slice(20, 40)  # of the statistics
 
@@ -60,7 +60,7 @@ class Gaussians:
 
     @property
     def unit(self) -> bool:
-        """Return whether vectors are scaled to one length, and only the axes count (Mahalanobis++, ICML 2025)."""
+        """Return whether vectors have equal length and distances are along the axes (Mahalanobis++, ICML 2025)."""
         return not self.rest
 
     @classmethod
@@ -116,7 +116,7 @@ class Rejection:
         self.threshold = float(scores[min(math.ceil((len(scores) + 1) * (1 - rate) - 1e-9), len(scores)) - 1])
         self._stationary = float(arrays["stationary"])
         needed, lowest = math.ceil(1 / rate - 1 - 1e-9), 1 / (len(scores) + 1)
-        warning = f"query.reject {rate:g} needs {needed} training songs: with {len(scores)} it is {lowest:.3f}"
+        warning = f"query.reject {rate:g} needs {needed} training songs; with {len(scores)} the rate is {lowest:.3f}"
         self.warnings = [] if rate >= lowest else [warning]
 
     def distances(self, vectors: Mapping[str, Vectors]) -> Scores:

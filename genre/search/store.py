@@ -224,7 +224,7 @@ class VectorStore:
         return sorted(name for name in self.client.list_collections(timeout=ANSWER_S) if re.fullmatch(pattern, name))
 
     def _is_intact(self) -> bool:
-        """Return whether the files of the collection have their recorded digest; True for a server."""
+        """Return whether the digest of the collection's files is the recorded one; True for a server."""
         if not self.uri.endswith(".db"):
             return True
         return _digests(self.uri).get(self.collection) == _digest_of_files(self.uri, self.collection)

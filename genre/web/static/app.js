@@ -219,7 +219,7 @@ function showAnswer() {
   $("name").textContent = answer.file;
   const votes = Object.entries(answer.votes).sort((a, b) => b[1] - a[1]).map(([genre, n]) => `${n} ${genre}`);
   const isUnknown = answer.genre === "unknown";
-  const set = answer.genre_set ?? []; // of query's answer: genres of which one is right for 90 % of songs
+  const set = answer.genre_set; // genres of which one is right for 90 % of songs
   $("genre").textContent = isUnknown ? "Unknown" : answer.genre;
   $("set").textContent = isUnknown || set.length < 2 ? "" : `${set.slice(0, -1).join(", ")} or ${set.at(-1)}`;
   $("certainty").textContent = isUnknown ? answer.reason : CERTAINTY.find(([least]) => answer.confidence >= least)[1];
