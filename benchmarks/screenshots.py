@@ -33,7 +33,7 @@ def main() -> None:
             page.wait_for_selector("body.ready", timeout=ANSWER_MS)
             page.set_input_files("#file", str(arguments.song))
             page.wait_for_selector("#similar .play", timeout=ANSWER_MS)
-            page.wait_for_function("document.getElementById('status').textContent === ''")
+            page.wait_for_selector("#status:empty", state="attached", timeout=ANSWER_MS)
             page.screenshot(path=arguments.folder / f"ui-{name}.png", full_page=True)
         browser.close()
 
