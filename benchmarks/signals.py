@@ -23,7 +23,7 @@ TEXT = "The library holds nine thousand records, each with its title and its yea
 def main() -> None:
     """Write the signals as wav files."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.signals", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the files are written; made if it does not exist")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the files, created if missing")
     folder = parser.parse_args().folder
     t, rng = np.arange(30 * RATE) / RATE, np.random.default_rng(1)
     noise, sine = rng.standard_normal(len(t)), np.sin(2 * np.pi * 440 * t)
