@@ -32,13 +32,6 @@ def colours(genres: Sequence[str]) -> dict[str, str]:
     return {genre: PETROFF10[position % len(PETROFF10)] for position, genre in enumerate(genres)}
 
 
-def text_on(colour: str) -> str:
-    """Return black or white, whichever has the higher contrast to a colour (WCAG 2.2, relative luminance)."""
-    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in _rgb(colour)]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#ffffff"
-
-
 def confusion(matrix: npt.NDArray[np.int64], genres: Sequence[str], model: str) -> Figure:
     """Return the figure of a confusion matrix [shape=(n_genres, n_genres)], rows true, columns predicted genre.
 
@@ -107,8 +100,7 @@ def intervals(scores: Mapping[str, Mapping[str, float]]) -> Figure:
     upwards = list(scores)[::-1]
     for position, name in enumerate(upwards):
         value, low, high = (scores[name][f"song_accuracy{end}"] for end in ("", "_low", "_high"))
-        axes.plot([low, high], [position] * 2, color=BLUE, linewidth=2)
-        axes.plot(value, position, "o", color=BLUE)
+        axes.plot([low, value, high], [position] * 3, "o-", color=BLUE, markevery=[1])
         axes.annotate(f"{value:.1%}", (value, position), xytext=(0, 6), textcoords="offset points", ha="center")
     axes.set_yticks(range(len(scores)), upwards, parse_math=False)
     axes.set_ylim(-0.6, len(scores) - 0.2)
@@ -139,8 +131,3 @@ def _figure(width_in: float, height_in: float) -> Figure:
     from matplotlib.figure import Figure as NewFigure
 
     return NewFigure(figsize=(width_in, height_in), dpi=110, layout="constrained")
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return red, green, blue

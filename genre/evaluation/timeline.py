@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from genre.cli import clock, verdict
 from genre.errors import GenreError
-from genre.evaluation.plots import PETROFF10, colours, text_on
+from genre.evaluation.plots import PETROFF10, colours
 from genre.files import atomic_path
 
 if TYPE_CHECKING:
@@ -22,11 +21,8 @@ if TYPE_CHECKING:
 
     from genre.models.query import Answer, ChunkAnswer
 
-Values = npt.NDArray[np.float64]
-Styles = dict[str, dict[str, Any]]  # keyword arguments of matplotlib by genre
-
 SUFFIXES = (".png", ".svg")
-WIDTH_IN, HEIGHT_IN = 10.0, 4.6
+SIZE_IN = (10.0, 4.6)
 DPI = 150
 MIN_PROBABILITY = 0.03  # genres that stay below it, and of which there is no chunk, are drawn together as "others"
 MAX_GENRES = 14  # genres in the legend, which is then as high as the figure
@@ -36,7 +32,6 @@ HATCHES = ("", "///", "...", "xx", "++")  # the first for genres 1 to 10, the se
 TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 36_000, 86_400)
 MAX_TICKS = 12
 MAX_BOUNDARIES = 80  # with more chunks than this, the boundaries between them are not drawn
-CHARACTER_IN = 0.085  # width of a letter of a label
 
 
 def check_path(path: Path) -> None:
@@ -70,74 +65,65 @@ def draw(answer: Answer) -> Figure:
     from matplotlib.figure import Figure as NewFigure
 
     chunks = answer["chunks"]
-    genres = list(chunks[0]["probabilities"])
-    probabilities = np.array([[chunk["probabilities"][genre] for genre in genres] for chunk in chunks])
-    edges_s = np.array([chunk["start"] for chunk in chunks] + [chunks[-1]["end"]])
-    styles = area_styles(genres)
-    figure = NewFigure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[1, 4.5])
-    _draw_chunk_genres(upper, chunks, styles)
-    rows = _drawn_genres(probabilities, {genres.index(chunk["genre"]) for chunk in chunks})
-    _draw_probabilities(lower, edges_s, {genres[row]: probabilities[:, row] for row in rows}, styles)
-    _format_time_axis(lower, float(edges_s[0]), float(edges_s[-1]))
+    names, starts_s, end_s = (
+        [chunk["genre"] for chunk in chunks],
+        [chunk["start"] for chunk in chunks],
+        chunks[-1]["end"],
+    )
+    palette = colours(list(chunks[0]["probabilities"]))
+    hatches = {genre: HATCHES[n // len(PETROFF10) % len(HATCHES)] for n, genre in enumerate(palette)}
+    figure = NewFigure(figsize=SIZE_IN, layout="constrained")
     figure.suptitle(_title(answer), parse_math=False, fontsize=12)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[1, 4.5])
+    upper.bar(
+        starts_s,
+        height=1,
+        width=[chunk["end"] - chunk["start"] for chunk in chunks],
+        align="edge",
+        color=[palette[name] for name in names],
+        hatch=[hatches[name] for name in names],
+        edgecolor="white",
+        linewidth=1.0 if len(chunks) <= MAX_BOUNDARIES else 0.0,
+    )
+    upper.set(ylim=(0, 1), yticks=[], ylabel="genre")
+    upper.tick_params(bottom=False, labelbottom=False)
+    upper.spines[:].set_visible(False)
+    genres, areas = _areas(chunks)
+    lower.stackplot(
+        [*starts_s, end_s],
+        np.pad(areas, ((0, 0), (0, 1)), "edge"),
+        labels=[
+            _drawable(f"{g or 'others'}  {100 * p:.0f} %") for g, p in zip(genres, areas.mean(axis=1), strict=True)
+        ],
+        colors=[palette.get(genre, OTHERS_COLOUR) for genre in genres],
+        hatch=[hatches.get(genre, "") for genre in genres],
+        step="post",
+        edgecolor="white",
+        linewidth=0.0,
+    )
+    lower.set(xlim=(starts_s[0], end_s), ylim=(0, 1), ylabel="probability")
+    lower.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    lower.spines[["top", "right"]].set_visible(False)
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.4, "frameon": False}
+    fonts: dict[str, Any] = {"fontsize": 9, "title_fontsize": 9, "labelspacing": 0.35, "alignment": "left"}
+    for text in lower.legend(title="mean probability", reverse=True, **place, **fonts).get_texts():
+        text.set_parse_math(False)
+    _format_time_axis(lower, starts_s[0], end_s)
     return figure
 
 
-def area_styles(genres: Sequence[str]) -> Styles:
-    """Return the fill style of each genre as matplotlib keyword arguments; no two genres share colour and hatch."""
-    hatches = [HATCHES[position // len(PETROFF10) % len(HATCHES)] for position in range(len(genres))]
-    return {
-        genre: {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.0}
-        for (genre, colour), hatch in zip(colours(genres).items(), hatches, strict=True)
+def _areas(chunks: Sequence[ChunkAnswer]) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """Return the genres to draw and their probabilities [shape=(genres, chunks)]; the others, if any, are named ""."""
+    probabilities = {
+        genre: np.array([c["probabilities"][genre] for c in chunks]) for genre in chunks[0]["probabilities"]
     }
-
-
-def _drawn_genres(probabilities: Values, of_chunks: set[int]) -> list[int]:
-    """Return the positions of the genres that get an area of their own, by decreasing mean probability."""
-    means, maxima = probabilities.mean(axis=0), probabilities.max(axis=0)
-    rows = [i for i in range(len(means)) if maxima[i] >= MIN_PROBABILITY or i in of_chunks]
-    rows.sort(key=lambda i: (i not in of_chunks, -means[i]))
-    return sorted(rows[:MAX_GENRES], key=lambda i: -means[i])
-
-
-def _draw_chunk_genres(axes: Axes, chunks: Sequence[ChunkAnswer], styles: Styles) -> None:
-    """Draw one bar per chunk in the colour of its genre; consecutive chunks of one genre share a label."""
-    seconds_per_inch = (chunks[-1]["end"] - chunks[0]["start"]) / (WIDTH_IN - 3.0)
-    for genre, group in groupby(chunks, key=lambda chunk: chunk["genre"]):
-        run = list(group)
-        start, end = run[0]["start"], run[-1]["end"]
-        axes.broken_barh([(start, end - start)], (0, 1), **styles[genre])
-        if len(genre) * CHARACTER_IN * seconds_per_inch < end - start:
-            colour = styles[genre]["facecolor"]
-            box = {"facecolor": colour, "linewidth": 0, "pad": 1.5}  # keeps the hatch out of the letters
-            style: dict[str, Any] = {"ha": "center", "va": "center", "color": text_on(colour), "bbox": box}
-            axes.text((start + end) / 2, 0.5, _drawable(genre), parse_math=False, **style)
-    if len(chunks) <= MAX_BOUNDARIES:
-        axes.vlines([chunk["start"] for chunk in chunks[1:]], 0, 1, color="white", linewidth=1)
-    axes.set(ylim=(0, 1), yticks=[], ylabel="genre")
-    axes.tick_params(bottom=False, labelbottom=False)
-    axes.spines[:].set_visible(False)
-
-
-def _draw_probabilities(axes: Axes, edges_s: Values, heights: dict[str, Values], styles: Styles) -> None:
-    """Draw the probabilities as stacked steps with a legend, the most probable genre at the bottom, others on top."""
-    floor = np.zeros(len(edges_s))
-    for genre, values in heights.items():
-        top = floor + np.append(values, values[-1])
-        label = _drawable(f"{genre}  {100 * values.mean():.0f} %")
-        axes.fill_between(edges_s, floor, top, step="post", label=label, **styles[genre])
-        floor = top
-    if len(heights) < len(styles):
-        label = f"others  {100 * max(0.0, 1 - floor[:-1].mean()):.0f} %"
-        axes.fill_between(edges_s, floor, 1.0, step="post", label=label, facecolor=OTHERS_COLOUR, linewidth=0.0)
-    axes.set(xlim=(edges_s[0], edges_s[-1]), ylim=(0, 1), ylabel="probability")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    axes.spines[["top", "right"]].set_visible(False)
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.4, "frameon": False}
-    fonts: dict[str, Any] = {"fontsize": 9, "title_fontsize": 9, "labelspacing": 0.35, "alignment": "left"}
-    for text in axes.legend(title="mean probability", reverse=True, **place, **fonts).get_texts():
-        text.set_parse_math(False)
+    of_chunks = {chunk["genre"] for chunk in chunks}
+    drawn = [genre for genre, p in probabilities.items() if genre in of_chunks or p.max() >= MIN_PROBABILITY]
+    drawn = sorted(drawn, key=lambda genre: (genre not in of_chunks, -probabilities[genre].mean()))[:MAX_GENRES]
+    areas = np.stack([probabilities[genre] for genre in drawn])
+    if len(drawn) < len(probabilities):
+        return [*drawn, ""], np.vstack([areas, np.maximum(0.0, 1 - areas.sum(axis=0))])
+    return drawn, areas
 
 
 def _format_time_axis(axes: Axes, start_s: float, end_s: float) -> None:
