@@ -28,10 +28,9 @@ import threadpoolctl  # type: ignore[import-untyped]
 
 from genre.audio import chunks, dataset, ffmpeg
 from genre.cli import integer, positive
-from genre.errors import GenreError
-from genre.features import csv, numpy_engine, vamp_engine
+from genre.errors import EngineError, GenreError
+from genre.features import csv, engines, numpy_engine, vamp_engine
 from genre.features.transforms import CONTRAST_PEAKS, MFCC, TRANSFORMS
-from genre.features.vamp_engine import VampEngine
 
 SAMPLE_RATE = 22_050  # Hz
 FFT_BATCH = 64  # frames transformed at once; about the fastest on machines with 1 MB of L2 cache
@@ -104,7 +103,11 @@ def extraction(signals: Sequence[Signal], folder: Path) -> list[Contender]:
     mfcc = {"n_fft": MFCC.block, "hop_length": MFCC.step, "n_mels": 40}
     contrast = {"n_fft": CONTRAST_PEAKS.block, "hop_length": CONTRAST_PEAKS.step}
     no_librosa = "" if importlib.util.find_spec("librosa") else "librosa is not installed"
-    no_vamp = VampEngine().unusable() or ""
+    no_vamp = ""
+    try:
+        engines.choose("vamp")
+    except EngineError as error:
+        no_vamp = str(error)
     no_tool = "" if shutil.which("sonic-annotator") else "sonic-annotator is not on PATH"
     return [
         Contender(BARE, partial(_bare_ffts, signals)),

@@ -54,9 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _list_engines() -> int:
     """Print every engine in the order of preference, with its versions or the reason why it cannot be used."""
     for name, engine in ENGINES.items():
-        reason = engine.unusable()
-        versions = "" if reason else ", ".join(f"{part} {version}" for part, version in engine.versions().items())
-        print(f"{name:<16} {'no: ' + reason if reason else 'yes: ' + versions}")
+        try:
+            answer = "yes: " + ", ".join(f"{part} {version}" for part, version in engine.versions().items())
+        except EngineError as error:
+            answer = f"no: {error}"
+        print(f"{name:<16} {answer}")
     return 0
 
 

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from genre.errors import EngineError
-from genre.features.extraction import Engine, NumpyEngine
-from genre.features.sonic_annotator import SonicAnnotator
-from genre.features.vamp_engine import VampEngine
+import sys
 
-ENGINES: dict[str, Engine] = {  # in the order of preference of `auto`
-    engine.name: engine for engine in (SonicAnnotator(), VampEngine(), NumpyEngine())
-}
+from genre.errors import EngineError
+from genre.features import vamp_engine
+from genre.features.extraction import Engine, NumpyEngine
+from genre.features.plugin_engine import PluginEngine
+
+_PACKS = (
+    "the Vamp plugin packs qm-vamp-plugins and bbc-vamp-plugins in a folder of VAMP_PATH (default: ~/vamp, ~/.vamp, "
+    "/usr/local/lib/vamp, /usr/lib/vamp)"
+)
+_ENGINES = (  # in the order of preference of `auto`
+    PluginEngine("sonic-annotator", ("sonic-annotator",), f"install sonic-annotator and {_PACKS}"),
+    PluginEngine(
+        "vamp",
+        (sys.executable, "-m", vamp_engine.__name__),
+        f"`pip install vamp` (needs a C++ compiler), and install {_PACKS}",
+        packages=("vamp", "numpy"),
+    ),
+    NumpyEngine(),
+)
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in _ENGINES}
 
 
 def choose(name: str) -> Engine:
@@ -17,10 +31,14 @@ def choose(name: str) -> Engine:
 
     Raises EngineError if the name is unknown, or the engine cannot be used on this machine.
     """
-    if name == "auto":
-        return next(engine for engine in ENGINES.values() if engine.unusable() is None)
-    if name not in ENGINES:
+    if name not in ("auto", *ENGINES):
         raise EngineError(f"unknown engine {name}: choose auto, {', '.join(ENGINES)}")
-    if reason := ENGINES[name].unusable():
-        raise EngineError(f"the engine {name} cannot be used here: {reason}")
-    return ENGINES[name]
+    reason = ""
+    for engine in ENGINES.values() if name == "auto" else [ENGINES[name]]:
+        try:
+            engine.versions()
+        except EngineError as error:
+            reason = str(error)
+        else:
+            return engine
+    raise EngineError(f"the engine {name} cannot be used here: {reason}")

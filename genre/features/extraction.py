@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,13 +42,15 @@ Failures = dict[Path, GenreError]  # by audio file
 class Engine(Protocol):
     """Computes the features of audio files."""
 
-    name: str
-
-    def unusable(self) -> str | None:
-        """Return None if the engine can be used on this machine, otherwise the reason and what to install."""
+    @property
+    def name(self) -> str:
+        """Return the name of the engine, as in params.yaml."""
 
     def versions(self) -> dict[str, str]:
-        """Return the versions, by name, of all software that determines the numbers."""
+        """Return the versions, by name, of all software that determines the numbers.
+
+        Raises EngineError, with what to install, if the engine cannot be used on this machine.
+        """
 
     def extract(self, jobs: Sequence[Job]) -> Failures:
         """Write the CSV files of all jobs; return the error of each audio file that failed.
@@ -64,9 +63,6 @@ class NumpyEngine:
     """The built-in engine: needs no other software, writes the same numbers as sonic-annotator."""
 
     name = "numpy"
-
-    def unusable(self) -> None:
-        """Return None: the engine can be used on every machine."""
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the engine and of NumPy, which computes the FFT."""
@@ -95,27 +91,6 @@ def extract(jobs: Sequence[Job], compute_blocks: ComputeBlocks) -> Failures:
         except GenreError as error:
             failures[job.audio] = error
     return failures
-
-
-def vamp_folders() -> list[Path]:
-    """Return the folders of Vamp plugins: those of VAMP_PATH, or the Vamp SDK's defaults for Unix."""
-    if vamp_path := os.environ.get("VAMP_PATH"):
-        return [Path(folder) for folder in vamp_path.split(os.pathsep) if folder]
-    home = Path(os.environ.get("HOME", "/"))
-    return [home / "vamp", home / ".vamp", Path("/usr/local/lib/vamp"), Path("/usr/lib/vamp")]
-
-
-def publish(job: Job, folder: Path, stem: str) -> None:
-    """Copy the CSV files of one audio file, whose names in `folder` begin with `stem`, to the targets of a job."""
-    for transform, target in zip(TRANSFORMS.values(), job.targets, strict=True):
-        with files.atomic_path(target) as temporary:
-            shutil.copyfile(folder / transform.csv_name(stem), temporary)
-
-
-def exit_reason(returncode: int) -> str:
-    """Return the name of the signal that ended a program, or its exit status."""
-    names = {member.value: member.name for member in signal.Signals}
-    return names.get(-returncode, f"exit status {returncode}")
 
 
 def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import shutil
-import stat
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,11 +18,15 @@ from scipy.io import wavfile
 from genre import files
 from genre.audio import chunks
 from genre.errors import EngineError
-from genre.features import engines
-from genre.features.extraction import Job, NumpyEngine
-from genre.features.sonic_annotator import SonicAnnotator
+from genre.features import vamp_engine
+from genre.features.engines import ENGINES, choose
+from genre.features.extraction import Job
 from genre.features.transforms import TRANSFORMS
 from tests.made import GOLDEN, MakeSong
+
+SONIC_ANNOTATOR, VAMP, NUMPY = ENGINES.values()
+
+CC = shutil.which("cc")
 
 # Stub of sonic-annotator: records its command line and writes golden CSV files, or fails as the real tool does.
 STUB = f"""#!{sys.executable}
@@ -58,7 +62,7 @@ elif "-d" in args:
                 shutil.copy({str(GOLDEN)!r} + "/mix_22k" + suffix, out / (pathlib.Path(name).stem + suffix))
 """
 
-# Stand-in for the package vamp, with both plugins: rows of zeros, and a crash at 0 Hz and on full-scale signals.
+# Stand-in for the package vamp, with both plugins: rows of zeros, and a crash on full-scale signals.
 VAMPYHOST = """
 import os, signal
 import numpy as np
@@ -75,38 +79,48 @@ class Plugin:
         columns = {"coefficients": 20, "peaks": 7, "valleys": 7}
         return {name: [{"values": np.zeros(count, np.float32)}] for name, count in columns.items()}
 
-def load_plugin(name, rate, flags): return Plugin() if rate else os.kill(os.getpid(), signal.SIGFPE)
+def load_plugin(name, rate, flags): return Plugin()
 def frame_to_realtime(frame, rate): return frame / rate
 """
 
 
 @pytest.fixture
-def vamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a stand-in for the package vamp first on the search path, and libraries with the plugins' names."""
-    contents = {"vamp/vampyhost.py": VAMPYHOST, "vamp-1.dist-info/METADATA": "Name: vamp\nVersion: 1\n"}
-    for name in (*contents, "vamp/__init__.py", "bbc-vamp-plugins.so", "qm-vamp-plugins.so"):
-        files.write_text(tmp_path / "lib" / name, contents.get(name, ""))
-    monkeypatch.syspath_prepend(tmp_path / "lib")
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Set PATH and VAMP_PATH to an empty folder each; return the one with the libraries of the plugins."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("VAMP_PATH", str(tmp_path / "lib"))
+    monkeypatch.delenv("HOME", raising=False)
+    (tmp_path / "bin").mkdir()
+    return tmp_path / "lib"
 
 
 @pytest.fixture
-def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put a stub of sonic-annotator first on PATH; return its folder."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    program = folder / "sonic-annotator"
+def packs(plugins: Path) -> None:
+    """Write libraries with the plugins' names."""
+    for name in ("bbc-vamp-plugins.so", "qm-vamp-plugins.so"):
+        files.write_text(plugins / name, "")
+
+
+@pytest.fixture
+def vamp(plugins: Path, packs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a stand-in for the package vamp first on the search path."""
+    contents = {
+        "__init__.py": "",
+        "vampyhost.py": VAMPYHOST,
+        "../vamp-1.dist-info/METADATA": "Name: vamp\nVersion: 1\n",
+    }
+    for name, content in contents.items():
+        files.write_text(plugins / "vamp" / name, content)
+    monkeypatch.syspath_prepend(plugins)
+
+
+@pytest.fixture
+def stub(tmp_path: Path, packs: None) -> Path:
+    """Put a stub of sonic-annotator on PATH; return its folder."""
+    program = tmp_path / "bin" / "sonic-annotator"
     program.write_text(STUB)
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return folder
-
-
-@pytest.fixture
-def no_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Remove sonic-annotator and the Vamp plugins from the search paths."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("VAMP_PATH", str(tmp_path))
+    program.chmod(0o700)
+    return program.parent
 
 
 def _jobs(*audio: Path, out: Path) -> list[Job]:
@@ -122,8 +136,13 @@ def _golden(stem: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("stem", sorted(path.stem for path in GOLDEN.glob("*.wav")))
-def test_the_built_in_engine_writes_the_bytes_of_the_real_tool(tmp_path: Path, stem: str) -> None:
-    assert NumpyEngine().extract(_jobs(GOLDEN / f"{stem}.wav", out=tmp_path)) == {}
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_engine_writes_the_golden_files_of_the_real_tool(tmp_path: Path, name: str, stem: str) -> None:
+    try:
+        engine = choose(name)
+    except EngineError as error:
+        pytest.skip(str(error))
+    assert engine.extract(_jobs(GOLDEN / f"{stem}.wav", out=tmp_path)) == {}
     assert _written(tmp_path) == _golden(stem)
     assert len(_golden(stem)) == 3
 
@@ -138,7 +157,7 @@ def test_the_built_in_engine_writes_the_bytes_of_the_real_tool_for_real_music(
         name: Job(shared_data / "gtzan" / name, {feature: tmp_path / feature for feature in TRANSFORMS})
         for name in {row["file"] for row in rows}
     }
-    assert NumpyEngine().extract(list(jobs.values())) == {}
+    assert NUMPY.extract(list(jobs.values())) == {}
     equal = [
         files.sha256(jobs[row["file"]].targets[list(TRANSFORMS).index(row["feature"])]) == row["sha256"] for row in rows
     ]
@@ -153,22 +172,46 @@ def test_other_formats_are_read_at_their_own_rate(tmp_path: Path, make_song: Mak
     outputs = []
     for path in (wav, flac, stereo):
         out = tmp_path / "out" / path.parent.name
-        assert NumpyEngine().extract(_jobs(path, out=out)) == {}
+        assert NUMPY.extract(_jobs(path, out=out)) == {}
         outputs.append(_written(out))
     assert outputs[0] == outputs[1] == outputs[2]
 
 
-@pytest.mark.parametrize(("fixture", "name"), [("stub", "sonic-annotator"), ("no_tool", "numpy")])
-def test_auto_is_sonic_annotator_or_else_numpy(request: pytest.FixtureRequest, fixture: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("fixture", "name"), [("stub", "sonic-annotator"), ("vamp", "vamp"), ("packs", "numpy"), ("plugins", "numpy")]
+)
+def test_auto_is_the_first_engine_that_can_be_used(request: pytest.FixtureRequest, fixture: str, name: str) -> None:
     request.getfixturevalue(fixture)
-    assert engines.choose("auto").name == name
+    assert choose("auto").name == name
 
 
-def test_a_missing_tool_and_an_unknown_engine_are_reported_with_what_to_do(no_tool: None) -> None:
-    with pytest.raises(EngineError, match=r"not on PATH; install sonic-annotator .* bbc-vamp-plugins"):
-        engines.choose("sonic-annotator")
+def test_what_is_missing_is_reported_with_what_to_do(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vamp", None)
+    packs = "qm-vamp-plugins, bbc-vamp-plugins not found"
+    with pytest.raises(EngineError, match=f"here: sonic-annotator, {packs}; install sonic-annotator and the Vamp"):
+        choose("sonic-annotator")
+    with pytest.raises(EngineError, match=f"here: vamp, {packs}; `pip install vamp` .* install the Vamp plugin packs"):
+        choose("vamp")
+    with pytest.raises(EngineError, match="the package vamp cannot be loaded"):
+        next(vamp_engine.compute_blocks([np.zeros(1, np.float32)], 44_100))
     with pytest.raises(EngineError, match="choose auto, sonic-annotator"):
-        engines.choose("essentia")
+        choose("essentia")
+
+
+def test_a_plugin_library_that_cannot_be_loaded_is_named(plugins: Path, packs: None) -> None:
+    pytest.importorskip("vamp", reason="the package vamp is not installed")
+    with pytest.raises(EngineError, match=rf"does not list vamp:qm-vamp-plugins:qm-mfcc:.* {plugins}/qm-vamp"):
+        choose("vamp")
+
+
+@pytest.mark.skipif(CC is None, reason="no C compiler to make a library that crashes")
+def test_a_plugin_library_that_crashes_is_named(plugins: Path, packs: None) -> None:
+    pytest.importorskip("vamp", reason="the package vamp is not installed")
+    source = "#include <stdlib.h>\n__attribute__((constructor)) static void die(void) { abort(); }\n"
+    command = [str(CC), "-shared", "-fPIC", "-x", "c", "-", "-o", str(plugins / "qm-vamp-plugins.so")]
+    subprocess.run(command, input=source, text=True, check=True, env=os.environ | {"PATH": os.defpath})
+    with pytest.raises(EngineError, match=r"SIGABRT: running qm-vamp-plugins"):
+        choose("vamp")
 
 
 def test_the_tool_gets_all_transforms_in_one_run_and_mono_files_of_one_rate(
@@ -181,7 +224,7 @@ def test_the_tool_gets_all_transforms_in_one_run_and_mono_files_of_one_rate(
         make_song(tmp_path / "d.flac", channels=2),
     ]
     jobs = [Job(path, dict.fromkeys(TRANSFORMS, tmp_path / "out" / str(i))) for i, path in enumerate(audio)]
-    assert SonicAnnotator().extract(jobs) == {}
+    assert SONIC_ANNOTATOR.extract(jobs) == {}
     runs = [line for line in (stub / "calls.jsonl").read_text().splitlines() if '"-d"' in line]
     assert len(runs) == 2  # one per sample rate
     assert all(run.count('"-d"') == 3 and "#" not in run for run in runs)
@@ -194,25 +237,25 @@ def test_a_csv_that_the_tool_did_not_write_is_an_error_of_that_file(
     tmp_path: Path, stub: Path, make_song: MakeSong
 ) -> None:
     good, short = make_song(tmp_path / "good.wav"), make_song(tmp_path / "short.wav", seconds=1.0)
-    failures = SonicAnnotator().extract(_jobs(good, short, out=tmp_path / "out"))
+    failures = SONIC_ANNOTATOR.extract(_jobs(good, short, out=tmp_path / "out"))
     assert list(failures) == [short]
-    assert "short.wav: sonic-annotator wrote no mfcc_coefficients (ERROR: Failed to open file: short.wav)" in str(
-        failures[short]
+    assert (
+        "short.wav: sonic-annotator wrote no mfcc_coefficients (exit status 0: ERROR: Failed to open file: short.wav)"
+        in str(failures[short])
     )
     assert len(_written(tmp_path / "out")) == 3
 
 
-def test_the_versions_are_those_that_the_tool_prints(stub: Path) -> None:
+def test_the_versions_are_those_that_the_tool_prints(stub: Path, vamp: None) -> None:
     plugins = {"qm-vamp-plugins:qm-mfcc": "3", "bbc-vamp-plugins:bbc-spectral-contrast": "1"}
-    assert SonicAnnotator().versions() == {"sonic-annotator": "1.6", **plugins}
+    assert SONIC_ANNOTATOR.versions() == {"sonic-annotator": "1.6", **plugins}
+    assert VAMP.versions() == {"vamp": "1", "numpy": np.__version__, **dict.fromkeys(plugins, "1")}
 
 
 def test_a_tool_that_cannot_start_is_reported_in_its_own_words(stub: Path) -> None:
     (stub / "broken").touch()
-    with pytest.raises(EngineError, match=r"-l fails \(exit status 1: .*loading shared libraries: libQt5Core\.so\.5"):
-        engines.choose("sonic-annotator")
-    with pytest.raises(EngineError, match=r"-v prints no version \(exit status 1: .*libQt5Core"):
-        SonicAnnotator().versions()
+    with pytest.raises(EngineError, match=r"does not list .* \(exit status 1: .*shared libraries: libQt5Core\.so"):
+        choose("sonic-annotator")
 
 
 def test_the_temporary_folder_may_have_signs_of_a_url(
@@ -220,7 +263,7 @@ def test_the_temporary_folder_may_have_signs_of_a_url(
 ) -> None:
     (tmp_path / "a#b?c").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a#b?c"))
-    assert SonicAnnotator().extract(_jobs(GOLDEN / "mix_22k.wav", out=tmp_path / "out")) == {}
+    assert SONIC_ANNOTATOR.extract(_jobs(GOLDEN / "mix_22k.wav", out=tmp_path / "out")) == {}
     assert _written(tmp_path / "out") == _golden("mix_22k")
 
 
@@ -230,7 +273,7 @@ def test_a_crash_costs_one_file(tmp_path: Path, stub: Path, vamp: None, engine: 
     loud[-3:] = np.frombuffer(b"CRASH!", np.int16)
     chunks.write(tmp_path / "loud.wav", loud, sample_rate=22_050)
     goods = [GOLDEN / f"{stem}.wav" for stem in ("mix_22k", "noise_22k", "sweep_22k")]
-    failures = engines.choose(engine).extract(_jobs(goods[0], tmp_path / "loud.wav", *goods[1:], out=tmp_path / "out"))
+    failures = choose(engine).extract(_jobs(goods[0], tmp_path / "loud.wav", *goods[1:], out=tmp_path / "out"))
     assert list(failures) == [tmp_path / "loud.wav"]
     assert signal in str(failures[tmp_path / "loud.wav"])
     assert len(_written(tmp_path / "out")) == 9
@@ -259,7 +302,7 @@ def test_damaged_files_are_refused_alike_and_the_others_are_extracted(
     os.mkfifo(tmp_path / "pipe.wav")
     bad["pipe.wav"] = (b"", "is not a file")
     paths = [*map(tmp_path.joinpath, (*bad, *usable)), GOLDEN / "mix_22k.wav"]
-    failures = engines.choose(engine).extract(_jobs(*paths, out=tmp_path / "out"))
+    failures = choose(engine).extract(_jobs(*paths, out=tmp_path / "out"))
     assert sorted(path.name for path in failures) == sorted(bad)
     for path, error in failures.items():
         assert str(error).startswith(f"{path}: ")
@@ -271,11 +314,4 @@ def test_damaged_files_are_refused_alike_and_the_others_are_extracted(
 def test_missing_plugins_are_an_error_of_the_engine(tmp_path: Path, stub: Path, make_song: MakeSong) -> None:
     (stub / "no-plugins").touch()
     with pytest.raises(EngineError, match=r"Failed to load plugin .* install"):
-        SonicAnnotator().extract(_jobs(make_song(tmp_path / "a.wav"), out=tmp_path / "out"))
-
-
-@pytest.mark.skipif(shutil.which("sonic-annotator") is None, reason="sonic-annotator is not on PATH")
-@pytest.mark.parametrize("stem", sorted(path.stem for path in GOLDEN.glob("*.wav")))
-def test_the_real_tool_writes_the_golden_files(tmp_path: Path, stem: str) -> None:
-    assert SonicAnnotator().extract(_jobs(GOLDEN / f"{stem}.wav", out=tmp_path)) == {}
-    assert _written(tmp_path) == _golden(stem)
+        SONIC_ANNOTATOR.extract(_jobs(make_song(tmp_path / "a.wav"), out=tmp_path / "out"))

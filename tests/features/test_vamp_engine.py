@@ -1,11 +1,8 @@
-"""The Vamp engine: framing and padding are tested with the example plugins, the CSV bytes with the real plugins."""
+"""The frames of the engine vamp are those of the specification; tested with the example plugins of the Vamp SDK."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,9 @@ import numpy.typing as npt
 import pytest
 
 from genre.errors import EngineError, FeatureError
-from genre.features import engines, vamp_engine
-from genre.features.extraction import Job
-from genre.features.transforms import TRANSFORMS, Transform
-from genre.features.vamp_engine import VampEngine, compute_blocks
-from tests.made import GOLDEN
+from genre.features import vamp_engine
+from genre.features.transforms import Transform
+from genre.features.vamp_engine import compute_blocks
 
 EXAMPLES = "vamp-example-plugins"
 RATE = 22_050  # Hz
@@ -36,13 +31,6 @@ def examples(monkeypatch: pytest.MonkeyPatch) -> None:
     if not matches:
         pytest.skip("the example plugins are not installed (Debian package vamp-examples)")
     monkeypatch.setenv("VAMP_PATH", str(matches[0]))
-
-
-@pytest.fixture
-def real_plugins() -> None:
-    """Skip unless the QM and BBC plugins can be used."""
-    if reason := VampEngine().unusable():
-        pytest.skip(reason)
 
 
 def _example(plugin: str, output: str, block: int, step: int, columns: int = 1) -> Transform:
@@ -114,67 +102,5 @@ def test_a_plugin_without_the_output_of_the_table_is_refused() -> None:
         _compute([samples], _example("powerspectrum", "powerspectrum", 1024, 512, 20))
     with pytest.raises(EngineError, match=f"{EXAMPLES}:zerocrossing cannot be used: unknown output"):
         _compute([samples], _example("zerocrossing", "nothing", 1024, 512))
-    with pytest.raises(EngineError, match=r"no-such-pack:x cannot be used: .*; install the Vamp plugin packs"):
+    with pytest.raises(EngineError, match=r"no-such-pack:x cannot be used: "):
         _compute([samples], Transform("x", "vamp:no-such-pack:x:y", 1024, 512, 1))
-
-
-def test_the_error_of_a_missing_package_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VAMP_PATH", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "vamp", None)
-    with pytest.raises(EngineError, match="the package vamp is not installed; `pip install vamp`"):
-        engines.choose("vamp")
-    with pytest.raises(EngineError, match="the package vamp cannot be loaded"):
-        _compute([_noise(10)], _power(1024, 512))
-
-
-@pytest.mark.parametrize("home", [None, "/nowhere"])
-def test_missing_plugins_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str | None) -> None:
-    pytest.importorskip("vamp", reason="the package vamp is not installed")
-    if home is None:
-        monkeypatch.delenv("HOME", raising=False)
-    else:
-        monkeypatch.setenv("HOME", home)
-    monkeypatch.setenv("VAMP_PATH", str(tmp_path))
-    both = "not found: qm-vamp-plugins:qm-mfcc, bbc-vamp-plugins:bbc-spectral-contrast; install"
-    with pytest.raises(EngineError, match=both):
-        engines.choose("vamp")
-    with pytest.raises(EngineError, match=both):
-        VampEngine().versions()
-
-
-def test_a_plugin_library_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("vamp", reason="the package vamp is not installed")
-    monkeypatch.setenv("VAMP_PATH", str(tmp_path))
-    for name in ("qm-vamp-plugins.so", "bbc-vamp-plugins.so"):
-        (tmp_path / name).write_text("not a library")
-    reason = VampEngine().unusable()
-    assert reason is not None
-    assert "qm-vamp-plugins:qm-mfcc" in reason
-    assert f'("{tmp_path}/qm-vamp-plugins.so": ' in reason
-
-
-@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler to make a library that crashes")
-def test_a_plugin_library_that_crashes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("vamp", reason="the package vamp is not installed")
-    monkeypatch.setenv("VAMP_PATH", str(tmp_path))
-    source = "#include <stdlib.h>\n__attribute__((constructor)) static void die(void) { abort(); }\n"
-    library = tmp_path / "qm-vamp-plugins.so"
-    (tmp_path / "bbc-vamp-plugins.so").touch()
-    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library], input=source, text=True, check=True)
-    with pytest.raises(EngineError, match=r"qm-vamp-plugins:qm-mfcc fails when it is loaded \(SIGABRT: "):
-        engines.choose("vamp")
-
-
-@pytest.mark.usefixtures("real_plugins")
-@pytest.mark.parametrize("stem", sorted(path.stem for path in GOLDEN.glob("*.wav")))
-def test_the_real_plugins_write_the_bytes_of_the_real_tool(tmp_path: Path, stem: str) -> None:
-    assert VampEngine().extract([Job(GOLDEN / f"{stem}.wav", dict.fromkeys(TRANSFORMS, tmp_path))]) == {}
-    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert written == {path.name: path.read_bytes() for path in GOLDEN.glob(f"{stem}_*.csv")}
-
-
-@pytest.mark.usefixtures("real_plugins")
-def test_versions_are_those_of_the_plugins() -> None:
-    versions = engines.choose("vamp").versions()
-    assert sorted(versions) == ["bbc-vamp-plugins:bbc-spectral-contrast", "numpy", "qm-vamp-plugins:qm-mfcc", "vamp"]
-    assert all(versions.values())
