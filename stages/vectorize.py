@@ -6,7 +6,6 @@ python -m stages.vectorize
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 from collections import Counter
 from collections.abc import Sequence
@@ -19,13 +18,10 @@ from genre import params
 from genre.audio import manifest
 from genre.cli import run_command
 from genre.features import arrays, csv
-from genre.features.arrays import Split, VectorWriter
 from genre.features.settings import Settings
 from genre.features.transforms import TRANSFORMS
 from genre.parallel import all_or_error, run
 from genre.paths import Paths
-
-SPLITS: tuple[Split, Split] = ("train", "test")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,37 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.parse_args(argv)
     paths, settings = Paths(), params.load()
     rows = manifest.read(paths.chunks)
-    genres = sorted({row.genre for row in rows})
-    _write_vectors(rows, paths, settings.parallel.workers)
-    songs: dict[Split, list[str]] = {}
-    for split in SPLITS:
-        songs[split] = [row.song_id for row in rows if row.split == split]
-        labels = [genres.index(row.genre) for row in rows if row.split == split]
-        for transform in TRANSFORMS.values():
-            arrays.write_labels(paths.vectors, transform, split, labels, len(genres))
-    cut = settings.split
-    arrays.write_names(paths.vectors, genres, songs, Settings(cut.sample_rate, cut.chunk_seconds, cut.min_seconds))
-    print(f"vectorize: {len(songs['train'])} training and {len(songs['test'])} test chunks, {len(genres)} genres")
-    return 0
-
-
-def _write_vectors(rows: Sequence[manifest.Row], paths: Paths, workers: int | None) -> None:
-    """Read the features of all chunks, several chunks at a time, and write them in the order of the rows."""
+    read = functools.partial(_read_features, paths.features)
+    names = [row.chunk for row in rows]
+    results = run(read, names, description="vectorize", unit="chunk", workers=settings.parallel.workers)
+    cut = Settings(settings.split.sample_rate, settings.split.chunk_seconds, settings.split.min_seconds)
+    arrays.write(paths.vectors, rows, all_or_error(results), cut)
     n_chunks = Counter(row.split for row in rows)
-    with contextlib.ExitStack() as stack:
-        writers: dict[tuple[str, str], VectorWriter] = {
-            (split, transform.feature): stack.enter_context(
-                VectorWriter(paths.vectors, transform, split, n_chunks[split])
-            )
-            for split in SPLITS
-            for transform in TRANSFORMS.values()
-        }
-        read = functools.partial(_read_features, paths.features)
-        names = [row.chunk for row in rows]
-        results = run(read, names, description="vectorize", unit="chunk", workers=workers)
-        for row, features in zip(rows, all_or_error(results), strict=True):
-            for feature, values in features.items():
-                writers[row.split, feature].add(values, f"{feature} of {row.chunk}")
+    n_genres = len({row.genre for row in rows})
+    print(f"vectorize: {n_chunks['train']} training and {n_chunks['test']} test chunks, {n_genres} genres")
+    return 0
 
 
 def _read_features(folder: Path, chunk: str) -> dict[str, npt.NDArray[np.float32]]:

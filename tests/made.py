@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ import yaml
 from genre.audio import chunks, manifest
 from genre.audio.ffmpeg import executable
 from genre.features import arrays
-from genre.features.arrays import Split, VectorWriter
 from genre.features.settings import Settings
 from genre.features.transforms import TRANSFORMS
 from genre.search.landmarks import SAMPLE_RATE
@@ -191,23 +190,18 @@ def write_chunks(project: Path, n_songs: int = 3) -> list[manifest.Row]:
     return rows
 
 
-def write_vectors(
-    folder: Path, labels: Sequence[int], songs: Mapping[Split, list[str]], settings: Settings
-) -> dict[Split, dict[str, npt.NDArray[np.float32]]]:
-    """Write vectors of the genres x and y with different means for train and test; return them by split and feature."""
+def write_vectors(folder: Path, rows: Sequence[manifest.Row], settings: Settings) -> None:
+    """Write random vectors of chunks of the genres x and y, which have different means."""
     rng = np.random.default_rng(0)
-    vectors: dict[Split, dict[str, npt.NDArray[np.float32]]] = {}
-    for split in songs:
+    features: list[dict[str, npt.NDArray[np.float32]]] = [{} for _ in rows]
+    for split in manifest.SPLITS:
+        of_split = [number for number, row in enumerate(rows) if row.split == split]
         for transform in TRANSFORMS.values():
-            shapes = 2.0 + np.reshape(labels, (-1, 1, 1))
-            array = rng.gamma(shapes, 1.0, (len(labels), 40, transform.columns)).astype(np.float32)
-            with VectorWriter(folder, transform, split, len(labels)) as writer:
-                for position, vector in enumerate(array):
-                    writer.add(vector, str(position))
-            arrays.write_labels(folder, transform, split, list(labels), 2)
-            vectors.setdefault(split, {})[transform.feature] = array
-    arrays.write_names(folder, ["x", "y"], dict(songs), settings)
-    return vectors
+            shapes = 2.0 + np.reshape(["xy".index(rows[number].genre) for number in of_split], (-1, 1, 1))
+            array = rng.gamma(shapes, 1.0, (len(of_split), 40, transform.columns)).astype(np.float32)
+            for number, vector in zip(of_split, array, strict=True):
+                features[number][transform.feature] = vector
+    arrays.write(folder, rows, features, settings)
 
 
 def save_svm(root: Path, **dataset: object) -> None:

@@ -6,6 +6,7 @@ The files are named <feature>_training_vector.pickle and <feature>_label.pickle 
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from genre import files
+from genre.audio.manifest import Row
 from genre.errors import VectorError
 from genre.features.settings import Settings
-from genre.features.transforms import TRANSFORMS, Transform
+from genre.features.transforms import TRANSFORMS
 
 Split = Literal["train", "test"]
 
@@ -43,56 +45,41 @@ class VectorSet:
     genres: list[str]  # in the order of the labels
 
 
-class VectorWriter:
-    """Context manager that writes the vectors of one feature and split, chunk by chunk, through a temporary file."""
+def write(
+    folder: Path, rows: Sequence[Row], features: Iterable[Mapping[str, npt.NDArray[np.float32]]], settings: Settings
+) -> None:
+    """Write vectors and one-hot labels, genres.json (label order), songs.json (song of each row) and settings.json.
 
-    def __init__(self, folder: Path, transform: Transform, split: Split, n_chunks: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = _vectors_path(folder, transform.feature, split)
-        self._scratch = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed in __exit__)
-        self._vectors: np.memmap[Any, np.dtype[np.float32]] | None = None
-        self._n_chunks = n_chunks
-        self._n_added = 0
-
-    def __enter__(self) -> VectorWriter:
-        return self
-
-    def add(self, vector: npt.NDArray[np.float32], name: str) -> None:
-        """Append the vector [shape=(frames, columns)] of the next chunk; `name` appears in error messages.
-
-        Raises VectorError if its shape differs from that of the first chunk.
-        """
-        if self._vectors is None:
-            shape = (self._n_chunks, *vector.shape)
-            self._vectors = np.memmap(self._scratch, np.float32, "w+", shape=shape)
-        if vector.shape != self._vectors.shape[1:]:
-            raise VectorError(f"{name} has shape {vector.shape}, the chunks before it {self._vectors.shape[1:]}")
-        self._vectors[self._n_added] = vector
-        self._n_added += 1
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._scratch:
-            if kind is not None:
-                return
-            if self._vectors is None or self._n_added != self._n_chunks:
-                raise VectorError(f"{self._path}: {self._n_added} of {self._n_chunks} chunks were added")
-            with files.atomic_path(self._path) as temporary, temporary.open("wb") as stream:
-                pickle.dump(np.asarray(self._vectors), stream, protocol=5)
-
-
-def write_labels(folder: Path, transform: Transform, split: Split, labels: Sequence[int], n_genres: int) -> None:
-    """Write the one-hot labels of one feature and split, float32 [shape=(chunks, genres)]."""
-    one_hot = np.eye(n_genres, dtype=np.float32)[np.asarray(labels, dtype=np.int64)]
-    path = _labels_path(folder, transform.feature, split)
-    with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
-        pickle.dump(one_hot, stream, protocol=5)
-
-
-def write_names(folder: Path, genres: Sequence[str], songs: Mapping[Split, list[str]], settings: Settings) -> None:
-    """Write genres.json (label order), songs.json (song of each row) and settings.json (feature settings)."""
-    files.write_json(folder / "genres.json", list(genres))
-    files.write_json(folder / "songs.json", {_SONGS_KEYS[split]: names for split, names in songs.items()})
-    files.write_json(folder / "settings.json", settings.to_dict())
+    `features` has the features [shape=(frames, columns)] of each chunk by name, in the order of `rows`; one chunk is in
+    memory at a time. Raises VectorError if their shape differs from that of the first chunk, or a split has no chunk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    genres = sorted({row.genre for row in rows})
+    shapes: dict[str, tuple[int, ...]] = {}
+    with contextlib.ExitStack() as stack:
+        streams = {
+            (split, feature): stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            for split in _PREFIXES
+            for feature in TRANSFORMS
+        }
+        for row, of_chunk in zip(rows, features, strict=True):
+            for feature, vector in of_chunk.items():
+                if vector.shape != (shape := shapes.setdefault(feature, vector.shape)):
+                    raise VectorError(
+                        f"{feature} of {row.chunk} has shape {vector.shape}, the chunks before it {shape}"
+                    )
+                streams[row.split, feature].write(vector.tobytes())  # type: ignore[index]
+        for (split, feature), stream in streams.items():
+            labels = [genres.index(row.genre) for row in rows if row.split == split]
+            if not labels:
+                raise VectorError(f"{folder}: there is no chunk for {split}: add songs, and run `dvc repro`")
+            stream.flush()
+            vectors = np.memmap(stream, np.float32, "r+", shape=(len(labels), *shapes[feature]))
+            _write_pickle(_vectors_path(folder, feature, split), np.asarray(vectors))
+            _write_pickle(_labels_path(folder, feature, split), np.eye(len(genres), dtype=np.float32)[labels])
+    songs = {key: [row.song_id for row in rows if row.split == split] for split, key in _SONGS_KEYS.items()}
+    for name, value in (("genres", genres), ("songs", songs), ("settings", settings.to_dict())):
+        files.write_json(folder / f"{name}.json", value)
 
 
 def read(folder: Path, split: Split, features: Iterable[str] = tuple(TRANSFORMS)) -> VectorSet:
@@ -150,6 +137,11 @@ class _ArrayUnpickler(pickle.Unpickler):
         if (module, name) not in _ARRAY_NAMES:
             raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
         return super().find_class(module, name)
+
+
+def _write_pickle(path: Path, array: npt.NDArray[np.float32]) -> None:
+    with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
+        pickle.dump(array, stream, protocol=5)
 
 
 def _vectors_path(folder: Path, feature: str, split: Split) -> Path:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from genre.audio.manifest import SPLITS, Row
 from genre.errors import VectorError
 from genre.features import arrays
 from genre.features.settings import Settings
 from tests.made import write_vectors
 
-RNG = np.random.default_rng(0)
 SETTINGS = Settings(22_050, 30.0, 10.0)
 
 
-def _write_all(folder: Path, labels: Sequence[int] = (0, 1, 1, 0)) -> dict[str, npt.NDArray[np.float32]]:
-    songs = ["a", "b", "b", "c"][: len(labels)]
-    return write_vectors(folder, labels, {"train": songs, "test": songs}, SETTINGS)["test"]
+def _write_all(folder: Path, genres: str = "xyyx") -> None:
+    rows = [
+        Row(f"{split}/{n}.wav", "song", genre, split, 0.0, 30.0, "dataset/song.wav", "0")
+        for split in SPLITS
+        for n, genre in enumerate(genres)
+    ]
+    write_vectors(folder, rows, SETTINGS)
 
 
 def test_the_names_are_those_of_the_first_pipeline(tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_a_pickle_of_anything_but_a_float32_array_is_refused(tmp_path: Path, val
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     _write_all(tmp_path)
-    _write_all(tmp_path / "other", (0, 1, 1))
+    _write_all(tmp_path / "other", "xyy")
     name = "mfcc_coefficients_training_vector.pickle"
     (tmp_path / "other" / name).replace(tmp_path / name)
     with pytest.raises(VectorError, match="do not fit"):

@@ -16,7 +16,6 @@ from genre.cache import Cache
 from genre.errors import ModelError
 from genre.evaluation import comparison
 from genre.evaluation.comparison import Outcome
-from genre.features.arrays import Split
 from genre.features.settings import Settings
 from genre.models import baselines
 from genre.params import load
@@ -32,18 +31,23 @@ def data(project: Path) -> Path:
     """Write random vectors of two genres with different means, and return the project."""
     write_params(project, parallel__workers=1, compare__folds=3, compare__repeats=2)
     labels = [n % 2 for n in range(2 * N_SONGS)]
-    splits: tuple[Split, Split] = ("train", "test")
-    songs: dict[Split, list[str]] = {
-        split: [f"{'xy'[label]}/{split} {n}" for n, label in enumerate(labels)] for split in splits
-    }
-    write_vectors(Path("pickled_vectors"), labels, songs, Settings(22_050, 3.0, 1.0))
     rows = [
-        Row(f"{split}/x.wav", f"{split} {n}", "xy"[label], split, 0.0, 3.0, f"dataset/tiny/{split} {n}", f"{split} {n}")
-        for split in splits
+        Row(
+            f"{split}/{n}.wav",
+            f"{split} {n}",
+            "xy"[label],
+            split,
+            0.0,
+            3.0,
+            f"dataset/tiny/{split} {n}",
+            f"{split} {n}",
+        )
+        for split in manifest.SPLITS
         for n, label in enumerate(labels)
     ]
+    write_vectors(Path("pickled_vectors"), rows, Settings(22_050, 3.0, 1.0))
     manifest.write(Path("chunks"), rows)
-    for split in splits:
+    for split in manifest.SPLITS:
         chunks.write(Path("chunks", split, "x.wav"), pcm(music(0, 40 * 1024 / 22_050, 22_050)), sample_rate=22_050)
     return project
 
