@@ -64,7 +64,7 @@ bench: setup
 	python -m benchmarks.extract
 
 fuzz: setup
-	python -m tests.fuzz
+	N_INPUTS=2000 python -m pytest -n 2 --timeout 3600 tests/test_fuzz.py
 
 # List the known vulnerabilities of the pinned versions (needs a network).
 audit: setup

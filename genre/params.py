@@ -5,7 +5,6 @@ params.yaml holds every setting with its unit and range in a comment; the classe
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -42,7 +41,7 @@ EngineName = Literal["auto", "sonic-annotator", "vamp", "numpy"]
 
 
 class _Section(BaseModel):
-    # defer_build: schemas are built once, as part of Params
+    # Text is read as a number: DVC writes 1e-05, a string in YAML 1.1. defer_build: schemas are built once, for Params
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
@@ -230,7 +229,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     the message names all of them.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist: run the command in the project's root folder") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -245,15 +244,6 @@ def as_yaml(settings: Params, *sections: str) -> str:
     """Return sections of the settings as YAML."""
     dumped = settings.model_dump(include=set(sections))
     return yaml.safe_dump({section: dumped[section] for section in sections}, sort_keys=False, allow_unicode=True)
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with the floats of YAML 1.2: DVC writes 1e-05, which YAML 1.1 reads as a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+0123456789.")
-)
 
 
 def _sentence(error: dict[str, Any]) -> str:

@@ -34,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--songs", type=integer(1, 10_000), default=10, help="songs of each style (default: %(default)s)"
     )
     options = parser.parse_args(argv)
-    from genre.demo import styles, synth
+    from genre.demo import styles
 
     start = time.perf_counter()
-    songs = styles.plan(options.seed, options.songs, formats=synth.writable_formats())
+    songs = styles.plan(options.seed, options.songs)
     audio_s = write_songs(songs, options.out)
     n_styles, wall_s = len({song.style for song in songs}), time.perf_counter() - start
     print(f"demo: {len(songs)} songs, {n_styles} styles, {audio_s / 60:.0f} min, in {wall_s:.1f} s")

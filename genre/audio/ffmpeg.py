@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import math
 import re
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +59,9 @@ def executable() -> str:
 @functools.cache
 def version() -> str:
     """Return the first line of `ffmpeg -version` without the copyright."""
-    return _listing("-version").partition(" Copyright")[0]
-
-
-@functools.cache
-def encoders() -> frozenset[str]:
-    """Return the names of the encoders of this ffmpeg."""
-    lines = _listing("-encoders").splitlines()
-    return frozenset(words[1] for line in lines if len(words := line.split()) > 1)
+    command = [executable(), "-version"]
+    output = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
+    return output.partition(" Copyright")[0]
 
 
 def stream_pcm(path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None) -> Iterator[Block]:
@@ -119,18 +113,12 @@ def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
     Return the sample rate in Hz and an iterator of consecutive samples [shape=(n,)]: the arithmetic mean of the
     channels, each clipped to [-1, 1]. Raises AudioError as `stream_pcm`, also while the blocks are read.
     """
-
-    def bytes_per_s(head: bytes) -> int:  # of PCM 32 bit: sample rate and channels are in bytes 16 to 24
-        return 4 * int(math.prod(struct.unpack_from(">2I", head, 16)))
-
-    parts = _output_of(path, bytes_per_s, format="au", acodec="pcm_f32be", map_metadata=-1)
-    head = b""
-    while len(head) < 8 or len(head) < int.from_bytes(head[4:8]):  # header size, in bytes 4 to 8 of the AU header
-        if not (part := next(parts, b"")):
-            raise AudioError(f"{path}: holds no audio")
-        head += part
-    _, header_bytes, _, _, sample_rate, n_channels = struct.unpack_from(">6I", head)
-    return sample_rate, _mono_blocks(path, itertools.chain([head[header_bytes:]], parts), n_channels)
+    parts = _frames(path, "f32")
+    first = next(parts, None)
+    if first is None:
+        raise AudioError(f"{path}: holds no audio")
+    clipped = (np.clip(frames, -1.0, 1.0) for _, frames in itertools.chain([first], parts))
+    return first[0], (frames.sum(axis=1, dtype=np.float32) / np.float32(frames.shape[1]) for frames in clipped)
 
 
 def stream_hash(path: Path, *, bitstream_filter: str | None = None) -> str:
@@ -139,7 +127,8 @@ def stream_hash(path: Path, *, bitstream_filter: str | None = None) -> str:
     `bitstream_filter` is one of ffmpeg's: "aac_adtstoasc" removes the headers of AAC packets.
     """
     options: Options = {"bsf:a": bitstream_filter} if bitstream_filter else {}
-    output = b"".join(_output_of(path, bytes_per_s=None, part=None, format="hash", acodec="copy", **options))
+    with _reading(path, None, {"format": "hash", "acodec": "copy", **options}) as reader:
+        output = b"".join(reader.blocks())
     return output.decode().strip().removeprefix("SHA256=").lower()
 
 
@@ -161,22 +150,6 @@ def encode(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int, **op
         if result.returncode:
             reason = result.stderr.decode("utf-8", errors="replace").strip().splitlines()[-1:]
             raise AudioError(f"{path}: ffmpeg cannot write it ({''.join(reason) or result.returncode})")
-
-
-def _listing(option: str) -> str:
-    command = [executable(), "-hide_banner", option]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
-
-
-def _frames(parts: Iterable[bytes], dtype: str, n_channels: int) -> Iterator[npt.NDArray[Any]]:
-    """Yield PCM bytes as arrays of samples [shape=(n, n_channels)]; a frame may extend over two parts."""
-    frame_bytes = np.dtype(dtype).itemsize * n_channels
-    rest = b""
-    for part in parts:
-        data = rest + part
-        whole = len(data) - len(data) % frame_bytes
-        rest = data[whole:]
-        yield np.frombuffer(data[:whole], dtype).reshape(-1, n_channels)
 
 
 def _excerpt(blocks: Iterable[Block], begin: int, end: int | None) -> Iterator[Block]:
@@ -208,35 +181,23 @@ def _without_cancelling(means: Iterable[Block], first: Iterable[Block], length: 
         yield (piece if cancels else mean), cancels
 
 
-def _mono_blocks(path: Path, parts: Iterable[bytes], n_channels: int) -> Iterator[npt.NDArray[np.float32]]:
-    n_samples = 0
-    for frames in _frames(parts, ">f4", n_channels):
-        n_samples += len(frames)
-        clipped = np.clip(frames.astype(np.float32), -1.0, 1.0)
-        yield clipped.sum(axis=1, dtype=np.float32) / np.float32(n_channels)
-    if not n_samples:
-        raise AudioError(f"{path}: holds no audio")
-
-
 def _decoded(path: Path, sample_rate: int, channel: int | None) -> Iterator[Block]:
     """Yield the mean of the channels of a file, or one channel, as mono PCM 16 bit, in blocks [shape=(n,)].
 
     Raises AudioError if nothing could be decoded.
     """
-    layout: Options = {"ac": 1} if channel is None else {"af": f"pan=mono|c0=c{channel}"}
-    options: Options = {"format": "s16le", "acodec": "pcm_s16le", "ar": sample_rate, **layout}
-    bytes_per_s = (lambda _: 2 * sample_rate) if channel is None else None  # None: warn once, not for each channel
+    layout: dict[str, str | int] = {"ac": 1} if channel is None else {"af": f"pan=mono|c0=c{channel}"}
     _check_file(path)
     links = headers.links(path)
     n_samples = 0
     for link in links:
         try:
-            parts = _output_of(path, bytes_per_s, link if len(links) > 1 else None, **options)
-            for block in _frames(parts, "<i2", 1):
-                n_samples += len(block)
+            part = link if len(links) > 1 else None
+            for _, frames in _frames(path, "s16", part, warns=channel is None, ar=sample_rate, **layout):
+                n_samples += len(frames)
                 if n_samples >= sample_rate * MAX_SECONDS:
                     raise AudioError(f"{path}: is longer than {MAX_SECONDS // 3600} hours")
-                yield block[:, 0]
+                yield frames[:, 0]
         except AudioError as error:
             if (link == links[-1] and not n_samples) or len(links) == 1 or isinstance(error, TimeLimitError):
                 raise
@@ -253,70 +214,64 @@ def _check_file(path: Path) -> None:
         raise AudioError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _output_of(
-    path: Path,
-    bytes_per_s: Callable[[bytes], int] | None,
-    part: tuple[int, int] | None = None,
-    **options: str | int | None,
-) -> Iterator[bytes]:
-    """Yield the output of ffmpeg for the audio of a file, or of a part of its bytes, with the given output options.
+def _frames(
+    path: Path, sample_format: str, part: tuple[int, int] | None = None, *, warns: bool = True, **options: str | int
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Yield the sample rate in Hz and consecutive samples [shape=(n, n_channels)] of a file or of a part of its bytes.
 
-    `bytes_per_s` returns the size of a second of output, given the first bytes of the output; with it, warnings are
-    given about audio that could not be decoded.
+    `sample_format` is s16 or f32, and `options` are output options of ffmpeg. With `warns`, warnings are given about
+    audio that could not be decoded.
     """
-    _check_file(path)
-    options |= {"vn": None, "sn": None, "dn": None, "flush_packets": 0}  # 0: large blocks instead of one per packet
-    head, n_bytes = b"", 0
-    with _reading(path, part, options) as reader:
+    dtype = np.dtype({"s16": np.int16, "f32": np.float32}[sample_format])
+    au: Options = {"format": "au", "acodec": f"pcm_{sample_format}be", "map_metadata": -1}
+    with _reading(path, part, {**options, **au}) as reader:
+
+        def report(seconds: float | None) -> None:
+            for sentence in headers.findings(reader.messages(), path, seconds) if warns else ():
+                process.warn(path, sentence)
+
+        blocks = reader.blocks()
+        if not (data := next(blocks, b"")):  # ffmpeg writes the header at once, so that the first block contains it
+            return
+        _, header_bytes, _, _, sample_rate, n_channels = struct.unpack_from(">6I", data)
+        data, n_samples = data[header_bytes:], 0
         try:
-            while data := reader.read():
-                head = head or data
-                n_bytes += len(data)
-                yield data
+            for block in itertools.chain([b""], blocks):
+                data += block
+                n_bytes = len(data) - len(data) % (dtype.itemsize * n_channels)  # a frame may extend over two blocks
+                samples = np.frombuffer(data[:n_bytes], dtype.newbyteorder(">")).reshape(-1, n_channels)
+                data, n_samples = data[n_bytes:], n_samples + len(samples)
+                if len(samples):
+                    yield sample_rate, samples.astype(dtype)
         except GeneratorExit:  # no more is wanted
-            if bytes_per_s:
-                reader.report(None)
+            report(None)
             raise
-        reader.check_status()
-        if bytes_per_s:
-            reader.report(n_bytes / bytes_per_s(head) if head else None)
-
-
-@contextlib.contextmanager
-def _link_to(path: Path, part: tuple[int, int] | None) -> Iterator[Path]:
-    """Yield a temporary symbolic link to a file, with an ASCII name; the file itself where links cannot be made.
-
-    ffmpeg-python requires UTF-8 names, and ffmpeg could read a name as a protocol or an option. The extension is kept:
-    ffmpeg identifies some formats by it (RSO, a FLAC file with a damaged head). With `part`, the first byte and the end
-    of a part, the path is that of a copy of the part.
-    """
-    extension = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
-    with tempfile.TemporaryDirectory(prefix="audio-", ignore_cleanup_errors=True) as folder:
-        link = Path(folder, f"input{extension}")
-        if part:
-            with path.open("rb") as source, link.open("wb") as target:
-                source.seek(part[0])
-                while source.tell() < part[1]:
-                    target.write(source.read(min(process.READ_BYTES, part[1] - source.tell())))
-        else:
-            try:
-                link.symlink_to(path.absolute())
-            except OSError:
-                link = path
-        yield link
+        report(n_samples / sample_rate)
 
 
 @contextlib.contextmanager
 def _reading(path: Path, part: tuple[int, int] | None, options: Options) -> Iterator[process.Reader]:
-    """Start ffmpeg on one file and no file named in it, and yield its reader; kill it at the end if it still runs."""
+    """Start ffmpeg on a file and no file named in it, and yield its reader; kill it at the end if it still runs.
+
+    `part` is the first byte and the end of a part of the file. ffmpeg gets a temporary symbolic link with an ASCII
+    name: ffmpeg-python requires UTF-8 names, and ffmpeg could read a name as a protocol or an option. The extension is
+    kept: ffmpeg identifies some formats by it (RSO, a FLAC file with a damaged head).
+    """
     import ffmpeg
 
-    safe = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_alloc": process.MAX_ALLOC_BYTES}
-    quiet = ("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info")
-    share = (part[1] - part[0]) / path.stat().st_size if part else 1.0
-    with _link_to(path, part) as link:
+    _check_file(path)
+    extension = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
+    with tempfile.TemporaryDirectory(prefix="audio-", ignore_cleanup_errors=True) as folder:
+        link = Path(folder, f"input{extension}")
+        link.symlink_to(path.absolute())
+        url, protocols, share = f"file:{link}", "file", 1.0
+        if part:
+            url, protocols = f"subfile,,start,{part[0]},end,{part[1]},,:{link}", "file,subfile"
+            share = (part[1] - part[0]) / path.stat().st_size
+        limits = {"format_whitelist": DEMUXERS, "max_alloc": process.MAX_ALLOC_BYTES}
+        source = ffmpeg.input(url, protocol_whitelist=protocols, **limits)
         # Without -map, ffmpeg takes the default audio stream, or else the one with the most channels.
-        output = ffmpeg.input(f"file:{link}", **safe).output("pipe:", **options)
-        command = output.global_args(*quiet).compile(cmd=executable())
-        with process.running(command, path, link, share) as reader:
+        output = source.output("pipe:", vn=None, sn=None, dn=None, flush_packets=0, **options)  # 0: large blocks
+        quiet = ("-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info")
+        with process.running(output.global_args(*quiet).compile(cmd=executable()), path, url, share) as reader:
             yield reader

@@ -1,4 +1,4 @@
-"""Duration and streams in the header of an audio file, from ffmpeg's messages, compared with the decoded audio."""
+"""What ffmpeg's messages state about a file, compared with the decoded audio, and the parts of chained files."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import itertools
 import mmap
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+from genre.audio.process import ERROR_LEVELS, Message
 from genre.errors import AudioError
 
-ERROR_LEVELS = ("error", "fatal", "panic")
 MAX_LINKS = 500  # of a chained Ogg file: a day of radio
 SHORTER_S = 1.0  # missing audio from which a file is reported as shorter than its header states
 ROUNDING_S = 0.015  # ffmpeg prints durations in hundredths of a second
 MAX_RIFF_BYTES = 0x7FFFF000  # larger sizes are placeholders of programs that write to a pipe
 
-_MESSAGE = re.compile(r"((?:\[[^\]]*\] *)*)\[(info|warning|error|fatal|panic)\] (.*)")
 _DURATION = re.compile(r"  Duration: (\d+):(\d\d):(\d\d\.\d+), ")
 _STREAM = re.compile(r"  Stream #0:(\d+)\S*: (Audio|Video): (.*)")
-_RATE = re.compile(r"(?:^|, )(\d+) Hz(?:, |$)")
 _MAPPING = re.compile(r"  Stream #0:(\d+) -> #0:0 ")
 # Errors about bytes between frames, such as tags. Other errors outside the decoder can be about covers and tags too.
 _NO_FRAMES = ("Header missing", "invalid sync code", "invalid frame header", "decode_frame() failed")
@@ -33,79 +29,39 @@ _STARTS = {
 }
 
 
-class Message(NamedTuple):
-    """One message of ffmpeg."""
+def findings(messages: Sequence[Message], path: Path, seconds: float | None) -> Iterator[str]:
+    """Yield a sentence about several audio streams, and one about audio that is missing or damaged.
 
-    context: str  # such as "[aist#0:0/mp3 @ 0x55] [dec:mp3float @ 0x56] "
-    level: str
-    text: str
-
-
-def messages_of(output: str) -> list[Message]:
-    """Return the messages in the output of `ffmpeg -loglevel level+info`."""
-    return [Message(*match.groups()) for line in output.splitlines() if (match := _MESSAGE.match(line))]
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """Metadata in the header of a file."""
-
-    seconds: float | None  # duration; None if there is none, or it may be that of the video
-    rates_hz: tuple[int, ...]  # sample rate of each audio stream
-    streams: str  # a sentence about several audio streams; empty if there is one
-
-
-def read(messages: Sequence[Message]) -> Header:
-    """Return the header that ffmpeg's messages describe."""
+    `seconds` is the decoded duration; None if the end was not reached.
+    """
     texts = [message.text for message in messages if message.level == "info"]
-    first_output = next((i for i, text in enumerate(texts) if text.startswith(("Stream mapping:", "Output #"))), None)
-    streams = [match.groups() for text in texts[:first_output] if (match := _STREAM.match(text))]
-    audio = {int(number): text for number, kind, text in streams if kind == "Audio"}
-    is_video = any(kind == "Video" and "(attached pic)" not in text for _, kind, text in streams)
-    is_estimated = any(message.text.startswith("Estimating duration") for message in messages)
-    duration = next((match for text in texts[:first_output] if (match := _DURATION.match(text))), None)
-    seconds = None
-    if duration and not (is_estimated or is_video or len(audio) > 1):
-        seconds = 3600 * int(duration[1]) + 60 * int(duration[2]) + float(duration[3])
-    taken = next((int(match[1]) for text in texts if (match := _MAPPING.match(text))), None)
-    sentence = ""
+    header = list(itertools.takewhile(lambda text: not text.startswith(("Stream mapping:", "Output #")), texts))
+    streams = [match.groups() for text in header if (match := _STREAM.match(text))]
+    audio = {number: text for number, kind, text in streams if kind == "Audio"}
+    taken = next((match[1] for text in texts if (match := _MAPPING.match(text))), None)
     if len(audio) > 1 and taken in audio:
         default = ", the default one," if "(default)" in audio[taken] else ""
-        sentence = f"has {len(audio)} audio streams: number {list(audio).index(taken) + 1}{default} was decoded"
-    rates = tuple(int(match[1]) for text in audio.values() if (match := _RATE.search(text)))
-    return Header(seconds, rates, sentence)
-
-
-def faults(messages: Sequence[Message], seconds: float | None, stated_s: float | None) -> str | None:
-    """Return a sentence about audio that is missing or damaged; None if all of it was decoded.
-
-    `seconds` is the decoded duration; None if it was not counted, or the end was not reached. `stated_s` is the
-    duration in the header.
-    """
+        yield f"has {len(audio)} audio streams: number {list(audio).index(taken) + 1}{default} was decoded"
     errors = [message for message in messages if message.level in ERROR_LEVELS]
     reason = next((f" ({message.text})" for message in errors), "")
-    if seconds is not None and stated_s is not None:
-        lost_s = stated_s - seconds
-        if lost_s >= SHORTER_S:
-            return f"only {seconds:.1f} s of the {stated_s:.1f} s that its header states could be decoded{reason}"
-        return f"decoded, with damaged parts{reason}" if errors and lost_s > ROUNDING_S else None
-    of_decoder = any("[dec:" in message.context for message in errors)
-    losses = [text for context, _, text in errors if "[dec:" not in context and not text.startswith(_NO_FRAMES)]
-    is_lost = (of_decoder and losses) or any(text.startswith("Error during demuxing") for text in losses)
-    return f"decoded, with damaged parts ({losses[0]})" if is_lost else None
-
-
-def riff_seconds(path: Path, seconds: float) -> float | None:
-    """Return the duration that the header of a WAV file states, given that of its audio; None for other files.
-
-    ffmpeg does not report that a WAV file was cut.
-    """
-    with path.open("rb") as file:
-        head = file.read(12)
-    stated = 8 + int.from_bytes(head[4:8], "little")
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE" or stated > MAX_RIFF_BYTES:
-        return None
-    return seconds * max(1.0, stated / path.stat().st_size)
+    # the duration may be that of the video or of another stream
+    is_video = any(kind == "Video" and "(attached pic)" not in text for _, kind, text in streams)
+    is_estimated = any(message.text.startswith("Estimating duration") for message in messages)
+    duration = next((match for text in header if (match := _DURATION.match(text))), None)
+    stated_s = None
+    if duration and not (is_estimated or is_video or len(audio) > 1):
+        stated_s = 3600 * int(duration[1]) + 60 * int(duration[2]) + float(duration[3])
+    elif seconds is not None:
+        stated_s = _riff_seconds(path, seconds)
+    if seconds is None or stated_s is None:
+        of_decoder = any("[dec:" in message.context for message in errors)
+        losses = [text for context, _, text in errors if "[dec:" not in context and not text.startswith(_NO_FRAMES)]
+        if (of_decoder and losses) or any(text.startswith("Error during demuxing") for text in losses):
+            yield f"decoded, with damaged parts ({losses[0]})"
+    elif stated_s - seconds >= SHORTER_S:
+        yield f"only {seconds:.1f} s of the {stated_s:.1f} s that its header states could be decoded{reason}"
+    elif errors and stated_s - seconds > ROUNDING_S:
+        yield f"decoded, with damaged parts{reason}"
 
 
 def links(path: Path) -> list[tuple[int, int]]:
@@ -124,6 +80,19 @@ def links(path: Path) -> list[tuple[int, int]]:
     if len(starts) > MAX_LINKS:
         raise AudioError(f"{path}: is a chain of more than {MAX_LINKS} files: divide it")
     return list(zip([0, *starts[1:]], [*starts[1:], size], strict=True))
+
+
+def _riff_seconds(path: Path, seconds: float) -> float | None:
+    """Return the duration that the header of a WAV file states, given that of its audio; None for other files.
+
+    ffmpeg does not report that a WAV file was cut.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+    stated = 8 + int.from_bytes(head[4:8], "little")
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE" or stated > MAX_RIFF_BYTES:
+        return None
+    return seconds * max(1.0, stated / path.stat().st_size)
 
 
 def _link_starts(data: mmap.mmap, pattern: re.Pattern[bytes]) -> Iterator[int]:

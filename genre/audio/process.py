@@ -1,4 +1,4 @@
-"""Run ffmpeg within limits of time, processor time, memory and sample rate, and read its output and messages."""
+"""Run ffmpeg within limits of time, processor time and memory, and read its output and messages."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import contextlib
 import logging
 import math
 import os
+import re
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
+from typing import NamedTuple
 
-from genre.audio import headers
 from genre.errors import AudioError, TimeLimitError
 
 log = logging.getLogger(__name__)
@@ -33,11 +33,23 @@ CPU_S_PER_BYTE = 20e-6
 MAX_ALLOC_BYTES = 1 << 28  # one allocation by ffmpeg
 MAX_ADDRESS_BYTES = 1 << 32  # address space of ffmpeg
 MAX_MESSAGE_BYTES = 1 << 24  # messages of ffmpeg, which include the tags of the file
+# Limits of a command: seconds of processor time, KiB of memory, and blocks of 512 bytes of a file that it writes
+LIMITED = ("sh", "-c", 'ulimit -t "$1"; ulimit -v "$2"; ulimit -f "$3"; shift 3; exec "$@"', "sh")
+ERROR_LEVELS = ("error", "fatal", "panic")
 GENERIC_MESSAGES = ("Error opening input", "Conversion failed")  # of ffmpeg, after the specific one
 
+_MESSAGE = re.compile(r"((?:\[[^\]]*\] *)*)\[(info|warning|error|fatal|panic)\] (.*)")
 _time_limit: ContextVar[tuple[float, threading.Event | None]] = ContextVar("time_limit", default=(math.inf, None))
 _collected: ContextVar[list[str] | None] = ContextVar("collected", default=None)
 _running: set[subprocess.Popen[bytes]] = set()
+
+
+class Message(NamedTuple):
+    """One message of ffmpeg."""
+
+    context: str  # such as "[aist#0:0/mp3 @ 0x55] [dec:mp3float @ 0x56] "
+    level: str
+    text: str
 
 
 @contextlib.contextmanager
@@ -81,108 +93,65 @@ def kill_all() -> None:
 
 
 class Reader:
-    """Output and messages of a running ffmpeg, within its limits."""
+    """Output and messages of a running ffmpeg."""
 
-    def __init__(self, process: subprocess.Popen[bytes], path: Path, link: Path, messages_fd: int, cpu_s: int) -> None:
-        """`path` is the name of the file in messages, `link` the one that ffmpeg was given."""
-        self._process, self._path, self._link, self._fd, self._cpu_s = process, path, link, messages_fd, cpu_s
-        self._is_checked = False  # whether the sample rate was checked
-        self._waited_s = 0.0  # for output: about the processor time where that cannot be limited
+    def __init__(self, process: subprocess.Popen[bytes], path: Path, url: str, messages_fd: int, cpu_s: int) -> None:
+        """`path` is the name of the file in messages, `url` the one that ffmpeg was given."""
+        self._process, self._path, self._url, self._fd, self._cpu_s = process, path, url, messages_fd, cpu_s
 
-    def read(self) -> bytes:
-        """Return the next output, at most `READ_BYTES`; empty at the end. Raises AudioError beyond a limit."""
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the output, at most `READ_BYTES` at a time. Raises AudioError beyond a limit, or if ffmpeg failed."""
         assert self._process.stdout is not None
-        began, (deadline, cancelled) = time.monotonic(), _time_limit.get()
-        is_ready = False
-        while not is_ready:
-            is_ready = _has_output(self._process.stdout.fileno())
-            if not self._is_checked:
-                self._check_rate()
-                self._is_checked |= is_ready
-            now = time.monotonic()
-            if now > deadline or (cancelled is not None and cancelled.is_set()):
+        poller = select.poll()
+        poller.register(self._process.stdout, select.POLLIN)
+        latest = time.monotonic()
+        while True:
+            is_ready = poller.poll(1000 * POLL_S)
+            deadline, cancelled = _time_limit.get()
+            if time.monotonic() > deadline or (cancelled is not None and cancelled.is_set()):
                 raise TimeLimitError(f"{self._path}: was not decoded within the time limit")
-            if not is_ready and now - began > STALL_S:
+            if is_ready:
+                if not (data := os.read(self._process.stdout.fileno(), READ_BYTES)):
+                    return self._check_status()
+                yield data
+                latest = time.monotonic()
+            elif time.monotonic() - latest > STALL_S:
                 raise AudioError(f"{self._path}: cannot be decoded (ffmpeg has been silent for {STALL_S} s)")
-        self._waited_s += time.monotonic() - began
-        if sys.platform != "linux" and self._waited_s > self._cpu_s:
-            raise AudioError(f"{self._path}: cannot be decoded (ffmpeg takes more than {self._cpu_s} s)")
-        return os.read(self._process.stdout.fileno(), READ_BYTES)
 
-    def check_status(self) -> None:
+    def messages(self) -> list[Message]:
+        """Return the messages so far, with the name of the file in place of its URL."""
+        data = os.pread(self._fd, MAX_MESSAGE_BYTES, 0)  # a seek would also move ffmpeg's position
+        output = data.decode("utf-8", errors="replace").replace(self._url, self._path.name)
+        return [Message(*match.groups()) for line in output.splitlines() if (match := _MESSAGE.match(line))]
+
+    def _check_status(self) -> None:
         """Wait for the process; raise AudioError if it failed."""
         status = self._process.wait()
-        errors = [message.text for message in self._messages() if message.level in headers.ERROR_LEVELS]
+        errors = [message.text for message in self.messages() if message.level in ERROR_LEVELS]
         reasons = [text for text in errors if not text.startswith(GENERIC_MESSAGES)] or errors
         if status == -signal.SIGKILL:
             raise AudioError(f"{self._path}: cannot be decoded (it needs more than {self._cpu_s} s of processor time)")
         if status:
             raise AudioError(f"{self._path}: cannot be decoded ({reasons[-1] if reasons else f'ffmpeg exit {status}'})")
 
-    def report(self, seconds: float | None) -> None:
-        """Warn about audio that is missing, and report which of several streams was decoded.
-
-        `seconds` is the decoded duration; None if the end was not reached.
-        """
-        messages = self._messages()
-        header = headers.read(messages)
-        if header.streams:
-            warn(self._path, header.streams)
-        stated_s = header.seconds
-        if seconds is not None and stated_s is None:
-            stated_s = headers.riff_seconds(self._path, seconds)
-        if fault := headers.faults(messages, seconds, stated_s):
-            warn(self._path, fault)
-
-    def _messages(self) -> list[headers.Message]:
-        """Return the messages so far, with the name of the file in place of the link."""
-        data = os.pread(self._fd, MAX_MESSAGE_BYTES, 0)  # a seek would also move ffmpeg's position
-        return headers.messages_of(
-            data.decode("utf-8", errors="replace").replace(f"file:{self._link}", self._path.name)
-        )
-
-    def _check_rate(self) -> None:
-        """Raise AudioError if the sample rate of the file is above `MAX_RATE_HZ`."""
-        rate = max(headers.read(self._messages()).rates_hz, default=0)
-        if rate > MAX_RATE_HZ:
-            raise AudioError(f"{self._path}: its sample rate, {rate} Hz, is above {MAX_RATE_HZ} Hz")
-
 
 @contextlib.contextmanager
-def running(command: Sequence[str], path: Path, link: Path, share: float) -> Iterator[Reader]:
+def running(command: Sequence[str], path: Path, url: str, share: float) -> Iterator[Reader]:
     """Start ffmpeg on a file, without standard input, and yield its reader; kill it at the end if it still runs.
 
-    `path` is the name of the file in messages, `link` the one in `command`, `share` the fraction of it that is read.
+    `path` is the name of the file in messages, `url` the one in `command`, `share` the fraction of it that is read.
     """
     cpu_s = math.ceil(share * (BASE_CPU_S + CPU_S_PER_BYTE * path.stat().st_size))
+    limits = (str(cpu_s), str(MAX_ADDRESS_BYTES >> 10), str(MAX_MESSAGE_BYTES // 512))
     with (
         tempfile.TemporaryFile() as stderr,
         subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, bufsize=0
+            [*LIMITED, *limits, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, bufsize=0
         ) as process,
     ):
         _running.add(process)
         try:
-            _limit(process.pid, cpu_s)
-            yield Reader(process, path, link, stderr.fileno(), cpu_s)
+            yield Reader(process, path, url, stderr.fileno(), cpu_s)
         finally:
             process.kill()
             _running.discard(process)
-
-
-def _limit(pid: int, cpu_s: int) -> None:
-    """Limit the processor time, the memory and the messages of a process, on Linux."""
-    if sys.platform == "linux":
-        import resource
-
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            resource.prlimit(pid, resource.RLIMIT_CPU, (cpu_s, cpu_s))
-            resource.prlimit(pid, resource.RLIMIT_AS, (MAX_ADDRESS_BYTES, MAX_ADDRESS_BYTES))
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES))
-
-
-def _has_output(fd: int) -> bool:
-    """Wait at most `POLL_S` for output; return whether there is some or it has ended."""
-    poller = select.poll()
-    poller.register(fd, select.POLLIN | select.POLLHUP)
-    return bool(poller.poll(1000 * POLL_S))

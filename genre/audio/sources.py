@@ -8,20 +8,17 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from genre.audio.process import LIMITED
 from genre.errors import AudioError
-from genre.terminal import one_line
-from genre.terminal import progress as progress_bar
 
 STANDARD_INPUT = "-"
 MAX_BYTES = 1 << 30  # of one song: 100 minutes of CD audio
 MAX_SECONDS = 600.0  # of a download
 READ_BYTES = 1 << 20
-POLL_SECONDS = 0.1
 STALLED_SECONDS = 20  # without data, after which yt-dlp closes a connection
 
 # The user's configuration, plug-ins, cookies and cache are ignored, and only one item is downloaded.
@@ -75,9 +72,9 @@ def _spool(stream: BinaryIO, path: Path, max_bytes: int) -> None:
     size = 0
     with path.open("wb") as file:
         while block := stream.read(READ_BYTES):
-            size += len(block)
-            _check_size("standard input", size, max_bytes)
-            file.write(block)
+            size += file.write(block)
+            if size > max_bytes:
+                raise AudioError(f"standard input: is larger than {max_bytes / 1e6:.3g} MB")
     if not size:
         raise AudioError("standard input: is empty")
 
@@ -88,49 +85,30 @@ def _fetch(url: str, folder: Path, max_bytes: int, max_seconds: float) -> Path:
         raise AudioError(f"{url}: only http and https URLs can be fetched")
     if importlib.util.find_spec("yt_dlp") is None:
         raise AudioError(f"{url}: needs yt-dlp: install it with `pip install yt-dlp`")
-    # -P: no imports from the download folder. Without ffmpeg, since it would download the items of a playlist.
-    command = [sys.executable, "-P", "-m", "yt_dlp", *YT_DLP_OPTIONS, "--max-filesize", str(max_bytes)]
-    command += ["--ffmpeg-location", ".", "--output", "song", "--", url]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+    # -P: no imports from the download folder. Without ffmpeg, since it would download the items of a playlist. LIMITED
+    # is for servers that name no size.
+    command = [*LIMITED, "unlimited", "unlimited", str(max_bytes // 512), sys.executable, "-P", "-m", "yt_dlp"]
+    command += [*YT_DLP_OPTIONS, "--max-filesize", str(max_bytes), "--ffmpeg-location", ".", "--output", "song"]
+    try:
+        result = subprocess.run(
+            [*command, "--", url],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=max_seconds,
+            check=False,
+            start_new_session=True,
         )
-        try:
-            _watch(process, url, folder, max_bytes, max_seconds)
-        finally:
-            process.kill()
-            process.wait()
-        output.seek(0)
-        reason = _reason(output.read(READ_BYTES), url)
+    except subprocess.TimeoutExpired:
+        raise AudioError(f"{url}: was not fetched within {max_seconds:g} s") from None
     downloads = [path for path in folder.iterdir() if path.is_file()]
-    if process.returncode == _PLAYLIST_STATUS:
+    if result.returncode == _PLAYLIST_STATUS:
         raise AudioError(f"{url}: is a playlist: give the URL of one song")
-    if process.returncode or len(downloads) != 1:
+    if result.returncode or len(downloads) != 1:
+        reason = _reason(result.stdout.decode("utf-8", errors="replace"), url)
         raise AudioError(f"{url}: cannot be fetched ({reason})")
     return downloads[0]
-
-
-def _watch(process: subprocess.Popen[bytes], url: str, folder: Path, max_bytes: int, max_seconds: float) -> None:
-    """Wait for a download, with a progress bar on a terminal; AudioError if it exceeds a limit."""
-    deadline = time.monotonic() + max_seconds
-    with progress_bar(desc=one_line(url), unit="B", unit_scale=True, leave=False) as progress:
-        running = True
-        while running:
-            time.sleep(POLL_SECONDS)
-            running = process.poll() is None
-            size = _size(folder)
-            progress.update(size - progress.n)
-            _check_size(url, size, max_bytes)
-            if running and time.monotonic() > deadline:
-                raise AudioError(f"{url}: was not fetched within {max_seconds:g} s")
-
-
-def _size(folder: Path) -> int:
-    size = 0
-    for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # yt-dlp renames and removes its files
-            size += path.stat().st_size
-    return size
 
 
 def _reason(output: str, url: str) -> str:
@@ -142,8 +120,3 @@ def _reason(output: str, url: str) -> str:
     text = re.sub(r"^(ERROR: *)?(\[[^\]]*\] *)?([^\s:]+: )?", "", (errors or lines)[-1])
     text = re.split(r"; please report this issue|\(caused by", text)[0].replace(url, "")
     return re.sub(r"\w+\(host=[^)]*\): ", "", text).strip(" .;:")
-
-
-def _check_size(name: str, size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise AudioError(f"{name}: is larger than {max_bytes / 1e6:.3g} MB")

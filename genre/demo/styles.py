@@ -7,7 +7,7 @@ them, and a few songs are hard to classify.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -58,10 +58,10 @@ STYLES: Final = {name: Style(**choices) for name, choices in _DATA["styles"].ite
 _DRUM_PITCHES: Final = {"kick": 30, "snare": 54, "hat": 80}
 
 
-def plan(seed: int, songs: int, *, formats: Collection[str] = FORMATS) -> list[DemoSong]:
+def plan(seed: int, songs: int) -> list[DemoSong]:
     """Return `songs` songs of each style, with unique titles and with formats in the proportions of `FORMATS`.
 
-    The first songs of a style do not depend on `songs`. Formats not in `formats` are replaced by flac.
+    The first songs of a style do not depend on `songs`.
     """
     titles = _titles(seed)
     planned = []
@@ -70,7 +70,7 @@ def plan(seed: int, songs: int, *, formats: Collection[str] = FORMATS) -> list[D
         title = titles[position] + (f" No. {volume + 1}" if volume else "")
         block = np.random.default_rng((seed, index, number // len(FORMATS), 0)).permutation(len(FORMATS))
         suffix = FORMATS[block[number % len(FORMATS)]]
-        planned.append(DemoSong(style, title, suffix if suffix in formats else "flac", (seed, index, number)))
+        planned.append(DemoSong(style, title, suffix, (seed, index, number)))
     return planned
 
 

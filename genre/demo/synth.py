@@ -88,7 +88,7 @@ class Score:
 _INSTRUMENTS: Final = yaml.safe_load(Path(__file__).with_name("instruments.yaml").read_text(encoding="utf-8"))
 
 # file extension: output options of ffmpeg
-_FORMATS: Final[dict[str, ffmpeg.Options]] = {
+FORMATS: Final[dict[str, ffmpeg.Options]] = {
     "wav": {"format": "wav", "acodec": "pcm_s16le"},
     "flac": {"format": "flac", "acodec": "flac"},
     "mp3": {"format": "mp3", "acodec": "libmp3lame", "q:a": 3, "compression_level": 7},
@@ -115,14 +115,9 @@ def render(score: Score, rng: np.random.Generator) -> npt.NDArray[np.int16]:
     return _master(_reverberated(mix, recording, rng), recording, rng)
 
 
-def writable_formats() -> list[str]:
-    """Return the file extensions that the installed ffmpeg can write."""
-    return [suffix for suffix, options in _FORMATS.items() if options["acodec"] in ffmpeg.encoders()]
-
-
 def write(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int) -> None:
     """Encode samples [shape=(n, channels)] in the format of the file extension; see `genre.audio.ffmpeg.encode`."""
-    ffmpeg.encode(path, samples, sample_rate=sample_rate, **_FORMATS[path.suffix[1:]])
+    ffmpeg.encode(path, samples, sample_rate=sample_rate, **FORMATS[path.suffix[1:]])
 
 
 def _play(track: Track, mix: Signal, sample_rate: int, rng: np.random.Generator) -> None:

@@ -168,16 +168,13 @@ def test_a_time_limit_ends_with_its_context(tmp_path: Path, make_song: MakeSong)
     assert len(_cut(song)) == 2
 
 
-@pytest.mark.parametrize(
-    ("rate", "message"), [(352_800_000, "352800000 Hz, is above"), (2_822_400, "more than 2 s of processor time")]
-)
+@pytest.mark.parametrize("rate", [2_822_400, 352_800_000])
 def test_a_small_file_of_endless_work_costs_one_song(
     tmp_path: Path,
     make_song: MakeSong,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     rate: int,
-    message: str,
 ) -> None:
     monkeypatch.setattr(process, "BASE_CPU_S", 1.0)
     bomb, clip = tmp_path / "bomb.ape", make_song(tmp_path / "clip.wav", sample_rate=RATE)
@@ -186,7 +183,7 @@ def test_a_small_file_of_endless_work_costs_one_song(
     assert answer_all([str(bomb), str(clip)], lambda path: {"n": len(_cut(path))}, str, "csv", table) == 1
     printed = capsys.readouterr()
     assert printed.out == f"file,n\n{clip},2\n"
-    assert "bomb.ape: " in printed.err and message in printed.err
+    assert "bomb.ape: cannot be decoded (it needs more than 2 s of processor time)" in printed.err
 
 
 def _wav(rate: int, n_channels: int, bits: int = 16, align: int | None = None, claimed: int | None = None) -> bytes:

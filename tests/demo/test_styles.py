@@ -17,12 +17,6 @@ def test_every_style_has_the_same_formats() -> None:
         assert Counter(song.suffix for song in songs if song.style == style) == Counter(styles.FORMATS)
 
 
-def test_a_format_that_ffmpeg_cannot_write_becomes_flac() -> None:
-    songs = styles.plan(2016, 10, formats=["wav", "flac"])
-    assert {song.suffix for song in songs} == {"wav", "flac"}
-    assert [song.seed for song in songs] == [song.seed for song in styles.plan(2016, 10)]
-
-
 def test_titles_are_unique_and_contain_apostrophes_and_accents() -> None:
     titles = [song.title.casefold() for song in styles.plan(2016, 400)]
     assert len(set(titles)) == len(titles)
