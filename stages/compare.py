@@ -40,7 +40,6 @@ from genre.parallel import all_or_error, run
 from genre.paths import Paths
 
 LSTM = "lstm2016_"  # prefix of the models with the architecture of 2016
-METRICS = ("song_accuracy", "log_loss", "ece")  # of metrics.json, with their intervals and n_songs
 SOURCES = ("audio", "features", "models")  # packages of genre/ that change an outcome
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]  # by name of feature or embedding [shape=(rows, ...)]
@@ -268,12 +267,10 @@ def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
 
 def _write(results: Sequence[Result], more: Tables, data: VectorSet, settings: params.Params, paths: Paths) -> None:
     """Write the results as CSV, JSON, Markdown, PNG and HTML; print the Markdown table."""
-    import pandas as pd
-
     folder = paths.comparison
     summaries = {result.model: result.scores for result in results}
-    scores = pd.DataFrame(list(summaries.values()), index=pd.Index(summaries, name="model"))
-    tables.write(folder / "results.csv", scores, "%.6g")
+    scores = [{"model": model, **summary} for model, summary in summaries.items()]
+    tables.write_results(folder, results, data.genres, results=scores, **more)
     described = {
         "dataset": settings.dataset.name,
         "vectors": dataset_card.digest(paths.vectors),
@@ -285,18 +282,7 @@ def _write(results: Sequence[Result], more: Tables, data: VectorSet, settings: p
         "models": summaries,
     }
     files.write_json(folder / "results.json", described)
-    metrics = {
-        model: {key: value for key, value in summary.items() if key.startswith((*METRICS, "n_songs"))}
-        for model, summary in summaries.items()
-    }
-    files.write_json(folder / "metrics.json", metrics)
-    songs = {
-        (r.model, n): tables.of_songs(repeat, data.genres) for r in results for n, repeat in enumerate(r.predictions)
-    }
-    tables.write(folder / "predictions.csv", tables.stacked(songs, ["model", "repeat"]))
     plots.write(folder / "song_accuracy.png", plots.intervals(summaries))
-    for name, rows in more.items():
-        tables.write(folder / f"{name}.csv", pd.DataFrame(rows), "%.6g")
     files.write_text(folder / "report.html", _report(results, more, data, settings, paths))
     table = report.comparison_markdown(results)
     files.write_text(folder / "table.md", table)

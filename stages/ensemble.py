@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     by_song = {name: metrics.by_song(p, labels, songs) for name, p in probabilities.items()}
     all_scores = {name: metrics.scores(predicted) for name, predicted in by_song.items()}
     scores = {name: {key: of_model[key] for key in SCORES} for name, of_model in all_scores.items()}
-    losses = {name: -np.log([s.probabilities[s.actual] for s in predicted]) for name, predicted in by_song.items()}
+    losses = {name: metrics.log_losses(predicted) for name, predicted in by_song.items()}
     gains = {name: gain(losses[ENSEMBLE] - loss) for name, loss in losses.items() if name != ENSEMBLE}
     default = default_model(gains)
     cards.write(

@@ -9,7 +9,7 @@ import argparse
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,6 @@ from genre.models.cards import ENSEMBLE
 from genre.models.embeddings import Batch
 from genre.models.predict import Predictor
 from genre.paths import Paths
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DVC_METRICS = {  # name in scores/<model>.json: key of `metrics.scores`
     "accuracy": "song_accuracy",
@@ -62,11 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     outputs = {RECORDING: _recording(test, paths)}
     for predictor in terminal.progress(predictors, desc="evaluate", unit="model"):
         outputs[predictor.card.model] = _predict(predictor, test, chunk_paths)
-    results, song_tables = [], {}
+    results = []
     for model, probabilities in outputs.items():
         predictions = metrics.by_song(probabilities, test.labels, test.songs)
         results.append(Result(model, metrics.scores(predictions), [predictions]))
-        song_tables[model] = write(results[-1], probabilities, test, paths.evaluation / model)
         print(_line(results[-1]))
     middle = stress.middle(test.songs, range(len(test.songs)))
     embedders, chunk_files = [embeddings.load(name, paths) for name in names], [chunk_paths[row] for row in middle]
@@ -74,45 +70,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     stressed = []
     for predictor in predictors:
         stressed += stress.rows(predictor.card.model, predictor.predict(changed), test.labels[middle], len(middle))
-    _write_all(results, song_tables, stressed, report.provenance(settings, paths, test.genres), paths)
+    _write(results, stressed, report.provenance(settings, paths, test.genres), paths)
     cache.trim()
     return 0
 
 
-def write(result: Result, probabilities: npt.NDArray[np.float32], test: VectorSet, folder: Path) -> pd.DataFrame:
-    """Write the tables and the confusion matrix of a model; return the table of the songs."""
-    genres, (predictions,) = test.genres, result.predictions
-    songs = tables.of_songs(predictions, genres)
-    tables.write(folder / "predictions.csv", songs)
-    tables.write(folder / "chunks.csv", tables.of_chunks(probabilities, test.labels, test.songs, genres))
-    tables.write(
-        folder / "per_genre.csv", tables.of_genres(metrics.per_genre(predictions, len(genres)), genres), "%.4f"
-    )
-    matrix = metrics.confusion_matrix(predictions, len(genres))
-    tables.write(folder / "confusion_matrix.csv", tables.of_genres(matrix, genres, columns=genres))
-    plots.write(folder.parent / "plots" / f"{result.model}.png", plots.confusion(matrix, genres, result.model))
-    return songs
-
-
-def _write_all(
-    results: Sequence[Result], songs: dict[str, pd.DataFrame], stressed: list[Any], provenance: Provenance, paths: Paths
-) -> None:
-    """Write what covers all models: metrics.json, predictions.csv, stress.csv, curves.csv, report.html, scores/."""
-    import pandas as pd
-
-    files.write_json(paths.evaluation / "metrics.json", {result.model: result.scores for result in results})
-    tables.write(paths.evaluation / "predictions.csv", tables.stacked(songs, ["model"]))
-    tables.write(paths.evaluation / "stress.csv", pd.DataFrame(stressed), "%.6g")
+def _write(results: Sequence[Result], stressed: list[Any], provenance: Provenance, paths: Paths) -> None:
+    """Write evaluation/ and scores/."""
+    folder, genres = paths.evaluation, provenance.genres
     curves = tables.learning_curves({model: paths.training(model) for model in networks.MODELS})
-    tables.write(paths.evaluation / "curves.csv", curves)
-    if len(curves):
-        plots.write(paths.evaluation / "plots" / "learning curves.png", plots.curves(curves))
+    tables.write_results(folder, results, genres, stress=stressed, curves=curves)
+    files.write_json(folder / "metrics.json", {result.model: result.scores for result in results})
     for result in results:
         files.write_json(paths.scores / f"{result.model}.json", dvc_metrics(result, paths))
+        matrix = metrics.confusion_matrix(result.predictions, len(genres))
+        plots.write(folder / "plots" / f"{result.model}.png", plots.confusion(matrix, genres, result.model))
+    if len(curves):
+        plots.write(folder / "plots" / "learning curves.png", plots.curves(curves))
     default = predict.default_card(paths).model
     ranked = sorted(results, key=lambda result: -result.scores["song_accuracy"])
     html = report.evaluation_html(ranked, provenance, curves, default, stressed)
-    files.write_text(paths.evaluation / "report.html", html)
+    files.write_text(folder / "report.html", html)
 
 
 def dvc_metrics(result: Result, paths: Paths) -> dict[str, float]:

@@ -62,6 +62,12 @@ def _query(root: Path, *arguments: str, status: int = 0) -> subprocess.Completed
     return _run(root, "python", "-m", "stages.query", *arguments, status=status)
 
 
+def _evaluated(root: Path, model: str) -> dict[str, dict[str, str]]:
+    """Return the rows of a model in evaluation/predictions.csv by song."""
+    with (root / "evaluation" / "predictions.csv").open(newline="") as stream:
+        return {row["song"]: row for row in csv.DictReader(stream) if row["model"] == model}
+
+
 def _stages_run(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
@@ -82,8 +88,7 @@ def test_every_chunk_comes_from_one_song_in_one_split(pipeline: Path) -> None:
 def test_the_metrics_are_those_of_the_predictions(pipeline: Path) -> None:
     metrics = json.loads((pipeline / "evaluation" / "metrics.json").read_text())
     assert set(metrics) == {*MODELS, "recording"}
-    with (pipeline / "evaluation" / "merged" / "predictions.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = _evaluated(pipeline, "merged").values()
     right = np.mean([row["actual"] == row["predicted"] for row in rows])
     assert metrics["merged"]["song_accuracy"] == pytest.approx(right)
     assert (pipeline / "evaluation" / "plots" / "merged.png").read_bytes().startswith(b"\x89PNG")
@@ -119,8 +124,7 @@ def test_the_predictions_of_a_query_are_those_of_evaluate(pipeline: Path, model:
     rows = [row for row in manifest.read(pipeline / "chunks") if row.split == "test"]
     sources = sorted({row.source for row in rows})
     answers = json.loads(_query(pipeline, "--format", "json", "--model", model, *sources).stdout)
-    with (pipeline / "evaluation" / model / "predictions.csv").open(newline="") as stream:
-        evaluated = {line["song"]: line for line in csv.DictReader(stream)}
+    evaluated = _evaluated(pipeline, model)
     songs = {row.source: row.song_id for row in rows}
     assert [answer["file"] for answer in answers] == sources
     for answer in answers:

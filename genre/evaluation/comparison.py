@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from genre.evaluation import metrics
 from genre.evaluation.metrics import Result
 from genre.models import calibration
 from genre.models.calibration import Validation, calibrate, common_predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Rows = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float32]
@@ -163,12 +167,12 @@ def rank(
     ]
 
 
-def paired_p_value(accuracies: Mapping[str, float], best: Mapping[str, float], seed: int = 0) -> float:
+def paired_p_value(accuracies: pd.Series[float], best: pd.Series[float], seed: int = 0) -> float:
     """Return the two-sided p-value of a paired bootstrap over songs; the null hypothesis is equal accuracy.
 
     `accuracies` and `best` are `Result.song_accuracies` of two models, for the same songs.
     """
-    differences = np.array([best[song] - accuracies[song] for song in sorted(best)])
+    differences = (best - accuracies).to_numpy()
     observed = differences.mean()
     if not differences.any():
         return 1.0
@@ -191,9 +195,7 @@ def _result(
         probabilities = np.concatenate([outcome.probabilities[: len(fold.test)] for fold, outcome in parts])
         predictions.append(metrics.by_song(probabilities, labels[rows], [songs[row] for row in rows]))
     costs = {
-        "song_accuracy_sd": float(
-            np.std([np.mean([p.actual == p.predicted for p in repeat]) for repeat in predictions])
-        ),
+        "song_accuracy_sd": float(np.std([np.mean(table["actual"] == table["predicted"]) for table in predictions])),
         "train_s": float(np.mean([outcome.train_s for outcome in outcomes])),
         "predict_s_per_song": sum(outcome.predict_s for outcome in outcomes) / sum(map(len, predictions)),
         "size_mb": float(np.mean([outcome.n_bytes for outcome in outcomes])) / 1e6,

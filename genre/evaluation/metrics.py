@@ -7,14 +7,14 @@ Conventions
 -----------
 Genres are class indices from 0 to n_genres - 1. Probabilities are arrays of shape (n_chunks, n_genres) whose rows sum
 to 1, labels are integer arrays of shape (n_chunks,), and songs are sequences with the song name of each chunk.
-`scores`, `per_genre` and `confusion_matrix` take the list of `SongPrediction` that `by_song` returns.
+`scores`, `per_genre` and `confusion_matrix` take the tables of songs that `by_song` returns, one of each repeat.
 
 Examples
 --------
 >>> import numpy as np
 >>> probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3]], np.float32)
 >>> predictions = by_song(probabilities, np.array([0, 0, 1]), ["song a", "song a", "song b"])
->>> [prediction.predicted for prediction in predictions]
+>>> predictions["predicted"].tolist()
 [0, 0]
 >>> scores(predictions)["song_accuracy"]
 0.5
@@ -24,32 +24,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from genre.errors import EvaluationError
-from genre.models.vote import vote
+from genre.models.vote import vote_by_song
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Z_95 = 1.959964  # 97.5 % quantile of the normal distribution
 CALIBRATION_BINS = 10
 N_BOOTSTRAP = 1000  # draws of the songs
 MIN_WIDTH = 1e-9  # of an interval whose draws differ by more than rounding
 MIN_PROBABILITY = 1e-12  # lower bound in the log loss
-
-
-@dataclass(frozen=True, slots=True)
-class SongPrediction:
-    """The prediction of one song."""
-
-    song: str
-    actual: int  # class index of the true genre
-    predicted: int  # class index of the predicted genre
-    confidence: float  # mean probability of the predicted genre over the chunks
-    n_chunks: int
-    n_correct_chunks: int
-    probabilities: npt.NDArray[np.float64]  # shape (n_genres,), mean over the chunks
+COLUMNS = ("actual", "predicted", "confidence", "chunks", "correct_chunks")  # of `by_song`, before the genres
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +49,15 @@ class Result:
 
     model: str
     scores: dict[str, float]  # as `scores` returns them; of a comparison, also those of `comparison.rank`
-    predictions: list[list[SongPrediction]]  # for each repeat, one per song
+    predictions: list[pd.DataFrame]  # for each repeat, as `by_song` returns them
 
     @property
-    def song_accuracies(self) -> dict[str, float]:
-        """Return for each song the fraction of repeats in which its genre was predicted."""
-        correct: dict[str, list[bool]] = {}
-        for prediction in (prediction for repeat in self.predictions for prediction in repeat):
-            correct.setdefault(prediction.song, []).append(prediction.actual == prediction.predicted)
-        return {song: float(np.mean(values)) for song, values in correct.items()}
+    def song_accuracies(self) -> pd.Series[float]:
+        """Return for each song the fraction of repeats in which its genre was predicted, sorted by song."""
+        import pandas as pd
+
+        table = pd.concat(self.predictions)
+        return (table["actual"] == table["predicted"]).astype(float).groupby("song").mean()
 
 
 def validate(probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64], songs: Sequence[str]) -> None:
@@ -85,30 +76,34 @@ def validate(probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[n
 
 def by_song(
     probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64], songs: Sequence[str]
-) -> list[SongPrediction]:
-    """Return the prediction of each song, in the order of first appearance.
+) -> pd.DataFrame:
+    """Return a table with the prediction of each song, in the order of first appearance.
 
     Raises EvaluationError if the arguments fail `validate`, or the chunks of one song have different labels.
+
+    Returns
+    -------
+    pd.DataFrame
+        With the index song and the columns actual and predicted (class indices of the true genre and of the vote),
+        confidence (mean probability of the predicted genre over the chunks), chunks and correct_chunks (their numbers),
+        and for each genre, by its class index, the mean probability over the chunks.
     """
+    import pandas as pd
+
     validate(probabilities, labels, songs)
-    rows: dict[str, list[int]] = {}
-    for row, song in enumerate(songs):
-        rows.setdefault(song, []).append(row)
-    predictions = []
-    for song, positions in rows.items():
-        of_song, actual = probabilities[positions], int(labels[positions[0]])
-        if (labels[positions] != actual).any():
-            raise EvaluationError(f"the chunks of {song} have different labels")
-        result = vote(of_song)
-        n_correct = int(np.count_nonzero(of_song.argmax(axis=1) == actual))
-        means = of_song.mean(axis=0, dtype=np.float64)
-        predictions.append(
-            SongPrediction(song, actual, result.genre, result.confidence, len(positions), n_correct, means)
-        )
-    return predictions
+    actual = dict(zip(songs, labels.tolist(), strict=True))
+    if mixed := [song for song, label in zip(songs, labels.tolist(), strict=True) if actual[song] != label]:
+        raise EvaluationError(f"the chunks of {mixed[0]} have different labels")
+    votes = vote_by_song(probabilities, songs)
+    rows = [
+        (actual[song], vote.genre, vote.confidence, len(vote.vector), vote.counts[actual[song]], *vote.means)
+        for song, vote in votes.items()
+    ]
+    index = pd.Index(list(votes), name="song", dtype=object)
+    return pd.DataFrame(rows, index, [*COLUMNS, *range(probabilities.shape[1])])
 
 
-def scores(*repeats: Sequence[SongPrediction]) -> dict[str, float]:
+def scores(*repeats: pd.DataFrame) -> dict[str, float]:
     """Return the scores of one model on a test set, with 95 % intervals; of repeats on the same songs, the means.
 
     The interval of the song accuracy is Wilson's, see `accuracy_interval`. Those of the other scores are percentiles of
@@ -131,7 +126,7 @@ def scores(*repeats: Sequence[SongPrediction]) -> dict[str, float]:
     rng = np.random.default_rng(0)
     resampled = rng.multinomial(n_songs, np.full(n_songs, 1 / n_songs), size=N_BOOTSTRAP)
     weights = np.concatenate([np.ones((1, n_songs)), resampled])  # the first row: the songs themselves
-    draws = [_draws(sorted(predictions, key=lambda p: p.song), weights) for predictions in repeats]
+    draws = [_draws(predictions.sort_index(), weights) for predictions in repeats]
     result: dict[str, float] = {}
     for name in draws[0]:
         values = np.mean([of_repeat[name] for of_repeat in draws], axis=0)
@@ -140,30 +135,39 @@ def scores(*repeats: Sequence[SongPrediction]) -> dict[str, float]:
         if name == "song_accuracy" or high - low < MIN_WIDTH:
             low, high = accuracy_interval(min(1.0, value), n_songs)
         result |= {name: value, f"{name}_low": float(min(low, value)), f"{name}_high": float(max(high, value))}
-    return result | {"n_songs": n_songs, "n_chunks": sum(p.n_chunks for p in repeats[0])}
+    return result | {"n_songs": n_songs, "n_chunks": int(repeats[0]["chunks"].sum())}
 
 
-def per_genre(predictions: Sequence[SongPrediction], n_genres: int, n_repeats: int = 1) -> list[dict[str, float]]:
+def per_genre(repeats: Sequence[pd.DataFrame], n_genres: int) -> list[dict[str, float]]:
     """Return precision, recall with its 95 % interval (`accuracy_interval`), F1 and test songs of each genre.
 
-    `predictions` may be those of several repeats on the same songs, which are counted once.
+    The songs of several repeats are the same and are counted once.
     """
     from sklearn import metrics
 
-    columns = metrics.precision_recall_fscore_support(*_labels(predictions), labels=range(n_genres), zero_division=0)
+    columns = metrics.precision_recall_fscore_support(*_labels(*repeats), labels=range(n_genres), zero_division=0)
     rows = []
     for precision, recall, f1, n in zip(*map(np.ndarray.tolist, columns), strict=True):
-        low, high = accuracy_interval(recall, n // n_repeats) if n else (0.0, 1.0)
+        low, high = accuracy_interval(recall, n // len(repeats)) if n else (0.0, 1.0)
         interval = {"recall_low": low, "recall_high": high}
-        rows.append({"precision": precision, "recall": recall, **interval, "f1": f1, "songs": n // n_repeats})
+        rows.append({"precision": precision, "recall": recall, **interval, "f1": f1, "songs": n // len(repeats)})
     return rows
 
 
-def confusion_matrix(predictions: Sequence[SongPrediction], n_genres: int) -> npt.NDArray[np.int64]:
+def confusion_matrix(repeats: Sequence[pd.DataFrame], n_genres: int) -> npt.NDArray[np.int64]:
     """Return the number of songs [shape=(n_genres, n_genres)] by true genre (rows) and predicted genre (columns)."""
     from sklearn import metrics
 
-    return np.asarray(metrics.confusion_matrix(*_labels(predictions), labels=range(n_genres)), np.int64)
+    return np.asarray(metrics.confusion_matrix(*_labels(*repeats), labels=range(n_genres)), np.int64)
+
+
+def log_losses(predictions: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Return the negative natural logarithm of the mean probability of each song's true genre [shape=(n_songs,)]."""
+    means = predictions.drop(columns=[*COLUMNS]).to_numpy().clip(MIN_PROBABILITY, 1.0)
+    losses: npt.NDArray[np.float64] = -np.log(
+        means[np.arange(len(means)), predictions["actual"].to_numpy()] / means.sum(axis=1)
+    )
+    return losses
 
 
 def accuracy_interval(accuracy: float, n_songs: int) -> tuple[float, float]:
@@ -204,41 +208,32 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return list(np.minimum(corrected, 1.0)[np.argsort(order)].tolist())
 
 
-def _draws(
-    predictions: Sequence[SongPrediction], weights: npt.NDArray[np.float64]
-) -> dict[str, npt.NDArray[np.float64]]:
+def _draws(predictions: pd.DataFrame, weights: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
     """Return each score of `scores` in each draw [shape=(n_draws,)]; `weights` [shape=(n_draws, n_songs)] are counts.
 
     A genre without songs in a draw is left out of its means; a draw in which none is left has NaN.
     """
     actual, predicted = _labels(predictions)
-    means = np.stack([p.probabilities for p in predictions])
-    clipped = np.clip(means, MIN_PROBABILITY, 1.0)
-    losses = -np.log(clipped[np.arange(len(actual)), actual] / clipped.sum(axis=1))
     genres = np.unique(actual)
     is_true, is_predicted = actual[:, np.newaxis] == genres, predicted[:, np.newaxis] == genres
     n_true, n_predicted, n_right = (weights @ part for part in (is_true, is_predicted, is_true & is_predicted))
-    n_correct, n_chunks = (np.array([[p.n_correct_chunks, p.n_chunks] for p in predictions]).T @ weights.T).astype(
-        float
-    )
     n_songs = weights.sum(axis=1)
 
-    def mean(values: npt.NDArray[np.float64], counts: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.where(counts, values, 0.0).sum(axis=1) / counts.sum(axis=1))
+    def mean(values: npt.NDArray[np.float64], counted: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        return np.asarray(np.ma.array(values, mask=~counted).mean(axis=1).filled(np.nan))
 
-    ranked = [_ranking(means[:, genre], actual == genre, weights) for genre in genres]
+    ranked = [_ranking(predictions[genre].to_numpy(), actual == genre, weights) for genre in genres]
     areas, precisions = (np.stack(part, axis=1) for part in zip(*ranked, strict=True))
     return {
         "song_accuracy": weights @ (actual == predicted) / n_songs,
-        "chunk_accuracy": n_correct / n_chunks,
+        "chunk_accuracy": weights @ predictions["correct_chunks"] / (weights @ predictions["chunks"]),
         "macro_precision": mean(n_right / np.maximum(n_predicted, 1), n_true > 0),
         "macro_recall": mean(n_right / np.maximum(n_true, 1), n_true > 0),
         "macro_f1": mean(2 * n_right / np.maximum(n_true + n_predicted, 1), n_true > 0),
         "roc_auc": mean(areas, np.isfinite(areas)),
         "macro_average_precision": mean(precisions, np.isfinite(precisions)),
-        "log_loss": weights @ losses / n_songs,
-        "ece": calibration_error(np.array([p.confidence for p in predictions]), actual == predicted, weights),
+        "log_loss": weights @ log_losses(predictions) / n_songs,
+        "ece": calibration_error(predictions["confidence"].to_numpy(), actual == predicted, weights),
     }
 
 
@@ -261,5 +256,6 @@ def _ranking(
         return area, (true * precision).sum(axis=1) / n_true[:, 0]
 
 
-def _labels(predictions: Sequence[SongPrediction]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    return np.array([p.actual for p in predictions]), np.array([p.predicted for p in predictions])
+def _labels(*repeats: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    actual, predicted = (np.concatenate([table[name] for table in repeats]) for name in ("actual", "predicted"))
+    return actual, predicted

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genre import files
-from genre.evaluation.metrics import CALIBRATION_BINS, SongPrediction, calibration_bins
+from genre.evaluation.metrics import CALIBRATION_BINS, calibration_bins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,10 +53,13 @@ def confusion(matrix: npt.NDArray[np.int64], genres: Sequence[str], model: str) 
     return figure
 
 
-def reliability(predictions: Sequence[SongPrediction]) -> Figure:
-    """Return the figure of accuracy against confidence in ten bins, above a histogram of the confidences."""
-    confidences = np.array([p.confidence for p in predictions])
-    correct = np.array([p.actual == p.predicted for p in predictions])
+def reliability(predictions: pd.DataFrame) -> Figure:
+    """Return the figure of accuracy against confidence in ten bins, above a histogram of the confidences.
+
+    `predictions` are as in `metrics.by_song`.
+    """
+    confidences = predictions["confidence"].to_numpy()
+    correct = (predictions["actual"] == predictions["predicted"]).to_numpy()
     bins = calibration_bins(confidences)
     figure = _figure(4.8, 4.8)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])

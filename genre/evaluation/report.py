@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from genre import params
 from genre.evaluation import dataset_card, metrics, plots
 from genre.evaluation.dataset_card import DatasetCard
-from genre.evaluation.metrics import Result, SongPrediction
+from genre.evaluation.metrics import Result
 from genre.models import cards
 from genre.params import Params
 from genre.paths import Paths
@@ -32,10 +30,10 @@ class Provenance:
     dataset: DatasetCard
     parameters: str  # YAML
     versions: Mapping[str, str]
-    genres: Sequence[str]  # in the order of the class indices
+    genres: list[str]  # in the order of the class indices
 
 
-def provenance(settings: Params, paths: Paths, genres: Sequence[str]) -> Provenance:
+def provenance(settings: Params, paths: Paths, genres: list[str]) -> Provenance:
     """Return the provenance of a project's scores; see `dataset_card.describe` for errors."""
     chunk_s = settings.split.chunk_seconds
     dataset = dataset_card.describe(settings.dataset.name, paths.chunks, genres=genres, chunk_s=chunk_s)
@@ -101,34 +99,33 @@ def _html(template: str, results: Sequence[Result], provenance: Provenance, **va
 
 
 def _model(result: Result, provenance: Provenance) -> dict[str, Any]:
-    genres, predictions = provenance.genres, [p for repeat in result.predictions for p in repeat]
-    matrix = metrics.confusion_matrix(predictions, len(genres))
-    by_genre = metrics.per_genre(predictions, len(genres), len(result.predictions))
+    import pandas as pd
+
+    genres = provenance.genres
+    matrix = metrics.confusion_matrix(result.predictions, len(genres))
     return {
         "name": result.model,
         "scores": result.scores,
         "confusion": plots.data_url(plots.confusion(matrix, genres, result.model)),
-        "reliability": plots.data_url(plots.reliability(predictions)),
-        "genres": dict(zip(genres, by_genre, strict=True)),
-        "errors": _errors(predictions, provenance),
+        "reliability": plots.data_url(plots.reliability(pd.concat(result.predictions))),
+        "genres": dict(zip(genres, metrics.per_genre(result.predictions, len(genres)), strict=True)),
+        "errors": _errors(pd.concat(result.predictions), provenance),
     }
 
 
-def _errors(predictions: Sequence[SongPrediction], provenance: Provenance) -> list[dict[str, Any]]:
+def _errors(predictions: pd.DataFrame, provenance: Provenance) -> list[dict[str, Any]]:
     """Return the songs with a wrong genre, one row per song and predicted genre, the most confident first."""
-    confidences: dict[tuple[str, int, int], list[float]] = {}
-    for p in predictions:
-        if p.actual != p.predicted:
-            confidences.setdefault((p.song, p.actual, p.predicted), []).append(p.confidence)
-    rows: list[dict[str, Any]] = [
+    wrong = predictions[predictions["actual"] != predictions["predicted"]]
+    groups = wrong.groupby(["song", "actual", "predicted"], sort=False)["confidence"].agg(["mean", "size"])
+    ranked = groups.sort_values("mean", ascending=False, kind="stable").head(MAX_ERRORS)
+    return [
         {
             "song": song,
             "href": provenance.dataset.links[song],
             "actual": provenance.genres[actual],
             "predicted": provenance.genres[predicted],
-            "confidence": float(np.mean(values)),
-            "times": len(values),
+            "confidence": confidence,
+            "times": times,
         }
-        for (song, actual, predicted), values in confidences.items()
+        for (song, actual, predicted), confidence, times in ranked.itertuples()
     ]
-    return sorted(rows, key=lambda row: -row["confidence"])[:MAX_ERRORS]

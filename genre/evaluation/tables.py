@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from genre import files
-from genre.evaluation.metrics import SongPrediction
+from genre.evaluation import metrics
+from genre.evaluation.metrics import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,50 +17,26 @@ if TYPE_CHECKING:
 SPLITS = {"train": "training", "eval": "validation"}  # names in the logs of training
 
 
-def of_songs(predictions: Sequence[SongPrediction], genres: Sequence[str]) -> pd.DataFrame:
-    """Return one row per song: true and predicted genre, confidence, chunks, mean probability of each genre."""
+def write_results(
+    folder: Path, results: Sequence[Result], genres: list[str], /, **tables: pd.DataFrame | Sequence[Any]
+) -> None:
+    """Write predictions.csv, per_genre.csv and confusion_matrix.csv of all models, and other tables by name.
+
+    predictions.csv has a row per model, repeat and song with the columns of `metrics.by_song`; rows of the confusion
+    matrix are true genres, columns predicted ones.
+    """
     import pandas as pd
 
-    names = np.array(genres, dtype=object)
-    table = pd.DataFrame(np.stack([p.probabilities for p in predictions]), columns=list(genres))
-    columns: dict[str, Any] = {
-        "song": [p.song for p in predictions],
-        "actual": names[[p.actual for p in predictions]],
-        "predicted": names[[p.predicted for p in predictions]],
-        "confidence": [p.confidence for p in predictions],
-        "chunks": [p.n_chunks for p in predictions],
-    }
-    return pd.concat([pd.DataFrame(columns), table], axis=1)
-
-
-def of_chunks(
-    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], songs: Sequence[str], genres: Sequence[str]
-) -> pd.DataFrame:
-    """Return one row per chunk: song, true and predicted genre, probability of each genre."""
-    import pandas as pd
-
-    names = np.array(genres, dtype=object)
-    columns = {"song": list(songs), "actual": names[labels], "predicted": names[probabilities.argmax(axis=1)]}
-    return pd.concat([pd.DataFrame(columns), pd.DataFrame(probabilities, columns=list(genres))], axis=1)
-
-
-def of_genres(
-    rows: Sequence[Mapping[str, float]] | npt.NDArray[np.int64],
-    genres: Sequence[str],
-    columns: list[str] | None = None,
-) -> pd.DataFrame:
-    """Return a table with one row per true genre; `columns` None: the keys of the rows."""
-    import pandas as pd
-
-    return pd.DataFrame(rows, columns=columns, index=pd.Index(genres, name="genre"))
-
-
-def stacked(parts: Mapping[Any, pd.DataFrame], names: list[str]) -> pd.DataFrame:
-    """Return several tables as one; their keys become an index with the given names."""
-    import pandas as pd
-
-    table: pd.DataFrame = pd.concat(parts, names=names).droplevel(len(names))
-    return table
+    names, n = dict(enumerate(genres)), len(genres)
+    repeats = {(result.model, i): table for result in results for i, table in enumerate(result.predictions)}
+    songs = pd.concat(repeats, names=["model", "repeat"]).replace({"actual": names, "predicted": names})
+    by_genre = {r.model: pd.DataFrame(metrics.per_genre(r.predictions, n), genres) for r in results}
+    matrices = {r.model: pd.DataFrame(metrics.confusion_matrix(r.predictions, n), genres, genres) for r in results}
+    _write(folder / "predictions.csv", songs.rename(columns=names))
+    _write(folder / "per_genre.csv", pd.concat(by_genre, names=["model", "genre"]))
+    _write(folder / "confusion_matrix.csv", pd.concat(matrices, names=["model", "genre"]))
+    for name, table in tables.items():
+        _write(folder / f"{name}.csv", pd.DataFrame(table))
 
 
 def learning_curves(folders: Mapping[str, Path]) -> pd.DataFrame:
@@ -86,7 +60,6 @@ def learning_curves(folders: Mapping[str, Path]) -> pd.DataFrame:
     return pd.concat(curves) if curves else pd.DataFrame(columns=["model", "measure", "split", "epoch", "value"])
 
 
-def write(path: Path, table: pd.DataFrame, float_format: str = "%.6f") -> None:
+def _write(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, the index if it has names; equal tables give equal bytes."""
-    text = table.to_csv(float_format=float_format, lineterminator="\n", index=any(table.index.names))
-    files.write_text(path, text)
+    files.write_text(path, table.to_csv(float_format="%.6g", lineterminator="\n", index=any(table.index.names)))

@@ -109,7 +109,7 @@ def answer(
         distances = np.stack([of_chunk for *_, of_chunk in cut if of_chunk is not None])
         reason = rejection.reason(distances, outcome.confidence) or reason
     calibration = predictor.card.calibration
-    positions = calibration.genre_set(probabilities.mean(axis=0, dtype=np.float64), outcome.genre, coverage)
+    positions = calibration.genre_set(outcome.means, outcome.genre, coverage)
     if positions is None:
         positions = list(range(len(genres)))
         warnings.append(f"genre_set has all genres: {calibration.n_songs} songs are too few for {100 * coverage:g} %")

@@ -17,6 +17,7 @@ class Vote:
     confidence: float  # mean probability of that genre over the chunks
     vector: list[int]  # genre of each chunk
     counts: list[int]  # chunks for each genre
+    means: npt.NDArray[np.float64]  # mean probability of each genre over the chunks [shape=(genres,)]
 
 
 def vote(probabilities: npt.NDArray[np.float32]) -> Vote:
@@ -28,7 +29,7 @@ def vote(probabilities: npt.NDArray[np.float32]) -> Vote:
     counts = np.bincount(vector, minlength=probabilities.shape[1])
     means = probabilities.mean(axis=0, dtype=np.float64)
     genre = int(np.lexsort((means, counts))[-1])
-    return Vote(genre, float(means[genre]), vector.tolist(), counts.tolist())
+    return Vote(genre, float(means[genre]), vector.tolist(), counts.tolist(), means)
 
 
 def vote_by_song(probabilities: npt.NDArray[np.float32], songs: Sequence[str]) -> dict[str, Vote]:

@@ -30,12 +30,12 @@ def test_songs_are_scored_by_vote_and_chunks_one_by_one() -> None:
 
 def test_genres_and_confusion_are_counted_over_songs() -> None:
     predictions = metrics.by_song(PROBABILITIES, LABELS, SONGS)
-    assert metrics.confusion_matrix(predictions, 3).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
-    row = metrics.per_genre(predictions, 3)[2]
+    assert metrics.confusion_matrix([predictions], 3).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
+    row = metrics.per_genre([predictions], 3)[2]
     assert (row["precision"], row["recall"], row["songs"]) == (0.5, 1.0, 1)
     assert row["f1"] == pytest.approx(2 / 3)
     assert (row["recall_low"], row["recall_high"]) == metrics.accuracy_interval(1.0, 1)
-    assert metrics.per_genre(predictions * 3, 3, n_repeats=3)[2] == row
+    assert metrics.per_genre([predictions] * 3, 3)[2] == row
 
 
 def test_scores_are_scikit_learns() -> None:

@@ -64,8 +64,8 @@ def test_the_tables_are_written_and_a_second_run_trains_nothing(
     write_params(data, parallel__workers=1, compare__folds=3, compare__repeats=2, ensemble__models=["stats_svm", "knn"])
     assert compare.main(arguments) == 0
     first = _written(data)
-    tables = set("results.csv predictions.csv curve.csv stress.csv table.md song_accuracy.png report.html".split())
-    assert set(first) == tables | {"results.json", "metrics.json"}
+    tables = {f"{name}.csv" for name in "results predictions per_genre confusion_matrix curve stress".split()}
+    assert set(first) == tables | set("results.json table.md song_accuracy.png report.html".split())
     results = json.loads(first["results.json"])
     assert set(results["models"]) == {"stats_svm", "knn", "ensemble", "recording"}
     assert results["songs"] == 4 * N_SONGS
