@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,6 @@ from genre.files import digest, link_or_copy, read_json, sha256
 log = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
-_UNFINISHED = "unfinished-"  # prefix of an entry that is being written
-_UNFINISHED_S = 24 * 3600  # age after which its process is taken for dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +76,11 @@ class Cache:
         return sorted(entries, key=lambda item: (item[2], item[0]))
 
     def trim(self) -> None:
-        """Remove the least recently used entries until `max_bytes` remain, and unfinished ones of dead processes."""
+        """Remove the least recently used entries until `max_bytes` remain, unfinished ones of dead processes too."""
         entries = self.entries()
         total = sum(size for _, size, _ in entries)
-        now = time.time()
-        for entry, size, last_use in entries:
-            unfinished = entry.name.startswith(_UNFINISHED)
-            if now - last_use > _UNFINISHED_S if unfinished else total > self.max_bytes:
+        for entry, size, _ in entries:
+            if total > self.max_bytes:
                 shutil.rmtree(entry, ignore_errors=True)
                 total -= size
 
@@ -115,7 +110,7 @@ class Cache:
         temporary: Path | None = None
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=_UNFINISHED))
+            temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix="unfinished-"))
             for number, write in enumerate(writers):
                 write(temporary / str(number))
             digests = [sha256(temporary / str(number)) for number in range(len(writers))]

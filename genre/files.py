@@ -25,9 +25,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)  # named before it exists, so that a signal at any time leads to its removal
     try:
-        temporary.touch(0o600, exist_ok=False)
+        temporary.touch(exist_ok=False)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:  # of a write, it names no file
         error.filename = error.filename or str(path)
@@ -122,9 +121,3 @@ def remove_others(folder: Path, kept: Container[Path]) -> None:
 
 def _temporary(path: Path) -> Path:
     return path.parent / f".{uuid.uuid4().hex}.tmp"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

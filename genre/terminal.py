@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -9,7 +10,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 # Of the categories Cc, Cf, Zl and Zp, all but line ends, tabs and the joiners of emoji and of Indic scripts.
@@ -53,7 +54,9 @@ def prepare(log_format: str = "%(message)s") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine(log_format))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    warnings.formatwarning = _format_warning
+    warnings.formatwarning = lambda message, category, filename, lineno, line=None: (  # noqa: ARG005 (the line of code)
+        f"{filename}:{lineno}: {category.__name__}: {message}"
+    )
     logging.captureWarnings(True)
 
 
@@ -79,32 +82,22 @@ class _Escaped(io.TextIOWrapper):
         self._error_name = error_name
 
     def write(self, text: str) -> int:
-        try:
+        with self._named_errors():
             super().write(printable(text))
-        except OSError as error:
-            self._handle(error)
         return len(text)
 
     def flush(self) -> None:
-        try:
+        with self._named_errors():
             super().flush()
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            self._handle(error)
-
-    def _handle(self, error: OSError) -> None:
-        if self._error_name:
-            error.filename = self._error_name
-            raise error
-
-
-def _format_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    line: str | None = None,  # noqa: ARG001 (as warnings.formatwarning)
-) -> str:
-    return f"{filename}:{lineno}: {category.__name__}: {message}"  # without the line of source
+            if self._error_name:
+                error.filename = self._error_name
+                raise
 
 
 class _OneLine(logging.Formatter):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -105,15 +104,6 @@ def test_the_least_recently_used_go_first_when_it_is_full(cache: Cache) -> None:
     assert _restored(cache, "k0") is not None  # used just now
     cache.trim()
     assert {entry.name for entry, _, _ in cache.entries()} == {"k0", "k3"}
-
-
-def test_unfinished_entries_are_removed_after_a_day(cache: Cache) -> None:
-    for name, age_s in (("unfinished-old", 2 * 86_400), ("unfinished-new", 60)):
-        left = cache.folder / "k1" / name
-        left.mkdir(parents=True)
-        os.utime(left, (time.time() - age_s,) * 2)
-    cache.trim()
-    assert [path.name for path in (cache.folder / "k1").iterdir()] == ["unfinished-new"]
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,9 +14,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from genre.errors import AudioError, TimeLimitError
 
@@ -52,29 +53,18 @@ class Message(NamedTuple):
     text: str
 
 
-@contextlib.contextmanager
-def time_limit(seconds: float, cancelled: threading.Event | None = None) -> Iterator[None]:
+def time_limit(seconds: float, cancelled: threading.Event | None = None) -> AbstractContextManager[object]:
     """Limit the wall-clock time for reading files in this thread: until `seconds` have passed or `cancelled` is set.
 
     After that, the ffmpeg process that is being read is killed, and TimeLimitError is raised in place of its next
     block.
     """
-    token = _time_limit.set((time.monotonic() + seconds, cancelled))
-    try:
-        yield
-    finally:
-        _time_limit.reset(token)
+    return _within(_time_limit, (time.monotonic() + seconds, cancelled))
 
 
-@contextlib.contextmanager
-def collected_warnings() -> Iterator[list[str]]:
+def collected_warnings() -> AbstractContextManager[list[str]]:
     """Collect the warnings about files that are read in this thread, instead of logging them."""
-    warnings: list[str] = []
-    token = _collected.set(warnings)
-    try:
-        yield warnings
-    finally:
-        _collected.reset(token)
+    return _within(_collected, [])
 
 
 def warn(path: Path, sentence: str) -> None:
@@ -90,6 +80,16 @@ def kill_all() -> None:
     """Kill all ffmpeg processes of this process, before an exit that runs no finally blocks."""
     for process in list(_running):
         process.kill()
+
+
+@contextlib.contextmanager
+def _within(variable: ContextVar[Any], value: Any) -> Iterator[Any]:
+    """Set a variable in the context, and yield its value."""
+    token = variable.set(value)
+    try:
+        yield value
+    finally:
+        variable.reset(token)
 
 
 class Reader:

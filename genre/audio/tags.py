@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import struct
-import tempfile
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from mutagen.wave import WAVE
 
 from genre.audio.ffmpeg import stream_hash
 from genre.errors import AudioError
+from genre.files import atomic_path
 
 FORMATS = (MP3, FLAC, OggVorbis, OggOpus, OggFLAC, OggSpeex, MP4, WAVE, AIFF)
 # Fields that keep the genre of a file before the first change
@@ -75,10 +75,15 @@ def write_genre(path: Path, genre: str, *, dry_run: bool = False, only_missing: 
             raise AudioError(f"{path}: is read-only: its genre cannot be written")
         if not dry_run:
             digest = stream_hash(path)
-            with _replacement(target) as copy:
+            with atomic_path(target) as copy:
+                shutil.copy2(target, copy)  # with permissions
                 save_tags(audio, copy, genre, change.old or NO_GENRE)
                 if not _has_audio(copy, digest):
                     raise AudioError(f"{path}: its audio would change: the genre is not written")
+                with contextlib.suppress(PermissionError):  # only root may change the owner
+                    shutil.chown(copy, target.stat().st_uid, target.stat().st_gid)
+                with copy.open("rb+") as stream:
+                    os.fsync(stream.fileno())  # before the rename, in case of a power failure
     return change
 
 
@@ -156,22 +161,3 @@ def _as_id3_text(genre: str) -> str:
     """
     number = re.match(r"\(|(RX|CR)$|(\d+)", genre)
     return f"\u00a0{genre}" if number and int(number[2] or 0) < N_ID3_GENRES else genre
-
-
-@contextlib.contextmanager
-def _replacement(path: Path) -> Iterator[Path]:
-    """Yield a copy beside a file; it replaces the file on success and is removed on an exception."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    os.close(handle)
-    copy = Path(name)
-    try:
-        shutil.copy2(path, copy)  # with permissions
-        yield copy
-        with contextlib.suppress(PermissionError):  # only root may change the owner
-            owner = path.stat()
-            os.chown(copy, owner.st_uid, owner.st_gid)
-        with copy.open("rb+") as stream:
-            os.fsync(stream.fileno())  # before the rename, in case of a power failure
-        copy.replace(path)
-    finally:
-        copy.unlink(missing_ok=True)

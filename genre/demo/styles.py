@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import yaml
@@ -35,26 +35,8 @@ class DemoSong:
         return f"{self.style}/{self.title}.{self.suffix}"
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
-    """Ranges and choices of a style; see styles.yaml."""
-
-    tempo: tuple[float, float]  # beats per minute
-    meter: str  # beats per bar
-    swing: tuple[float, float]  # position of the off-beat in the beat
-    reverb_s: tuple[float, float]
-    changes: list[str]  # scale: one chord per bar
-    comping: str
-    chord_instruments: str
-    bass: str
-    bass_instruments: str
-    melody: str
-    lead_instruments: str
-    drums: str
-
-
 _DATA: Final = yaml.safe_load(Path(__file__).with_name("styles.yaml").read_text(encoding="utf-8"))
-STYLES: Final = {name: Style(**choices) for name, choices in _DATA["styles"].items()}
+STYLES: Final[dict[str, dict[str, Any]]] = _DATA["styles"]
 _DRUM_PITCHES: Final = {"kick": 30, "snare": 54, "hat": 80}
 
 
@@ -77,20 +59,24 @@ def plan(seed: int, songs: int) -> list[DemoSong]:
 def compose(song: DemoSong, rng: np.random.Generator) -> Score:
     """Return a score in the style of `song`; key, chords, instruments, parts and recording are drawn from `rng`."""
     style = STYLES[song.style]
+
+    def pick(part: str) -> str:
+        return _pick(style[part], rng)
+
     seconds = rng.uniform(60, 100)
-    meter = int(_pick(style.meter, rng))
-    beats = _Clock(60 / _log_uniform(*style.tempo, rng), rng.uniform(*style.swing))
-    scale, chords = read_changes(style.changes[rng.integers(len(style.changes))])
+    meter = int(pick("meter"))
+    beats = _Clock(60 / _log_uniform(style["tempo"], rng), rng.uniform(*style["swing"]))
+    scale, chords = read_changes(style["changes"][rng.integers(len(style["changes"]))])
     key = int(rng.integers(-5, 7))
     tones = [key + tone for tone in _DATA["scales"][scale]]
     bars = int(seconds / (beats.beat_s * meter)) + 1
     harmony = [tuple(key + tone for tone in chords[bar % len(chords)]) for bar in range(bars)]
     parts = [
-        (_pick(style.chord_instruments, rng), 0.30, _chord_part(_pick(style.comping, rng), harmony, meter, rng)),
-        (_pick(style.bass_instruments, rng), 0.45, _bass_part(_pick(style.bass, rng), harmony, meter, rng)),
-        (_pick(style.lead_instruments, rng), 0.45, _lead_part(_pick(style.melody, rng), tones, harmony, meter, rng)),
+        (pick("chord_instruments"), 0.30, _chord_part(pick("comping"), harmony, meter, rng)),
+        (pick("bass_instruments"), 0.45, _bass_part(pick("bass"), harmony, meter, rng)),
+        (pick("lead_instruments"), 0.45, _lead_part(pick("melody"), tones, harmony, meter, rng)),
     ]
-    drums = _DATA["drums"][_pick(style.drums, rng)]
+    drums = _DATA["drums"][pick("drums")]
     parts += [(drum, 0.5, _drum_part(hits, _DRUM_PITCHES[drum], bars, meter)) for drum, hits in drums.items()]
     width = rng.uniform(0, 0.9)
     tracks = []
@@ -221,15 +207,15 @@ def _perform(
     return notes
 
 
-def _draw_recording(style: Style, rng: np.random.Generator) -> Recording:
+def _draw_recording(style: dict[str, Any], rng: np.random.Generator) -> Recording:
     return Recording(
         sample_rate=int(rng.choice([22_050, 22_050, 22_050, 32_000, 32_000, 44_100, 44_100, 44_100, 48_000])),
         channels=int(rng.choice([1, 2, 2])),
         rms_db=rng.uniform(-26, -13),
-        reverb_s=_log_uniform(*style.reverb_s, rng),
-        reverb_level=_log_uniform(0.02, 0.6, rng),
-        low_cut_hz=_log_uniform(20, 150, rng),
-        high_cut_hz=_log_uniform(4_000, 18_000, rng),
+        reverb_s=_log_uniform(style["reverb_s"], rng),
+        reverb_level=_log_uniform((0.02, 0.6), rng),
+        low_cut_hz=_log_uniform((20, 150), rng),
+        high_cut_hz=_log_uniform((4_000, 18_000), rng),
         tilt_db=rng.uniform(-6, 6),
         hiss_db=rng.uniform(-80, -44),
         hum_db=rng.uniform(-90, -40),
@@ -252,5 +238,5 @@ def _pick(words: str, rng: np.random.Generator) -> str:
     return str(rng.choice(names, p=shares / shares.sum()))
 
 
-def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+def _log_uniform(bounds: Sequence[float], rng: np.random.Generator) -> float:
+    return float(np.exp(rng.uniform(*np.log(bounds))))

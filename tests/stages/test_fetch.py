@@ -31,14 +31,10 @@ class _Collection:
             (self._home / "jazz.00003.wav").unlink()
 
     def load_tracks(self) -> dict[str, Any]:
-        return {n: SimpleNamespace(track_id=n, audio_path=str(self._home / f"{n}.wav")) for n in self._names()}
-
-    def validate(self, verbose: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {}, {"tracks": {"blues.00001": ["audio"]}} if self._fault == "checksum" else {}
+        return {n: SimpleNamespace(audio_path=str(self._home / f"{n}.wav")) for n in self._names()}
 
     def _names(self) -> list[str]:
-        n_songs = 49 if self._fault == "fewer" else 50
-        return [f"{genre}.{n:05d}" for genre in GENRES for n in range(n_songs)]
+        return [f"{genre}.{n:05d}" for genre in GENRES for n in range(50)]
 
 
 def _stand_in(monkeypatch: pytest.MonkeyPatch, fault: str = "") -> None:
@@ -72,12 +68,7 @@ def test_the_name_of_a_missing_data_set_is_refused_with_a_list_of_names(project:
 
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [
-        ("download", "cannot be downloaded: md5 checksum differs"),
-        ("missing", "1 songs are missing in the download, e.g. jazz.00003"),
-        ("checksum", "blues.00001 has a wrong checksum"),
-        ("fewer", "has 98 songs, not 100"),
-    ],
+    [("download", "cannot be downloaded: md5 checksum differs"), ("missing", "cannot be downloaded: .*jazz.00003")],
 )
 def test_an_incomplete_download_leaves_no_data_set(
     project: Path, monkeypatch: pytest.MonkeyPatch, fault: str, message: str
