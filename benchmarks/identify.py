@@ -106,11 +106,11 @@ def _embeddings(songs: Sequence[Recording], settings: Params) -> Iterator[Engine
         window_engine.embed(window_engine.load(song.path, sample_rate), embedder, sample_rate) for song in songs
     ]
     projection = embedding_index.fit(np.concatenate(embedded))
-    items = (
-        (Window(song.sha256, k, song.path.stem, song.path.parent.name, k * window_engine.HOP_S), vector)
+    windows = [
+        Window(song.sha256, k, song.path.stem, song.path.parent.name, k * window_engine.HOP_S)
         for song, values in zip(songs, embedded, strict=True)
-        for k, vector in enumerate(projection(values))
-    )
+        for k in range(len(values))
+    ]
     os.environ.pop("MILVUS_URI", None)  # a benchmark writes nothing to a server
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
@@ -118,8 +118,7 @@ def _embeddings(songs: Sequence[Recording], settings: Params) -> Iterator[Engine
             settings, Paths(Path(folder)), kind="windows", digest="0" * 64, dimension=projection.dimension
         ) as collection,
     ):
-        collection.create()
-        collection.write(items)
+        collection.write(windows, projection(np.concatenate(embedded)))
         yield EmbeddingEngine(embedder, sample_rate, projection, collection)
 
 

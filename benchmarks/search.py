@@ -150,10 +150,7 @@ def _one(*, base: str, index_type: str, build: dict[str, int], search: dict[str,
         before = _resident_mb()
         started = time.monotonic()
         with store.connect(settings, Paths(), kind="bench", digest="0" * 64, dimension=vectors.shape[1]) as collection:
-            collection.create()
-            collection.write(
-                (Window("0" * 64, number, "song", "genre", 0.0), vectors[number]) for number in range(len(vectors))
-            )
+            collection.write([Window("0" * 64, n, "song", "genre", 0.0) for n in range(len(vectors))], vectors)
             collection.search(queries[:1], TOP_K)  # the first search completes the index
             build_s = time.monotonic() - started
             latencies, n_right = [], 0

@@ -119,16 +119,16 @@ class Indexer:
         start_s: Callable[[Song, int], float],
     ) -> None:
         """Make a collection contain the windows of each song, with the projections of their embeddings."""
-        songs = list(zip(self.songs, embedded, strict=True))
-        items = (
-            (Window(song[0].source_sha256, k, song[0].song, song[0].genre, start_s(song, k)), vector)
-            for song, values in songs
-            for k, vector in enumerate(projection(values))
-        )
+        windows = [
+            Window(song[0].source_sha256, k, song[0].song, song[0].genre, start_s(song, k))
+            for song, values in zip(self.songs, embedded, strict=True)
+            for k in range(len(values))
+        ]
+        vectors = np.concatenate([projection(values) for values in embedded])
         with store.connect(
             self.settings, self.paths, kind=kind, digest=digest, dimension=projection.dimension
         ) as collection:
-            collection.synchronize(items, {song[0].source_sha256: len(values) for song, values in songs})
+            collection.write(windows, vectors)
 
     def _results(self, name: str, compute: Callable[[Path], bytes], *parts: Any) -> list[bytes]:
         """Return the result of `compute` for the file of each song; `parts` are what else the result depends on."""

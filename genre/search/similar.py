@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -117,17 +118,14 @@ def vote(neighbours: Sequence[Sequence[Neighbour]], top_k: int) -> tuple[str, st
     Of the neighbours of each chunk, nearest first, `top_k` count.
     """
     voters = [nearest[:top_k] for nearest in neighbours if nearest]
-    votes = Counter(_mode(nearest) for nearest in voters)
+    votes = Counter(_mode(Counter(n.window.genre for n in nearest), nearest) for nearest in voters)
     weights: defaultdict[str, float] = defaultdict(float)
-    similarities: defaultdict[str, float] = defaultdict(float)
     for nearest in voters:
         for neighbour in nearest:
-            similarities[neighbour.window.genre] += neighbour.similarity
             difference = neighbour.similarity - nearest[0].similarity
             weights[neighbour.window.genre] += float(np.exp(SHARPNESS * difference))
-    genre = max(votes, key=lambda g: (votes[g], similarities[g]), default="")
-    weighted_genre = max(weights, key=lambda g: weights[g], default="")
-    return genre, weighted_genre, dict(votes.most_common())
+    genre = _mode(votes, itertools.chain.from_iterable(voters))
+    return genre, max(weights, key=lambda g: weights[g], default=""), dict(votes.most_common())
 
 
 def nearest_songs(neighbours: Sequence[Sequence[Neighbour]]) -> list[SimilarSong]:
@@ -147,9 +145,9 @@ def nearest_songs(neighbours: Sequence[Sequence[Neighbour]]) -> list[SimilarSong
     return [{"song": song, "genre": genre, "score": round(scores[genre, song], 4)} for genre, song in nearest_first]
 
 
-def _mode(neighbours: Sequence[Neighbour]) -> str:
-    counts = Counter(neighbour.window.genre for neighbour in neighbours)
+def _mode(counts: Counter[str], neighbours: Iterable[Neighbour]) -> str:
+    """Return the genre with the largest count; a tie goes to the one whose neighbours are more similar in total."""
     similarities: defaultdict[str, float] = defaultdict(float)
     for neighbour in neighbours:
         similarities[neighbour.window.genre] += neighbour.similarity
-    return max(counts, key=lambda genre: (counts[genre], similarities[genre]))
+    return max(counts, key=lambda genre: (counts[genre], similarities[genre]), default="")

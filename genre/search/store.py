@@ -8,16 +8,14 @@ its song and the number of its window: a window that is written again replaces i
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import itertools
 import json
 import logging
 import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +37,6 @@ BATCH = 1000  # vectors written or read at once
 DIGEST_LENGTH = 16  # hex digits of the digest of the settings in a collection's name
 DATASET_LENGTH = 8  # hex digits of the digest of the data set's name
 MADE_BY = "python -m stages.index"
-DIGESTS = "digests.json"  # in a .db folder: digest of the files of each complete collection
 
 BUILD_PARAMS: dict[str, dict[str, int]] = {  # of each index type, with their defaults
     "FLAT": {},
@@ -50,7 +47,6 @@ SEARCH_PARAMS = {"FLAT": (), "IVF_FLAT": ("nprobe",), "HNSW": ("ef",)}
 
 _FIELDS = ("song_sha256", "song", "genre", "start_s")
 _TEXT_BYTES = 1024
-_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
 _LOCK = threading.Lock()
 _CONNECTIONS: Counter[str] = Counter()  # of this process, by .db folder
 
@@ -78,7 +74,7 @@ class Neighbour:
 
 @contextlib.contextmanager
 def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: int) -> Iterator[VectorStore]:
-    """Connect to the store and yield one collection, which `VectorStore.create` or `VectorStore.open` makes usable.
+    """Connect to the store and yield one collection, which `VectorStore.write` or `VectorStore.open` makes usable.
 
     `digest` is the hex digest of every setting that changes a vector, and `dimension` the number of its values. A .db
     folder, relative to the project's root, belongs to this process while it is connected.
@@ -99,15 +95,16 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
     if index.index_type == "IVF_FLAT":  # with its own default, Milvus finds 3 to 4 of 10 neighbours
         search_params = {"nprobe": max(1, build_params["nlist"] // 4)} | search_params
     prefix = f"{kind}_{hashlib.sha256(params.dataset.name.encode()).hexdigest()[:DATASET_LENGTH]}_"
-    collection = f"{prefix}{digest[:DIGEST_LENGTH]}"
+    name = f"{prefix}{digest[:DIGEST_LENGTH]}"
     index_params = {"index_type": index.index_type, "metric_type": "COSINE", "params": build_params}
     with _client(uri) as client:
-        yield VectorStore(client, uri, prefix, collection, dimension, index_params, search_params)
-    if uri.endswith(".db") and not _digests(uri).get(collection):  # after closing, its files do not change
-        files.write_json(Path(uri, DIGESTS), _digests(uri) | {collection: _digest_of_files(uri, collection)})
+        collection = VectorStore(client, uri, prefix, name, dimension, index_params, search_params)
+        yield collection
+    if collection.is_written and uri.endswith(".db"):  # after closing, its files do not change
+        files.write_text(_digest_path(uri, name), _digest_of_files(uri, name))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class VectorStore:
     """A collection of vectors. `connect` makes it."""
 
@@ -118,33 +115,43 @@ class VectorStore:
     dimension: int
     index_params: dict[str, Any]  # of building
     search_params: dict[str, int]
+    is_written: bool = False
 
-    def create(self) -> None:
-        """Create the collection if it does not exist.
+    def write(self, windows: Sequence[Window], vectors: Vectors) -> None:
+        """Make the collection contain exactly these windows, with these vectors [shape=(windows, dimension)].
 
         Collections of other settings, and a damaged one, are dropped from a .db folder, which belongs to one project,
         but not from a server, where they may belong to another project.
         """
+        keys = [f"{window.song_sha256}:{window.number:08d}" for window in windows]
         with _named_errors(self.uri):
-            names = self._collections()
-            for name in names:
-                if self.uri.endswith(".db") and (name != self.collection or not self._is_intact()):
+            for name in self._collections() if self.uri.endswith(".db") else ():
+                if name != self.collection or not self._is_intact():
                     self.client.drop_collection(name, timeout=BUILD_S)
-            self._clear_digest()
+                _digest_path(self.uri, name).unlink(missing_ok=True)
             if self.collection not in self._collections():
-                index = self.client.prepare_index_params()
-                index.add_index("vector", **self.index_params)
-                schema = self._schema()
-                self.client.create_collection(
-                    self.collection, schema=schema, index_params=index, consistency_level="Strong", timeout=BUILD_S
-                )
+                self._create()
             self.client.load_collection(self.collection, timeout=BUILD_S)
+            others = sorted(self._keys().difference(keys))
+            for first in range(0, len(others), BATCH):
+                self.client.delete(self.collection, ids=others[first : first + BATCH], timeout=BUILD_S)
+            for first in range(0, len(keys), BATCH):
+                rows = [
+                    _row(key, window) | {"vector": vector}
+                    for key, window, vector in zip(
+                        *(column[first : first + BATCH] for column in (keys, windows, vectors)), strict=True
+                    )
+                ]
+                self.client.upsert(self.collection, rows, timeout=BUILD_S)
+            # vectors that are not flushed are searched without the index
+            self.client.flush(self.collection, timeout=BUILD_S)
+        self.is_written = True
 
-    def open(self, n_vectors: int | None = None) -> None:
-        """Load the collection for searching, and check that it has `n_vectors` vectors (None: any number).
+    def open(self, n_vectors: int) -> None:
+        """Load the collection for searching.
 
         Raises SearchError if there is no such collection, its files in a .db folder differ from those that were
-        written, or it has another number of vectors.
+        written, or the number of its vectors is not `n_vectors`.
         """
         with _named_errors(self.uri):
             names = self._collections()
@@ -159,46 +166,12 @@ class VectorStore:
             (row,) = self.client.query(
                 self.collection, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=ANSWER_S
             )
-        if n_vectors is not None and (n_stored := row["count(*)"]) != n_vectors:
+        if (n_stored := row["count(*)"]) != n_vectors:
             others = ", also those of songs that are not in the data set" if n_stored > n_vectors else ""
             raise SearchError(
                 f"the collection {self.collection} in {self.uri} has {n_stored} of {n_vectors} vectors{others}:"
                 f" run `{MADE_BY}`"
             )
-
-    def write(self, items: Iterable[tuple[Window, Vectors]]) -> None:
-        """Write windows with their vectors [shape=(dimension,)]; windows that exist are replaced."""
-        rows = ({**_row(window), "vector": vector} for window, vector in items)
-        self._clear_digest()
-        with _named_errors(self.uri):
-            while batch := list(itertools.islice(rows, BATCH)):
-                self.client.upsert(self.collection, batch, timeout=BUILD_S)
-            # vectors that are not flushed are searched without the index
-            self.client.flush(self.collection, timeout=BUILD_S)
-
-    def remove_songs(self, digests: Iterable[str]) -> None:
-        """Remove the windows of songs by SHA-256."""
-        self._clear_digest()
-        with _named_errors(self.uri):
-            self.client.delete(self.collection, filter=f"song_sha256 in {_listed(digests)}", timeout=BUILD_S)
-
-    def songs(self) -> Counter[str]:
-        """Return the number of windows of every song, by SHA-256."""
-        counts: Counter[str] = Counter()
-        with _named_errors(self.uri):
-            pages = self.client.query_iterator(
-                self.collection, batch_size=BATCH, output_fields=["song_sha256"], timeout=ANSWER_S
-            )
-            while page := pages.next():
-                counts.update(row["song_sha256"] for row in page)
-            pages.close()
-        return counts
-
-    def synchronize(self, items: Iterable[tuple[Window, Vectors]], n_windows: dict[str, int]) -> None:
-        """Make the collection contain exactly these windows, of songs with these numbers of windows by SHA-256."""
-        self.create()
-        self.remove_songs(sha256 for sha256, n in self.songs().items() if n > n_windows.get(sha256, 0))
-        self.write(items)
 
     def search(self, vectors: Vectors, top_k: int, *, without: Collection[str] = ()) -> list[list[Neighbour]]:
         """Return the `top_k` windows nearest to each vector [shape=(n, dimension)], by decreasing cosine similarity.
@@ -211,7 +184,7 @@ class VectorStore:
                 data=list(vectors),
                 anns_field="vector",
                 limit=top_k,
-                filter=f"song_sha256 not in {_listed(without)}" if without else "",
+                filter=f"song_sha256 not in {json.dumps(sorted(without))}" if without else "",
                 output_fields=list(_FIELDS),
                 search_params={"metric_type": "COSINE", "params": self.search_params},
                 consistency_level="Strong",
@@ -220,21 +193,24 @@ class VectorStore:
         return [[_neighbour(hit) for hit in hits] for hits in results]
 
     def _collections(self) -> list[str]:
-        pattern = rf"{re.escape(self.prefix)}[0-9a-f]{{{DIGEST_LENGTH}}}"
-        return sorted(name for name in self.client.list_collections(timeout=ANSWER_S) if re.fullmatch(pattern, name))
+        names: list[str] = self.client.list_collections(timeout=ANSWER_S)
+        return sorted(name for name in names if name.startswith(self.prefix))
 
     def _is_intact(self) -> bool:
         """Return whether the digest of the collection's files is the recorded one; True for a server."""
         if not self.uri.endswith(".db"):
             return True
-        return _digests(self.uri).get(self.collection) == _digest_of_files(self.uri, self.collection)
+        with contextlib.suppress(OSError, ValueError):
+            return _digest_path(self.uri, self.collection).read_text() == _digest_of_files(self.uri, self.collection)
+        return False
 
-    def _clear_digest(self) -> None:
-        """Remove the digest of the collection before it is changed; `connect` stores it when the folder is closed."""
-        if self.uri.endswith(".db"):
-            files.write_json(Path(self.uri, DIGESTS), _digests(self.uri) | {self.collection: None})
+    def _keys(self) -> set[str]:
+        """Return the keys of all stored vectors."""
+        pages = self.client.query_iterator(self.collection, batch_size=BATCH, output_fields=["id"], timeout=ANSWER_S)
+        with contextlib.closing(pages):
+            return {row["id"] for page in iter(pages.next, []) for row in page}
 
-    def _schema(self) -> Any:
+    def _create(self) -> None:
         from pymilvus import DataType
 
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
@@ -243,13 +219,18 @@ class VectorStore:
             schema.add_field(name, DataType.VARCHAR, max_length=n_bytes)
         schema.add_field("start_s", DataType.DOUBLE)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self.dimension)
-        return schema
+        index = self.client.prepare_index_params()
+        index.add_index("vector", **self.index_params)
+        self.client.create_collection(
+            self.collection, schema=schema, index_params=index, consistency_level="Strong", timeout=BUILD_S
+        )
 
 
 @contextlib.contextmanager
 def _client(uri: str) -> Iterator[Any]:
     """Yield a connected pymilvus.MilvusClient; closing the last one of a .db folder ends Milvus Lite's server."""
     from pymilvus import MilvusClient
+    from pymilvus.exceptions import ConnectionConfigException
 
     for name in ("pymilvus", "milvus_lite", "grpc"):  # they log the errors that they raise, with tracebacks
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -265,7 +246,13 @@ def _client(uri: str) -> Iterator[Any]:
 
     folder = str(Path(uri).resolve())
     with _LOCK:
-        client = _lite_client(folder, uri, options)
+        try:
+            Path(folder).parent.mkdir(parents=True, exist_ok=True)
+            client = MilvusClient(folder, **options)
+        except ConnectionConfigException as error:  # pymilvus does not say why
+            raise _reason(uri) from error
+        except OSError as error:
+            raise SearchError(f"the vector store {uri} cannot be created: {error.strerror}") from error
         _CONNECTIONS[folder] += 1
     try:
         yield client
@@ -277,24 +264,9 @@ def _client(uri: str) -> Iterator[Any]:
                 server_manager_instance.release_server(folder)
 
 
-def _lite_client(folder: str, uri: str, options: dict[str, Any]) -> Any:
-    from pymilvus import MilvusClient
-    from pymilvus.exceptions import ConnectionConfigException
-
-    try:
-        Path(folder).parent.mkdir(parents=True, exist_ok=True)
-        return MilvusClient(folder, **options)
-    except ConnectionConfigException as error:  # pymilvus does not say why
-        raise _reason(uri) from error
-    except OSError as error:
-        raise SearchError(f"the vector store {uri} cannot be created: {error.strerror}") from error
-
-
-def _digests(uri: str) -> dict[str, str | None]:
-    """Return the recorded digests of a .db folder by collection; None for one that is being written."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return dict(files.read_json(Path(uri, DIGESTS)))
-    return {}
+def _digest_path(uri: str, collection: str) -> Path:
+    """Return the file with the digest of a complete collection in a .db folder."""
+    return Path(uri, f"{collection}.sha256")
 
 
 def _digest_of_files(uri: str, collection: str) -> str:
@@ -316,20 +288,19 @@ def _reason(uri: str) -> SearchError:
 
     try:
         MilvusLite(uri).close()
-        reason = ""
     except DataDirLockedError:
         return StoreUnreachableError(
             f"the vector store {uri} is in use by another process: stop it, or start a server (`milvus-lite server`)"
             " and set MILVUS_URI"
         )
+    except OSError as error:
+        return SearchError(
+            f"the vector store {uri} cannot be written ({error.strerror}), which Milvus Lite needs for its lock: give"
+            " write permission, remove it if it is not a Milvus Lite folder, or start a server and set MILVUS_URI"
+        )
     except Exception as error:  # milvus_lite documents no common error of a damaged folder
-        if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
-            return SearchError(
-                f"the vector store {uri} cannot be written ({error.strerror}), which Milvus Lite needs for its lock:"
-                " give write permission, or start a server and set MILVUS_URI"
-            )
-        reason = f" ({error})"
-    return SearchError(f"the vector store {uri} is not a Milvus Lite folder{reason}: remove it")
+        return SearchError(f"the vector store {uri} is not a Milvus Lite folder ({error}): remove it")
+    return SearchError(f"the vector store {uri} is not a Milvus Lite folder: remove it")
 
 
 @contextlib.contextmanager
@@ -350,9 +321,9 @@ def _named_errors(uri: str) -> Iterator[None]:
         raise SearchError(f"the vector store {uri}: {reason}{remedy}") from error
 
 
-def _row(window: Window) -> dict[str, Any]:
+def _row(key: str, window: Window) -> dict[str, Any]:
     return {
-        "id": f"{window.song_sha256}:{window.number:08d}",
+        "id": key,
         "song_sha256": window.song_sha256,
         "song": _utf8(window.song),
         "genre": _utf8(window.genre),
@@ -363,15 +334,6 @@ def _row(window: Window) -> dict[str, Any]:
 def _neighbour(hit: Any) -> Neighbour:
     sha256, song, genre, start_s = (hit["entity"][name] for name in _FIELDS)
     return Neighbour(Window(sha256, int(hit["id"].partition(":")[2]), song, genre, start_s), float(hit["distance"]))
-
-
-def _listed(digests: Iterable[str]) -> str:
-    """Return a list of SHA-256 for a filter expression, which must contain nothing else."""
-    listed = sorted(digests)
-    for digest in listed:
-        if not re.fullmatch(r"[0-9a-f]{64}", digest):
-            raise SearchError(f"{digest!r} is not a SHA-256")
-    return json.dumps(listed)
 
 
 def _utf8(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import os
 import shutil
@@ -34,20 +35,10 @@ DIMENSION = 8
 DIGEST = "0123456789abcdef" * 4
 SHA = [f"{i:064x}" for i in range(6)]
 
-Item = tuple[Window, npt.NDArray[np.float32]]
-
 
 @pytest.fixture
 def uri(tmp_path: Path) -> str:
     return str(tmp_path / "songs.db")
-
-
-@pytest.fixture
-def collection(uri: str) -> Iterator[VectorStore]:
-    """Yield an empty collection."""
-    with connected(uri) as collection:
-        collection.create()
-        yield collection
 
 
 @contextlib.contextmanager
@@ -58,41 +49,42 @@ def connected(uri: str, *, digest: str = DIGEST, **changes: Any) -> Iterator[Vec
         yield collection
 
 
-def windows_of(*songs: int, n: int = 3) -> list[Item]:
+def windows_of(*songs: int, n: int = 3) -> tuple[list[Window], npt.NDArray[np.float32]]:
     """Return `n` windows of each song, with vectors that differ between songs and windows."""
-    return [
-        (Window(SHA[song], k, f"song {song}", "rock", 30.0 * k), vector.astype(np.float32))
-        for song in songs
-        for k, vector in enumerate(np.random.default_rng(song).standard_normal((n, DIMENSION)))
-    ]
+    windows = [Window(SHA[song], k, f"song {song}", "rock", 30.0 * k) for song in songs for k in range(n)]
+    vectors = np.concatenate([np.random.default_rng(song).standard_normal((n, DIMENSION)) for song in songs])
+    return windows, vectors.astype(np.float32)
 
 
-def test_a_search_returns_the_window_of_the_nearest_vector(collection: VectorStore) -> None:
-    items = windows_of(1)
-    collection.write(items)
-    best = collection.search(np.stack([items[2][1]]), 2)[0][0]
-    assert best.window == items[2][0]
-    assert best.similarity == pytest.approx(1.0, abs=1e-5)
-
-
-def test_synchronize_adds_replaces_and_removes(uri: str) -> None:
+def test_a_search_returns_the_window_of_the_nearest_vector_and_escapes_bytes_that_are_not_utf8(uri: str) -> None:
+    windows, vectors = windows_of(1)
+    windows[2] = dataclasses.replace(windows[2], song="caf\udce9", genre="ro\"ck'")
     with connected(uri) as collection:
-        collection.synchronize(windows_of(1, 2, n=5), {SHA[1]: 5, SHA[2]: 5})
-        collection.synchronize([*windows_of(1, n=2), *windows_of(3, n=4)], {SHA[1]: 2, SHA[3]: 4})
-        assert collection.songs() == {SHA[1]: 2, SHA[3]: 4}
+        collection.write(windows, vectors)
+        best = collection.search(vectors[2:], 2)[0][0]
+        (other,) = collection.search(vectors[2:], 2, without=[SHA[1]])
+    assert best.window == dataclasses.replace(windows[2], song="caf\\udce9")
+    assert best.similarity == pytest.approx(1.0, abs=1e-5)
+    assert other == []
 
 
-def test_songs_lists_more_than_one_page(collection: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writing_adds_replaces_and_removes_windows(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "BATCH", 4)
-    collection.write(windows_of(*range(6)))
-    assert collection.songs() == dict.fromkeys(SHA, 3)
+    with connected(uri) as collection:
+        collection.write(*windows_of(0, 1, 2, n=5))
+        collection.write(*windows_of(1, 3, n=2))
+    with connected(uri) as collection:
+        collection.open(4)
+        neighbours = collection.search(windows_of(3)[1][:1], 100)[0]
+    assert {(hit.window.song_sha256, hit.window.number) for hit in neighbours} == {
+        (SHA[song], number) for song in (1, 3) for number in (0, 1)
+    }
 
 
 def test_two_connections_of_one_process_share_the_store_and_the_last_one_leaves_nothing(uri: str) -> None:
     threads = set(threading.enumerate())
     with connected(uri) as first:
-        first.create()
-        first.write(windows_of(1, 1))  # written twice, they replace themselves
+        first.write(*windows_of(1, 1))  # written twice, they replace themselves
     with connected(uri) as second, connected(uri) as third:
         second.open(3)
         third.open(3)
@@ -105,12 +97,12 @@ def test_two_connections_of_one_process_share_the_store_and_the_last_one_leaves_
 
 def test_a_byte_that_changed_in_any_file_and_an_interrupted_writing_are_found(uri: str, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), connected(uri) as collection:
-        collection.synchronize(windows_of(1, 2), {SHA[1]: 3, SHA[2]: 3})
+        collection.write(*windows_of(1, 2))
         raise KeyboardInterrupt
     with pytest.raises(SearchError, match="damaged or incomplete: run"), connected(uri) as collection:
         collection.open(6)
     with connected(uri) as collection:
-        collection.synchronize(windows_of(1, 2), {SHA[1]: 3, SHA[2]: 3})
+        collection.write(*windows_of(1, 2))
     paths = [path for path in Path(uri).rglob("*") if path.is_file() and path.stat().st_size]
     assert {path.suffix for path in paths} >= {".idx", ".parquet", ".json"}
     for n, path in enumerate(paths):
@@ -123,7 +115,7 @@ def test_a_byte_that_changed_in_any_file_and_an_interrupted_writing_are_found(ur
 
 def test_a_read_only_folder_is_named(uri: str) -> None:
     with connected(uri) as collection:
-        collection.create()
+        collection.write(*windows_of(1))
     code = f"from tests.search.test_store import connected\nwith connected({uri!r}): pass"
     mount = f"mount --bind {uri} {uri} && mount -o remount,bind,ro {uri}"
     namespace = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
@@ -136,15 +128,15 @@ def test_a_read_only_folder_is_named(uri: str) -> None:
 
 def test_vectors_of_other_settings_are_refused_and_dropped_by_the_next_index(uri: str) -> None:
     with connected(uri) as collection:
-        collection.create()
+        collection.write(*windows_of(1))
     with connected(uri, dataset="jazz") as collection:
-        collection.synchronize(windows_of(2), {SHA[2]: 3})
+        collection.write(*windows_of(2))
     with connected(uri, digest="f" * 64) as collection:
         with pytest.raises(SearchError, match=r"of other songs or with other settings: run `python -m stages\.index`"):
-            collection.open()
-        collection.create()
+            collection.open(3)
+        collection.write(*windows_of(1))
     with connected(uri) as collection, pytest.raises(SearchError, match="other settings"):
-        collection.open()
+        collection.open(3)
     with connected(uri, dataset="jazz") as collection:  # other data sets keep their vectors
         collection.open(3)
         with pytest.raises(SearchError, match=r"3 of 2 vectors, also those of songs that are not in the data set: run"):
@@ -161,11 +153,10 @@ def test_vectors_of_other_settings_are_refused_and_dropped_by_the_next_index(uri
     ],
 )
 def test_every_index_type_finds_a_vector_again(changes: dict[str, Any], uri: str) -> None:
-    items = windows_of(1, n=2000)
+    windows, vectors = windows_of(1, n=2000)
     with connected(uri, **changes) as collection:
-        collection.create()
-        collection.write(items)
-        neighbours = collection.search(np.stack([vector for _, vector in items[:20]]), 1)
+        collection.write(windows, vectors)
+        neighbours = collection.search(vectors[:20], 1)
     assert sum(nearest[0].window.number == k for k, nearest in enumerate(neighbours)) >= 19
 
 
@@ -194,20 +185,9 @@ def test_a_file_that_is_no_milvus_folder_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_names_that_are_not_utf8_are_escaped(collection: VectorStore) -> None:
-    vector = np.ones(DIMENSION, np.float32)
-    collection.write([(Window(SHA[1], 0, "caf\udce9", "ro\"ck'", 0.0), vector)])
-    window = collection.search(vector[None], 1)[0][0].window
-    assert (window.song, window.genre) == ("caf\\udce9", "ro\"ck'")
-
-
-def test_only_digests_are_put_into_a_filter(collection: VectorStore) -> None:
-    with pytest.raises(SearchError, match="not a SHA-256"):
-        collection.remove_songs(['"] or id != ""'])
-
-
-def test_a_store_that_another_process_uses_is_refused(collection: VectorStore) -> None:
-    assert "in use by another process" in _in_other_process(collection.uri).stderr
+def test_a_store_that_another_process_uses_is_refused(uri: str) -> None:
+    with connected(uri):
+        assert "in use by another process" in _in_other_process(uri).stderr
 
 
 def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
@@ -223,13 +203,13 @@ def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
     try:
         _wait_for(port)
         with connected(uri) as collection:
-            collection.create()
-            collection.write(windows_of(1))
+            collection.write(*windows_of(1))
             with connected(uri, digest="f" * 64) as other:  # another project with the same data set
-                other.create()
+                other.write(*windows_of(2))
             collection.open(3)
-            result = _in_other_process(uri, "collection.write(windows_of(2)); print(len(collection.songs()))")
-            assert (result.returncode, result.stdout.strip()) == (0, "2"), result.stderr
+            result = _in_other_process(uri)
+            assert result.returncode == 0, result.stderr
+            assert collection.search(windows_of(2)[1][:1], 1)[0][0].window.song == "song 2"
             monkeypatch.setattr(store, "ANSWER_S", 1.0)
             server.send_signal(signal.SIGSTOP)
             os.waitpid(server.pid, os.WUNTRACED)  # until it has stopped
@@ -245,11 +225,10 @@ def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
         server.wait()
 
 
-def _in_other_process(uri: str, statement: str = "pass") -> subprocess.CompletedProcess[str]:
+def _in_other_process(uri: str) -> subprocess.CompletedProcess[str]:
     code = f"""from tests.search.test_store import connected, windows_of
 with connected({uri!r}) as collection:
-    collection.create()
-    {statement}"""
+    collection.write(*windows_of(2))"""
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 

@@ -30,15 +30,14 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddingEngine
     embedder = embeddings.load("statistics", paths)
     embedded = [embed(_samples(seed), embedder, SAMPLE_RATE) for seed in range(N_SONGS)]
     projection = embedding_index.fit(np.concatenate(embedded))
-    items = [
-        (Window(f"{seed:064x}", k, f"song{seed}", "synthetic", k * HOP_S), vector)
+    windows = [
+        Window(f"{seed:064x}", k, f"song{seed}", "synthetic", k * HOP_S)
         for seed, values in enumerate(embedded)
-        for k, vector in enumerate(projection(values))
+        for k in range(len(values))
     ]
     dimension = projection.dimension
     with store.connect(search_params(), paths, kind="windows", digest="0" * 64, dimension=dimension) as collection:
-        collection.create()
-        collection.write(items)
+        collection.write(windows, projection(np.concatenate(embedded)))
         yield EmbeddingEngine(embedder, SAMPLE_RATE, projection, collection)
 
 
