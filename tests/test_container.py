@@ -7,25 +7,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.made import ROOT
 
-
-def _dockerfile() -> str:
-    return (ROOT / "Dockerfile").read_text()
-
-
-def _services() -> dict[str, Any]:
-    services: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    return services
-
-
-def _targets() -> list[str]:
-    return re.findall(r"^FROM \S+ AS (\w+)$", _dockerfile(), re.MULTILINE)
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+PINS = [
+    dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
+    for name in ("requirements.lock", "requirements-serve.lock")
+]
 
 
 def test_hadolint_finds_nothing() -> None:
@@ -38,44 +30,34 @@ def test_hadolint_finds_nothing() -> None:
 
 def test_every_copied_file_exists_and_is_not_ignored() -> None:
     not_ignored = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    copied = [name for names in re.findall(r"^COPY (.+) \S+$", _dockerfile(), re.MULTILINE) for name in names.split()]
+    copied = [name for names in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE) for name in names.split()]
     assert copied
     for name in copied:
-        assert (ROOT / name).exists(), name
-        assert name in not_ignored, name
+        assert (ROOT / name).exists() and name in not_ignored, name
 
 
 def test_packages_report_nothing_from_both_images() -> None:
-    base = _dockerfile().split("FROM base AS ")[0]
+    base = DOCKERFILE.split("FROM base AS ")[0]
     assert "ORT_DISABLE_TELEMETRY=1" in base and "DVC_NO_ANALYTICS=1" in base
 
 
 def test_both_images_run_without_root() -> None:
-    for stage in re.split(r"^FROM ", _dockerfile(), flags=re.MULTILINE)[2:]:
-        users = re.findall(r"^USER (\S+)$", stage, re.MULTILINE)
-        assert users == ["10001"], stage.splitlines()[0]
+    for stage in re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[2:]:
+        assert re.findall(r"^USER (\S+)$", stage, re.MULTILINE) == ["10001"], stage.splitlines()[0]
 
 
-def test_the_serving_image_holds_no_tensorflow() -> None:
-    packages = {
-        line.split("==")[0] for line in (ROOT / "requirements-serve.lock").read_text().splitlines() if "==" in line
-    }
-    assert {"onnxruntime", "fastapi", "pymilvus"} <= packages
-    assert not {"tensorflow", "tensorflow-cpu", "keras", "dvc"} & packages
-
-
-def test_both_locks_pin_the_same_versions() -> None:
-    pins = [
-        dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
-        for name in ("requirements.lock", "requirements-serve.lock")
-    ]
-    assert {name: version for name, version in pins[1].items() if pins[0].get(name) != version} == {}
+def test_the_serving_image_holds_no_tensorflow_and_the_versions_of_the_training_image() -> None:
+    training, serving = PINS
+    assert {"onnxruntime", "fastapi", "pymilvus"} <= set(serving)
+    assert not {"tensorflow", "tensorflow-cpu", "keras", "dvc"} & set(serving)
+    assert {name: version for name, version in serving.items() if training.get(name) != version} == {}
 
 
 def test_compose_builds_stages_of_the_dockerfile_and_publishes_on_this_machine_only() -> None:
-    for name, service in _services().items():
+    targets = re.findall(r"^FROM \S+ AS (\w+)$", DOCKERFILE, re.MULTILINE)
+    for name, service in yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].items():
         if "build" in service:
-            assert service["build"]["target"] in _targets(), name
+            assert service["build"]["target"] in targets, name
         else:
             assert re.fullmatch(r"[\w./-]+:v[\d.]+", service["image"]), name  # pinned
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name

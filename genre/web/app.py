@@ -32,11 +32,13 @@ from genre.params import ServeParams
 from genre.paths import Paths
 from genre.search.identify import Match
 from genre.search.similar import Similar
-from genre.web import limits, upload
+from genre.web import upload
+from genre.web.connections import Connection
+from genre.web.limits import CheckRequests, failure
 from genre.web.metrics import DISCONNECTED, CountRequests, Metrics
 from genre.web.service import ModelInfo, Service
 from genre.web.songs import MEDIA_TYPES, Songs
-from genre.web.workers import AbandonedError, QueueFullError, Workers
+from genre.web.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -100,35 +102,18 @@ class TopExcerpt(Excerpt):
     top: Annotated[int, Query(ge=1, le=MAX_TOP, description="number of songs")] = 10
 
 
-_ERRORS: dict[int | str, str] = {
-    400: "The file is empty or cannot be decoded, or the form is malformed",
-    401: "The key is missing or wrong",
-    403: "The request comes from a page of another site",
-    408: "The upload took too long",
-    413: "The upload is too large",
-    415: "The body is not a multipart/form-data form",
-    421: "The host name is not one of this service's",
-    422: "The form has no file `audio`, or a query parameter is unknown or out of range",
-    429: "The queue is full, or there are too many uploads; see Retry-After",
-    503: "The models are not loaded yet, there is no index, or the service is shutting down",
-    504: "The answer took too long",
-    507: "The disk for temporary files is full",
-}
 _FILE = {"type": "string", "format": "binary", "description": "an audio file of any format"}
 _SCHEMA = {"type": "object", "required": [upload.FIELD], "properties": {upload.FIELD: _FILE}}
-_FORM = {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}
+_FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Failure, "description": "The request is refused; `message` has the reason"},
+    "5XX": {"model": Failure, "description": "The service cannot answer now; `message` has the reason"},
+}
+
+router = APIRouter(responses=_ERRORS)
 
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": Failure, "description": _ERRORS[status]} for status in statuses or _ERRORS}
-
-
-_ANALYSIS: dict[str, Any] = {"responses": _errors(), "openapi_extra": {"requestBody": _FORM}}
-
-router = APIRouter()
-
-
-@router.post("/", summary="Genre of a song, one word", **_ANALYSIS)
+@router.post("/", summary="Genre of a song, one word", openapi_extra=_FORM)
 async def verdict(request: Request) -> Verdict:
     """Return the genre, in the format of the first version of this service."""
     start = time.perf_counter()
@@ -136,7 +121,7 @@ async def verdict(request: Request) -> Verdict:
     return {"duration": round(time.perf_counter() - start, 3), "message": answer["genre"], "status": "success"}
 
 
-@router.post("/v1/query", summary="Genre of a song and of each chunk", **_ANALYSIS)
+@router.post("/v1/query", summary="Genre of a song and of each chunk", openapi_extra=_FORM)
 async def query(request: Request, excerpt: Annotated[Excerpt, Query()]) -> Answer:
     """Return the answer of query (docs/query.md)."""
     backend = _backend(request)
@@ -145,21 +130,21 @@ async def query(request: Request, excerpt: Annotated[Excerpt, Query()]) -> Answe
     return answer
 
 
-@router.post("/v1/identify", summary="Indexed song that a snippet is from", **_ANALYSIS)
+@router.post("/v1/identify", summary="Indexed song that a snippet is from", openapi_extra=_FORM)
 async def identify(request: Request, excerpt: Annotated[Excerpt, Query()]) -> Match:
     """Return the answer of identify (docs/search.md)."""
     backend = _backend(request)
     return await backend.answer(request, backend.service.identify, excerpt)
 
 
-@router.post("/v1/similar", summary="Indexed songs most similar to a song", **_ANALYSIS)
+@router.post("/v1/similar", summary="Indexed songs most similar to a song", openapi_extra=_FORM)
 async def similar(request: Request, excerpt: Annotated[TopExcerpt, Query()]) -> Similar:
     """Return the answer of similar (docs/search.md)."""
     backend = _backend(request)
     return await backend.answer(request, functools.partial(backend.service.similar, top=excerpt.top), excerpt)
 
 
-@router.get("/v1/info", summary="Model, limits and example songs", responses=_errors(401, 403, 421, 503))
+@router.get("/v1/info", summary="Model, limits and example songs")
 async def info(request: Request) -> Info:
     """Return the description of the model, the limits of uploads and example songs."""
     backend = _backend(request)
@@ -184,14 +169,14 @@ def audio(request: Request, genre: str, song: str) -> FileResponse:
 
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", summary="Whether the process is alive", responses=_errors(403, 421))
+@router.get("/healthz", summary="Whether the process is alive")
 async def healthz() -> State:
     """Return 200 while the process runs."""
     return {"status": "alive"}
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Whether the models are loaded", responses=_errors(403, 421, 503))
+@router.get("/readyz", summary="Whether the models are loaded")
 async def readyz(request: Request) -> State:
     """Return 200 if the models are loaded."""
     _backend(request).check_ready()
@@ -205,15 +190,10 @@ async def metrics_text(request: Request) -> Response:
 
 
 @router.get("/docs", include_in_schema=False)
-async def docs() -> FileResponse:
-    """Return Swagger UI; its files are served here."""
-    return FileResponse(STATIC / "docs.html")
-
-
 @router.get("/favicon.ico", include_in_schema=False)
-async def icon() -> FileResponse:
-    """Return the icon, for pages that name none."""
-    return FileResponse(STATIC / "icon.svg")
+async def file(request: Request) -> FileResponse:
+    """Return Swagger UI, whose files are served here, or the icon, for pages that name none."""
+    return FileResponse(STATIC / ("docs.html" if request.url.path.endswith("/docs") else "icon.svg"))
 
 
 @router.get("/", include_in_schema=False)
@@ -228,12 +208,12 @@ class Backend:
 
     def __init__(self, service: Service, params: ServeParams, paths: Paths) -> None:
         self.service, self.params, self.songs, self.metrics = service, params, Songs(paths), Metrics()
-        self._workers = Workers(params.workers, params.queue, params.timeout_s)
-        self.uploads = limits.Uploads(params)
-        self.metrics.gauge("genre_queue_waiting", "Songs in the queue", lambda: len(self._workers.waiting))
-        self.metrics.gauge("genre_queue_running", "Songs being analysed", lambda: len(self._workers.running))
-        self.metrics.gauge("genre_uploads", "Uploads being received", lambda: len(self.uploads))
-        self.metrics.gauge("genre_ready", "1 when the models are loaded", lambda: float(service.ready))
+        self.uploads: set[Connection] = set()
+        self._workers = jobs = Workers(params.workers, params.queue, params.timeout_s)
+        self.metrics.gauge("genre_queue_waiting", "Songs in the queue", lambda: len(jobs.jobs) - jobs.n_running)
+        self.metrics.gauge("genre_queue_running", "Songs being analysed", lambda: jobs.n_running)
+        self.metrics.gauge("genre_uploads", "Large uploads being received", lambda: len(self.uploads))
+        self.metrics.gauge("genre_ready", "1 when the models are loaded", lambda: service.ready)
 
     def close(self) -> None:
         """End the work and its processes."""
@@ -249,17 +229,13 @@ class Backend:
         """Return the result of `function` for the uploaded song; HTTPException if it fails."""
         self.check_ready()
         upload.check_content_type(request)
+        self._workers.check()  # before the upload is read
         try:
             with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
-                self._workers.check()  # before the upload is read
                 song = await upload.receive(request, Path(folder), max_fields=self.params.max_parts)
                 duration = min(excerpt.duration or math.inf, self.params.max_audio_s)
                 job = functools.partial(_call, function, song, start=excerpt.start, duration=duration)
-                return await self._workers.run(job, _disconnected(request))
-        except TimeoutError:
-            raise HTTPException(504, f"the answer took longer than {self.params.timeout_s:g} s") from None
-        except QueueFullError as error:
-            raise HTTPException(429, str(error), {"Retry-After": str(error.retry_after_s)}) from None
+                return await self._workers.run(job, functools.partial(_disconnected, request))
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -289,7 +265,6 @@ def create_app(
             StarletteHTTPException: _http_error,
             RequestValidationError: _invalid_parameter,
             ClientDisconnect: _no_response,
-            AbandonedError: _no_response,
             Exception: _internal_error,
         },
     )
@@ -297,17 +272,9 @@ def create_app(
     app.include_router(router)
     app.mount("/ui", StaticFiles(directory=STATIC, html=True))
     app.mount("/docs-assets", StaticFiles(packages=[("fastapi_offline", "static")]))
-    checks: list[limits.Check] = [
-        functools.partial(limits.check_length, max_bytes=params.max_upload_bytes),
-        limits.check_head,
-        functools.partial(limits.check_origin, hosts=hosts),
-    ]
-    if key:
-        checks.append(functools.partial(limits.check_key, key=key))
     labels = {getattr(route, "path", "") for route in router.routes} | {"/openapi.json"}
-    app.add_middleware(limits.CheckRequests, checks=checks)  # the middleware added last is the outermost
-    app.add_middleware(limits.LimitBody, params=params, uploads=app.state.backend.uploads)
-    app.add_middleware(CountRequests, metrics=app.state.backend.metrics, paths=labels, prefix="/ui")
+    app.add_middleware(CheckRequests, max_bytes=params.max_upload_bytes, hosts=hosts, key=key)
+    app.add_middleware(CountRequests, metrics=app.state.backend.metrics, paths=labels, prefix="/ui")  # outermost
     return app
 
 
@@ -319,13 +286,13 @@ def _backend(request: Request) -> Backend:
 def _call(
     function: Callable[..., Result], song: upload.Upload, limit_s: float, cancelled: threading.Event, **excerpt: float
 ) -> Result:
-    """Return the result of `function`, with the name of the song; HTTPException or TimeoutError if it fails."""
+    """Return the result of `function`, with the name of the song; HTTPException if it fails."""
     try:
         with process.time_limit(limit_s, cancelled):
             result: Any = function(song.path, **excerpt)
         return {**result, "file": song.name}  # type: ignore[return-value]
     except TimeLimitError:
-        raise TimeoutError from None
+        raise HTTPException(504, "the answer took too long") from None
     except AudioError as error:
         raise HTTPException(400, song.without_path(str(error))) from None
     except GenreError as error:
@@ -346,7 +313,7 @@ async def _http_error(_: Request, error: Any) -> Response:
     messages = {404: "unknown path or song; see /docs", 405: "method not allowed on this path"}
     own = isinstance(error, HTTPException)
     message = str(error.detail) if own else messages.get(error.status_code, error.detail)
-    return limits.failure(error.status_code, message, error.headers)
+    return failure(error.status_code, message, error.headers)
 
 
 async def _invalid_parameter(_: Request, error: Any) -> Response:
@@ -354,7 +321,7 @@ async def _invalid_parameter(_: Request, error: Any) -> Response:
     for fault in error.errors():
         message = "unknown parameter" if fault["type"] == "extra_forbidden" else fault["msg"].lower()
         messages.append(f"{str(fault['loc'][-1])[: upload.MAX_NAME_LENGTH]}: {message}")
-    return limits.failure(422, "; ".join(messages))
+    return failure(422, "; ".join(messages))
 
 
 async def _no_response(*_: object) -> Response:
@@ -362,4 +329,4 @@ async def _no_response(*_: object) -> Response:
 
 
 async def _internal_error(*_: object) -> Response:
-    return limits.failure(500, "internal error; see the log of the service")
+    return failure(500, "internal error; see the log of the service")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -14,16 +15,17 @@ from genre.errors import GenreError
 from genre.params import ServeParams
 from genre.paths import Paths
 from genre.web.app import create_app
-from genre.web.connections import with_limits
+from genre.web.connections import Connection
 from genre.web.limits import LOOPBACK_NAMES, MAX_HEAD_BYTES, SECURITY_HEADERS
 from genre.web.service import Service
-from genre.web.workers import CLOSE_S
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 256  # connections that the kernel holds until they are accepted
 KEEP_ALIVE_S = 5
+CLOSE_S = 2.0  # for the end of the thread that loads the models
 TCP_OPTIONS = {  # of Linux; connections inherit them
+    "TCP_NODELAY": 1,  # without it a response takes 40 ms longer
     "TCP_NOTSENT_LOWAT": 1 << 14,  # bytes to send in the kernel; what a client does not read is seen in the service
     "TCP_USER_TIMEOUT": 30_000,  # ms until the kernel drops what the client of a closed connection does not read
 }
@@ -42,7 +44,7 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=with_limits(params),
+            http=functools.partial(Connection, params=params, uploads=app.state.backend.uploads),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -88,20 +90,15 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it a response takes 40 ms longer.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        for option, value in TCP_OPTIONS.items():
-            if hasattr(socket, option):
-                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        listener.close()
         raise GenreError(
             f"cannot listen on {host} port {port} ({error.strerror}): choose others with --host, --port"
         ) from None
+    for option, value in TCP_OPTIONS.items():
+        if hasattr(socket, option):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return listener
 
 

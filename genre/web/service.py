@@ -59,11 +59,18 @@ class Service:
         self._min_score = settings.search.min_score
         self._predictor = predict.load(self._model, self._paths)
         self._rejection = rejection.load(self._paths, self._predictor.card.model, settings.query.reject)
-        with self._optional("identify"):
-            self._engine = self._resources.enter_context(open_engine(settings, self._paths))
-        with self._optional("similar"):
-            self._neighbours = self._resources.enter_context(open_neighbours(settings, self._paths))
-        self._warm_up()
+        sample_rate = self._predictor.card.feature_settings.sample_rate
+        samples = np.random.default_rng(0).normal(0.0, 1000.0, round(WARM_UP_S * sample_rate)).astype(np.int16)
+        with tempfile.TemporaryDirectory(prefix="genre-") as folder:
+            noise = Path(folder, "noise.wav")
+            chunks.write(noise, samples, sample_rate=sample_rate)
+            self.query(noise)
+            with self._optional("identify"):
+                self._engine = self._resources.enter_context(open_engine(settings, self._paths))
+                self.identify(noise)
+            with self._optional("similar"):
+                self._neighbours = self._resources.enter_context(open_neighbours(settings, self._paths))
+                self.similar(noise)
         self.ready = True
 
     def close(self) -> None:
@@ -99,18 +106,6 @@ class Service:
         """Return the indexed songs most similar to a song; SearchError if there is no index."""
         self._check("similar")
         return self._neighbours.similar(path, top=top, start=start, duration=duration)
-
-    def _warm_up(self) -> None:
-        sample_rate = self._predictor.card.feature_settings.sample_rate
-        noise = np.random.default_rng(0).normal(0.0, 1000.0, round(WARM_UP_S * sample_rate)).astype(np.int16)
-        with tempfile.TemporaryDirectory(prefix="genre-") as folder:
-            path = Path(folder, "noise.wav")
-            chunks.write(path, noise, sample_rate=sample_rate)
-            self.query(path)
-            for command, function in (("identify", self.identify), ("similar", self.similar)):
-                if command not in self._failures:
-                    with self._optional(command):
-                        function(path)
 
     def _check(self, command: str) -> None:
         if command in self._failures:

@@ -47,10 +47,9 @@ def _failed(response: httpx.Response, status: int) -> str:
 
 
 def test_the_answer_of_the_first_version_is_still_given(client: httpx.Client, songs: list[Path]) -> None:
-    answer = client.post("/", files=form(songs[0])).json()
-    assert set(answer) == {"duration", "message", "status"}
-    assert (answer["message"], answer["status"]) == ("high", "success")
-    assert 0 < answer["duration"] < 60
+    answer = client.post("/?anything=1", files=form(songs[0])).json()  # it accepted any parameter
+    assert 0 < answer.pop("duration") < 60
+    assert answer == {"message": "high", "status": "success"}
 
 
 @pytest.mark.parametrize(
@@ -82,24 +81,21 @@ def test_the_answers_are_those_of_the_commands(
     for match in (expected, *expected.get("songs", [])):
         match.pop("path", None)  # of the command only
     assert list(answer) == list(expected)
-    assert answer.pop("file") == songs[4].name
-    expected.pop("file")
-    assert answer == expected
+    assert answer == {**expected, "file": songs[4].name}
 
 
 @pytest.mark.parametrize("path", ANALYSIS)
-@pytest.mark.parametrize("name", ["notes.txt", "README.md", "Übung.wav"])
-def test_a_file_without_audio_is_a_400_that_names_the_upload(client: httpx.Client, path: str, name: str) -> None:
-    assert _failed(client.post(path, files={"audio": (name, b"not a song\n")}), 400).startswith(f"{name}: ")
-    assert "empty" in _failed(client.post(path, files={"audio": (name, b"")}), 400)
+def test_a_file_without_audio_is_a_400_that_names_the_upload(client: httpx.Client, path: str) -> None:
+    for name in ("notes.txt", "README.md", "Übung.wav"):
+        assert _failed(client.post(path, files={"audio": (name, b"not a song\n")}), 400).startswith(f"{name}: ")
+        assert "empty" in _failed(client.post(path, files={"audio": (name, b"")}), 400)
 
 
 @pytest.mark.parametrize("path", ANALYSIS)
 def test_without_a_song_the_field_is_named(client: httpx.Client, path: str) -> None:
-    assert "audio" in _failed(client.post(path), 422)
-    assert "audio" in _failed(client.post(path, files={"other": ("a.wav", b"RIFF")}), 422)
-    assert "audio" in _failed(client.post(path, data={"audio": "a.wav"}, files={"other": ("a.wav", b"RIFF")}), 422)
-    assert "audio" in _failed(client.post(path, files={"audio": ("", b"")}), 422)
+    other = {"other": ("a.wav", b"RIFF")}
+    for body in ({}, {"files": other}, {"data": {"audio": "a.wav"}, "files": other}, {"files": {"audio": ("", b"")}}):
+        assert "audio" in _failed(client.post(path, **body), 422)
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "audio/wav", "application/x-www-form-urlencoded", ""])
@@ -109,17 +105,15 @@ def test_another_content_type_is_a_415(client: httpx.Client, content_type: str) 
 
 
 @pytest.mark.parametrize(
-    "query", ["start=-1", "start=nan", "start=1e400", "duration=0", "duration=x", "top=0", "top=101", "top=1.5"]
+    "query", "start=-1 start=nan start=1e400 duration=0 duration=x top=0 top=101 top=1.5 strat=5".split()
 )
 def test_an_invalid_parameter_is_named(client: httpx.Client, songs: list[Path], query: str) -> None:
     message = _failed(client.post(f"/v1/similar?{query}", files=form(songs[0])), 422)
-    assert message.startswith(query.partition("=")[0])
+    assert message.startswith(f"{query.partition('=')[0]}: ")
 
 
-def test_an_unknown_parameter_and_a_start_after_the_end_are_refused(client: httpx.Client, songs: list[Path]) -> None:
-    assert _failed(client.post("/v1/query?strat=5", files=form(songs[0])), 422) == "strat: unknown parameter"
+def test_a_start_after_the_end_is_refused(client: httpx.Client, songs: list[Path]) -> None:
     assert "no audio" in _failed(client.post("/v1/query?start=1000", files=form(songs[0])), 400)
-    assert client.post("/?anything=1", files=form(songs[0])).status_code == 200, "the first version accepted it"
 
 
 @pytest.mark.parametrize(
@@ -133,12 +127,10 @@ def test_an_unknown_parameter_and_a_start_after_the_end_are_refused(client: http
     ],
 )
 def test_the_name_of_an_upload_is_only_a_name(client: httpx.Client, songs: list[Path], name: str, shown: str) -> None:
-    answer = client.post("/v1/query", files={"audio": (name, songs[0].read_bytes())})
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["file"] == shown
+    assert client.post("/v1/query", files={"audio": (name, songs[0].read_bytes())}).json()["file"] == shown
 
 
-def test_a_path_that_is_not_served_and_a_wrong_method_answer_in_the_sameform(client: httpx.Client) -> None:
+def test_a_path_that_is_not_served_and_a_wrong_method_answer_in_the_same_form(client: httpx.Client) -> None:
     assert "/docs" in _failed(client.get("/v2/query"), 404)
     assert _failed(client.get("/v1/query"), 405)
     assert client.get("/v1/query").headers["allow"] == "POST"
@@ -147,45 +139,35 @@ def test_a_path_that_is_not_served_and_a_wrong_method_answer_in_the_sameform(cli
 def test_each_of_sixteen_clients_at_once_gets_the_answer_about_its_own_song(
     client: httpx.Client, server: Server, songs: list[Path]
 ) -> None:
-    expected = {path: client.post("/v1/query", files=form(path)).json() for path in songs}
-    uploads = list(zip(["/v1/query", "/v1/query", "/v1/identify", "/v1/similar"] * 4, songs * 3, strict=False))
-
-    def send(upload: tuple[str, Path]) -> httpx.Response:
-        return httpx.post(server.url + upload[0], files=form(upload[1]), timeout=60)
-
+    uploads = [(path, song) for path in ("/v1/query", "/v1/identify", "/v1/similar") for song in songs]
+    expected = [client.post(path, files=form(song)).json() for path, song in uploads]
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(send, uploads))
-    for (path, song), answer in zip(uploads, answers, strict=True):
-        assert answer.status_code == 200, answer.text
-        body = answer.json()
-        if path == "/v1/query":
-            assert body == expected[song]
-        elif path == "/v1/identify":
-            assert (body["genre"], body["song"]) == (song.parent.name, song.stem)
-        else:
-            assert song.stem not in {similar["song"] for similar in body["songs"]}
+        answers = pool.map(
+            lambda upload: httpx.post(server.url + upload[0], files=form(upload[1]), timeout=60), uploads
+        )
+        assert [answer.json() for answer in answers] == expected
+    assert [answer["file"] for answer in expected] == 3 * [song.name for song in songs]
 
 
 def test_requests_are_counted_by_path_and_status(client: httpx.Client, server: Server, songs: list[Path]) -> None:
-    def count(label: str) -> float:
-        value = re.search(rf"^genre_requests_total{{{label}}} (\S+)$", client.get("/metrics").text, re.MULTILINE)
-        return float(value[1]) if value else 0.0
-
     labels = ('path="/v1/query",status="200"', 'path="/v1/query",status="400"', 'path="other",status="404"')
-    before, audio = [count(label) for label in labels], server.metric("genre_audio_seconds_total")
+
+    def counts() -> list[float]:
+        return [server.metric(f"genre_requests_total{{{label}}}") for label in labels]
+
+    before, audio_s = counts(), server.metric("genre_audio_seconds_total")
     client.post("/v1/query", files=form(songs[0]))
     client.post("/v1/query", files={"audio": ("a.wav", b"no")})
     client.get("/a")
     client.get("/b")
-    assert [count(label) for label in labels] == [before[0] + 1, before[1] + 1, before[2] + 2]
-    assert server.metric("genre_audio_seconds_total") == pytest.approx(audio + 8.0, abs=0.1)
+    assert counts() == [before[0] + 1, before[1] + 1, before[2] + 2]
+    assert server.metric("genre_audio_seconds_total") == pytest.approx(audio_s + 8.0, abs=0.1)
     assert server.metric("genre_queue_running") == server.metric("genre_queue_waiting") == 0
     assert server.metric("genre_ready") == 1
 
 
 def test_the_documentation_names_no_other_host(client: httpx.Client) -> None:
-    page = client.get("/docs")
-    assets = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assets = re.findall(r'(?:src|href)="([^"]+)"', client.get("/docs").text)
     assert assets
     for asset in assets:
         assert "//" not in asset
@@ -206,18 +188,17 @@ def test_info_names_the_model_the_limits_and_example_songs(client: httpx.Client)
     assert {song["genre"] for song in info["examples"]} <= {"high", "low"}
 
 
-def test_indexed_songs_can_be_played_in_ranges(client: httpx.Client, songs: list[Path]) -> None:
+def test_indexed_songs_can_be_played_in_ranges_and_no_other_file_can_be_fetched(
+    client: httpx.Client, songs: list[Path]
+) -> None:
     song = {"genre": songs[0].parent.name, "song": songs[0].stem}
     answer = client.get("/v1/audio", params=song, headers={"range": "bytes=100-199"})
     assert (answer.status_code, answer.headers["content-type"]) == (206, "audio/wav")
     assert answer.content == songs[0].read_bytes()[100:200]
-
-
-@pytest.mark.parametrize("song", ["nothing", "../../params", "/etc/passwd", "song 0.wav"])
-def test_no_other_file_can_be_fetched(client: httpx.Client, song: str) -> None:
-    _failed(client.get("/v1/audio", params={"genre": "high", "song": song}), 404)
-    _failed(client.get("/ui/../params.yaml"), 404)
-    _failed(client.get("/ui/%2e%2e/app.py"), 404)
+    for name in ("nothing", "../../params", "/etc/passwd", "song 0.wav"):
+        _failed(client.get("/v1/audio", params={"genre": "high", "song": name}), 404)
+    for path in ("/ui/../params.yaml", "/ui/%2e%2e/app.py"):
+        _failed(client.get(path), 404)
 
 
 def test_every_response_has_the_security_headers_and_none_for_other_sites(client: httpx.Client) -> None:
@@ -225,14 +206,12 @@ def test_every_response_has_the_security_headers_and_none_for_other_sites(client
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["x-frame-options"] == "DENY"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
-        assert not [name for name in answer.headers if name.startswith("access-control")]
-        assert "server" not in answer.headers
+        assert not [name for name in answer.headers if name.startswith("access-control") or name == "server"]
 
 
 def test_other_sites_and_other_names_are_refused(client: httpx.Client, server: Server) -> None:
     _failed(client.get("/healthz", headers={"host": "rebound.example"}), 421)
-    _failed(client.post("/", headers={"origin": "https://evil.example"}), 403)
-    for origin in ("null", "http://[", "http://[::1", "//", "http://a]b"):
+    for origin in ("https://evil.example", "null", "http://[", "http://[::1", "//", "http://a]b"):
         _failed(client.post("/", headers={"origin": origin}), 403)
     port = server.url.rpartition(":")[2]
     assert client.get("/healthz", headers={"host": f"localhost:{port}"}).status_code == 200
