@@ -6,10 +6,9 @@ python -m stages.train merged
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -21,8 +20,6 @@ from genre.models.cards import ModelCard
 from genre.paths import Paths
 
 if TYPE_CHECKING:
-    import keras
-
     from genre.features.arrays import VectorSet
     from genre.models.training import Trained
 
@@ -45,8 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     keras_backend.prepare()
     from genre.models.training import fit
 
-    with keras_backend.quiet() as stderr, _progress(model, settings.train, stderr) as bar:
-        trained = fit(training, settings.train, model=model, callbacks=[bar])
+    total = settings.train.epochs * settings.train.members
+    with keras_backend.quiet() as stderr:
+        hidden = not stderr.isatty()
+        with tqdm(total=total, desc=f"train {model}", unit="epoch", file=stderr, disable=hidden) as bar:
+            trained = fit(training, settings.train, model=model, on_epoch=bar.update)
     _log_curves(paths.training(model), trained.history)
     calibration.write_validation(paths.validation(model), trained.validation, training.genres)
     _write(model, trained, training, settings, paths)
@@ -56,26 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _progress(model: str, settings: params.TrainParams, stderr: TextIO) -> Iterator[keras.callbacks.Callback]:
-    """Yield a callback that moves a progress bar, one step per epoch and member."""
-    import keras
-
-    total = settings.epochs * settings.members
-    with tqdm(total=total, desc=f"train {model}", unit="epoch", file=stderr, disable=not stderr.isatty()) as bar:
-        yield keras.callbacks.LambdaCallback(on_epoch_end=lambda _epoch, _logs: bar.update())
-
-
 def _log_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write the learning curves for `dvc plots show`: for each epoch, the mean over the members."""
+    import pandas as pd
     from dvclive import Live
 
     with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
-        for epoch in sorted({row["epoch"] for row in history}):
-            rows = [row for row in history if row["epoch"] == epoch]
-            for key, name in CURVES.items():
-                if values := [row[key] for row in rows if key in row]:
-                    live.log_metric(name, sum(values) / len(values))
+        for means in pd.DataFrame(history).groupby("epoch").mean().to_dict("records"):
+            for key in CURVES.keys() & means.keys():
+                live.log_metric(CURVES[key], means[key])
             live.next_step()
 
 

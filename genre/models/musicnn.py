@@ -24,6 +24,8 @@ from genre.models import onnx
 if TYPE_CHECKING:
     import keras
 
+Weights = Mapping[str, list[npt.NDArray[np.float32]]]  # by layer of the package
+
 SAMPLE_RATE = 16_000  # Hz
 FFT = 512  # samples
 HOP = 256  # samples
@@ -37,6 +39,7 @@ VECTORS = {"max_pool": slice(0, 753), "penultimate": slice(753, 953), "both": sl
 VERSION = 3  # raised with every change of the numbers
 
 N_DENSE = 200  # units
+STATISTICS = ("gamma", "beta", "moving_mean", "moving_variance")  # of a batch normalisation
 EPSILON = 1e-3  # of the batch normalisation
 DEAD = 1e-6  # relative norm below which a filter is dead: most front-end filters of MSD_musicnn are
 
@@ -122,8 +125,8 @@ def _log_mel(signal: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     return np.log10(10_000 * (power @ mel_filters()) + 1).astype(np.float32)
 
 
-def _weights(checkpoint: str) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the package's variables by name."""
+def _weights(checkpoint: str) -> Weights:
+    """Return the package's variables by layer."""
     spec = importlib.util.find_spec("musicnn")  # without importing it: its code needs TensorFlow 1
     if spec is None or not spec.submodule_search_locations:
         raise ModelError("the package musicnn is not installed: run `pip install --no-deps musicnn==0.1.0`")
@@ -136,28 +139,24 @@ def _weights(checkpoint: str) -> dict[str, npt.NDArray[np.float32]]:
     keras_backend.prepare()
     import tensorflow as tf
 
-    convolutions = [f"conv2d{_suffix(i)}/{part}" for i in range(8) for part in ("kernel", "bias")]
-    statistics = ("gamma", "beta", "moving_mean", "moving_variance")
-    normalisations = [f"batch_normalization{_suffix(i)}/{part}" for i in range(11) for part in statistics]
-    names = [*convolutions, *normalisations, "dense/kernel", "dense/bias"]
-    # The prefix is a folder (the files have no name before their dot), which tf.train.load_checkpoint does not take.
-    values = tf.raw_ops.RestoreV2(
-        prefix=f"{folder}/", tensor_names=names, shape_and_slices=[""] * len(names), dtypes=[tf.float32] * len(names)
-    )
-    return {name: value.numpy() for name, value in zip(names, values, strict=True)}
+    affine: tuple[str, ...] = ("kernel", "bias")
+    parts = {"dense": affine, **{_name("conv2d", number): affine for number in range(8)}}
+    parts |= {_name("batch_normalization", number): STATISTICS for number in range(11)}
+    weights = {}
+    for layer, variables in parts.items():
+        # The prefix is a folder (files have no name before their dot), which tf.train.load_checkpoint does not take.
+        names = [f"{layer}/{variable}" for variable in variables]
+        formats = {"shape_and_slices": [""] * len(names), "dtypes": [tf.float32] * len(names)}
+        restored = tf.raw_ops.RestoreV2(prefix=f"{folder}/", tensor_names=names, **formats)
+        weights[layer] = [value.numpy() for value in restored]
+    return weights
 
 
-def live_filters(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Return the positions of the filters [shape=(live,)] of a kernel [shape=(..., filters)] that are not near zero."""
-    norms = np.sqrt((kernel.reshape(-1, kernel.shape[-1]).astype(np.float64) ** 2).sum(axis=0))
-    return np.flatnonzero(norms > DEAD * norms.max())
+def _name(kind: str, number: int) -> str:
+    return f"{kind}_{number}" if number else kind
 
 
-def _suffix(number: int) -> str:
-    return f"_{number}" if number else ""
-
-
-def _network(weights: Mapping[str, npt.NDArray[np.float32]]) -> keras.Model:
+def _network(weights: Weights) -> keras.Model:
     """Return the network from patches (batch, 187, 96) to `max_pool` and `penultimate` side by side (batch, 953).
 
     Layers are numbered as in the package's `models.py`.
@@ -166,69 +165,58 @@ def _network(weights: Mapping[str, npt.NDArray[np.float32]]) -> keras.Model:
     from keras import layers, ops
 
     patch = keras.Input((PATCH_FRAMES, N_MELS), name="patches")
-    image = _normalised(ops.expand_dims(patch, -1), _statistics(weights, 0))
+    image = _normalised(ops.expand_dims(patch, -1), weights, 0)
     padded = layers.ZeroPadding2D((3, 0))(image)
-    front_end = [  # convolution n is followed by batch normalisation n + 1
-        _max_over_frequency(input_, weights, number, padding)
-        for number, input_, padding in (
-            (0, padded, "valid"),  # timbral
-            (1, padded, "valid"),
-            (2, image, "same"),  # temporal
-            (3, image, "same"),
-            (4, image, "same"),
-        )
-    ]
-    hidden = layers.Concatenate()(front_end)
+    timbral = [_max_over_frequency(padded, weights, number, "valid") for number in (0, 1)]
+    temporal = [_max_over_frequency(image, weights, number, "same") for number in (2, 3, 4)]
+    hidden = layers.Concatenate()([*timbral, *temporal])
     sequences = [hidden]
     for number, residual in ((5, False), (6, True), (7, True)):
         # The package convolves an image over its whole height: the same as a one-dimensional convolution.
-        layer = layers.Conv1D(64, 7, padding="same", activation="relu")
-        output = layer(hidden)
-        kernel = weights[f"conv2d{_suffix(number)}/kernel"]
-        layer.set_weights([kernel.reshape(layer.kernel.shape), weights[f"conv2d{_suffix(number)}/bias"]])
-        output = _normalised(output, _statistics(weights, number + 1))
+        kernel, bias = weights[_name("conv2d", number)]
+        kernel = kernel.reshape(kernel.shape[0], -1, kernel.shape[-1])
+        output = _applied(layers.Conv1D(64, 7, padding="same", activation="relu"), hidden, [kernel, bias])
+        output = _normalised(output, weights, number + 1)
         hidden = layers.Add()([output, hidden]) if residual else output
         sequences.append(hidden)
     sequence = layers.Concatenate()(sequences)
     max_pool = ops.max(sequence, axis=1)
     pooled = layers.Flatten()(ops.stack([max_pool, ops.mean(sequence, axis=1)], axis=-1))
-    dense = layers.Dense(N_DENSE, activation="relu")
-    output = dense(_normalised(pooled, _statistics(weights, 9)))
-    dense.set_weights([weights["dense/kernel"], weights["dense/bias"]])
-    penultimate = _normalised(output, _statistics(weights, 10))
+    output = _applied(layers.Dense(N_DENSE, activation="relu"), _normalised(pooled, weights, 9), weights["dense"])
+    penultimate = _normalised(output, weights, 10)
     return keras.Model({"patches": patch}, layers.Concatenate()([max_pool, penultimate]), name="musicnn")
 
 
-def _statistics(weights: Mapping[str, npt.NDArray[np.float32]], number: int) -> list[npt.NDArray[np.float32]]:
-    """Return gamma, beta, mean and variance of a batch normalisation."""
-    name = f"batch_normalization{_suffix(number)}"
-    return [weights[f"{name}/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")]
+def _applied(layer: Any, tensor: Any, weights: list[npt.NDArray[np.float32]]) -> Any:
+    """Return the output of a layer with fixed weights."""
+    output = layer(tensor)
+    layer.set_weights(weights)
+    return output
 
 
-def _normalised(tensor: Any, statistics: list[npt.NDArray[np.float32]]) -> Any:
-    """Return a tensor after batch normalisation with fixed statistics."""
+def _normalised(tensor: Any, weights: Weights, number: int, filters: npt.NDArray[np.int64] | None = None) -> Any:
+    """Return a tensor after a batch normalisation of the package; `filters` are its channels, None for all."""
     from keras import layers
 
-    layer = layers.BatchNormalization(epsilon=EPSILON)
-    output = layer(tensor)
-    layer.set_weights(statistics)
-    return output
+    statistics = weights[_name("batch_normalization", number)]
+    chosen = statistics if filters is None else [values[filters] for values in statistics]
+    return _applied(layers.BatchNormalization(epsilon=EPSILON), tensor, chosen)
 
 
-def _max_over_frequency(image: Any, weights: Mapping[str, npt.NDArray[np.float32]], number: int, padding: str) -> Any:
-    """Return the maximum over frequency of a convolution and its batch normalisation; dead filters are not computed."""
+def _max_over_frequency(image: Any, weights: Weights, number: int, padding: str) -> Any:
+    """Return the maximum over frequency of a convolution and its batch normalisation; dead filters are not computed.
+
+    Convolution n is followed by batch normalisation n + 1.
+    """
     from keras import layers, ops
 
-    kernel, bias = (weights[f"conv2d{_suffix(number)}/{part}"] for part in ("kernel", "bias"))
-    statistics = _statistics(weights, number + 1)
-    live = live_filters(kernel)
-    layer = layers.Conv2D(len(live), kernel.shape[:2], padding=padding, activation="relu")
-    scatter = layers.Conv1D(len(bias), 1)  # puts the live filters among the constants of the dead ones
-    output = layer(image)
-    layer.set_weights([kernel[..., live], bias[live]])
-    output = scatter(ops.max(_normalised(output, [values[live] for values in statistics]), axis=2))
-    gamma, beta, mean, variance = statistics
-    constants = gamma * (np.maximum(bias, 0.0) - mean) / np.sqrt(variance + EPSILON) + beta
+    kernel, bias = weights[_name("conv2d", number)]
+    norms = np.linalg.norm(kernel.reshape(-1, len(bias)).astype(np.float64), axis=0)
+    live = np.flatnonzero(norms > DEAD * norms.max())
+    convolution = layers.Conv2D(len(live), kernel.shape[:2], padding=padding, activation="relu")
+    output = _normalised(_applied(convolution, image, [kernel[..., live], bias[live]]), weights, number + 1, live)
+    gamma, beta, mean, variance = weights[_name("batch_normalization", number + 1)]
+    constants = gamma * (np.maximum(bias, 0.0) - mean) / np.sqrt(variance + EPSILON) + beta  # outputs of dead filters
     constants[live] = 0.0
-    scatter.set_weights([np.eye(len(bias), dtype=np.float32)[np.newaxis, live], constants])
-    return output
+    scatter = [np.eye(len(bias), dtype=np.float32)[np.newaxis, live], constants]  # puts the live filters among them
+    return _applied(layers.Conv1D(len(bias), 1), ops.max(output, axis=2), scatter)

@@ -8,11 +8,9 @@ applied to the average.
 
 from __future__ import annotations
 
-import functools
 import itertools
-import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +32,6 @@ Arrays = Mapping[str, npt.NDArray[np.float32]]
 Rows = npt.NDArray[np.int64]  # row numbers or labels, one per chunk
 Batch = tuple[Arrays, npt.NDArray[np.float32]]  # frames by part, and shares of the genres
 
-LOG = logging.getLogger(__name__)
 VALIDATION_BATCH = 256  # chunks
 
 
@@ -45,14 +42,11 @@ class Trained:
     model: keras.Model  # raw features of whole chunks to uncalibrated probabilities
     calibration: Calibration  # of the probabilities
     validation: Validation  # calibrated predictions of each member for the chunks that it was not trained on
-    validation_songs: tuple[frozenset[str], ...]  # of each member
     validation_accuracy: float | None  # of the members on their own validation chunks; None with one member
-    history: tuple[dict[str, float], ...]  # loss and accuracy, one row per epoch and member
+    history: list[dict[str, float]]  # loss and accuracy, one row per epoch and member
 
 
-def fit(
-    data: VectorSet, params: TrainParams, *, model: str, callbacks: Sequence[keras.callbacks.Callback] = ()
-) -> Trained:
+def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[[], object] = lambda: None) -> Trained:
     """Train a network; the same arguments on the same machine give the same weights.
 
     Raises VectorError if arrays, labels and songs differ in length; ModelError if the model is unknown or a feature is
@@ -64,8 +58,8 @@ def fit(
         Raw features, labels and songs of the training chunks.
     model : str
         A key of `networks.MODELS`.
-    callbacks : sequence of keras.callbacks.Callback
-        They receive `on_train_begin`, `on_epoch_end` (epochs are counted on from member to member), `on_train_end`.
+    on_epoch : callable
+        Called after each epoch of each member.
     """
     import keras
 
@@ -79,16 +73,16 @@ def fit(
     augmentation = Augmentation(params, level_direction(frontend, inputs))
     targets = np.eye(len(data.genres), dtype=np.float32)[data.labels]
     held_out = validation_folds(data.labels, data.songs, params.members)
-    progress = _Progress(callbacks, network)
-    predictions = []
+    history, predictions = [], []
     for i, rows in enumerate(held_out):
         member = network.get_layer(f"member_{i}")
         training = np.setdiff1d(np.arange(len(targets)), rows)
         batches = augmentation.batches(frames, targets, training, np.random.default_rng((params.seed, i)))
         validation = ({part: values[rows] for part, values in frames.items()}, targets[rows])
-        _train(member, batches, validation, len(training), params, functools.partial(progress.add, i))
+        for epoch, scores in enumerate(_train(member, batches, validation, len(training), params)):
+            history.append({"member": i, "epoch": epoch, **scores})
+            on_epoch()
         predictions.append(member.predict(validation[0], verbose=0) if len(rows) else targets[rows])
-    progress.end()
     rows, probabilities = np.concatenate(held_out), np.concatenate(predictions)
     labels = data.labels[rows]
     fitted = calibration.fit(probabilities, labels, [data.songs[row] for row in rows])
@@ -96,9 +90,8 @@ def fit(
         model=network,
         calibration=fitted,
         validation=Validation(rows, calibrate(probabilities, fitted)),
-        validation_songs=tuple(frozenset(data.songs[row] for row in rows_) for rows_ in held_out),
         validation_accuracy=float(np.mean(probabilities.argmax(axis=1) == labels)) if len(labels) else None,
-        history=tuple(progress.history),
+        history=history,
     )
 
 
@@ -128,35 +121,13 @@ class Augmentation:
             yield batch, _mixed(targets[rows], share, partner)
 
 
-class _Progress:
-    """The history of all members, reported to the callbacks as one training."""
-
-    def __init__(self, callbacks: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
-        import keras
-
-        self.history: list[dict[str, float]] = []
-        self._callbacks = keras.callbacks.CallbackList(list(callbacks), model=model)
-        self._callbacks.on_train_begin()
-
-    def add(self, member: int, epoch: int, logs: Mapping[str, float]) -> None:
-        row = {"member": float(member), "epoch": float(epoch), **logs}
-        self._callbacks.on_epoch_end(len(self.history), dict(row))
-        self.history.append(row)
-        LOG.debug("member %d epoch %d: %s", member, epoch, row)
-
-    def end(self) -> None:
-        self._callbacks.on_train_end()
-
-
 def _train(
-    member: keras.Model,
-    batches: Iterator[Batch],
-    validation: Batch,
-    n_chunks: int,
-    params: TrainParams,
-    on_epoch_end: Callable[[int, Mapping[str, float]], None],
-) -> None:
-    """Train a member: `keras.Model.fit` without its data pipelines, which take half of the time."""
+    member: keras.Model, batches: Iterator[Batch], validation: Batch, n_chunks: int, params: TrainParams
+) -> Iterator[dict[str, float]]:
+    """Train a member and yield its scores after each epoch.
+
+    This is `keras.Model.fit` without its data pipelines, which take half of the time.
+    """
     import keras
 
     steps = -(-n_chunks // params.batch_size)
@@ -177,7 +148,7 @@ def _train(
         for x, y in itertools.islice(batches, steps):
             logs = member.train_on_batch(x, y, return_dict=True)
         scores = {name: float(value) for name, value in logs.items()} | _validated(member, *validation)
-        on_epoch_end(epoch, scores)
+        yield scores
         callbacks.on_epoch_end(epoch, scores)
         if member.stop_training:
             break

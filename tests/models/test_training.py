@@ -23,12 +23,6 @@ def fit(model: str = "mfcc", **changes: Any) -> training.Trained:
     return training.fit(feature_set(), train_params(**changes), model=model)
 
 
-@pytest.fixture(scope="module")
-def trained() -> training.Trained:
-    """Return a merged network of two members."""
-    return fit("merged", members=2, epochs=2)
-
-
 @pytest.mark.slow
 def test_a_network_learns_genres_that_differ() -> None:
     network = fit(epochs=40, members=4, learning_rate=0.01, mixup=0.0, dropout=0.0, filters=8)
@@ -44,29 +38,21 @@ def test_lstm2016_is_trained_by_the_same_call() -> None:
 
 
 @pytest.mark.slow
-def test_validation_songs_are_of_every_genre_and_differ_between_members(trained: training.Trained) -> None:
-    first, second = trained.validation_songs
-    assert first | second == set(feature_set().songs) and not first & second
-    assert {song.split("/")[0] for song in first} == set(GENRES)
-
-
-@pytest.mark.slow
-def test_no_chunk_of_a_validation_song_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    songs, trained_on = feature_set().songs, []
+def test_each_song_is_held_out_by_one_member_which_trains_on_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    songs, trained_on = np.array(feature_set().songs), []
     batches = training.Augmentation.batches
 
     def spy(self: Any, frames: Any, targets: Any, rows: Any, rng: Any) -> Iterator[Any]:
-        trained_on.append({songs[row] for row in rows})
+        trained_on.append({*songs[rows]})
         return batches(self, frames, targets, rows, rng)
 
     monkeypatch.setattr(training.Augmentation, "batches", spy)
-    for used, held_out in zip(trained_on, fit(members=2).validation_songs, strict=True):
-        assert used.isdisjoint(held_out)
-        assert used | held_out == set(songs)
-
-
-@pytest.mark.slow
-def test_the_history_has_a_row_for_each_epoch_of_each_member(trained: training.Trained) -> None:
+    trained = fit("merged", members=2, epochs=2)
+    first, second = trained_on
+    assert first | second == {*songs} and len(first) == len(second) == len({*songs}) / 2
+    assert {song.split("/")[0] for song in first} == {*GENRES}
+    held_out = np.split(songs[trained.validation.rows], 2)
+    assert [{*songs} - {*of_member} for of_member in held_out] == [first, second]
     assert [(row["member"], row["epoch"]) for row in trained.history] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
@@ -74,8 +60,7 @@ def test_the_history_has_a_row_for_each_epoch_of_each_member(trained: training.T
 def test_one_member_holds_out_no_song() -> None:
     network = fit(members=1)
     assert (network.calibration.temperature, network.calibration.n_songs) == (1.0, 0)
-    assert network.validation_accuracy is None
-    assert network.validation_songs == (frozenset(),)
+    assert network.validation_accuracy is None and not len(network.validation.rows)
 
 
 @pytest.mark.slow
@@ -86,13 +71,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
 
 
 @pytest.mark.slow
-def test_max_steps_ends_the_training_before_the_epochs_do() -> None:
+def test_max_steps_and_patience_end_a_training_before_its_epochs_do() -> None:
     steps = math.ceil(len(GENRES) * N_SONGS * N_CHUNKS / 8)
     assert [row["epoch"] for row in fit(epochs=50, max_steps=2 * steps).history] == [0, 1]
-
-
-@pytest.mark.slow
-def test_patience_ends_a_training_that_does_not_improve() -> None:
     assert len(fit(epochs=12, members=2, learning_rate=1.0, patience=1).history) < 24
 
 
