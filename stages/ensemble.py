@@ -35,14 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(prog="python -m stages.ensemble", description=__doc__.splitlines()[0]).parse_args(argv)
     settings, paths = params.load(), Paths()
     models = settings.ensemble.models
-    if missing := [name for name in models if not paths.validation(name).is_file()]:
-        names = ", ".join(sorted(path.parent.name for path in paths.root.glob("training/*/validation.csv")))
-        raise ModelError(f"ensemble.models: {missing[0]} is not trained: choose from {names}")
+    names = dict.fromkeys([*networks.MODELS, *settings.baselines.models, *models])
+    trained = [name for name in names if paths.validation(name).is_file()]
+    validations = {name: calibration.read_validation(paths.validation(name)) for name in trained}
+    if missing := [name for name in models if name not in validations]:
+        raise ModelError(f"ensemble.models: {missing[0]} is not trained: choose from {', '.join(trained)}")
     training = arrays.read(paths.vectors, "train")
-    all_models = dict.fromkeys([*models, *settings.baselines.models])
-    validations = {name: calibration.read_validation(paths.validation(name)) for name in all_models}
-    candidates = {name: v for name, v in validations.items() if name in models or len(v.rows)}
-    rows, predictions = calibration.common_predictions(list(candidates.values()))
+    others = [name for name in settings.baselines.models if name in validations and len(validations[name].rows)]
+    candidates = list(dict.fromkeys([*models, *others]))
+    rows, predictions = calibration.common_predictions([validations[name] for name in candidates])
     probabilities = dict(zip(candidates, predictions, strict=True))
     labels, songs = training.labels[rows], [training.songs[row] for row in rows]
     mean = np.asarray(np.mean([probabilities[name] for name in models], axis=0), np.float32)
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             default=default,
             settings=arrays.read_settings(paths.vectors),
             calibration=fitted,
-            rejection=_fit_rejection(training, of_ensemble, settings, paths),
+            rejection=_fit_rejection(training, validations | {ENSEMBLE: of_ensemble}, settings, paths),
             dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
             scores=scores,
         ),
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fit_rejection(
-    training: VectorSet, of_ensemble: Validation, settings: params.Params, paths: Paths
+    training: VectorSet, validations: Mapping[str, Validation], settings: params.Params, paths: Paths
 ) -> dict[str, Any] | None:
     """Write the detectors of unknown songs; return the description for the card. None with few songs."""
     cache = Cache(paths.cache, settings.cache.max_bytes)
@@ -95,9 +96,7 @@ def _fit_rejection(
         chunk_files = manifest.chunk_files(paths.chunks, "train", training.songs)
         vectors[embedders[1].name] = embedders[1].of_files(chunk_files, workers=settings.parallel.workers)
         cache.trim()
-    trained = [m for m in (*networks.MODELS, *settings.baselines.models) if paths.validation(m).is_file()]
-    validations = {name: calibration.read_validation(paths.validation(name)) for name in trained}
-    fitted = rejection.fit(vectors, training.labels, training.songs, validations | {ENSEMBLE: of_ensemble})
+    fitted = rejection.fit(vectors, training.labels, training.songs, validations)
     description = rejection.write(fitted, embedders, paths)
     if description is None:
         print(f"ensemble: no rejection of unknown songs: {rejection.MIN_SONGS} training songs are needed")

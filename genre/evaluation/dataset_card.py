@@ -41,9 +41,11 @@ def describe(name: str, chunks: Path, *, genres: Sequence[str], chunk_s: float) 
 
     Raises DatasetError if the index is missing or damaged.
     """
-    rows = manifest.read(chunks)
+    import pandas as pd
+
+    rows, failures = manifest.read(chunks), chunks / manifest.FAILURES_NAME
     issues = [issue for start, issue in KNOWN_ISSUES.items() if name.startswith(start)] + _duplicates(rows)
-    if n_failures := _n_failures(chunks / manifest.FAILURES_NAME):
+    if failures.is_file() and (n_failures := len(pd.read_csv(failures, dtype=str, encoding_errors="surrogateescape"))):
         issues.append(f"{_were(n_failures, 'file')} left out because decoding failed (chunks/failures.csv).")
     if n_short := sum(row.seconds < chunk_s - LENGTH_TOLERANCE_S for row in rows):
         issues.append(f"{_were(n_short, 'chunk')} shorter than {chunk_s:g} s and filled by repetition.")
@@ -75,13 +77,6 @@ def _duplicates(rows: Sequence[Row]) -> list[str]:
     names = "; ".join(groups[:MAX_NAMED] + (["..."] if len(groups) > MAX_NAMED else []))
     optimistic = "scores are optimistic where one copy is in training and another in test."
     return [f"{n_songs} songs have identical files ({names}): {optimistic}"] if groups else []
-
-
-def _n_failures(path: Path) -> int:
-    """Return the number of source files that could not be decoded."""
-    import pandas as pd
-
-    return len(pd.read_csv(path, dtype=str, encoding_errors="surrogateescape")) if path.is_file() else 0
 
 
 def _were(n: int, noun: str) -> str:

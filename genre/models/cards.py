@@ -91,12 +91,8 @@ def read(model: str, paths: Paths) -> ModelCard:
         raise ModelError(f"unknown model {model}; there are: {names}; {remedy}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{path} is damaged ({error}): run `dvc checkout` or `dvc repro`") from error
-    for key, value in card.feature_settings.to_dict().items():
-        if card.settings.get(key) != value:
-            raise ModelError(
-                f"{path}: the model was made with {key} {card.settings.get(key)}, this version computes {value}:"
-                " run `dvc repro`"
-            )
+    if other := [key for key, value in card.feature_settings.to_dict().items() if card.settings.get(key) != value]:
+        raise ModelError(f"{path}: made with other {', '.join(other)} than this version computes: run `dvc repro`")
     return card
 
 

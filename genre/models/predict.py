@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +24,7 @@ Probabilities = npt.NDArray[np.float32]  # [shape=(chunks, genres)]
 TOLERANCE = 1e-3  # of the sum of a model's probabilities
 
 
-@dataclass(frozen=True, slots=True)
-class _Graph:
+class _Graph(NamedTuple):
     """The prediction function of a model, without its calibration."""
 
     predict: Callable[[Batch], Probabilities]  # uncalibrated
@@ -50,8 +48,8 @@ class Predictor:
         """Return genre probabilities [shape=(chunks, genres)].
 
         The chunks' samples, at the card's sample rate, are used if `needs_samples`; features that the model does not
-        use are ignored. Raises ModelError if the model cannot be loaded, a feature is missing or has another shape, or
-        samples are missing.
+        use are ignored. Raises ModelError if the model cannot be loaded, a feature has another shape, or samples are
+        missing.
         """
         return calibrate(self._graph.result().predict(batch), self.card.calibration)
 
@@ -86,13 +84,11 @@ def _load(card: ModelCard, paths: Paths, cache: Cache | None) -> _Graph:
         return _average(card, [load(name, paths, cache=cache) for name in card.models])
     session = _session(card, paths)
     if card.embedding is None:
-        return _Graph(lambda batch: _run(card, session, _checked(card, batch.features)), needs_samples=False)
+        return _Graph(lambda batch: _run(card, session, {f: batch.features[f] for f in card.inputs}), False)
     embedder, rate = _embedder(card, paths, cache), card.feature_settings.sample_rate
-
-    def classify(batch: Batch) -> Probabilities:
-        return _run(card, session, {onnx.VECTOR: batch.embedding(embedder, rate)})
-
-    return _Graph(classify, embedder.needs_audio)
+    return _Graph(
+        lambda batch: _run(card, session, {onnx.VECTOR: batch.embedding(embedder, rate)}), embedder.needs_audio
+    )
 
 
 def _average(card: ModelCard, predictors: Sequence[Predictor]) -> _Graph:
@@ -136,19 +132,6 @@ def _embedder(card: ModelCard, paths: Paths, cache: Cache | None) -> Embedder:
     return embedder
 
 
-def _checked(card: ModelCard, inputs: Features) -> Features:
-    """Return the features that a network uses; raise ModelError if one is missing or has another shape."""
-    for feature, shape in card.inputs.items():
-        if feature not in inputs:
-            raise ModelError(f"the model {card.model} needs the feature {feature}")
-        if list(inputs[feature].shape[1:]) != shape:
-            raise ModelError(
-                f"the model {card.model} needs {feature} of {shape[0]} frames and {shape[1]} columns,"
-                f" not of shape {inputs[feature].shape[1:]}"
-            )
-    return {feature: inputs[feature] for feature in card.inputs}
-
-
 def _run(card: ModelCard, session: Any, inputs: Features) -> Probabilities:
     """Return the outputs for each chunk, run one at a time so that they do not depend on the other chunks."""
     n_chunks = len(next(iter(inputs.values())))
@@ -156,9 +139,8 @@ def _run(card: ModelCard, session: Any, inputs: Features) -> Probabilities:
         parts = [onnx.run(session, {name: values[[row]] for name, values in inputs.items()}) for row in range(n_chunks)]
     except ModelError as error:
         raise ModelError(f"the model {card.model} {error}: run `dvc checkout` or `dvc repro`") from error
-    if any(part.shape != (1, len(card.genres)) for part in parts):
-        raise ModelError(f"the model {card.model} did not return one probability for each genre: run `dvc repro`")
-    probabilities = np.concatenate(parts) if parts else np.empty((0, len(card.genres)), np.float32)
-    if (np.abs(probabilities - 0.5) > 0.5 + TOLERANCE).any() or (np.abs(probabilities.sum(1) - 1) > TOLERANCE).any():
-        raise ModelError(f"the model {card.model} returned values that are not probabilities: run `dvc repro`")
-    return probabilities
+    for part in parts:
+        in_range = part.shape == (1, len(card.genres)) and np.abs(part - 0.5).max() <= 0.5 + TOLERANCE
+        if not in_range or abs(part.sum() - 1) > TOLERANCE:
+            raise ModelError(f"the model {card.model} returned values that are not probabilities: run `dvc repro`")
+    return np.concatenate([np.empty((0, len(card.genres)), np.float32), *parts])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -109,7 +109,11 @@ class Rejection:
     def __init__(self, arrays: Mapping[str, Any], embedders: Sequence[Embedder], model: str, rate: float) -> None:
         """Use the arrays that `fit` returned; `rate` is the share of training songs that would be rejected."""
         self.embedders = embedders
-        self._detectors = [(e.name, _detector(arrays, e.name, unit)) for e in embedders for unit in _units(e.name)]
+        names = [field.name for field in fields(Gaussians)]
+        self._detectors = [
+            (embedding, Gaussians(*(arrays[f"{embedding}.{unit}.{name}"] for name in names)))
+            for embedding, unit in _kinds(e.name for e in embedders)
+        ]
         self._z = arrays["z"]
         self._confidence = arrays.get(f"confidence.{model}")
         scores = arrays["scores" if self._confidence is None else f"scores.{model}"]
@@ -181,12 +185,11 @@ def fit(
     validations : mapping of Validation
         Predictions of each model for songs that it was not trained on.
     """
-    names = list(dict.fromkeys(songs))
-    if len(names) < MIN_SONGS:
+    position = {song: number for number, song in enumerate(dict.fromkeys(songs))}
+    if len(position) < MIN_SONGS:
         return {}
-    position = {song: number for number, song in enumerate(names)}
     song_of = np.array([position[song] for song in songs])
-    kinds = [(name, unit) for name in vectors for unit in _units(name)]
+    kinds = _kinds(vectors)
     held_out = [_held_out_distances(vectors[name], labels, song_of, unit=unit) for name, unit in kinds]
     distances = np.stack([_song_means(values, song_of) for values in held_out], axis=1)
     z = np.stack([distances.mean(axis=0), distances.std(axis=0) + MIN_VARIANCE])
@@ -202,7 +205,7 @@ def fit(
         arrays |= {f"{name}.{unit}.{key}": value for key, value in gaussians.items()}
     for model, validation in validations.items():
         votes = vote_by_song(validation.probabilities, [songs[row] for row in validation.rows])
-        if 2 * len(votes) < len(names):
+        if 2 * len(votes) < len(position):
             continue
         unsure = np.array([1 - vote.confidence for vote in votes.values()])
         confidence = np.array([unsure.mean(), unsure.std() + MIN_VARIANCE])
@@ -238,13 +241,9 @@ def _held_out_distances(vectors: Vectors, labels: Rows, song_of: Rows, *, unit: 
     return distances
 
 
-def _units(embedding: str) -> tuple[bool, ...]:
-    """Return the kinds of detectors in an embedding."""
-    return (False,) if embedding == STATISTICS else (True, False)
-
-
-def _detector(arrays: Mapping[str, Any], embedding: str, unit: bool) -> Gaussians:
-    return Gaussians(**{field.name: arrays[f"{embedding}.{unit}.{field.name}"] for field in fields(Gaussians)})
+def _kinds(embeddings: Iterable[str]) -> list[tuple[str, bool]]:
+    """Return the detectors of embeddings: the name of each with `unit` of its Gaussians."""
+    return [(name, unit) for name in embeddings for unit in (True, False) if not (unit and name == STATISTICS)]
 
 
 def _standardised(vectors: Vectors, mean: Any, scale: Any, *, unit: bool) -> Scores:
