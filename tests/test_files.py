@@ -10,7 +10,7 @@ import pytest
 from genre import files
 
 
-def test_a_failed_write_keeps_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:
+def test_a_written_file_has_the_permissions_of_the_umask_and_a_failed_write_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     files.write_text(path, "old")
     with pytest.raises(RuntimeError), files.atomic_path(path) as temporary:
@@ -18,12 +18,8 @@ def test_a_failed_write_keeps_the_old_file_and_no_temporary_one(tmp_path: Path) 
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_written_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
-    files.write_text(tmp_path / "written", "")
-    assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_table_quotes_names_with_commas_and_newlines(tmp_path: Path) -> None:

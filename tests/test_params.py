@@ -55,13 +55,6 @@ def test_numbers_as_dvc_writes_them_are_numbers(tmp_path: Path) -> None:
     assert params.load(path).train.optimizer.learning_rate == 1e-5
 
 
-@pytest.mark.parametrize("text", ["", "a: [", "- 1"])
-def test_a_file_without_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(ParamsError):
-        params.load(tmp_path / "params.yaml")
-
-
 def test_the_message_for_a_missing_file_names_the_root_folder(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="root folder"):
         params.load(tmp_path / "params.yaml")

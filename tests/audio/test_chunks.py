@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +30,8 @@ def test_a_last_piece_is_kept_if_long_enough_or_the_only_one(
     assert [chunk.seconds for chunk in pieces] == pytest.approx(expected, abs=1e-4)
     assert [chunk.start_s for chunk in pieces] == [3.0 * i for i in range(len(expected))]
     assert {len(chunk.samples) for chunk in pieces} == {3 * RATE}
-
-
-def test_a_short_piece_is_repeated_to_fill_its_chunk(tmp_path: Path, make_song: MakeSong) -> None:
-    (chunk,) = _cut(make_song(tmp_path / "a.wav", seconds=1.0, noise=0.1))
-    assert np.array_equal(chunk.samples[:RATE], chunk.samples[RATE : 2 * RATE])
+    n_samples = round(expected[-1] * RATE)
+    assert np.array_equal(pieces[-1].samples, np.resize(pieces[-1].samples[:n_samples], 3 * RATE))  # repeated
 
 
 @pytest.mark.parametrize("name", ["a.mp3", "a.flac", "a.ogg", "a.m4a", "a.opus", "a.aiff", "a.wma", "a.mka"])
@@ -49,10 +45,15 @@ def test_every_format_is_read_and_resampled(tmp_path: Path, make_song: MakeSong,
 
 
 @pytest.mark.parametrize(
-    "name", ['it\'s "quoted".wav', "Überraschung ☃.wav", "-y.wav", "a#b.wav", "http:x.wav", "new\nline.wav", "%03d.wav"]
+    "name",
+    ['it\'s "quoted".wav', "☃.wav", "-y.wav", "a#b.wav", "http:x.wav", "new\nline.wav", "%03d.wav", "M\udcfcller.wav"],
 )
 def test_any_file_name_is_read(tmp_path: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    make_song(tmp_path / "plain.wav").rename(tmp_path / name)
+    plain = make_song(tmp_path / "plain.wav")
+    try:
+        plain.rename(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
     monkeypatch.chdir(tmp_path)
     assert len(_cut(Path(name))) == 2
 
@@ -63,23 +64,6 @@ def test_start_and_duration_select_a_part(tmp_path: Path, make_song: MakeSong) -
     (chunk,) = _cut(path, start=2.0, duration=3.0)
     assert chunk.start_s == 2.0
     assert np.array_equal(chunk.samples, samples[2 * RATE : 5 * RATE])
-
-
-@pytest.mark.parametrize("content", [b"", b"this is no audio\n" * 100, b"RIFF\x24\0\0\0WAVEfmt "])
-def test_a_file_without_audio_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "broken.mp3"
-    path.write_bytes(content)
-    with pytest.raises(AudioError, match=r"broken\.mp3"):
-        _cut(path)
-
-
-def test_a_name_that_is_not_utf8_is_read(tmp_path: Path, make_song: MakeSong) -> None:
-    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.wav"))
-    try:
-        make_song(tmp_path / "plain.wav").rename(path)
-    except OSError:
-        pytest.skip("this file system takes UTF-8 names only")
-    assert len(_cut(path)) == 2
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.ogg", "a.opus", "a.flac", "a.m4a"])

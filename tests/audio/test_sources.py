@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from genre.audio import sources
 from genre.audio.sources import local_file
 from genre.errors import AudioError
 from tests.made import MakeSong
@@ -163,23 +162,21 @@ def test_other_schemes_are_refused(url: str) -> None:
         pass
 
 
-def test_a_file_is_used_itself(song: Path) -> None:
-    with local_file(str(song)) as path:
-        assert path == song
-    assert song.exists()
-
-
 @pytest.mark.parametrize("name", ["song.mp3", "http:x.wav", "-y.wav", "./-", "C:\\x.mp3", "a//b", ""])
-def test_other_names_are_file_names(name: str) -> None:
-    assert sources.is_file_name(name)
+def test_a_file_with_any_other_name_is_used_itself(name: str) -> None:
+    with local_file(name) as path:
+        assert path == Path(name)
 
 
-def test_a_dash_is_standard_input(song: Path, temporary_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with song.open("rb") as stream:
+def test_a_dash_is_standard_input_and_an_interruption_leaves_no_file(
+    song: Path, temporary_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with song.open("rb") as stream, pytest.raises(KeyboardInterrupt):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
         with local_file("-") as path:
             assert temporary_files in path.parents
             assert path.read_bytes() == song.read_bytes()
+            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(("size", "reason"), [(0, "is empty"), (2001, "is larger than 0.002 MB")])
@@ -191,16 +188,7 @@ def test_standard_input_must_not_be_empty_or_too_large(size: int, reason: str) -
 
 def test_a_terminal_is_refused() -> None:
     ours, theirs = os.openpty()
-    with (
-        open(ours, "rb", buffering=0),
-        open(theirs, "rb", buffering=0) as stream,
-        pytest.raises(AudioError, match=r"^standard input: is a terminal"),
-        local_file("-", stdin=stream),
-    ):
-        pass
-
-
-def test_the_temporary_file_is_removed_after_an_interruption(song: Path, temporary_files: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), song.open("rb") as stream, local_file("-", stdin=stream):
-        assert list(temporary_files.iterdir())
-        raise KeyboardInterrupt
+    message = r"^standard input: is a terminal"
+    with open(theirs, "rb", buffering=0) as stream, pytest.raises(AudioError, match=message):
+        local_file("-", stdin=stream).__enter__()
+    os.close(ours)

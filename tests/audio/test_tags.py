@@ -99,17 +99,10 @@ def test_a_predicted_genre_never_becomes_the_original_one(song: Path) -> None:
 @pytest.mark.parametrize(("old", "new"), [("Hip-Hop", "hip-hop"), ("JAZZ ", "jazz"), ("Cafe\u0301", "caf\u00e9")])
 def test_letter_case_alone_is_no_change_and_a_genre_can_be_left_alone(song: Path, old: str, new: str) -> None:
     _tag(song, old, "title")
-    before = song.read_bytes()
-    assert not write_genre(song, new).changed
-    assert not write_genre(song, "jazz", only_missing=True).changed
-    assert song.read_bytes() == before
-
-
-def test_an_unchanged_genre_and_a_dry_run_write_nothing(song: Path) -> None:
-    write_genre(song, "jazz")
     before = (song.read_bytes(), song.stat().st_ino, song.stat().st_mtime_ns)
-    assert write_genre(song, "jazz") == tags.Change(song, "jazz", "jazz", changed=False)
-    assert write_genre(song, "rock", dry_run=True) == tags.Change(song, "jazz", "rock", changed=True)
+    assert not write_genre(song, new).changed
+    assert not write_genre(song, "pop", only_missing=True).changed
+    assert write_genre(song, "pop", dry_run=True) == tags.Change(song, old.strip(), "pop", changed=True)
     assert (song.read_bytes(), song.stat().st_ino, song.stat().st_mtime_ns) == before
 
 
@@ -148,21 +141,16 @@ def test_an_interruption_leaves_the_song_unchanged(
     assert list(mp3.parent.iterdir()) == [mp3]
 
 
-def test_permissions_stay_and_the_modification_time_is_new(song: Path) -> None:
+def test_permissions_and_links_stay_and_the_modification_time_is_new(song: Path, tmp_path: Path) -> None:
     song.chmod(0o640)
     os.utime(song, (1_000_000_000, 1_000_000_000))
-    write_genre(song, "jazz")
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link"
+    link.symlink_to(Path("..") / song.name)
+    assert write_genre(link, "jazz").path == link
+    assert link.is_symlink() and _tags(song)[0] == ["jazz"]
     assert song.stat().st_mode & 0o777 == 0o640
     assert song.stat().st_mtime > 1_000_000_000  # for backups and players
-
-
-def test_a_symbolic_link_is_followed(mp3: Path, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    link = tmp_path / "elsewhere" / "link.mp3"
-    link.symlink_to(Path("..") / mp3.name)
-    assert write_genre(link, "jazz").path == link
-    assert link.is_symlink()
-    assert _tags(mp3)[0] == ["jazz"]
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
@@ -179,7 +167,7 @@ def test_an_id3_tag_keeps_its_version_and_every_other_frame(mp3: Path, version: 
     before = ID3(mp3)
     before.clear()
     frames = [
-        TCON(encoding=0, text=["(17)"]),
+        TCON(encoding=0, text=["(17)", "Funk"]),
         TYER(encoding=0, text=["1999"]),  # of ID3v2.3; must not become a frame of 2.4
         TXXX(encoding=1, desc="mood", text=["a", "b"]),
         COMM(encoding=3, lang="eng", desc="", text=["my own comment"]),
@@ -188,12 +176,12 @@ def test_an_id3_tag_keeps_its_version_and_every_other_frame(mp3: Path, version: 
     for frame in frames:
         before.add(frame)
     before.save(mp3, v2_version=version, v23_sep=None)
-    assert write_genre(mp3, "jazz").old == "Rock"  # number 17
+    assert write_genre(mp3, "jazz").old == "Rock; Funk"  # number 17
     after = ID3(mp3, translate=False)
     assert after.version[1] == version
     for frame in frames[1:]:
         assert after[frame.HashKey] == frame, frame
-    assert _tags(mp3)[:2] == (["jazz"], ["Rock"])
+    assert _tags(mp3)[:2] == (["jazz"], ["Rock; Funk"])
 
 
 def test_an_old_id3v1_tag_is_kept(mp3: Path) -> None:
@@ -209,21 +197,9 @@ def test_an_old_id3v1_tag_is_kept(mp3: Path) -> None:
     assert stream_hash(mp3) == audio
 
 
-def test_several_original_genres_are_stored(mp3: Path) -> None:
-    tags = ID3(mp3)
-    tags.add(TCON(encoding=3, text=["Soul", "Funk"]))
-    tags.save(mp3)
-    assert write_genre(mp3, "blues").old == "Soul; Funk"
-    assert _tags(mp3)[:2] == (["blues"], ["Soul; Funk"])
-
-
-@pytest.mark.parametrize("name", ["a.mka", "a.wma", "a.au", "a.txt"])
+@pytest.mark.parametrize("name", ["a.mka", "a.wma", "a.au"])
 def test_an_unsupported_format_is_refused_by_name(tmp_path: Path, make_song: MakeSong, name: str) -> None:
-    path = tmp_path / name
-    if name == "a.txt":
-        path.write_text("no audio\n" * 50)
-    else:
-        make_song(path, seconds=1.0)
+    path = make_song(tmp_path / name, seconds=1.0)
     with pytest.raises(AudioError, match=rf"{name}: tags can be written to MP3, FLAC"):
         write_genre(path, "jazz")
 
