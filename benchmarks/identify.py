@@ -33,7 +33,8 @@ from genre.models import embeddings
 from genre.params import Params
 from genre.paths import Paths
 from genre.search import embedding_index, landmarks, store, window_engine
-from genre.search.engine import Engine, IndexedSong
+from genre.search.engine import IndexedSong
+from genre.search.identify import Engine
 from genre.search.landmark_engine import LandmarkEngine
 from genre.search.landmark_index import LandmarkIndex, Landmarks
 from genre.search.store import Window
@@ -107,7 +108,7 @@ def _embeddings(songs: Sequence[Recording], settings: Params) -> Iterator[Engine
     ]
     projection = embedding_index.fit(np.concatenate(embedded))
     windows = [
-        Window(song.sha256, k, song.path.stem, song.path.parent.name, k * window_engine.HOP_S)
+        Window(song.sha256, k, song.path.stem, song.path.parent.name, k * embedding_index.WINDOW_HOP_S)
         for song, values in zip(songs, embedded, strict=True)
         for k in range(len(values))
     ]

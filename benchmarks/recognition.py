@@ -21,7 +21,7 @@ from benchmarks import degradations
 from benchmarks.degradations import SAMPLE_RATE, Condition, Generator, Signal
 from genre.audio.ffmpeg import stream_pcm
 from genre.errors import SearchError
-from genre.search.engine import Engine
+from genre.search.identify import Engine
 
 if TYPE_CHECKING:
     import pandas as pd

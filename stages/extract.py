@@ -21,8 +21,8 @@ from genre.cache import Cache
 from genre.cli import add_shard_option, run_command
 from genre.errors import EngineError, FeatureError
 from genre.features import csv
-from genre.features.engines import ENGINES, choose
-from genre.features.extraction import Engine, Failures, Job
+from genre.features.engines import ENGINES, Engine, choose
+from genre.features.extraction import Failures, Job
 from genre.features.transforms import TRANSFORMS
 from genre.parallel import all_or_error, run
 from genre.paths import Paths

@@ -25,8 +25,8 @@ from genre.models.embeddings import Embedder, Vectors
 from genre.parallel import all_or_error, run
 from genre.params import Params
 from genre.paths import Paths
-from genre.search import embedding_index, landmark_index, landmarks, similar, store, window_engine
-from genre.search.embedding_index import Description, Projection
+from genre.search import embedding_index, landmark_index, landmarks, window_engine
+from genre.search.embedding_index import WINDOW_HOP_S, WINDOW_SETTINGS, Description, Projection
 from genre.search.engine import IndexedSong
 from genre.search.landmark_index import LandmarkIndex, Landmarks
 from genre.search.store import Window
@@ -83,51 +83,46 @@ class Indexer:
         projection.save(self.paths.projection)
         fitted_on = [self.songs[i][0].source_sha256 for i in training]
         digest = embedding_index.digest(embedder, features, fitted_on, projection)
-        self._store(similar.KIND, digest, projection, of_songs, lambda song, k: song[k].start_s)
-        n_windows = None
-        if self.settings.index.windows:
-            windows = self._windows(embedder)
-            n_windows = sum(map(len, windows))
-            of_windows = window_engine.digest(digest)
-            self._store(window_engine.KIND, of_windows, projection, windows, lambda _, k: k * window_engine.HOP_S)
+        windows = self._windows(embedder) if self.settings.index.windows else None
         names = [[s[0].source_sha256, s[0].song, s[0].genre, [row.start_s for row in s]] for s in self.songs]
-        return Description(
+        description = Description(
             embedding=embedder.name,
             settings=features.to_dict(),
             dimension=projection.dimension,
             digest=digest,
             songs=len(self.songs),
             vectors=len(rows),
-            windows=n_windows,
+            windows=None if windows is None else sum(map(len, windows)),
             contents=files.digest(digest, names),
             synthetic=self.paths.is_synthetic(self.settings.dataset.name),
         )
+        for kind, embedded in (("chunks", of_songs), ("windows", windows)):
+            if embedded is not None:
+                self._store(kind, description, projection, embedded)
+        return description
 
     def _windows(self, embedder: Embedder) -> list[Vectors]:
         """Return the embeddings of the windows of each song [shape=(windows, values) each]."""
         rate = self.settings.split.sample_rate
         compute = functools.partial(_windows_of_file, Embedder(embedder.name, self.paths), rate)
-        data = self._results("windows", compute, embedder.describe(), rate, window_engine.SETTINGS)
+        data = self._results("windows", compute, embedder.describe(), rate, WINDOW_SETTINGS)
         return [np.frombuffer(values, np.float32).reshape(-1, embedder.n_values) for values in data]
 
-    def _store(
-        self,
-        kind: str,
-        digest: str,
-        projection: Projection,
-        embedded: Sequence[Vectors],
-        start_s: Callable[[Song, int], float],
-    ) -> None:
-        """Make a collection contain the windows of each song, with the projections of their embeddings."""
+    def _store(self, kind: str, description: Description, projection: Projection, embedded: Sequence[Vectors]) -> None:
+        """Write the projections of the embeddings of each song's chunks or windows to their collection."""
         windows = [
-            Window(song[0].source_sha256, k, song[0].song, song[0].genre, start_s(song, k))
+            Window(
+                song[0].source_sha256,
+                k,
+                song[0].song,
+                song[0].genre,
+                song[k].start_s if kind == "chunks" else k * WINDOW_HOP_S,
+            )
             for song, values in zip(self.songs, embedded, strict=True)
             for k in range(len(values))
         ]
         vectors = np.concatenate([projection(values) for values in embedded])
-        with store.connect(
-            self.settings, self.paths, kind=kind, digest=digest, dimension=projection.dimension
-        ) as collection:
+        with embedding_index.connect(self.settings, self.paths, description, kind) as collection:
             collection.write(windows, vectors)
 
     def _results(self, name: str, compute: Callable[[Path], bytes], *parts: Any) -> list[bytes]:

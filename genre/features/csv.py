@@ -58,18 +58,18 @@ def read(path: Path, *, columns: int | None = None) -> npt.NDArray[np.float32]:
         data = path.read_bytes()
     except OSError as error:
         raise FeatureError(f"{path}: cannot be read ({error.strerror})") from error
-    if not data:
-        raise FeatureError(f"{path} is empty: compute the feature again")
-    if columns is None:
-        columns = data.partition(b"\n")[0].count(b",")
-    table = _parse(data)
-    if columns == 0 or table is None or table.shape[1] != 1 + columns:
-        raise FeatureError(f"{path}, {_first_error(data, columns)}: compute the feature again")
+    n_values = columns or max(1, data.partition(b"\n")[0].count(b","))
+    table = _parse(data, n_values)
+    if table is None:
+        lines = data.splitlines(keepends=True)
+        number = next((i for i, line in enumerate(lines, start=1) if _parse(line, n_values) is None), 1)
+        reason = f"line {number}: not a time and {n_values} finite numbers with a line end"
+        raise FeatureError(f"{path}, {reason}: compute the feature again")
     return table[:, 1:]
 
 
-def _parse(data: bytes) -> npt.NDArray[np.float32] | None:
-    """Return times and values [shape=(lines, 1 + columns)], or None if any line is malformed."""
+def _parse(data: bytes, columns: int) -> npt.NDArray[np.float32] | None:
+    """Return times and values [shape=(lines, 1 + columns)], or None if any line is malformed or there is none."""
     import pandas as pd
 
     if not data.endswith(b"\n") or data.translate(None, NUMBER_BYTES + b",\n"):
@@ -88,18 +88,4 @@ def _parse(data: bytes) -> npt.NDArray[np.float32] | None:
             ).to_numpy()
     except (ValueError, OverflowError):
         return None
-    return table if np.isfinite(table).all() else None
-
-
-def _first_error(data: bytes, columns: int) -> str:
-    """Return the number of the first malformed line and the reason."""
-    if columns == 0:
-        return "line 1: there is no value after the time"
-    *lines, last = data.split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        n_values = line.count(b",")
-        if n_values != columns:
-            return f"line {number}: {n_values} values after the time, not {columns}"
-        if _parse(line + b"\n") is None:
-            return f"line {number}: a value is not a finite number"
-    return f"line {len(lines) + 1}: the file ends inside it ({len(last)} bytes)"
+    return table if table.shape[1] == 1 + columns and np.isfinite(table).all() else None

@@ -1,4 +1,4 @@
-"""The interface of the feature engines; from audio files to CSVs, block by block, for those of this process."""
+"""From audio files to CSVs, block by block, given a function that computes features."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
 
 from genre import files
 from genre.audio import chunks
 from genre.audio.ffmpeg import stream_native
 from genre.audio.process import MAX_RATE_HZ
 from genre.errors import AudioError, EngineError, FeatureError, GenreError
-from genre.features import csv, numpy_engine
+from genre.features import csv
 from genre.features.transforms import TRANSFORMS, Features, Samples
 
 ComputeBlocks = Callable[[Iterable[Samples], int], Iterator[Features]]
@@ -37,40 +34,6 @@ class Job:
 
 
 Failures = dict[Path, GenreError]  # by audio file
-
-
-class Engine(Protocol):
-    """Computes the features of audio files."""
-
-    @property
-    def name(self) -> str:
-        """Return the name of the engine, as in params.yaml."""
-
-    def versions(self) -> dict[str, str]:
-        """Return the versions, by name, of all software that determines the numbers.
-
-        Raises EngineError, with what to install, if the engine cannot be used on this machine.
-        """
-
-    def extract(self, jobs: Sequence[Job]) -> Failures:
-        """Write the CSV files of all jobs; return the error of each audio file that failed.
-
-        Raises EngineError if the engine itself fails, whatever the file.
-        """
-
-
-class NumpyEngine:
-    """The built-in engine: needs no other software, writes the same numbers as sonic-annotator."""
-
-    name = "numpy"
-
-    def versions(self) -> dict[str, str]:
-        """Return the versions of the engine and of NumPy, which computes the FFT."""
-        return {"numpy engine": numpy_engine.VERSION, "numpy": np.__version__}
-
-    def extract(self, jobs: Sequence[Job]) -> Failures:
-        """Write the CSV files of all jobs. See `Engine.extract`."""
-        return extract(jobs, numpy_engine.compute_blocks)
 
 
 def extract(jobs: Sequence[Job], compute_blocks: ComputeBlocks) -> Failures:

@@ -40,11 +40,16 @@ class PluginEngine:
     packages: tuple[str, ...] = ()  # Python packages that change the numbers
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of program, plugins and packages. See `Engine.versions`."""
+        """Return the versions, by name, of program, plugins and packages.
+
+        Raises EngineError, with what to install, if the engine cannot be used on this machine.
+        """
         return _versions(self, *map(os.environ.get, ("PATH", "VAMP_PATH", "HOME")))
 
     def extract(self, jobs: Sequence[Job]) -> Failures:
-        """Write the CSV files of all jobs. See `Engine.extract`.
+        """Write the CSV files of all jobs; return the error of each audio file that failed.
+
+        Raises EngineError if the engine itself fails, whatever the file.
 
         sonic-annotator takes sample rate and channel count from the first file of a run, cuts file names at '#',
         overwrites the CSV of an equal file name and exits with 0 after errors. So each run gets mono files of one rate

@@ -6,7 +6,8 @@ deviation. On GTZAN mini this ranks songs of the same genre higher than the embe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,16 @@ from genre.models import embeddings
 from genre.models.embeddings import Embedder, Vectors
 from genre.params import Params
 from genre.paths import Paths
+from genre.search import store
 from genre.search.engine import read_errors
+from genre.search.store import VectorStore
 
 VERSION = 1  # part of the digest: raise it with every change of the vectors
 N_AXES = 64
 LIMIT = 3.0  # standard deviations
+WINDOW_S = 3.0  # length of a window: that of a patch of MusiCNN
+WINDOW_HOP_S = 0.5  # between the windows of a song
+WINDOW_SETTINGS = {"version": 1, "window_s": WINDOW_S, "hop_s": WINDOW_HOP_S}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +63,7 @@ class Projection:
     def load(cls, path: Path) -> Projection:
         """Read a projection; raise SearchError if the file is missing or damaged."""
         with read_errors(path):
-            arrays = files.read_npz(path)
-            if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in arrays.values()):
-                raise ValueError("an array is not of finite float32")
-            projection = cls(**arrays)
-            if not projection.mean.shape == projection.scale.shape == projection.axes.shape[:1]:
-                raise ValueError("the shapes of its arrays differ")
-            if projection.axes.ndim != 2:
-                raise ValueError("its axes are not a matrix")
-        return projection
+            return cls(**files.read_npz(path))
 
 
 def fit(embeddings: Vectors) -> Projection:
@@ -135,15 +133,33 @@ def digest(embedder: Embedder, settings: Settings, fitted_on: Iterable[str], pro
     return files.digest(*inputs, [VERSION, LIMIT, projection.dimension])
 
 
-def load(paths: Paths) -> tuple[Description, Projection, Embedder]:
-    """Return the description and the projection of a project's vectors, and their embedding.
+def connect(
+    params: Params, paths: Paths, description: Description, kind: str
+) -> contextlib.AbstractContextManager[VectorStore]:
+    """Connect to the collection of the vectors of a kind, "chunks" or "windows"; see `store.connect`."""
+    digest = description.digest if kind == "chunks" else files.digest(description.digest, WINDOW_SETTINGS)
+    return store.connect(params, paths, kind=kind, digest=digest, dimension=description.dimension)
 
-    Raises SearchError if they are missing, damaged or do not belong together; ModelError if the network is missing.
+
+@contextlib.contextmanager
+def opened(params: Params, paths: Paths, kind: str) -> Iterator[tuple[Description, Projection, Embedder, VectorStore]]:
+    """Yield the description and projection of a project's vectors, their embedding, and the store with those of a kind.
+
+    Raises SearchError if they are missing, damaged or do not belong together, the index has no windows, or as
+    `store.connect`; ModelError if the network is missing.
     """
     description, projection = Description.load(paths.index), Projection.load(paths.projection)
     if projection.dimension != description.dimension:
         raise SearchError(f"{paths.projection} does not belong to {paths.index}: run `dvc repro index`")
-    return description, projection, embeddings.load(description.embedding, paths)
+    n_vectors = description.vectors if kind == "chunks" else description.windows
+    if n_vectors is None:
+        raise SearchError(
+            "the index has no windows: set index.windows to true in params.yaml and run `dvc repro index`"
+        )
+    embedder = embeddings.load(description.embedding, paths)
+    with connect(params, paths, description, kind) as collection:
+        collection.open(n_vectors)
+        yield description, projection, embedder, collection
 
 
 def _clipped(

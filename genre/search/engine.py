@@ -1,12 +1,11 @@
-"""What the engines share: their interface, the candidates that they return, and errors of index files."""
+"""What the engines share: the candidates that they return, and errors of index files."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,16 +31,6 @@ class Candidate:
     offset_s: float  # of the snippet's start in the song; negative if it starts before the song does
     evidence: float  # on the engine's own scale
     score: float  # probability that the song is right, if half of all snippets are of indexed songs
-
-
-class Engine(Protocol):
-    """An identification engine: loads snippets and finds candidates in its index."""
-
-    def load(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Any:
-        """Return a snippet as `recognise` takes it; raise AudioError if it cannot be decoded."""
-
-    def recognise(self, snippet: Any, *, without: Collection[str] = ()) -> Sequence[Candidate]:
-        """Return one candidate per song, best first, leaving out songs of these SHA-256."""
 
 
 @contextlib.contextmanager

@@ -10,10 +10,13 @@ from typing_extensions import TypedDict
 
 from genre.params import Params
 from genre.paths import Paths
-from genre.search import window_engine
-from genre.search.engine import MAX_SNIPPET_S, Engine
+from genre.search import embedding_index
+from genre.search.engine import MAX_SNIPPET_S
 from genre.search.landmark_engine import LandmarkEngine
 from genre.search.landmark_index import LandmarkIndex
+from genre.search.window_engine import EmbeddingEngine
+
+Engine = LandmarkEngine | EmbeddingEngine
 
 
 class Match(TypedDict):
@@ -30,11 +33,11 @@ class Match(TypedDict):
 def open_engine(params: Params, paths: Paths, engine: str | None = None) -> Iterator[Engine]:
     """Yield the engine "landmarks" or "embeddings" (None: search.engine) with the index of a project.
 
-    Raises SearchError if its index is missing, damaged or made with other settings.
+    Raises SearchError if its index is missing, damaged or made with other settings; and as `embedding_index.opened`.
     """
     if (engine or params.search.engine) == "embeddings":
-        with window_engine.open_engine(params, paths) as windows:
-            yield windows
+        with embedding_index.opened(params, paths, "windows") as (description, projection, embedder, windows):
+            yield EmbeddingEngine(embedder, description.feature_settings.sample_rate, projection, windows)
     else:
         yield LandmarkEngine(LandmarkIndex.load(paths.landmarks), params.search.max_speed_change)
 

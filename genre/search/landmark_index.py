@@ -122,23 +122,8 @@ class LandmarkIndex:
             head = json.loads(arrays.pop("head").tobytes())
             if head["settings"] != landmarks.SETTINGS:
                 raise SearchError(f"{path} was made with other settings of landmarks: run `dvc repro --force index`")
-            if any(array.dtype != _ARRAYS[name] or array.ndim != 1 for name, array in arrays.items()):
-                raise ValueError("an array has another type")
             songs, n_frames = [IndexedSong(**song) for song in head["songs"]], [int(n) for n in head["n_frames"]]
-            index = cls(songs, n_frames, **arrays)
-            index._check()
-        return index
-
-    def _check(self) -> None:
-        """Raise ValueError if the arrays are inconsistent."""
-        pairs = ((self.hashes, self.positions), (self.peak_positions, self.peak_bins), (self.songs, self.n_frames))
-        if any(len(first) != len(second) for first, second in pairs):
-            raise ValueError("its arrays differ in length")
-        last = max(self.positions.max(initial=0), self.peak_positions.max(initial=0))
-        if min(self.n_frames, default=0) < 0 or last > _begins([*self.n_frames, 0])[-1]:
-            raise ValueError("a landmark lies outside its song")
-        if not np.all((self.peak_bins >= 0) & (self.peak_bins < landmarks.N_FFT // 2)):
-            raise ValueError("a frequency is out of range")
+            return cls(songs, n_frames, **arrays)
 
 
 def group_songs(rows: Sequence[Row]) -> list[list[Row]]:

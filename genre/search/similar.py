@@ -19,11 +19,10 @@ from genre.features.settings import Settings
 from genre.models.embeddings import Embedder, Vectors
 from genre.params import Params
 from genre.paths import Paths
-from genre.search import embedding_index, store
+from genre.search import embedding_index
 from genre.search.embedding_index import Projection
 from genre.search.store import Neighbour, VectorStore
 
-KIND = "chunks"  # of the vectors in the store
 MIN_NEIGHBOURS = 200  # least number requested: an index of fewer chunks is returned completely
 CHUNKS_PER_SONG = 10  # neighbours requested per song wanted: near chunks often belong to the same song
 SHARPNESS = 10.0  # of the weighted vote: a neighbour 0.1 less similar than the nearest counts 1/e
@@ -93,11 +92,8 @@ class Neighbours:
 
 @contextlib.contextmanager
 def open_neighbours(params: Params, paths: Paths) -> Iterator[Neighbours]:
-    """Yield the embedding index of a project; raise as `embedding_index.load` and `store.connect`."""
-    description, projection, embedder = embedding_index.load(paths)
-    digest, dimension = description.digest, description.dimension
-    with store.connect(params, paths, kind=KIND, digest=digest, dimension=dimension) as collection:
-        collection.open(description.vectors)
+    """Yield the embedding index of a project; raise as `embedding_index.opened`."""
+    with embedding_index.opened(params, paths, "chunks") as (description, projection, embedder, collection):
         settings, top_k = description.feature_settings, params.search.top_k
         yield Neighbours(settings, embedder, projection, collection, top_k, description.warnings)
 

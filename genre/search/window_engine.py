@@ -6,37 +6,26 @@ the snippet votes, with its cosine similarity, for the songs of its nearest wind
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from genre import files
 from genre.audio import chunks, ffmpeg
-from genre.errors import SearchError
 from genre.models.embeddings import Embedder, Vectors
-from genre.params import Params
-from genre.paths import Paths
-from genre.search import embedding_index, store
-from genre.search.embedding_index import Projection
+from genre.search.embedding_index import WINDOW_HOP_S, WINDOW_S, Projection
 from genre.search.engine import MAX_SNIPPET_S, Candidate, IndexedSong, probability
 from genre.search.store import Neighbour, VectorStore
 
-KIND = "windows"  # of the vectors in the store
-WINDOW_S = 3.0  # length of a patch of MusiCNN
-HOP_S = 0.5  # between the windows of a song
-SNIPPET_HOP_S = 0.4  # of a snippet; no multiple of HOP_S, so that errors of the offset average out
+SNIPPET_HOP_S = 0.4  # of a snippet; no multiple of WINDOW_HOP_S, so that errors of the offset average out
 TOP_K = 20  # nearest windows of each window of the snippet
 CHANCE = 1.05  # divided by the root of the number of windows: mean similarity of a wrong song, by chance
 
 # Logistic function from evidence to score: 2 % of out-of-set snippets exceed the centre (docs/search.md).
 CENTRE, SPREAD = 0.37, 0.05
-
-SETTINGS = {"version": 1, "window_s": WINDOW_S, "hop_s": HOP_S}  # of the windows in the store
 
 Samples = npt.NDArray[np.int16]
 
@@ -69,34 +58,12 @@ class EmbeddingEngine:
         return vote(self.store.search(snippet, TOP_K, without=without)) if len(snippet) else []
 
 
-@contextlib.contextmanager
-def open_engine(params: Params, paths: Paths) -> Iterator[EmbeddingEngine]:
-    """Yield the engine with the windows of a project.
-
-    Raises SearchError if the index has no windows; and as `embedding_index.load` and `store.connect`.
-    """
-    description, projection, embedder = embedding_index.load(paths)
-    if description.windows is None:
-        raise SearchError(
-            "the index has no windows: set index.windows to true in params.yaml and run `dvc repro index`"
-        )
-    of_windows = digest(description.digest)
-    with store.connect(params, paths, kind=KIND, digest=of_windows, dimension=projection.dimension) as collection:
-        collection.open(description.windows)
-        yield EmbeddingEngine(embedder, description.feature_settings.sample_rate, projection, collection)
-
-
-def digest(of_chunks: str) -> str:
-    """Return the digest of every setting that changes the vector of a window, given that of the chunks' vectors."""
-    return files.digest(of_chunks, SETTINGS)
-
-
 def load(path: Path, sample_rate: int, *, start: float = 0.0, duration: float | None = None) -> Samples:
     """Return the samples of a file, mono at `sample_rate` in Hz [shape=(n,)]; raise AudioError."""
     return np.concatenate(list(ffmpeg.stream_pcm(path, sample_rate=sample_rate, start=start, duration=duration)))
 
 
-def embed(samples: Samples, embedder: Embedder, sample_rate: int, hop_s: float = HOP_S) -> Vectors:
+def embed(samples: Samples, embedder: Embedder, sample_rate: int, hop_s: float = WINDOW_HOP_S) -> Vectors:
     """Return the embeddings [shape=(windows, values)] of windows of samples [shape=(n,)], mono at `sample_rate` in Hz.
 
     There is one window every `hop_s` seconds; a recording shorter than a window is one window.
@@ -139,7 +106,7 @@ def _agreement(votes: Iterable[_Vote], offset_s: float) -> tuple[float, float]:
     """Return the mean offset of the votes near an offset, one per window, and the sum of their similarities."""
     best: dict[int, _Vote] = {}
     for vote in votes:
-        near = abs(vote.offset_s - offset_s) <= HOP_S / 2 + 1e-6
+        near = abs(vote.offset_s - offset_s) <= WINDOW_HOP_S / 2 + 1e-6
         if near and (vote.window not in best or vote.similarity > best[vote.window].similarity):
             best[vote.window] = vote
     weights = [vote.similarity for vote in best.values()]

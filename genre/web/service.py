@@ -17,8 +17,7 @@ from genre.errors import GenreError, SearchError
 from genre.models import cards, predict, rejection
 from genre.models.query import Answer, answer
 from genre.paths import Paths
-from genre.search.engine import Engine
-from genre.search.identify import Match, identify, open_engine
+from genre.search.identify import Engine, Match, identify, open_engine
 from genre.search.similar import Neighbours, Similar, open_neighbours
 
 log = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Context
 from fractions import Fraction
 from pathlib import Path
@@ -19,26 +20,29 @@ from genre.features.transforms import TRANSFORMS
 from tests.made import GOLDEN
 
 
-def test_random_bit_patterns_are_printed_as_qt_prints_them() -> None:
-    patterns = np.random.default_rng(1).integers(0, 2**32, 200_000, np.uint32).view(np.float32)
-    values = patterns[np.isfinite(patterns)]
-    assert _printed(values) == _as_qt(values)
+def _bit_patterns() -> npt.NDArray[np.float32]:
+    return np.random.default_rng(1).integers(0, 2**32, 200_000, np.uint32).view(np.float32)
 
 
-def test_ties_of_the_sixth_digit_are_printed_as_qt_prints_them() -> None:
+def _ties() -> npt.NDArray[np.float32]:
+    """Return values halfway between two numbers of six digits, and others with few bits."""
     rng = np.random.default_rng(2)
     dyadic = rng.integers(-(2**24), 2**24, 100_000) / 2.0 ** rng.integers(0, 24, 100_000)
     halves = (rng.integers(100_000, 1_000_000, 100_000) + 0.5) * 10.0 ** rng.integers(-43, 33, 100_000)
     ties = (2 * rng.integers(100_000, 1_000_000, 100_000) + 1) / 2.0 ** rng.integers(1, 11, 100_000)
-    values = np.concatenate([dyadic, halves, ties]).astype(np.float32)
-    assert _printed(values) == _as_qt(values)
+    return np.concatenate([dyadic, halves, ties]).astype(np.float32)
 
 
-def test_the_neighbours_of_powers_of_ten_and_two_are_printed_as_qt_prints_them() -> None:
+def _neighbours_of_powers() -> npt.NDArray[np.float32]:
     powers = np.array([float(f"1e{e}") for e in range(-45, 39)] + [2.0**e for e in range(-149, 128)], np.float32)
     nines = np.array([float(f"9.999995e{e}") for e in range(-45, 38)], np.float32)
     bits = np.concatenate([powers, nines]).view(np.int32)
-    values = np.maximum(bits[:, np.newaxis] + np.arange(-9, 10, dtype=np.int32), 0).ravel().view(np.float32)
+    return np.maximum(bits[:, np.newaxis] + np.arange(-9, 10, dtype=np.int32), 0).ravel().view(np.float32)
+
+
+@pytest.mark.parametrize("make", [_bit_patterns, _ties, _neighbours_of_powers])
+def test_values_are_printed_as_qt_prints_them(make: Callable[[], npt.NDArray[np.float32]]) -> None:
+    values = make()
     values = values[np.isfinite(values)]
     assert _printed(values) == _as_qt(values)
 
@@ -109,29 +113,28 @@ def test_nan_and_infinity_are_not_written(bad: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "columns", "message"),
+    ("content", "columns", "line"),
     [
-        (b"", None, "f.csv is empty"),
-        (b"0.000000000\n", None, "line 1: there is no value after the time"),
-        (b"0,1,2\n", 3, "line 1: 2 values after the time, not 3"),
-        (b"0,1,2\n1,1\n", None, "line 2: 1 values after the time, not 2"),
-        (b"0,1,2\n1,1,2\n2,1,2", None, r"line 3: the file ends inside it"),
-        (b"0,1,2\n1,1,x\n", None, "line 2: a value is not a finite number"),
-        (b"0,1,nan\n", None, "line 1: a value is not a finite number"),
-        (b"0,1,1e39\n", None, "line 1: a value is not a finite number"),
-        (b"0,1,null\n", None, "line 1: a value is not a finite number"),
-        (b"0,1],[2\n", None, "line 1: a value is not a finite number"),
-        (b"0,1,2\n1,\0\0\0\0\n", None, "line 2: 1 values after the time, not 2"),
+        (b"", None, 1),
+        (b"0.000000000\n", None, 1),
+        (b"0,1,2\n", 3, 1),
+        (b"0,1,2\n1,1\n", None, 2),
+        (b"0,1,2\n1,1,2\n2,1,2", None, 3),
+        (b"0,1,2\n1,1,x\n", None, 2),
+        (b"0,1,nan\n", None, 1),
+        (b"0,1,1e39\n", None, 1),
+        (b"0,1,null\n", None, 1),
+        (b"0,1],[2\n", None, 1),
+        (b"0,1,2\n1,\0\0\0\0\n", None, 2),
     ],
 )
 def test_a_malformed_file_is_refused_by_name_and_line(
-    content: bytes, columns: int | None, message: str, tmp_path: Path
+    content: bytes, columns: int | None, line: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "f.csv"
     path.write_bytes(content)
-    with pytest.raises(FeatureError, match=message) as caught:
+    with pytest.raises(FeatureError, match=rf"{path}, line {line}: not a time and {columns or '[12]'} finite numbers"):
         csv.read(path, columns=columns)
-    assert str(path) in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
