@@ -86,8 +86,8 @@ def frame_to_realtime(frame, rate): return frame / rate
 
 @pytest.fixture
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Set PATH and VAMP_PATH to an empty folder each; return the one with the libraries of the plugins."""
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    """Put an empty folder first on PATH, and another on VAMP_PATH; return the latter."""
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.defpath}")
     monkeypatch.setenv("VAMP_PATH", str(tmp_path / "lib"))
     monkeypatch.delenv("HOME", raising=False)
     (tmp_path / "bin").mkdir()
@@ -104,13 +104,9 @@ def packs(plugins: Path) -> None:
 @pytest.fixture
 def vamp(plugins: Path, packs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a stand-in for the package vamp first on the search path."""
-    contents = {
-        "__init__.py": "",
-        "vampyhost.py": VAMPYHOST,
-        "../vamp-1.dist-info/METADATA": "Name: vamp\nVersion: 1\n",
-    }
-    for name, content in contents.items():
-        files.write_text(plugins / "vamp" / name, content)
+    files.write_text(plugins / "vamp" / "__init__.py", "")
+    files.write_text(plugins / "vamp" / "vampyhost.py", VAMPYHOST)
+    files.write_text(plugins / "vamp-1.dist-info" / "METADATA", "Name: vamp\nVersion: 1\n")
     monkeypatch.syspath_prepend(plugins)
 
 
@@ -209,14 +205,16 @@ def test_a_plugin_library_that_crashes_is_named(plugins: Path, packs: None) -> N
     pytest.importorskip("vamp", reason="the package vamp is not installed")
     source = "#include <stdlib.h>\n__attribute__((constructor)) static void die(void) { abort(); }\n"
     command = [str(CC), "-shared", "-fPIC", "-x", "c", "-", "-o", str(plugins / "qm-vamp-plugins.so")]
-    subprocess.run(command, input=source, text=True, check=True, env=os.environ | {"PATH": os.defpath})
+    subprocess.run(command, input=source, text=True, check=True)
     with pytest.raises(EngineError, match=r"SIGABRT: running qm-vamp-plugins"):
         choose("vamp")
 
 
-def test_the_tool_gets_all_transforms_in_one_run_and_mono_files_of_one_rate(
-    tmp_path: Path, stub: Path, make_song: MakeSong
+def test_the_tool_gets_all_transforms_in_one_run_and_mono_files_of_one_rate_from_any_temporary_folder(
+    tmp_path: Path, stub: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "a#b?c").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a#b?c"))
     audio = [
         make_song(tmp_path / "one" / "a.wav"),
         make_song(tmp_path / "two" / "a#1.wav"),
@@ -239,10 +237,8 @@ def test_a_csv_that_the_tool_did_not_write_is_an_error_of_that_file(
     good, short = make_song(tmp_path / "good.wav"), make_song(tmp_path / "short.wav", seconds=1.0)
     failures = SONIC_ANNOTATOR.extract(_jobs(good, short, out=tmp_path / "out"))
     assert list(failures) == [short]
-    assert (
-        "short.wav: sonic-annotator wrote no mfcc_coefficients (exit status 0: ERROR: Failed to open file: short.wav)"
-        in str(failures[short])
-    )
+    reason = "sonic-annotator wrote no mfcc_coefficients (exit status 0: ERROR: Failed to open file: short.wav)"
+    assert str(failures[short]) == f"{short}: {reason}"
     assert len(_written(tmp_path / "out")) == 3
 
 
@@ -252,19 +248,13 @@ def test_the_versions_are_those_that_the_tool_prints(stub: Path, vamp: None) -> 
     assert VAMP.versions() == {"vamp": "1", "numpy": np.__version__, **dict.fromkeys(plugins, "1")}
 
 
-def test_a_tool_that_cannot_start_is_reported_in_its_own_words(stub: Path) -> None:
+def test_a_tool_without_plugins_or_that_cannot_start_is_reported_in_its_own_words(tmp_path: Path, stub: Path) -> None:
+    (stub / "no-plugins").touch()
+    with pytest.raises(EngineError, match=r"Failed to load plugin .* install"):
+        SONIC_ANNOTATOR.extract(_jobs(GOLDEN / "mix_22k.wav", out=tmp_path / "out"))
     (stub / "broken").touch()
     with pytest.raises(EngineError, match=r"does not list .* \(exit status 1: .*shared libraries: libQt5Core\.so"):
         choose("sonic-annotator")
-
-
-def test_the_temporary_folder_may_have_signs_of_a_url(
-    tmp_path: Path, stub: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a#b?c").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a#b?c"))
-    assert SONIC_ANNOTATOR.extract(_jobs(GOLDEN / "mix_22k.wav", out=tmp_path / "out")) == {}
-    assert _written(tmp_path / "out") == _golden("mix_22k")
 
 
 @pytest.mark.parametrize(("engine", "signal"), [("sonic-annotator", "SIGABRT"), ("vamp", "SIGFPE")])
@@ -309,9 +299,3 @@ def test_damaged_files_are_refused_alike_and_the_others_are_extracted(
         assert bad[path.name][1] in str(error)
         assert str(error).count(path.name) == 1
     assert len(_written(tmp_path / "out")) == 9
-
-
-def test_missing_plugins_are_an_error_of_the_engine(tmp_path: Path, stub: Path, make_song: MakeSong) -> None:
-    (stub / "no-plugins").touch()
-    with pytest.raises(EngineError, match=r"Failed to load plugin .* install"):
-        SONIC_ANNOTATOR.extract(_jobs(make_song(tmp_path / "a.wav"), out=tmp_path / "out"))
