@@ -24,7 +24,6 @@ from genre.errors import AudioError, TimeLimitError
 log = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 20
-MAX_RATE_HZ = 3_000_000  # PCM has up to 768 kHz; ffmpeg reports DSD512, the highest rate in use, as 2,822,400 Hz
 STALL_S = 60  # time without output after which ffmpeg is killed
 POLL_S = 0.1  # interval at which a waiting reader checks its time limit
 # Processor time of ffmpeg on one file, because a small file may decode to days of audio. Music takes 0.1 to 1 s per MB;

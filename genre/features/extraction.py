@@ -10,7 +10,6 @@ from pathlib import Path
 from genre import files
 from genre.audio import chunks
 from genre.audio.ffmpeg import stream_native
-from genre.audio.process import MAX_RATE_HZ
 from genre.errors import AudioError, EngineError, FeatureError, GenreError
 from genre.features import csv
 from genre.features.transforms import TRANSFORMS, Features, Samples
@@ -76,7 +75,7 @@ def _open(path: Path) -> tuple[int, Iterable[Samples]]:
     try:
         if path.is_file() and path.stat().st_size <= MAX_WHOLE_BYTES:  # a named pipe would block
             samples, sample_rate = chunks.read(path)
-            if samples.size and 0 < sample_rate <= MAX_RATE_HZ:
+            if samples.size and sample_rate > 0:
                 return sample_rate, (samples,)
     except (AudioError, OSError):
         pass  # ffmpeg reads it, or reports the error

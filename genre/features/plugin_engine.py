@@ -24,7 +24,6 @@ import numpy as np
 
 from genre import files
 from genre.audio.ffmpeg import stream_native
-from genre.audio.process import MAX_RATE_HZ
 from genre.errors import EngineError, FeatureError, GenreError
 from genre.features.extraction import Failures, Job
 from genre.features.transforms import NOT_FINITE, TRANSFORMS
@@ -154,7 +153,7 @@ def _prepare(source: Path, target: Path) -> int:
     if source.is_file():  # a named pipe would block
         with contextlib.suppress(wave.Error, EOFError, OSError, RuntimeError), wave.open(str(source), "rb") as stream:
             sample_rate = stream.getframerate()
-            if stream.getnchannels() == 1 and 0 < sample_rate <= MAX_RATE_HZ and stream.readframes(1):
+            if stream.getnchannels() == 1 and sample_rate > 0 and stream.readframes(1):
                 target.symlink_to(source.resolve())
                 return sample_rate
     from scipy.io import wavfile
