@@ -61,6 +61,8 @@ class SplitParams(_Section):
     seed: Seed
     test_list: str | None
     train_list: str | None
+    group_by: Annotated[str, Field(pattern=r"^(artist|album|folder|regex:.+|.+\.csv)$")] | None
+    duplicates: Literal["together", "drop"]
     on_error: Literal["skip", "fail"]
 
 

@@ -49,6 +49,10 @@ class Paths:
         """Return whether the songs of a data set are marked as synthetic."""
         return (self.datasets / dataset / SYNTHETIC).is_file()
 
+    def corrections(self, dataset: str) -> Path:
+        """Return the corrections of a data set; those of "<data set>.duplicates" are its pairs of one recording."""
+        return self.root / "corrections" / f"{dataset}.csv"
+
     def card(self, model: str) -> Path:
         """Return the card of a model."""
         return self.cards / f"{_checked(model)}_model_card.json"

@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     embedder = embeddings.load(baselines.embedding_name(name, settings.musicnn), paths, cache=cache)
     vectors = _embed(embedder, training, paths, settings.parallel.workers)
     labels, songs, seed = training.labels, training.songs, settings.baselines.seed
-    trained = baselines.train(name, vectors, labels, songs, n_genres=len(training.genres), seed=seed)
+    n_genres = len(training.genres)
+    trained = baselines.train(name, vectors, labels, songs, n_genres=n_genres, groups=training.groups, seed=seed)
     calibration.write_validation(paths.validation(name), trained.validation, training.genres)
     files.write_bytes(paths.onnx(name), trained.onnx)
     classifier = BASELINES[name].classifier

@@ -14,7 +14,7 @@ import functools
 import io
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _changed(range(len(data.songs)), data, settings, paths, cache, settings.parallel.workers)  # fills the cache
     counts, seed = settings.compare.songs_per_genre, settings.compare.seed
     few = comparison.with_few_songs(folds, counts, data.labels, data.songs, seed=seed)
+    if settings.split.group_by and settings.compare.split == "folds":
+        by_song = _folds(replace(data, groups=data.songs), settings.compare, paths)
+        few += [replace(fold, by_song=True) for fold in by_song]
     outcomes = _outcomes(models, [*folds, *few], settings, paths, cache)
     if averaged:
         of_averaged = {model: outcomes[model] for model in averaged}
@@ -100,13 +103,14 @@ def read_all(paths: Paths) -> VectorSet:
         np.concatenate([train.labels, test.labels]),
         train.songs + test.songs,
         train.genres,
+        train.groups + test.groups,
     )
 
 
 def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache: Cache) -> bytes:
     """Train one model on the training chunks of a fold, predict its test chunks, and keep the outcome in the cache."""
     data = read_all(paths)
-    middle = [] if job.fold.songs_per_genre else stress.middle(data.songs, job.fold.test)
+    middle = [] if job.fold.songs_per_genre or job.fold.by_song else stress.middle(data.songs, job.fold.test)
     changed = _changed(middle, data, settings, paths, cache, 1)
     train = _train_baseline if job.model in BASELINES else _train_network
     return cache.keep(job.key, train(job.model, job.fold, data, changed, settings, paths, cache).to_bytes())
@@ -171,6 +175,7 @@ def _train_network(
         data.labels[fold.train],
         [data.songs[row] for row in fold.train],
         data.genres,
+        [data.groups[row] for row in fold.train],
     )
     start = time.perf_counter()
     with keras_backend.quiet():
@@ -197,6 +202,7 @@ def _train_baseline(
         data.labels[fold.train],
         [data.songs[row] for row in fold.train],
         n_genres=len(data.genres),
+        groups=[data.groups[row] for row in fold.train],
         seed=settings.compare.seed + fold.repeat,
     )
     train_end = time.perf_counter()
@@ -243,9 +249,9 @@ def _sources() -> str:
 def _folds(data: VectorSet, options: params.CompareParams, paths: Paths) -> list[Fold]:
     if options.split == "folds":
         counts = {"n_folds": options.folds, "n_repeats": options.repeats}
-        return comparison.folds(data.labels, data.songs, seed=options.seed, **counts)
+        return comparison.folds(data.labels, data.groups, seed=options.seed, **counts)
     n_train = len(arrays.read(paths.vectors, "train").songs)
-    if shared := set(data.songs[:n_train]) & set(data.songs[n_train:]):
+    if shared := set(data.groups[:n_train]) & set(data.groups[n_train:]):
         raise ModelError(f"{paths.vectors}/: {min(shared)} is in training and in test: run `dvc repro --force split`")
     rows = np.arange(len(data.songs))
     return [Fold(repeat, 0, rows[:n_train], rows[n_train:]) for repeat in range(options.repeats)]
@@ -292,7 +298,8 @@ def _write(results: Sequence[Result], more: Tables, data: VectorSet, settings: p
 def _report(results: Sequence[Result], more: Tables, data: VectorSet, settings: params.Params, paths: Paths) -> str:
     options = settings.compare
     by_folds = options.split == "folds"
-    method = f"{options.folds} folds by song" if by_folds else "Training songs against test songs"
+    unit = "group" if settings.split.group_by else "song"
+    method = f"{options.folds} folds by {unit}" if by_folds else "Training songs against test songs"
     if options.repeats > 1:
         method += f", {options.repeats} repeats with other {'folds and seeds' if by_folds else 'seeds'}"
     ensemble = settings.ensemble.models if any(result.model == ENSEMBLE for result in results) else []

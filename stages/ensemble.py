@@ -96,7 +96,7 @@ def _fit_rejection(
         chunk_files = manifest.chunk_files(paths.chunks, "train", training.songs)
         vectors[embedders[1].name] = embedders[1].of_files(chunk_files, workers=settings.parallel.workers)
         cache.trim()
-    fitted = rejection.fit(vectors, training.labels, training.songs, validations)
+    fitted = rejection.fit(vectors, training.labels, training.songs, validations, training.groups)
     description = rejection.write(fitted, embedders, paths)
     if description is None:
         print(f"ensemble: no rejection of unknown songs: {rejection.MIN_SONGS} training songs are needed")

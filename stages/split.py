@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genre import files, params
-from genre.audio import chunks, dataset, ffmpeg, manifest
+from genre.audio import chunks, corrections, dataset, division, ffmpeg, manifest
 from genre.audio.dataset import Song
 from genre.cache import Cache
 from genre.cli import add_shard_option, run_command
@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     shard = parser.parse_args(argv).shard
     config, paths = params.load(), Paths()
     failures: Failures = {}
-    scanned = dataset.scan(paths.datasets / config.dataset.name)
+    folder = paths.datasets / config.dataset.name
+    in_folders = dataset.scan(folder)
+    scanned = corrections.apply(in_folders, paths.corrections(config.dataset.name), folder)
     digests = _digests(scanned, failures)
     songs = [song for song in _with_listed_splits(scanned, config, paths) if song.path in digests]
     jobs = [(song, digests[song.path]) for song in songs]
@@ -57,25 +59,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         n_chunks = sum(len(of_song.spans) for of_song in pieces.values())
         print(f"split: {len(jobs[shard])} of {len(jobs)} songs, {n_chunks} chunks; `dvc repro` collects them")
         return 0
-    content_digests = {song.path: [digests[song.path], *of_song.digests] for song, of_song in pieces.items()}
-    recording = dataset.recordings(content_digests)
-    dataset.report_copies(pieces, recording)
+    contents = {song.path: [digests[song.path], *of_song.digests] for song, of_song in pieces.items()}
+    duplicates = paths.corrections(f"{config.dataset.name}.duplicates")
+    original = division.originals(pieces, contents, corrections.read_duplicates(duplicates, in_folders, folder))
+    if config.split.duplicates == "drop":
+        pieces = {song: of_song for song, of_song in pieces.items() if original[song.path] == song}
+    group = division.groups(pieces, original, division.values(pieces, folder, config.split.group_by))
     if not all(song.split for song in pieces):
-        pieces = _divide(pieces, recording, config, paths)
-    rows = _rows(pieces, digests, paths)
-    dataset.check_no_leak(
-        (row.split, digest, row.source) for row in rows for digest in content_digests[paths.root / row.source]
-    )
+        pieces = _divide(pieces, original, group, config, paths)
+    division.check_no_leak(pieces, original, group)
+    rows = _rows(pieces, digests, group, paths)
     manifest.write(paths.chunks, rows)
     table = sorted((path.as_posix(), reason) for path, reason in failures.items())
     files.write_table(paths.chunks / manifest.FAILURES_NAME, ["source", "reason"], table)
     tables = {paths.chunks / manifest.INDEX_NAME, paths.chunks / manifest.FAILURES_NAME}
     files.remove_others(paths.chunks, tables | {paths.chunks / row.chunk for row in rows})
     _cache(config, paths).trim()
-    folder = paths.datasets / config.dataset.name
-    n_others = sum(path.parent != folder for path in dataset.walk(folder)[1])  # lists lie in the folder itself
-    n_silent = sum(of_song.n_silent for of_song in pieces.values())
-    print(_summary(scanned, rows, failures, n_others, n_silent))
+    n_groups, moved = len(set(group.values())), {(song.path, song.genre) for song in scanned}
+    counts = {
+        "groups": n_groups if n_groups < len(pieces) else 0,
+        "corrected": len(moved - {(song.path, song.genre) for song in in_folders}),
+        "dropped": len(in_folders) - len(scanned),
+        "copies dropped": len(original) - len(pieces),
+        "silent chunks left out": sum(of_song.n_silent for of_song in pieces.values()),
+        "other files skipped": sum(path.parent != folder for path in dataset.walk(folder)[1]),  # `folder` has lists
+    }
+    print(_summary(scanned, rows, failures, counts))
     if failures and config.split.on_error == "fail":
         raise AudioError(f"{len(failures)} songs could not be split and split.on_error is fail: {table[0][1]}")
     _check_genres(songs, rows)
@@ -104,11 +113,15 @@ def _with_listed_splits(songs: Sequence[Song], config: Params, paths: Paths) -> 
 
 
 def _divide(
-    pieces: Mapping[Song, SongChunks], recording: Mapping[Path, str], config: Params, paths: Paths
+    pieces: Mapping[Song, SongChunks],
+    original: Mapping[Path, Song],
+    group: Mapping[Path, str],
+    config: Params,
+    paths: Paths,
 ) -> dict[Song, SongChunks]:
-    """Return the chunks of each song with a random division of the recordings, and move their files accordingly."""
+    """Return the chunks of each song with a random division of the groups, and move their files accordingly."""
     fraction, seed = config.split.test_fraction, config.split.seed
-    songs = dataset.divide(list(pieces), recording, test_fraction=fraction, seed=seed)
+    songs = division.divide(list(pieces), original, group, test_fraction=fraction, seed=seed)
     for undivided, song in zip(pieces, songs, strict=True):
         for number in range(len(pieces[undivided].spans)):
             target = _chunk_path(number, song, paths)
@@ -136,7 +149,9 @@ def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Fail
     return decoded
 
 
-def _rows(pieces: Mapping[Song, SongChunks], digests: Mapping[Path, str], paths: Paths) -> list[manifest.Row]:
+def _rows(
+    pieces: Mapping[Song, SongChunks], digests: Mapping[Path, str], group: Mapping[Path, str], paths: Paths
+) -> list[manifest.Row]:
     """Return a row for each chunk."""
     return [
         manifest.Row(
@@ -148,6 +163,7 @@ def _rows(pieces: Mapping[Song, SongChunks], digests: Mapping[Path, str], paths:
             seconds=seconds,
             source=song.path.relative_to(paths.root).as_posix(),
             source_sha256=digests[song.path],
+            group=group[song.path],
         )
         for song, of_song in pieces.items()
         for number, (start_s, seconds) in enumerate(of_song.spans)
@@ -229,9 +245,9 @@ def _report(failures: Failures, path: Path, error: GenreError) -> None:
 
 
 def _summary(
-    scanned: Sequence[Song], rows: Sequence[manifest.Row], failures: Failures, n_others: int, n_silent: int
+    scanned: Sequence[Song], rows: Sequence[manifest.Row], failures: Failures, counts: Mapping[str, int]
 ) -> str:
-    """Return the numbers of songs, chunks and failures by genre, with the totals in the last line."""
+    """Return the numbers of songs, chunks and failures by genre, with the totals and `counts` in the last line."""
     lines = []
     n_chunks = Counter((row.genre, row.split) for row in rows)
     n_songs = Counter((genre, split) for genre, split, _ in {(row.genre, row.split, row.song) for row in rows})
@@ -242,8 +258,7 @@ def _summary(
             f"  {genre}: {train + test} songs (train {train}, test {test}),"
             f" {n_chunks[genre, 'train']} + {n_chunks[genre, 'test']} chunks, {n_failed} failures"
         )
-    others = f"{n_silent} silent chunks left out, " if n_silent else ""
-    others += f"{n_others} other files skipped, " if n_others else ""
+    others = "".join(f"{n} {what}, " for what, n in counts.items() if n)
     return "\n".join([*lines, f"split: {n_songs.total()} songs, {len(rows)} chunks, {others}{len(failures)} failures"])
 
 

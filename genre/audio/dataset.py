@@ -8,7 +8,6 @@ import functools
 import hashlib
 import logging
 import os
-import random
 import re
 import unicodedata
 from collections import Counter
@@ -88,7 +87,7 @@ def scan(folder: Path) -> list[Song]:
             if not of_genre:
                 log.warning("%s/: is left out: it has no song", genre)
             songs += of_genre
-    _check_genres(sorted({song.genre for song in songs}), folder)
+    check_genres(songs, folder)
     return _with_unique_names(songs, folder)
 
 
@@ -140,54 +139,6 @@ def dvc_faults(folder: Path) -> Iterator[tuple[Path, str]]:
                 yield path, "is neither a file nor a folder: remove it"
 
 
-def divide(songs: Sequence[Song], recording: Mapping[Path, str], *, test_fraction: float, seed: int) -> list[Song]:
-    """Return the songs with a random split, stratified by genre.
-
-    It depends only on the seed and the names of the songs. Songs with the same recording get the same split, and every
-    genre has at least one song in each split. `recording` is as returned by `recordings`.
-
-    Raises DatasetError if a genre has fewer than two different songs.
-    """
-    originals: dict[str, Song] = {}
-    for song in songs:
-        originals.setdefault(recording[song.path], song)
-    splits: dict[str, str] = {}
-    for genre in sorted({song.genre for song in songs}):
-        different = sorted(key for key, original in originals.items() if original.genre == genre)
-        if len(different) < 2:
-            raise DatasetError(
-                f"the genre {genre} has fewer than two different songs that can be decoded and are in no other genre:"
-                " add songs, or remove it"
-            )
-        different.sort(key=lambda key: random.Random(f"{seed}/{genre}/{originals[key].name}").random())  # noqa: S311
-        n_test = min(max(1, round(test_fraction * len(different))), len(different) - 1)
-        splits |= {key: "test" if rank < n_test else "train" for rank, key in enumerate(different)}
-    return [dataclasses.replace(song, split=splits[recording[song.path]]) for song in songs]
-
-
-def recordings(digests: Mapping[Path, Sequence[str]]) -> dict[Path, str]:
-    """Return the recording of each file, identified by a digest: files that share a digest are one recording.
-
-    `digests` has the digests of each file, of its encoded audio and of its decoded chunks, in any order.
-    """
-    from scipy.cluster.hierarchy import DisjointSet
-
-    sets = DisjointSet(digest for of_file in digests.values() for digest in of_file)
-    for first, *rest in digests.values():
-        for digest in rest:
-            sets.merge(first, digest)
-    return {path: sets[of_file[0]] for path, of_file in digests.items()}
-
-
-def report_copies(songs: Iterable[Song], recording: Mapping[Path, str]) -> None:
-    """Log recordings that are in two genres."""
-    originals: dict[str, Song] = {}
-    for song in songs:
-        original = originals.setdefault(recording[song.path], song)
-        if original.genre != song.genre:
-            log.warning("%s and %s are the same recording in two genres", original.path, song.path)
-
-
 def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None, train_list: str | None) -> list[Song]:
     """Return the songs with the splits of list files in the data set folder.
 
@@ -209,19 +160,50 @@ def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None
     return [song for song in divided if song.split]
 
 
-def check_no_leak(songs: Iterable[tuple[str, str, str]]) -> None:
-    """Raise `DatasetError` if a recording is in both splits.
+def check_genres(songs: Iterable[Song], folder: Path) -> None:
+    """Raise `DatasetError` if there are fewer than two genres or one has a name that is not allowed."""
+    names = sorted({song.genre for song in songs})
+    for name in names:
+        if fault := genre_fault(name):
+            raise DatasetError(f"{folder}/: the genre name {name!r} {fault}: rename the folder")
+    if len(names) < 2:
+        raise DatasetError(f"{folder}/ has songs of {len(names)} genre(s): at least 2 are needed, each in a folder")
 
-    `songs` has the split, a digest and the name for the message, for each digest of each song.
+
+def file_of(folder: Path, name: str) -> Path:
+    """Return the path of a file in the data set folder; raise DatasetError if it is outside."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DatasetError(f"{path} is outside {folder}/: put it there, where DVC tracks it")
+    return path
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8 or UTF-16, in Unicode's normal form C; raise DatasetError if there is none."""
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
+    return unicodedata.normalize("NFC", text)
+
+
+def find(names: Sequence[str], songs: Iterable[Song], folder: Path, source: Path | None = None) -> list[Song | None]:
+    """Return the song of each name, <genre>/<song> in the data set folder with or without its extension, or None.
+
+    Names are in Unicode's normal form C. If songs are missing, a warning names the file `source`, if there is one.
     """
-    first_seen: dict[str, tuple[str, str]] = {}
-    for split, digest, name in songs:
-        first_split, first_name = first_seen.setdefault(digest, (split, name))
-        if first_split != split:
-            raise DatasetError(
-                f"{first_name} ({first_split}) and {name} ({split}) are the same recording: remove one of them, train"
-                " and test must not share a song"
-            )
+    by_name: dict[str, Song] = {}
+    for song in songs:
+        relative = Path(unicodedata.normalize("NFC", str(song.path.relative_to(folder))))
+        by_name[str(relative)] = by_name[str(relative.with_suffix(""))] = song
+    paths = [[Path(name), Path(name.replace("\\", "/"))] for name in names]
+    forms = [[str(form) for path in of_name for form in (path, path.parent / path.stem)] for of_name in paths]
+    found = [next((by_name[form] for form in of_name if form in by_name), None) for of_name in forms]
+    missing = [name for name, song in zip(names, found, strict=True) if song is None]
+    if missing and source:
+        log.warning("%s: %d of %d songs are not in the data set, e.g. %s", source, len(missing), len(names), missing[0])
+    return found
 
 
 def genre_fault(name: str) -> str | None:
@@ -270,15 +252,6 @@ def _check_layout(layout: Mapping[str, Sequence[Path]], folder: Path) -> None:
         log.warning("%s: is in no genre folder and is skipped (%d such files)", stray[0], len(stray))
 
 
-def _check_genres(names: Sequence[str], folder: Path) -> None:
-    """Raise `DatasetError` if there are fewer than two genres or one has a name that is not allowed."""
-    for name in names:
-        if fault := genre_fault(name):
-            raise DatasetError(f"{folder}/: the genre name {name!r} {fault}: rename the folder")
-    if len(names) < 2:
-        raise DatasetError(f"{folder}/ has songs of {len(names)} genre(s): at least 2 are needed, each in a folder")
-
-
 def _may_be_audio(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in AUDIO_EXTENSIONS or suffix in OTHER_EXTENSIONS:
@@ -320,26 +293,7 @@ def _read_list(folder: Path, name: str | None, songs: Sequence[Song]) -> set[Pat
     """Return the paths of the songs on a list."""
     if name is None:
         return set()
-    path = folder / name
-    try:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise DatasetError(f"the list {path} is outside {folder}/: put it there, where DVC tracks it")
-        data = path.read_bytes()
-        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"the list {path} cannot be read: {error}") from error
-    by_name: dict[str, Path] = {}
-    for song in songs:
-        relative = Path(unicodedata.normalize("NFC", str(song.path.relative_to(folder))))
-        by_name[str(relative)] = by_name[str(relative.with_suffix(""))] = song.path
-    lines = map(str.strip, re.split(r"\r\n|\r|\n", unicodedata.normalize("NFC", text)))
+    path = file_of(folder, name)
+    lines = map(str.strip, re.split(r"\r\n|\r|\n", read_text(path)))
     entries = [line for line in lines if line and not line.startswith("#")]
-    matches = {entry: _match(entry, by_name) or _match(entry.replace("\\", "/"), by_name) for entry in entries}
-    if missing := [entry for entry, match in matches.items() if match is None]:
-        log.warning("%s: %d of %d songs are not in the data set, e.g. %s", path, len(missing), len(entries), missing[0])
-    return {match for match in matches.values() if match}
-
-
-def _match(entry: str, by_name: Mapping[str, Path]) -> Path | None:
-    path = Path(entry)
-    return by_name.get(str(path)) or by_name.get(str(path.with_suffix("")))
+    return {song.path for song in find(entries, songs, folder, path) if song}

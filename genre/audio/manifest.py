@@ -30,6 +30,10 @@ class Row:
     seconds: float  # length before padding
     source: str  # path of the song, with forward slashes
     source_sha256: str
+    group: str = ""  # of songs that are never divided between splits and folds; by default the song
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "group", self.group or self.song_id)
 
     @property
     def song_id(self) -> str:

@@ -35,6 +35,7 @@ class Fold:
     train: Rows
     test: Rows
     songs_per_genre: int | None = None  # most training songs of a genre; None: all
+    by_song: bool = False  # although songs have groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +69,26 @@ class Outcome:
         return cls(arrays["probabilities"], train_s, predict_s, int(n_bytes), validation)
 
 
-def folds(labels: Rows, songs: Sequence[str], *, n_folds: int, n_repeats: int, seed: int) -> list[Fold]:
-    """Return folds grouped by song and stratified by genre; each chunk is tested once in every repeat.
+def folds(labels: Rows, groups: Sequence[str], *, n_folds: int, n_repeats: int, seed: int) -> list[Fold]:
+    """Return folds by group and stratified by genre; each chunk is tested once in every repeat.
 
-    Raises ParamsError if a genre has fewer songs than there are folds.
+    Raises ParamsError if a genre has fewer groups than there are folds.
 
-    `labels` and `songs` are those of the chunks, as in `metrics`; `seed` is that of the first repeat, and each further
-    repeat adds 1.
+    `labels` and `groups` are those of the chunks; a group is one song or several. `seed` is that of the first repeat,
+    and each further repeat adds 1.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    song_labels = np.array(sorted(set(zip(songs, labels.tolist(), strict=True))), dtype=object)[:, 1].astype(np.int64)
-    fewest = int(np.unique(song_labels, return_counts=True)[1].min())
+    group_labels = np.array(sorted(set(zip(groups, labels.tolist(), strict=True))), dtype=object)[:, 1].astype(np.int64)
+    fewest = int(np.unique(group_labels, return_counts=True)[1].min())
     if fewest < n_folds:
-        raise ParamsError(f"compare.folds is {n_folds}, but a genre has only {fewest} songs: use at most {fewest}")
+        what = f"a genre has only {fewest} songs or groups of songs"
+        raise ParamsError(f"compare.folds is {n_folds}, but {what}: use at most {fewest}")
     return [
         Fold(repeat, number, np.asarray(train, np.int64), np.asarray(test, np.int64))
         for repeat in range(n_repeats)
         for number, (train, test) in enumerate(
-            StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed + repeat).split(labels, labels, list(songs))
+            StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed + repeat).split(labels, labels, list(groups))
         )
     ]
 
@@ -111,15 +113,16 @@ def with_few_songs(
 def curve(
     outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
 ) -> list[dict[str, str | float]]:
-    """Return one row per model and size of the training set: mean songs of a genre, song accuracy, its interval."""
+    """Return one row per model and kind of fold: mean training songs of a genre, whether folds by song, scores."""
     table: list[dict[str, str | float]] = []
-    for count in sorted({fold.songs_per_genre or len(songs) for fold in folds}):
-        positions = [i for i, fold in enumerate(folds) if (fold.songs_per_genre or len(songs)) == count]
+    kinds = [(fold.by_song, fold.songs_per_genre or len(songs)) for fold in folds]
+    for kind in sorted(set(kinds)):
+        positions = [i for i, of_fold in enumerate(kinds) if of_fold == kind]
         of_size = [folds[i] for i in positions]
         n_train = np.mean([len({songs[row] for row in fold.train}) for fold in of_size]) / len(np.unique(labels))
         for model, of_model in outcomes.items():
             scores = _result(model, [of_model[i] for i in positions], of_size, labels, songs).scores
-            table.append({"model": model, "songs_per_genre": float(n_train), **scores})
+            table.append({"model": model, "songs_per_genre": float(n_train), "by_song": kind[0], **scores})
     return table
 
 

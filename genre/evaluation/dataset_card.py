@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from genre import files
-from genre.audio import manifest
+from genre.audio import corrections, manifest
 from genre.audio.manifest import Row
+from genre.params import Params
+from genre.paths import Paths
 
 MAX_NAMED = 5  # groups of identical files that are listed by name
 LENGTH_TOLERANCE_S = 0.5 / 8_000  # half a sample at the lowest sample rate
@@ -20,7 +22,7 @@ LENGTH_TOLERANCE_S = 0.5 / 8_000  # half a sample at the lowest sample rate
 # Issues that cannot be seen in the files, by the beginning of the data set's name.
 KNOWN_ISSUES = {
     "demo": "The songs are synthetic: the scores do not carry over to real music.",
-    "gtzan": "GTZAN has duplicates, wrong labels and artists in both splits (Sturm 2013): the scores are optimistic.",
+    "gtzan": "GTZAN has duplicates, wrong labels and few artists (Sturm 2013): scores without groups are optimistic.",
 }
 
 
@@ -30,27 +32,33 @@ class DatasetCard:
 
     name: str
     counts: list[dict[str, Any]]  # for each genre, its songs and chunks in training and test
+    artist_filter: str  # yes or no, with the groups
     issues: list[str]  # one sentence each
     links: dict[str, str]  # by song: URL of the source file, relative to a folder beside chunks/
 
 
-def describe(name: str, chunks: Path, *, genres: Sequence[str], chunk_s: float) -> DatasetCard:
-    """Return the summary of a data set from index.csv and failures.csv in its folder of chunks.
+def describe(settings: Params, paths: Paths, genres: Sequence[str]) -> DatasetCard:
+    """Return the summary of a project's data set from its corrections, chunks/index.csv and chunks/failures.csv.
 
-    The counts are in the order of `genres`; `chunk_s` is the length of a chunk in seconds.
-
-    Raises DatasetError if the index is missing or damaged.
+    The counts are in the order of `genres`. Raises DatasetError if the corrections or the index are damaged, or the
+    index is missing.
     """
     import pandas as pd
 
-    rows, failures = manifest.read(chunks), chunks / manifest.FAILURES_NAME
+    name, chunk_s, group_by = settings.dataset.name, settings.split.chunk_seconds, settings.split.group_by
+    rows, failures = manifest.read(paths.chunks), paths.chunks / manifest.FAILURES_NAME
     issues = [issue for start, issue in KNOWN_ISSUES.items() if name.startswith(start)] + _duplicates(rows)
+    if corrected := [correction.genre for correction in corrections.read(paths.corrections(name))]:
+        n_dropped = corrected.count(corrections.DROP)
+        issues.append(f"{len(corrected) - n_dropped} songs have a corrected genre, {_were(n_dropped, 'song')} dropped.")
     if failures.is_file() and (n_failures := len(pd.read_csv(failures, dtype=str, encoding_errors="surrogateescape"))):
         issues.append(f"{_were(n_failures, 'file')} left out because decoding failed (chunks/failures.csv).")
     if n_short := sum(row.seconds < chunk_s - LENGTH_TOLERANCE_S for row in rows):
         issues.append(f"{_were(n_short, 'chunk')} shorter than {chunk_s:g} s and filled by repetition.")
     links = {row.song_id: "../" + urllib.parse.quote(os.fsencode(row.source)) for row in rows}
-    return DatasetCard(name, [_count(genre, rows) for genre in genres], issues, links)
+    grouping = f"yes, {len({row.group for row in rows})} groups of {len(links)} songs by {group_by}"
+    artist_filter = grouping if group_by else "no (split.group_by is null)"
+    return DatasetCard(name, [_count(genre, rows) for genre in genres], artist_filter, issues, links)
 
 
 def digest(vectors: Path) -> str:

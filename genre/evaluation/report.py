@@ -35,8 +35,7 @@ class Provenance:
 
 def provenance(settings: Params, paths: Paths, genres: list[str]) -> Provenance:
     """Return the provenance of a project's scores; see `dataset_card.describe` for errors."""
-    chunk_s = settings.split.chunk_seconds
-    dataset = dataset_card.describe(settings.dataset.name, paths.chunks, genres=genres, chunk_s=chunk_s)
+    dataset = dataset_card.describe(settings, paths, genres)
     versions = cards.installed_versions(PACKAGES) | {"vectors (SHA-256)": dataset_card.digest(paths.vectors)}
     return Provenance(dataset, params.as_yaml(settings, *SECTIONS), versions, genres)
 
@@ -63,7 +62,8 @@ def comparison_html(
     """
     intervals = plots.data_url(plots.intervals({result.model: result.scores for result in results}))
     values = {"intervals": intervals, "method": method, "ensemble": ensemble, **tables}
-    curve = {f"{row['model']}, {row['songs_per_genre']:.0f} songs": row for row in tables["curve"]}
+    sizes = [row for row in tables["curve"] if not row["by_song"]]
+    curve = {f"{row['model']}, {row['songs_per_genre']:.0f} songs": row for row in sizes}
     values["few_songs"] = plots.data_url(plots.intervals(curve)) if curve else ""
     return _html("comparison.html", results, provenance, **values)
 

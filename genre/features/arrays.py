@@ -27,6 +27,7 @@ Split = Literal["train", "test"]
 
 _PREFIXES: dict[Split, str] = {"train": "", "test": "evaluation_"}  # in file names
 _SONGS_KEYS: dict[Split, str] = {"train": "training", "test": "evaluation"}  # in songs.json
+_GROUPS = "_groups"  # ending of the keys of groups in songs.json
 _ARRAY_NAMES = {
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
@@ -43,12 +44,15 @@ class VectorSet:
     labels: npt.NDArray[np.int64]  # index of each chunk's genre in `genres` [shape=(chunks,)]
     songs: list[str]  # song of each chunk, as "<genre>/<song>"
     genres: list[str]  # in the order of the labels
+    groups: list[str]  # of each chunk; songs of a group are in one fold
 
 
 def write(
     folder: Path, rows: Sequence[Row], features: Iterable[Mapping[str, npt.NDArray[np.float32]]], settings: Settings
 ) -> None:
     """Write vectors and one-hot labels, genres.json (label order), songs.json (song of each row) and settings.json.
+
+    Where groups differ from songs, songs.json has them too.
 
     `features` has the features [shape=(frames, columns)] of each chunk by name, in the order of `rows`; one chunk is in
     memory at a time. Raises VectorError if their shape differs from that of the first chunk, or a split has no chunk.
@@ -78,6 +82,8 @@ def write(
             _write_pickle(_vectors_path(folder, feature, split), np.asarray(vectors))
             _write_pickle(_labels_path(folder, feature, split), np.eye(len(genres), dtype=np.float32)[labels])
     songs = {key: [row.song_id for row in rows if row.split == split] for split, key in _SONGS_KEYS.items()}
+    groups = {key + _GROUPS: [row.group for row in rows if row.split == split] for split, key in _SONGS_KEYS.items()}
+    songs |= groups if any(row.group != row.song_id for row in rows) else {}
     for name, value in (("genres", genres), ("songs", songs), ("settings", settings.to_dict())):
         files.write_json(folder / f"{name}.json", value)
 
@@ -89,13 +95,15 @@ def read(folder: Path, split: Split, features: Iterable[str] = tuple(TRANSFORMS)
     `features` is empty.
     """
     genres: list[str] = _read_json(folder / "genres.json")
-    songs: list[str] = _read_json(folder / "songs.json")[_SONGS_KEYS[split]]
+    names: dict[str, list[str]] = _read_json(folder / "songs.json")
+    songs = names[_SONGS_KEYS[split]]
+    groups = names.get(_SONGS_KEYS[split] + _GROUPS, songs)
     inputs = {}
     labels: npt.NDArray[np.int64] | None = None
     for feature in features:
         inputs[feature] = read_pickle(_vectors_path(folder, feature, split))
         one_hot = read_pickle(_labels_path(folder, feature, split))
-        if len(inputs[feature]) != len(songs) or one_hot.shape != (len(songs), len(genres)):
+        if len({len(inputs[feature]), len(songs), len(groups)}) > 1 or one_hot.shape != (len(songs), len(genres)):
             raise VectorError(
                 f"{folder}: the {split} vectors of {feature} do not fit songs.json and genres.json: "
                 "run `dvc repro vectorize`"
@@ -103,7 +111,7 @@ def read(folder: Path, split: Split, features: Iterable[str] = tuple(TRANSFORMS)
         labels = one_hot.argmax(axis=1)
     if labels is None:
         raise VectorError("features is empty: name at least one feature")
-    return VectorSet(inputs, labels, songs, genres)
+    return VectorSet(inputs, labels, songs, genres, groups)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

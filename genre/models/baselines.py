@@ -15,6 +15,7 @@ from genre.models.classifiers import CLASSIFIERS
 from genre.params import MusicnnParams
 
 Rows = npt.NDArray[np.int64]  # row numbers or labels [shape=(chunks,)]
+Names = Sequence[str]  # one per chunk
 Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
 
 VALIDATION_FOLDS = 8
@@ -53,7 +54,7 @@ def embedding_name(name: str, params: MusicnnParams) -> str:
 
 
 def train(
-    name: str, vectors: Vectors, labels: Rows, songs: Sequence[str], *, n_genres: int, seed: int = 0
+    name: str, vectors: Vectors, labels: Rows, songs: Names, *, n_genres: int, groups: Names = (), seed: int = 0
 ) -> TrainedBaseline:
     """Train a baseline, a key of `BASELINES`; the same arguments give the same bytes.
 
@@ -67,8 +68,8 @@ def train(
     ----------
     vectors : npt.NDArray[np.float32] [shape=(chunks, values)]
         Embeddings.
-    labels, songs : npt.NDArray[np.int64] [shape=(chunks,)], sequence of str
-        Genre (0 to n_genres - 1) and song of each chunk.
+    labels, songs, groups : npt.NDArray[np.int64] [shape=(chunks,)], sequences of str
+        Genre (0 to n_genres - 1), song and group of each chunk; songs of a group, by default a song, are in one fold.
     n_genres : int
         Number of outputs. A genre without chunks has a probability of 0.
     """
@@ -81,7 +82,7 @@ def train(
         return graph if len(genres) == n_genres else onnx.with_outputs(graph, genres, n_genres)
 
     all_rows = np.arange(len(labels))
-    held_out = validation_folds(labels, songs, VALIDATION_FOLDS if classifier.validated else 1)
+    held_out = validation_folds(labels, songs, VALIDATION_FOLDS if classifier.validated else 1, groups)
     folds = [rows for rows in held_out if len(rows)]
     predictions = [predict(fit(np.setdiff1d(all_rows, rows)), vectors[rows]) for rows in folds]
     rows = np.concatenate([all_rows[:0], *folds])

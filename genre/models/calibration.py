@@ -6,9 +6,11 @@ networks use all training songs. Test songs are not used.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import re
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,24 +116,37 @@ def true_probabilities(probabilities: Probabilities, labels: Rows, songs: Sequen
     return np.bincount(positions, true) / np.bincount(positions)
 
 
-def validation_folds(labels: Rows, songs: Sequence[str], n_folds: int) -> list[Rows]:
-    """Return the rows of each validation fold: whole songs, in blocks of neighbouring names of a genre.
+def validation_folds(labels: Rows, songs: Sequence[str], n_folds: int, groups: Sequence[str] = ()) -> list[Rows]:
+    """Return the rows of each validation fold: whole groups, in blocks of neighbouring names of a genre.
 
     Neighbours, such as the songs of an album's folder, are often alike, so a fold that holds out all of them is more
-    like new music than one of random songs. The only song of a genre is in no fold, so that every genre is always
-    trained on; with one fold no song is held out.
+    like new music than one of random songs. A group without which a genre has no song is in no fold, so that every
+    genre is always trained on; with one fold no song is held out.
+
+    `groups` are those of the chunks, by default their songs. A group counts in the genre of most of its songs.
     """
+    units = groups or songs
+    genre_of = dict(zip(songs, labels.tolist(), strict=True))
+    members: dict[str, list[str]] = {}
+    for song, group in sorted(dict.fromkeys(zip(songs, units, strict=True)), key=lambda pair: _natural(pair[0])):
+        members.setdefault(group, []).append(song)
+    main_genre = {group: statistics.mode(genre_of[song] for song in names) for group, names in members.items()}
     fold_of: dict[str, int] = {}
     n_dealt = 0
-    genre_of = dict(zip(songs, labels.tolist(), strict=True))
-    for genre in sorted(set(genre_of.values())):
-        names = sorted((song for song in genre_of if genre_of[song] == genre), key=_natural)
-        blocks = np.array_split(np.arange(len(names)), min(n_folds, len(names)))
+    for genre in sorted(set(main_genre.values())):
+        of_genre = [group for group in members if main_genre[group] == genre]
+        sizes = np.array([len(members[group]) for group in of_genre])
+        blocks = np.array_split(np.arange(sizes.sum()), min(n_folds, len(of_genre)))
         if len(blocks) > 1:
-            for number, block in enumerate(blocks, n_dealt):
-                fold_of |= dict.fromkeys((names[i] for i in block), number % n_folds)
-            n_dealt += len(names)
-    folds = np.array([fold_of.get(song, -1) for song in songs], np.int64)
+            block_of = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
+            middles = np.cumsum(sizes) - sizes + sizes // 2
+            fold_of |= dict(zip(of_genre, ((n_dealt + block_of[middles]) % n_folds).tolist(), strict=True))
+            n_dealt += int(sizes.sum())
+    folds = np.array([fold_of.get(group, -1) for group in units], np.int64)
+    for fold, genre in itertools.product(range(n_folds), np.unique(labels)):
+        if not np.any(labels[folds != fold] == genre):
+            kept = {group for group, label in zip(units, labels, strict=True) if label == genre}
+            folds[[group in kept for group in units]] = -1
     return [np.flatnonzero(folds == fold) for fold in range(n_folds)]
 
 

@@ -27,6 +27,8 @@ from genre.models.embeddings import Embedder
 from genre.models.vote import vote_by_song
 from genre.paths import Paths
 
+Validations = Mapping[str, Validation]  # by model
+Names = Sequence[str]  # one per chunk
 Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
 Scores = npt.NDArray[np.float64]  # one per song or chunk
 Rows = npt.NDArray[np.int64]
@@ -172,7 +174,7 @@ def load(paths: Paths, model: str, rate: float | None) -> Rejection | None:
 
 
 def fit(
-    vectors: Mapping[str, Vectors], labels: Rows, songs: Sequence[str], validations: Mapping[str, Validation]
+    vectors: Mapping[str, Vectors], labels: Rows, songs: Names, validations: Validations, groups: Names = ()
 ) -> dict[str, Any]:
     """Return the arrays of a project's rejection; with fewer than `MIN_SONGS` songs there are none.
 
@@ -180,8 +182,8 @@ def fit(
     ----------
     vectors : mapping of npt.NDArray[np.float32] [shape=(chunks, values)]
         Embeddings of the training chunks, by name; `statistics` is first.
-    labels, songs : npt.NDArray[np.int64] [shape=(chunks,)], sequence of str
-        Genre and song of each training chunk.
+    labels, songs, groups : npt.NDArray[np.int64] [shape=(chunks,)], sequences of str
+        Genre, song and group of each training chunk; songs are scored without their group, by default a song.
     validations : mapping of Validation
         Predictions of each model for songs that it was not trained on.
     """
@@ -189,8 +191,11 @@ def fit(
     if len(position) < MIN_SONGS:
         return {}
     song_of = np.array([position[song] for song in songs])
+    units = groups if len(set(groups)) > 1 else songs
+    numbers = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
+    group_of = np.array([numbers[unit] for unit in units])
     kinds = _kinds(vectors)
-    held_out = [_held_out_distances(vectors[name], labels, song_of, unit=unit) for name, unit in kinds]
+    held_out = [_held_out_distances(vectors[name], labels, group_of, unit=unit) for name, unit in kinds]
     distances = np.stack([_song_means(values, song_of) for values in held_out], axis=1)
     z = np.stack([distances.mean(axis=0), distances.std(axis=0) + MIN_VARIANCE])
     z_scores = (distances - z[0]) / z[1]
@@ -231,10 +236,10 @@ def write(arrays: Mapping[str, Any], embedders: Sequence[Embedder], paths: Paths
     }
 
 
-def _held_out_distances(vectors: Vectors, labels: Rows, song_of: Rows, *, unit: bool) -> Scores:
-    """Return each chunk's distance from Gaussians fitted without the chunks of its song [shape=(chunks,)]."""
+def _held_out_distances(vectors: Vectors, labels: Rows, group_of: Rows, *, unit: bool) -> Scores:
+    """Return each chunk's distance from Gaussians fitted without the chunks of its group [shape=(chunks,)]."""
     distances = np.empty(len(vectors))
-    folds = song_of % MAX_FOLDS
+    folds = group_of % MAX_FOLDS
     for fold in np.unique(folds):
         own = folds == fold
         distances[own] = Gaussians.fit(vectors[~own], labels[~own], unit=unit).distances(vectors[own])

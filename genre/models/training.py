@@ -72,7 +72,7 @@ def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[
     frames = frontend.predict(inputs, verbose=0)
     augmentation = Augmentation(params, level_direction(frontend, inputs))
     targets = np.eye(len(data.genres), dtype=np.float32)[data.labels]
-    held_out = validation_folds(data.labels, data.songs, params.members)
+    held_out = validation_folds(data.labels, data.songs, params.members, data.groups)
     history, predictions = [], []
     for i, rows in enumerate(held_out):
         member = network.get_layer(f"member_{i}")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genre import files
-from genre.audio import dataset
+from genre.audio import dataset, division
 from genre.cli import Table, answer_all
 from genre.errors import DatasetError
 from tests.made import MakeSong
@@ -27,8 +27,8 @@ def _divided(folder: Path, **options: float) -> dict[str, str]:
     songs = dataset.scan(folder)
     digests = {song.path: files.sha256(song.path) for song in songs}
     settings = {"test_fraction": 0.3, "seed": 0} | options
-    dataset.report_copies(songs, digests)
-    songs = dataset.divide(songs, digests, **settings)  # type: ignore[arg-type]
+    original = division.originals(songs, {path: [digest] for path, digest in digests.items()})
+    songs = division.divide(songs, original, division.groups(songs, original, {}), **settings)  # type: ignore[arg-type]
     return {song.path.relative_to(folder).as_posix(): song.split for song in songs}
 
 
@@ -192,20 +192,15 @@ def test_a_list_outside_the_data_set_or_missing_is_refused(tmp_path: Path, name:
         dataset.divide_by_list(dataset.scan(tmp_path), tmp_path, test_list=name, train_list=None)
 
 
-def test_a_recording_in_both_splits_is_refused() -> None:
-    with pytest.raises(DatasetError, match=r"a\.mp3 \(train\) and b\.mp3 \(test\) are the same recording"):
-        dataset.check_no_leak([("train", "1", "a.mp3"), ("test", "2", "c.mp3"), ("test", "1", "b.mp3")])
-
-
 @settings(deadline=None)  # the first call imports scipy
 @given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=4), max_size=30))
 def test_files_that_share_any_digest_are_one_recording(digests: list[list[int]]) -> None:
-    recording = dataset.recordings({Path(str(n)): [str(d) for d in of_file] for n, of_file in enumerate(digests)})
+    joined = division.join({Path(str(n)): [str(d) for d in of_file] for n, of_file in enumerate(digests)})
     sets = [set(of_file) for of_file in digests]
     for _ in sets:  # each round joins what shares a digest, directly or through others
         sets = [set().union(*(other for other in sets if other & of_file)) for of_file in sets]
     expected = [[a == b for b in sets] for a in sets]
-    keys = [recording[Path(str(n))] for n in range(len(digests))]
+    keys = [joined[Path(str(n))] for n in range(len(digests))]
     assert [[a == b for b in keys] for a in keys] == expected
 
 

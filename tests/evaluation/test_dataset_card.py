@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from genre.audio import manifest
+from genre import params
+from genre.audio import corrections, manifest
 from genre.audio.manifest import Row
 from genre.evaluation import dataset_card
 from genre.evaluation.dataset_card import DatasetCard
+from genre.paths import Paths
+from tests.made import write_params
 
 
-def _describe(folder: Path, name: str, *, failures: str = "") -> DatasetCard:
+def _describe(folder: Path, name: str, *, failures: str = "", group_by: str | None = None) -> DatasetCard:
     rows = [
         Row("train/a/x-000.wav", "x", "a", "train", 0.0, 3.0, "dataset/tiny/a/x #1.mp3", "1" * 64),
         Row("train/a/x-001.wav", "x", "a", "train", 3.0, 3.0, "dataset/tiny/a/x #1.mp3", "1" * 64),
         Row("train/b/y-000.wav", "y", "b", "train", 0.0, 2.0, "dataset/tiny/b/y.mp3", "2" * 64),
         Row("test/b/z-000.wav", "z", "b", "test", 0.0, 3.0, "dataset/tiny/b/z.mp3", "2" * 64),
     ]
-    manifest.write(folder, rows)
-    (folder / "failures.csv").write_text("source,reason\n" + failures)
-    return dataset_card.describe(name, folder, genres=["a", "b"], chunk_s=3.0)
+    manifest.write(folder / "chunks", rows)
+    (folder / "chunks" / "failures.csv").write_text("source,reason\n" + failures)
+    write_params(folder, dataset__name=name, split__group_by=group_by)
+    return dataset_card.describe(params.load(folder / "params.yaml"), Paths(folder), ["a", "b"])
 
 
 def test_songs_and_chunks_are_counted_by_split(tmp_path: Path) -> None:
@@ -34,6 +38,15 @@ def test_copies_short_songs_and_undecodable_files_are_issues(tmp_path: Path) -> 
     assert "b/y = b/z" in copies
     assert failed.startswith("1 file was left out")
     assert short.startswith("1 chunk was shorter than 3 s")
+
+
+def test_the_artist_filter_and_the_corrections_are_shown(tmp_path: Path) -> None:
+    for song, genre in (("a/x #1", "b"), ("a/z", "drop"), ("b/y", "a")):
+        corrections.add(Paths(tmp_path).corrections("tiny"), song, genre)
+    card = _describe(tmp_path, "tiny", group_by="artist")
+    assert card.artist_filter == "yes, 3 groups of 3 songs by artist"
+    assert "2 songs have a corrected genre, 1 song was dropped." in card.issues
+    assert _describe(tmp_path, "tiny").artist_filter.startswith("no")
 
 
 def test_known_issues_are_found_by_the_name_of_the_data_set(tmp_path: Path) -> None:

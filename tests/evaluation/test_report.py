@@ -33,7 +33,7 @@ def _counts(genre: str, test_chunks: int) -> dict[str, Any]:
 
 def _provenance(issues: list[str]) -> Provenance:
     links = {song: f"../dataset/{number}" for number, song in enumerate(SONGS)}
-    card = DatasetCard(HTML_NAME, [_counts("a", 4), _counts(HTML_NAME, 40)], issues, links)
+    card = DatasetCard(HTML_NAME, [_counts("a", 4), _counts(HTML_NAME, 40)], HTML_NAME, issues, links)
     return Provenance(card, parameters=HTML_NAME, versions={HTML_NAME: HTML_NAME}, genres=GENRES)
 
 
@@ -56,7 +56,7 @@ def _comparison() -> str:
     score = {"n_songs": 3, "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 1.0}
     losses = {"unchanged": 0.0, "mp3": 5.0, "opus": 7.5}
     stress = [{"model": "merged", "change": name, "loss_points": loss, **score} for name, loss in losses.items()]
-    tables = {"stress": stress, "curve": [{"model": "merged", "songs_per_genre": 5, **RESULT.scores}]}
+    tables = {"stress": stress, "curve": [{"model": "merged", "songs_per_genre": 5, "by_song": False, **RESULT.scores}]}
     issues, ensemble = _provenance([HTML_NAME]), ["merged", HTML_NAME]
     return report.comparison_html(_results(), issues, method="5 folds.", ensemble=ensemble, **tables)
 

@@ -36,7 +36,7 @@ def feature_set(n_songs: int = 4, n_frames: int = 64) -> VectorSet:
     peaks = 10 ** rng.normal(0, 0.3, (len(labels), 2 * n_frames, 7))
     peaks[:, :, 6] *= 10.0 ** labels[:, None]
     inputs = {"mfcc_coefficients": mfcc, "spectral-contrast_peaks": peaks, "spectral-contrast_valleys": peaks / 100}
-    return VectorSet({name: array.astype(np.float32) for name, array in inputs.items()}, labels, songs, GENRES)
+    return VectorSet({name: array.astype(np.float32) for name, array in inputs.items()}, labels, songs, GENRES, songs)
 
 
 def train_params(**changes: Any) -> TrainParams:

@@ -1,0 +1,122 @@
+"""Corrections of a data set as data: the right genres of songs, songs to leave out, and pairs of one recording.
+
+corrections/<data set>.csv has the columns song, genre (or drop), date and reason; corrections/<data set>.duplicates.csv
+has song and other. A song is named by its path in the data set folder, <genre>/<song>, as in the list files.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from genre import files
+from genre.audio.dataset import Song, check_genres, find, genre_fault, read_text, safe_name
+from genre.errors import DatasetError
+
+DROP = "drop"  # in place of a genre: the song is left out
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """The right genre of a song, or `DROP`."""
+
+    song: str  # path in the data set folder; the extension may be missing
+    genre: str
+    date: str  # ISO 8601
+    reason: str
+
+
+COLUMNS = [field.name for field in fields(Correction)]
+
+
+def read(path: Path) -> list[Correction]:
+    """Return the corrections of a file, in its order; none if it is missing. Raises DatasetError as `read_table`."""
+    return [Correction(*row) for _, row in read_table(path, COLUMNS)]
+
+
+def add(path: Path, song: str, genre: str, reason: str = "") -> None:
+    """Append a correction of today, in place of the song's earlier one; the file is replaced atomically."""
+    kept = [correction for correction in read(path) if correction.song != song]
+    _write(path, [*kept, Correction(song, genre, datetime.date.today().isoformat(), reason)])
+
+
+def undo(path: Path) -> Correction | None:
+    """Remove the last correction and return it; None if there is none."""
+    corrections = read(path)
+    if not corrections:
+        return None
+    _write(path, corrections[:-1])
+    return corrections[-1]
+
+
+def apply(songs: Sequence[Song], path: Path, folder: Path) -> list[Song]:
+    """Return the songs of a data set folder with their right genres, without those to drop.
+
+    A genre without a folder is new and logged. A song whose name is taken in its right genre gets another name.
+
+    Raises DatasetError that names the file and the line if a song is unknown or has two corrections, or a genre has a
+    name that is not allowed; also if fewer than two genres remain.
+    """
+    rows = [(f"{path}, line {line}", Correction(*row)) for line, row in read_table(path, COLUMNS)]
+    genres = {song.genre for song in songs} | {DROP}
+    right: dict[Path, str] = {}
+    found = find([correction.song for _, correction in rows], songs, folder)
+    for song, (where, correction) in zip(found, rows, strict=True):
+        if song is None:
+            raise DatasetError(f"{where}: {correction.song} is not in {folder}/: name songs as <genre>/<song>")
+        if song.path in right:
+            raise DatasetError(f"{where}: {correction.song} has two corrections: remove one of them")
+        if fault := genre_fault(correction.genre):
+            raise DatasetError(f"{where}: the genre name {correction.genre!r} {fault}: write a genre, or {DROP}")
+        if correction.genre not in genres:
+            log.warning("%s: the genre %s has no folder: it is a new one", where, correction.genre)
+        right[song.path] = correction.genre
+    taken = {(safe_name(song.genre), song.name.casefold()) for song in songs}
+    corrected = []
+    for song in songs:
+        genre = right.get(song.path, song.genre)
+        name = song.name
+        if genre != song.genre and (safe_name(genre), name.casefold()) in taken:
+            name += f"~{files.digest(song.path.relative_to(folder).as_posix())[:8]}"
+        taken.add((safe_name(genre), name.casefold()))
+        corrected.append(dataclasses.replace(song, genre=genre, name=name))
+    corrected = [song for song in corrected if song.genre != DROP or song.path not in right]
+    check_genres(corrected, folder)
+    return corrected
+
+
+def read_duplicates(path: Path, songs: Sequence[Song], folder: Path) -> list[tuple[Path, Path]]:
+    """Return the files of each pair of songs that are one recording; songs that are missing are logged."""
+    rows = read_table(path, ["song", "other"])
+    firsts, others = (find([row[column] for _, row in rows], songs, folder, path) for column in (0, 1))
+    return [(song.path, other.path) for song, other in zip(firsts, others, strict=True) if song and other]
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """Return line number and values of each row of a CSV file with a header; missing columns are empty.
+
+    Without a file there are no rows. Raises DatasetError if it cannot be read or lacks one of the first two values.
+    """
+    rows = []
+    reader = csv.DictReader(io.StringIO(read_text(path) if path.exists() else "", newline=""), restval="")
+    try:
+        for row in reader:
+            values = [row.get(column, "").strip() for column in columns]
+            if not all(values[:2]):
+                raise DatasetError(f"{path}, line {reader.line_num}: has no {columns[0]} or no {columns[1]}")
+            rows.append((reader.line_num, values))
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {reader.line_num}: {error}") from error
+    return rows
+
+
+def _write(path: Path, corrections: Sequence[Correction]) -> None:
+    files.write_table(path, COLUMNS, map(astuple, corrections))
