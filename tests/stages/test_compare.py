@@ -47,8 +47,9 @@ def data(project: Path) -> Path:
     ]
     write_vectors(Path("pickled_vectors"), rows, Settings(22_050, 3.0, 1.0))
     manifest.write(Path("chunks"), rows)
-    for split in manifest.SPLITS:
-        chunks.write(Path("chunks", split, "x.wav"), pcm(music(0, 40 * 1024 / 22_050, 22_050)), sample_rate=22_050)
+    samples = pcm(music(0, 40 * 1024 / 22_050, 22_050))
+    for row in rows:
+        chunks.write(Path("chunks", row.chunk), samples, sample_rate=22_050)
     return project
 
 
