@@ -8,11 +8,12 @@ python -m stages.extract a.wav b.flac --out DIR             any files, at their 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from genre import files, params
@@ -101,53 +102,40 @@ def _extract(jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParam
         for job in jobs
         if max(len(os.fsencode(path.name)) for path in job.targets) > MAX_NAME_BYTES
     }
-    jobs = [job for job in jobs if job.audio not in failures]
-    extractor = _Extractor(engine.name, engine.versions(), cache)
-    size = max(1, min(MAX_BATCH, len(jobs) // 8))
+    versions = engine.versions()
+    missing = [job for job in jobs if job.audio not in failures and not _restore(job, engine.name, versions, cache)]
+    size = max(1, min(MAX_BATCH, len(missing) // 8))
     results = run(
-        extractor.extract,
-        [jobs[first : first + size] for first in range(0, len(jobs), size)],
+        functools.partial(_extract_batch, engine.name, versions, cache),
+        [missing[first : first + size] for first in range(0, len(missing), size)],
         description="extract",
         unit="batch",
         workers=parallel.workers,
         scheduler=parallel.scheduler,
-        recall=extractor.restore,
     )
     return failures | {path: error for part in all_or_error(results) for path, error in part.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Extractor:
-    """Extracts batches of jobs with one engine and a cache, in any process."""
+def _extract_batch(name: str, versions: dict[str, str], cache: Cache | None, jobs: Sequence[Job]) -> Failures:
+    """Extract jobs with one engine, in any process, and store their features in the cache."""
+    engine = choose(name)
+    if (here := engine.versions()) != versions:
+        raise EngineError(f"the engine {name} has versions {here} here, but {versions} at the start")
+    failures = engine.extract(jobs)
+    for job in jobs:
+        if cache is not None and job.audio not in failures:
+            cache.store(_key(job, name, versions), job.targets, versions)
+    return failures
 
-    engine: str
-    versions: dict[str, str]
-    cache: Cache | None
 
-    def restore(self, jobs: Sequence[Job]) -> Failures | None:
-        """Restore the features of a batch from the cache; return None unless all of it was there."""
-        return {} if all(self._restore(job) for job in jobs) else None
+def _restore(job: Job, engine: str, versions: dict[str, str], cache: Cache | None) -> bool:
+    """Restore the features of a job from the cache, if they are there."""
+    return cache is not None and cache.restore(_key(job, engine, versions), job.targets.__getitem__) is not None
 
-    def extract(self, jobs: Sequence[Job]) -> Failures:
-        """Extract the jobs of a batch that are not in the cache, and store their features there."""
-        engine = choose(self.engine)
-        if (versions := engine.versions()) != self.versions:
-            raise EngineError(
-                f"the engine {self.engine} has versions {versions} here, but {self.versions} at the start"
-            )
-        missing = [job for job in jobs if not self._restore(job)]
-        failures = engine.extract(missing)
-        for job in missing:
-            if self.cache is not None and job.audio not in failures:
-                self.cache.store(self._key(job), job.targets, self.versions)
-        return failures
 
-    def _restore(self, job: Job) -> bool:
-        return self.cache is not None and self.cache.restore(self._key(job), job.targets.__getitem__) is not None
-
-    def _key(self, job: Job) -> str:
-        table = [asdict(t) for t in TRANSFORMS.values()]
-        return files.digest("extract", csv.VERSION, self.engine, self.versions, table, files.sha256(job.audio))
+def _key(job: Job, engine: str, versions: dict[str, str]) -> str:
+    table = [asdict(t) for t in TRANSFORMS.values()]
+    return files.digest("extract", csv.VERSION, engine, versions, table, files.sha256(job.audio))
 
 
 if __name__ == "__main__":

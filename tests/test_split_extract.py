@@ -89,15 +89,17 @@ def test_another_sample_rate_does_not_use_the_cached_chunks(project: Path, songs
     assert outs(project) == _fresh(project)
 
 
-def test_shards_fill_the_cache_and_the_stage_collects_them(project: Path, songs: Path, work: list[str]) -> None:
+def test_shards_fill_the_cache_and_the_stages_collect_them(project: Path, songs: Path, work: list[str]) -> None:
     expected = _fresh(project)
-    for folder in ("chunks", ".cache"):
+    for folder in ("chunks", "features", ".cache"):
         shutil.rmtree(folder)
-    work.clear()
-    assert [split.main(["--shard", f"{i}/3"]) for i in (1, 2, 3)] == [0, 0, 0]
-    assert len(work) == 8
-    assert split.main([]) == 0
-    assert len(work) == 8
+    for stage in (split, extract):
+        work.clear()
+        assert [stage.main(["--shard", f"{i}/3"]) for i in (1, 2, 3)] == [0, 0, 0]
+        n_computed = len(work)
+        assert not Path("features/extraction.json").exists()
+        assert stage.main([]) == 0
+        assert len(work) == n_computed > 0
     assert outs(project) == expected
 
 

@@ -8,7 +8,7 @@ playing speeds are tried unless the evidence exceeds `CERTAIN`; the best songs a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,11 +60,14 @@ class LandmarkEngine:
         n_steps = int(self.max_speed_change / SPEED_STEP + 1e-6)
         for step in sorted(range(-n_steps, n_steps + 1), key=lambda step: (abs(step), -step)):
             speed = 1.0 + step * SPEED_STEP
-            _keep_best(best, _alignments(peaks, pairs, speed, self.index, excluded))
+            starts = _most_voted(peaks, pairs, speed, self.index)
+            songs = self.index.song_at(starts * STEPS)
+            kept = ~excluded[songs]
+            _keep_best(best, peaks, speed, starts[kept] * STEPS, songs[kept], self.index)
             if best and max(best.values()).evidence >= CERTAIN:
                 break
         for alignment in sorted(best.values(), reverse=True)[:N_REFINED]:
-            _keep_best(best, _refined(peaks, alignment, self.index))
+            _refine(best, alignment, peaks, self.index)
         begins = self.index.begins
         return [
             Candidate(
@@ -85,32 +88,25 @@ class _Alignment:
     speed: float
 
 
-def _keep_best(best: dict[int, _Alignment], alignments: Iterable[_Alignment]) -> None:
-    for alignment in alignments:
-        if alignment.song not in best or alignment > best[alignment.song]:
-            best[alignment.song] = alignment
+def _keep_best(
+    best: dict[int, _Alignment], peaks: Peaks, speed: float, positions: Integers, songs: Integers, index: LandmarkIndex
+) -> None:
+    """Compare the peaks at positions [shape=(n,)] in songs [shape=(n,)]; keep the best alignment of each song."""
+    evidence = _evidence(peaks, speed, positions, index)
+    for value, song, position in zip(evidence.tolist(), songs.tolist(), positions.tolist(), strict=True):
+        alignment = _Alignment(value, song, position, speed)
+        if song not in best or alignment > best[song]:
+            best[song] = alignment
 
 
-def _alignments(
-    peaks: Peaks, pairs: Pairs, speed: float, index: LandmarkIndex, excluded: npt.NDArray[np.bool_]
-) -> Iterable[_Alignment]:
-    starts = _most_voted(peaks, pairs, speed, index)
-    songs = index.song_at(starts * STEPS)
-    starts, songs = starts[~excluded[songs]], songs[~excluded[songs]]
-    evidence = _evidence(peaks, speed, starts * STEPS, index)
-    for value, song, start in zip(evidence, songs, starts, strict=True):
-        yield _Alignment(float(value), int(song), int(start) * STEPS, speed)
-
-
-def _refined(peaks: Peaks, best: _Alignment, index: LandmarkIndex) -> Iterable[_Alignment]:
-    """Yield alignments shifted by parts of a frame, and at nearby speeds around the middle of the snippet."""
+def _refine(best: dict[int, _Alignment], coarse: _Alignment, peaks: Peaks, index: LandmarkIndex) -> None:
+    """Compare alignments shifted by parts of a frame, and at nearby speeds around the middle of the snippet."""
     shifts = np.arange(-STEPS, STEPS + 1)
     for step in FINE_STEPS:
-        speed = best.speed + step
-        drift = STEPS * peaks.n_frames / 2 * (best.speed - speed)
-        positions = best.position + shifts + round(drift)
-        for value, position in zip(_evidence(peaks, speed, positions, index), positions, strict=True):
-            yield _Alignment(float(value), best.song, int(position), speed)
+        speed = coarse.speed + step
+        drift = STEPS * peaks.n_frames / 2 * (coarse.speed - speed)
+        positions = coarse.position + shifts + round(drift)
+        _keep_best(best, peaks, speed, positions, np.full(len(positions), coarse.song), index)
 
 
 def _most_voted(peaks: Peaks, pairs: Pairs, speed: float, index: LandmarkIndex) -> Integers:

@@ -95,15 +95,6 @@ def test_the_song_of_an_out_of_set_snippet_is_null(
     assert "no indexed song" in capsys.readouterr().out
 
 
-def test_a_file_that_cannot_be_read_is_reported_and_the_others_are_answered(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert identify.main(["nowhere.mp3", "dataset/tiny/rock", "--format", "jsonl"]) == 1
-    printed = capsys.readouterr()
-    assert len(printed.out.splitlines()) == N_SONGS
-    assert "nowhere.mp3" in printed.err
-
-
 def test_a_snippet_that_starts_before_its_song_is_described_in_words(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
