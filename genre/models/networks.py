@@ -63,20 +63,12 @@ def build(model: str, shapes: Mapping[str, tuple[int, int]], n_genres: int, para
         raise ModelError(f"unknown model {model!r}; choose from {', '.join(MODELS)}")
     if missing := [feature for feature in MODELS[model] if feature not in shapes]:
         raise ModelError(f"the model {model!r} needs the feature {missing[0]}: run `dvc repro vectorize`")
+    frontend = _frontend({feature: shapes[feature] for feature in MODELS[model]}, fused=params.architecture == "conv1d")
     raw = {feature: keras.Input(shapes[feature], name=feature) for feature in MODELS[model]}
-    columns = _columns({feature: shapes[feature] for feature in MODELS[model]})
-    if params.architecture == "conv1d":
-        frontend = keras.Model(columns.input, {"fused": _concatenated(columns.output)}, name="frontend")
-    else:
-        frontend = columns
     prepared = frontend(raw)
     parts = {name: (tensor.shape[1], tensor.shape[2]) for name, tensor in prepared.items()}
-    members = [
-        _conv1d(parts, n_genres, params.filters, params.dropout, name=f"member_{i}")
-        if params.architecture == "conv1d"
-        else _lstm2016(parts, n_genres, name=f"member_{i}")
-        for i in range(params.members)
-    ]
+    architecture = {"conv1d": _conv1d, "lstm2016": _lstm2016}[params.architecture]
+    members = [architecture(parts, n_genres, params, name=f"member_{i}") for i in range(params.members)]
     probabilities = [member(prepared) for member in members]
     average = keras.layers.Average()(probabilities) if len(probabilities) > 1 else probabilities[0]
     return keras.Model(raw, average, name=model)
@@ -94,34 +86,23 @@ def standardise(model: keras.Model, inputs: Mapping[str, npt.NDArray[np.float32]
             layer.set_weights([values.mean(axes, dtype=np.float64), values.var(axes, dtype=np.float64)])
 
 
-def _columns(shapes: Mapping[str, tuple[int, int]]) -> keras.Model:
-    """Return the model from raw features to the standardised columns `mfcc` and `contrast`."""
+def _frontend(shapes: Mapping[str, tuple[int, int]], *, fused: bool) -> keras.Model:
+    """Return the model from raw features to the standardised columns `mfcc` and `contrast`, or `fused` to all."""
     import keras
+    from keras import ops
 
     raw = {feature: keras.Input(shape, name=feature) for feature, shape in shapes.items()}
     parts = {}
     if MFCC.feature in raw:
-        parts["mfcc"] = _mfcc_columns(raw[MFCC.feature])
+        mfcc = raw[MFCC.feature]
+        # Digital silence has MFCC of exact zeros, a c0 louder than any music: replace it by the average frame.
+        not_silent = ops.any(ops.not_equal(mfcc, 0.0), axis=-1, keepdims=True)
+        parts["mfcc"] = _standardised(mfcc) * ops.cast(not_silent, "float32")
     if CONTRAST_PEAKS.feature in raw:
-        parts["contrast"] = _contrast_columns(raw[CONTRAST_PEAKS.feature], raw[CONTRAST_VALLEYS.feature])
-    return keras.Model(raw, parts, name="frontend")
-
-
-def _mfcc_columns(mfcc: Any) -> Any:
-    from keras import ops
-
-    # Digital silence has MFCC of exact zeros, a c0 louder than any music: replace it by the average frame.
-    not_silent = ops.any(ops.not_equal(mfcc, 0.0), axis=-1, keepdims=True)
-    return _standardised(mfcc) * ops.cast(not_silent, "float32")
-
-
-def _contrast_columns(peaks: Any, valleys: Any) -> Any:
-    import keras
-    from keras import ops
-
-    high = ops.log(ops.maximum(peaks, CONTRAST_FLOOR))
-    low = ops.log(ops.maximum(valleys, CONTRAST_FLOOR))
-    return _standardised(keras.layers.Concatenate()([high, low, high - low]))
+        contrast = (raw[CONTRAST_PEAKS.feature], raw[CONTRAST_VALLEYS.feature])
+        high, low = (ops.log(ops.maximum(magnitudes, CONTRAST_FLOOR)) for magnitudes in contrast)
+        parts["contrast"] = _standardised(keras.layers.Concatenate()([high, low, high - low]))
+    return keras.Model(raw, {"fused": _concatenated(parts)} if fused else parts, name="frontend")
 
 
 def _standardised(columns: Any) -> Any:
@@ -149,9 +130,7 @@ def _concatenated(parts: Mapping[str, Any]) -> Any:
     )
 
 
-def _conv1d(
-    shapes: Mapping[str, tuple[int, int]], n_genres: int, filters: int, dropout: float, *, name: str
-) -> keras.Model:
+def _conv1d(shapes: Mapping[str, tuple[int, int]], n_genres: int, params: TrainParams, *, name: str) -> keras.Model:
     """Return two convolutions, statistics over time of the input and of both, and one dense layer.
 
     With few songs, a linear model of the statistics of the input alone is already accurate.
@@ -163,11 +142,11 @@ def _conv1d(
     hidden = inputs["fused"]
     pooled = _input_statistics(hidden, shapes["fused"][0])
     for width in (5, 3):
-        hidden = layers.Conv1D(filters, width, padding="same", use_bias=False)(hidden)
+        hidden = layers.Conv1D(params.filters, width, padding="same", use_bias=False)(hidden)
         hidden = layers.Activation("relu")(layers.BatchNormalization(momentum=0.9)(hidden))
         pooled += _statistics(hidden)
     summary = layers.BatchNormalization(momentum=0.9)(layers.Concatenate()(pooled))
-    output = layers.Dense(n_genres, activation="softmax")(layers.Dropout(dropout)(summary))
+    output = layers.Dense(n_genres, activation="softmax")(layers.Dropout(params.dropout)(summary))
     return keras.Model(inputs, output, name=name)
 
 
@@ -191,7 +170,7 @@ def _statistics(frames: Any) -> list[Any]:
     return [ops.mean(frames, axis=1), ops.sqrt(variance + MIN_VARIANCE)]
 
 
-def _lstm2016(shapes: Mapping[str, tuple[int, int]], n_genres: int, *, name: str) -> keras.Model:
+def _lstm2016(shapes: Mapping[str, tuple[int, int]], n_genres: int, _: TrainParams, *, name: str) -> keras.Model:
     """Return the network of the first version: for each feature, convolutions (with pooling for MFCC) and an LSTM."""
     import keras
     from keras import layers
