@@ -6,6 +6,7 @@ networks use all training songs. Test songs are not used.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import math
@@ -157,13 +158,11 @@ def _natural(name: str) -> list[str | int]:
 
 def common_predictions(validations: Sequence[Validation]) -> tuple[Rows, list[Probabilities]]:
     """Return the rows that every model has predicted, and the predictions of each; repeated rows are averaged."""
-    rows = np.array(sorted(set.intersection(*(set(v.rows.tolist()) for v in validations))), np.int64)
-    if not len(rows):
-        return rows, [validation.probabilities[:0] for validation in validations]
-    return rows, [
-        np.stack([validation.probabilities[validation.rows == row].mean(axis=0) for row in rows])
-        for validation in validations
-    ]
+    import pandas as pd
+
+    tables = [pd.DataFrame(v.probabilities, v.rows).groupby(level=0).mean() for v in validations]
+    rows = functools.reduce(pd.Index.intersection, (table.index for table in tables)).sort_values()
+    return rows.to_numpy(), [table.loc[rows].to_numpy(np.float32) for table in tables]
 
 
 def write_validation(path: Path, validation: Validation, genres: Sequence[str]) -> None:
