@@ -102,29 +102,36 @@ def answer_all(
     several or a folder, at the end; the other forms print each answer when it is ready. `afterwards` is called with
     each answer after it is printed; an AudioError that it raises is reported.
     """
-    errors: list[str] = []
-    answers = _answers(names, answer, errors, at_once, afterwards)
-    if form == "json":
-        values = list(answers)
-        is_one = len(names) == 1 and not is_folder(names[0])
-        if values or not is_one:
-            print(to_json(values[0] if is_one else values, indent=2))
-        return 1 if errors else 0
+    failed = False
+    values = []  # for json
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if form == "csv":
         writer.writerow(map(_cell, table.header))
-    for value in answers:
-        if form == "csv":
+    for value in _answers(names, answer, at_once):
+        if isinstance(value, str):
+            failed = bool(_report(value))
+            continue
+        if form == "json":
+            values.append(value)
+        elif form == "jsonl":
+            print(to_json(value))
+        elif form == "csv":
             writer.writerows([_cell(cell) for cell in row] for row in table.rows(value))
             for warning in value.get("warnings", ()):
                 print(one_line(f"warning: {value['file']}: {warning}"), file=sys.stderr)
-        elif form == "jsonl":
-            print(to_json(value))
         else:
             lines = [show(_in_one_line(value)), *(f"warning: {warning}" for warning in value.get("warnings", ()))]
             print("\n".join(lines))
         sys.stdout.flush()
-    return 1 if errors else 0
+        try:
+            if afterwards:
+                afterwards(value)
+        except AudioError as error:
+            failed = bool(_report(str(error)))
+    is_one = len(names) == 1 and not is_folder(names[0])
+    if form == "json" and (values or not is_one):
+        print(to_json(values[0] if is_one else values, indent=2))
+    return int(failed)
 
 
 def is_folder(name: str) -> bool:
@@ -134,14 +141,8 @@ def is_folder(name: str) -> bool:
     return is_file_name(name) and os.path.isdir(name)  # noqa: PTH112 (no error for a name that is too long)
 
 
-def _answers(
-    names: Sequence[str],
-    answer: Callable[[Path], Mapping[str, Any]],
-    errors: list[str],
-    at_once: int,
-    afterwards: Callable[[Answer], None] | None,
-) -> Iterator[Answer]:
-    """Yield the answer for each song; report the errors of songs and add them to `errors`."""
+def _answers(names: Sequence[str], answer: Callable[[Path], Mapping[str, Any]], at_once: int) -> Iterator[Answer | str]:
+    """Yield the answer for each song, or the message of its error."""
     from genre.audio.sources import local_file
     from genre.parallel import map_threads
 
@@ -154,28 +155,19 @@ def _answers(
         except OSError as error:
             return f"{name}: {error.strerror or error}"
 
-    songs = _songs(names, errors)
+    songs, errors = _songs(names)
+    yield from errors
     results: Iterable[Answer | str]
     results = map_threads(attempt, songs, at_once) if at_once > 1 and len(songs) > 1 else map(attempt, songs)
-    if len(songs) > 1:
-        results = terminal.progress(results, total=len(songs), unit="song")
-    for result in results:
-        if isinstance(result, str):
-            _report(result, errors)
-            continue
-        yield result
-        if afterwards:
-            try:
-                afterwards(result)
-            except AudioError as error:
-                _report(str(error), errors)
+    yield from terminal.progress(results, total=len(songs), unit="song") if len(songs) > 1 else results
 
 
-def _songs(names: Sequence[str], errors: list[str]) -> list[str]:
-    """Return the names of all songs, with folders replaced by their audio files."""
+def _songs(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names of all songs, with folders replaced by their audio files, and messages about other names."""
     from genre.audio.dataset import walk
 
     songs: list[str] = []
+    errors: list[str] = []
     for name in names:
         files, others = [name], []
         if name and is_folder(name):
@@ -183,12 +175,12 @@ def _songs(names: Sequence[str], errors: list[str]) -> list[str]:
         if others:
             print(one_line(f"{name}: {len(others)} other files skipped, e.g. {others[0]}"), file=sys.stderr)
         if not name:
-            _report("a SONG argument is empty", errors)
+            errors.append("a SONG argument is empty")
         elif not files:
-            _report(f"{name}: no audio file in this folder", errors)
+            errors.append(f"{name}: no audio file in this folder")
         else:
             songs += files
-    return songs
+    return songs, errors
 
 
 def _in_one_line(value: Any) -> Any:
@@ -210,11 +202,9 @@ def _cell(value: object) -> object:
     return f"'{value}" if _FORMULA.match(unicodedata.normalize("NFKC", value)) else value
 
 
-def _report(message: str, errors: list[str] | None = None) -> int:
-    """Print an error on stderr, add it to `errors`, and return the exit code 1."""
+def _report(message: str) -> int:
+    """Print an error on stderr and return the exit code 1."""
     print(f"error: {one_line(message)}", file=sys.stderr)
-    if errors is not None:
-        errors.append(message)
     return 1
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from genre import terminal
 from genre.errors import ClusterError, GenreError, WorkerError
@@ -74,7 +74,7 @@ def all_or_error(results: Iterable[Result | GenreError]) -> Iterator[Result]:
 def map_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """Call `function` on every item in threads and yield the results in order, at most `workers` + 1 items ahead."""
     with ThreadPoolExecutor(workers) as executor:
-        yield from _map(executor, function, items, workers + 1)
+        yield from _map(executor.submit, function, items, workers + 1)
 
 
 def available_cores() -> int:
@@ -96,15 +96,15 @@ def _compute(
         yield from map(call, items)
     elif scheduler is None:
         with _processes(n_workers) as executor:
-            yield from _map(executor, functools.partial(_call_in_worker, call), items, QUEUE_SIZE * n_workers)
+            yield from _map(functools.partial(_submit_to_process, executor), call, items, QUEUE_SIZE * n_workers)
     elif items:
         with _cluster(scheduler) as (executor, n_threads):
             task = functools.partial(_call_in_folder, str(Path.cwd()), call)
-            yield from _map(executor, task, items, QUEUE_SIZE * n_threads)
+            yield from _map(executor.submit, task, items, QUEUE_SIZE * n_threads)
 
 
 def _map(
-    executor: Executor, call: Callable[[Item], Result], items: Iterable[Item], queue_size: int
+    submit: Callable[..., Future[Result]], call: Callable[[Item], Result], items: Iterable[Item], queue_size: int
 ) -> Iterator[Result]:
     """Yield the results in order; at most `queue_size` items are submitted and not yet yielded."""
     queue: deque[Future[Result]] = deque()
@@ -112,7 +112,7 @@ def _map(
         for item in items:
             if len(queue) >= queue_size:
                 yield queue.popleft().result()
-            queue.append(executor.submit(call, item))
+            queue.append(submit(call, item))
         while queue:
             yield queue.popleft().result()
     finally:
@@ -120,18 +120,13 @@ def _map(
             future.cancel()
 
 
-class _ProcessPool(ProcessPoolExecutor):
-    """Processes that never receive Ctrl-C: the main process handles it."""
-
-    def submit(self, *arguments: Any, **keywords: Any) -> Future[Any]:
-        """Schedule a call; a process that is started for it inherits the blocked SIGINT."""
-        if not hasattr(signal, "pthread_sigmask"):  # Windows
-            return super().submit(*arguments, **keywords)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            return super().submit(*arguments, **keywords)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+def _submit_to_process(executor: Executor, call: Callable[[Item], Result], item: Item) -> Future[Result]:
+    """Submit a call; a process that is started for it inherits the blocked SIGINT, as the main one handles Ctrl-C."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return executor.submit(_call_in_worker, call, item)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 @contextlib.contextmanager
@@ -141,7 +136,7 @@ def _processes(n_workers: int) -> Iterator[Executor]:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="workers-") as folder,  # removes what a killed worker cannot
-            _ProcessPool(n_workers, context, initializer=_start_worker, initargs=(folder,)) as executor,
+            ProcessPoolExecutor(n_workers, context, initializer=_start_worker, initargs=(folder,)) as executor,
         ):
             yield executor
     except BrokenProcessPool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, ValidationError
 
 from genre.errors import ParamsError
 
@@ -33,8 +33,6 @@ RENAMED = {
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 ShareBelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-NotNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 EngineName = Literal["auto", "sonic-annotator", "vamp", "numpy"]
@@ -56,7 +54,7 @@ class SplitParams(_Section):
 
     sample_rate: Annotated[int, Field(ge=8_000, le=192_000)]
     chunk_seconds: Annotated[float, Field(ge=1.0, le=600.0)]
-    min_seconds: Positive
+    min_seconds: PositiveFloat
     test_fraction: Fraction
     seed: Seed
     test_list: str | None
@@ -75,17 +73,17 @@ class ExtractParams(_Section):
 class OptimizerParams(_Section):
     """The optimizer, AdamW."""
 
-    learning_rate: Positive
-    weight_decay: NotNegative
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
 
 
 class AugmentationParams(_Section):
     """Random changes of each training chunk."""
 
     crop: Annotated[float, Field(gt=0.0, le=1.0)]
-    level_shift: NotNegative
-    column_shift: NotNegative
-    mixup: NotNegative
+    level_shift: NonNegativeFloat
+    column_shift: NonNegativeFloat
+    mixup: NonNegativeFloat
 
 
 class TrainParams(_Section):

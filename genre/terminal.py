@@ -13,9 +13,10 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
-# Of the categories Cc, Cf, Zl and Zp, all but line ends, tabs and the joiners of emoji and of Indic scripts.
+# Bytes that are not UTF-8 (category Cs); of Cc, Cf, Zl and Zp, all but line ends, tabs and the joiners of emoji and of
+# Indic scripts.
 _CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
     r"\U000e0000-\U000e007f]"
 )
 

@@ -34,15 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in sorted(paths, key=lambda path: -len(path.parts)):
             target = _utf8_path(path)
             path.rename(target)
-            print(one_line(f"names: {_shown(path)} -> {target.name}"))
+            print(one_line(f"names: {path} -> {target.name}"))
     faults = list(dataset.dvc_faults(folder))
     for path, fault in faults:
-        print(one_line(f"names: {_shown(path)} {fault}"), file=sys.stderr)
+        print(one_line(f"names: {path} {fault}"), file=sys.stderr)
     return 1 if faults else 0
-
-
-def _shown(path: Path) -> str:
-    return str(path).encode("utf-8", errors="backslashreplace").decode()
 
 
 def _utf8_path(path: Path) -> Path:

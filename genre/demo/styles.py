@@ -208,19 +208,14 @@ def _perform(
 
 
 def _draw_recording(style: dict[str, Any], rng: np.random.Generator) -> Recording:
-    return Recording(
-        sample_rate=int(rng.choice([22_050, 22_050, 22_050, 32_000, 32_000, 44_100, 44_100, 44_100, 48_000])),
-        channels=int(rng.choice([1, 2, 2])),
-        rms_db=rng.uniform(-26, -13),
-        reverb_s=_log_uniform(style["reverb_s"], rng),
-        reverb_level=_log_uniform((0.02, 0.6), rng),
-        low_cut_hz=_log_uniform((20, 150), rng),
-        high_cut_hz=_log_uniform((4_000, 18_000), rng),
-        tilt_db=rng.uniform(-6, 6),
-        hiss_db=rng.uniform(-80, -44),
-        hum_db=rng.uniform(-90, -40),
-        crackles_per_s=float(rng.choice([0, 0, 0, 0, 1, 8])),
-    )
+    """Return a recording, with every property drawn as styles.yaml states."""
+    drawn = {}
+    for name, (how, *values) in (_DATA["recording"] | {"reverb_s": ["log", *style["reverb_s"]]}).items():
+        if how == "choice":
+            drawn[name] = rng.choice(values).item()
+        else:
+            drawn[name] = _log_uniform(values, rng) if how == "log" else rng.uniform(*values)
+    return Recording(**drawn)
 
 
 def _titles(seed: int) -> list[str]:
