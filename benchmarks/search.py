@@ -28,6 +28,7 @@ from genre.audio import chunks, dataset
 from genre.cli import integer
 from genre.paths import Paths
 from genre.search import store
+from genre.search.engine import IndexedSong
 from genre.search.store import Window
 
 RATE = 8000  # Hz
@@ -150,7 +151,9 @@ def _one(*, base: str, index_type: str, build: dict[str, int], search: dict[str,
         before = _resident_mb()
         started = time.monotonic()
         with store.connect(settings, Paths(), kind="bench", digest="0" * 64, dimension=vectors.shape[1]) as collection:
-            collection.write([Window("0" * 64, n, "song", "genre", 0.0) for n in range(len(vectors))], vectors)
+            collection.write(
+                [Window(IndexedSong("0" * 64, "song", "genre"), n, 0.0) for n in range(len(vectors))], vectors
+            )
             collection.search(queries[:1], TOP_K)  # the first search completes the index
             build_s = time.monotonic() - started
             latencies, n_right = [], 0

@@ -67,8 +67,7 @@ class Indexer:
     def landmarks(self) -> LandmarkIndex:
         """Return the landmark index."""
         data = self._results("landmarks", _landmarks_of_file, landmarks.SETTINGS)
-        indexed = [IndexedSong(song[0].source_sha256, song[0].song, song[0].genre) for song in self.songs]
-        return LandmarkIndex.build(list(zip(indexed, map(Landmarks.from_bytes, data), strict=True)))
+        return LandmarkIndex.build(list(zip(self._indexed(), map(Landmarks.from_bytes, data), strict=True)))
 
     def embeddings(self) -> Description:
         """Write the projection and the vectors; return their description."""
@@ -101,6 +100,9 @@ class Indexer:
                 self._store(kind, description, projection, embedded)
         return description
 
+    def _indexed(self) -> list[IndexedSong]:
+        return [IndexedSong(rows[0].source_sha256, rows[0].song, rows[0].genre) for rows in self.songs]
+
     def _windows(self, embedder: Embedder) -> list[Vectors]:
         """Return the embeddings of the windows of each song [shape=(windows, values) each]."""
         rate = self.settings.split.sample_rate
@@ -111,14 +113,8 @@ class Indexer:
     def _store(self, kind: str, description: Description, projection: Projection, embedded: Sequence[Vectors]) -> None:
         """Write the projections of the embeddings of each song's chunks or windows to their collection."""
         windows = [
-            Window(
-                song[0].source_sha256,
-                k,
-                song[0].song,
-                song[0].genre,
-                song[k].start_s if kind == "chunks" else k * WINDOW_HOP_S,
-            )
-            for song, values in zip(self.songs, embedded, strict=True)
+            Window(indexed, k, rows[k].start_s if kind == "chunks" else k * WINDOW_HOP_S)
+            for indexed, rows, values in zip(self._indexed(), self.songs, embedded, strict=True)
             for k in range(len(values))
         ]
         vectors = np.concatenate([projection(values) for values in embedded])

@@ -103,33 +103,24 @@ def test_shards_fill_the_cache_and_the_stages_collect_them(project: Path, songs:
     assert outs(project) == expected
 
 
-def _command(stage: str) -> list[str]:
-    return [sys.executable, "-m", f"stages.{stage}"]
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+def _start(project: Path, *command: str) -> subprocess.Popen[bytes]:
+    """Start a command in a project, in a process group of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=project, env=environment, start_new_session=True, stdout=quiet, stderr=quiet)
 
 
 def test_a_killed_run_leaves_no_partial_file_and_the_next_one_completes_it(project: Path, songs: Path) -> None:
     expected = _fresh(project)
+    run_both = ("sh", "-c", f"{sys.executable} -m stages.split && {sys.executable} -m stages.extract")
     began = time.monotonic()
-    for stage in ("split", "extract"):
-        subprocess.run(_command(stage), cwd=project, env=_environment(), check=True, stdout=subprocess.DEVNULL)
+    assert _start(project, *run_both).wait() == 0
     full_s = time.monotonic() - began
     draw = random.Random(0)
     for _ in range(N_KILLS):
         for folder in ("chunks", "features", ".cache"):
             shutil.rmtree(project / folder, ignore_errors=True)
-        script = " && ".join(" ".join(_command(stage)) for stage in ("split", "extract"))
-        process = subprocess.Popen(
-            ["sh", "-c", script],
-            cwd=project,
-            env=_environment(),
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = _start(project, *run_both)
         time.sleep(draw.uniform(0.2, 1.0) * full_s)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -141,48 +132,36 @@ def test_a_killed_run_leaves_no_partial_file_and_the_next_one_completes_it(proje
 
 
 @pytest.fixture
-def cluster(project: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """Start a Dask scheduler and two workers on loopback from their command lines."""
-    pytest.importorskip("distributed", reason="the package distributed is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
-    dask = str(Path(sys.executable).with_name("dask"))
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    common = {"cwd": project, "env": _environment()} | quiet
-    scheduler = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show"]
-    worker = ["worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny", "--host", "127.0.0.1"]
-    processes = [
-        subprocess.Popen([dask, *scheduler], **common),  # type: ignore[call-overload]
-        *(subprocess.Popen([dask, *worker], **common) for _ in range(2)),  # type: ignore[call-overload]
-    ]
-    _wait_for_workers(address, 2)
-    yield address, processes[1:]
+def cluster(project: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start a Dask scheduler and two workers on loopback from their command lines; yield its address and a worker."""
+    distributed = pytest.importorskip("distributed", reason="the package distributed is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    address, dask = f"tcp://127.0.0.1:{port}", str(Path(sys.executable).with_name("dask"))
+    common = ("--host", "127.0.0.1", "--no-dashboard")
+    worker = (dask, "worker", address, *common, "--nthreads", "1", "--no-nanny")
+    commands = ((dask, "scheduler", *common, "--port", port, "--no-show"), worker, worker)
+    processes = [_start(project, *command) for command in commands]
+    with distributed.Client(address, timeout=60, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+    yield address, processes[1]
     for process in processes:
         process.kill()
         process.wait()
 
 
-def _wait_for_workers(address: str, count: int) -> None:
-    from distributed import Client
-
-    with Client(address, timeout=60, set_as_default=False) as client:
-        client.wait_for_workers(count, timeout=60)
-
-
 def test_a_cluster_gives_the_same_bytes_even_when_a_worker_dies(
-    project: Path, songs: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
+    project: Path, songs: Path, cluster: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
-    address, workers = cluster
+    address, worker = cluster
     expected = _fresh(project)
     for folder in ("chunks", "features", ".cache"):
         shutil.rmtree(project / folder)
     write_params(project, parallel__scheduler=address)
-    stage = subprocess.Popen(_command("split"), cwd=project, env=_environment(), stdout=subprocess.DEVNULL)
+    stage = _start(project, sys.executable, "-m", "stages.split")
     while stage.poll() is None and not list((project / "chunks").rglob("*.wav")):
         time.sleep(0.01)
-    workers[0].kill()
+    worker.kill()
     assert stage.wait() == 0
     assert extract.main([]) == 0
     assert outs(project) == expected

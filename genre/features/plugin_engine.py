@@ -15,7 +15,7 @@ import sys
 import tempfile
 import wave
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ class PluginEngine:
         Raises EngineError if it cannot be run.
         """
         path = Path(shutil.which(self.program[0]) or self.program[0]).absolute()
-        environment = {"HOME": str(folder), "VAMP_PATH": _joined(_vamp_folders()), "PYTHONPATH": _joined(sys.path)}
+        environment = {"HOME": str(folder), "VAMP_PATH": os.pathsep.join(_vamp_folders())}
+        environment["PYTHONPATH"] = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
         options: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace"}
         try:
             command = [str(path), *self.program[1:], *arguments]
@@ -112,7 +113,7 @@ class PluginEngine:
 def _versions(engine: PluginEngine, *_environment: str | None) -> dict[str, str]:
     """Return the versions of an engine, cached by the variables of the environment that change them."""
     plugins = {t.plugin: t.vamp_id for t in TRANSFORMS.values()}
-    libraries = {path.stem for folder in _vamp_folders() for path in folder.glob("*.*")}
+    libraries = {path.stem for folder in _vamp_folders() for path in Path(folder).glob("*.*")}
     parts: dict[str, object] = {engine.program[0]: shutil.which(engine.program[0])}
     parts |= {name: importlib.util.find_spec(name) for name in engine.packages}
     parts |= {pack: pack in libraries for pack in (plugin.partition(":")[0] for plugin in plugins)}
@@ -136,16 +137,12 @@ def _versions(engine: PluginEngine, *_environment: str | None) -> dict[str, str]
     return versions
 
 
-def _vamp_folders() -> list[Path]:
-    """Return the folders of Vamp plugins: those of VAMP_PATH, or the Vamp SDK's defaults for Unix."""
-    if vamp_path := os.environ.get("VAMP_PATH"):
-        return [Path(folder) for folder in vamp_path.split(os.pathsep) if folder]
-    home = Path(os.environ.get("HOME", "/"))
-    return [home / "vamp", home / ".vamp", Path("/usr/local/lib/vamp"), Path("/usr/lib/vamp")]
-
-
-def _joined(folders: Iterable[str | Path]) -> str:
-    return os.pathsep.join(str(Path(folder).absolute()) for folder in folders)
+def _vamp_folders() -> list[str]:
+    """Return the folders of Vamp plugins, absolute: those of VAMP_PATH, or the Vamp SDK's defaults for Unix."""
+    home = os.environ.get("HOME", "/")
+    default = os.pathsep.join([f"{home}/vamp", f"{home}/.vamp", "/usr/local/lib/vamp", "/usr/lib/vamp"])
+    folders = (os.environ.get("VAMP_PATH") or default).split(os.pathsep)
+    return [str(Path(folder).absolute()) for folder in folders if folder]
 
 
 def _prepare(source: Path, target: Path) -> int:

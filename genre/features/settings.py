@@ -22,11 +22,14 @@ class Settings:
     @property
     def digest(self) -> str:
         """Return the SHA-256 of the settings and the transform table, in hexadecimal."""
-        return hashlib.sha256(json.dumps(self._described(), sort_keys=True).encode()).hexdigest()
+        digest: str = self.to_dict()["digest"]
+        return digest
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings, the transform table and the digest of both, ready for JSON."""
-        return {**self._described(), "digest": self.digest}
+        described = {**asdict(self), "transforms": [asdict(t) for t in TRANSFORMS.values()]}
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return {**described, "digest": digest}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
@@ -39,6 +42,3 @@ class Settings:
         if not (8_000 <= rate <= 192_000 and 1 <= chunk_s <= 600 and min_s > 0):
             raise ValueError(f"sample_rate {rate}, chunk_seconds {chunk_s} or min_seconds {min_s} is out of range")
         return settings
-
-    def _described(self) -> dict[str, Any]:
-        return {**asdict(self), "transforms": [asdict(t) for t in TRANSFORMS.values()]}

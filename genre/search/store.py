@@ -27,6 +27,7 @@ from genre import files
 from genre.errors import SearchError, StoreUnreachableError
 from genre.params import Params
 from genre.paths import Paths
+from genre.search.engine import IndexedSong
 
 # Time limits of calls to a server, within which pymilvus repeats a failed call.
 CONNECT_S = 10.0
@@ -57,11 +58,14 @@ Vectors = npt.NDArray[np.float32]
 class Window:
     """A chunk or a shorter window of a song, without its vector."""
 
-    song_sha256: str
+    song: IndexedSong
     number: int
-    song: str  # name, unique in its genre
-    genre: str
     start_s: float
+
+    @property
+    def key(self) -> str:
+        """Return the key of its vector."""
+        return f"{self.song.sha256}:{self.number:08d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,6 @@ class VectorStore:
         Collections of other settings, and a damaged one, are dropped from a .db folder, which belongs to one project,
         but not from a server, where they may belong to another project.
         """
-        keys = [f"{window.song_sha256}:{window.number:08d}" for window in windows]
         with _named_errors(self.uri):
             for name in self._collections() if self.uri.endswith(".db") else ():
                 if name != self.collection or not self._is_intact():
@@ -132,17 +135,12 @@ class VectorStore:
             if self.collection not in self._collections():
                 self._create()
             self.client.load_collection(self.collection, timeout=BUILD_S)
-            others = sorted(self._keys().difference(keys))
+            others = sorted(self._keys().difference(window.key for window in windows))
             for first in range(0, len(others), BATCH):
                 self.client.delete(self.collection, ids=others[first : first + BATCH], timeout=BUILD_S)
-            for first in range(0, len(keys), BATCH):
-                rows = [
-                    _row(key, window) | {"vector": vector}
-                    for key, window, vector in zip(
-                        *(column[first : first + BATCH] for column in (keys, windows, vectors)), strict=True
-                    )
-                ]
-                self.client.upsert(self.collection, rows, timeout=BUILD_S)
+            for first in range(0, len(windows), BATCH):
+                rows = map(_row, windows[first : first + BATCH], vectors[first : first + BATCH])
+                self.client.upsert(self.collection, list(rows), timeout=BUILD_S)
             # vectors that are not flushed are searched without the index
             self.client.flush(self.collection, timeout=BUILD_S)
         self.is_written = True
@@ -321,19 +319,14 @@ def _named_errors(uri: str) -> Iterator[None]:
         raise SearchError(f"the vector store {uri}: {reason}{remedy}") from error
 
 
-def _row(key: str, window: Window) -> dict[str, Any]:
-    return {
-        "id": key,
-        "song_sha256": window.song_sha256,
-        "song": _utf8(window.song),
-        "genre": _utf8(window.genre),
-        "start_s": float(window.start_s),
-    }
+def _row(window: Window, vector: Vectors) -> dict[str, Any]:
+    song = {"song_sha256": window.song.sha256, "song": _utf8(window.song.song), "genre": _utf8(window.song.genre)}
+    return {"id": window.key, **song, "start_s": float(window.start_s), "vector": vector}
 
 
 def _neighbour(hit: Any) -> Neighbour:
-    sha256, song, genre, start_s = (hit["entity"][name] for name in _FIELDS)
-    return Neighbour(Window(sha256, int(hit["id"].partition(":")[2]), song, genre, start_s), float(hit["distance"]))
+    *song, start_s = (hit["entity"][name] for name in _FIELDS)
+    return Neighbour(Window(IndexedSong(*song), int(hit["id"].partition(":")[2]), start_s), float(hit["distance"]))
 
 
 def _utf8(text: str) -> str:

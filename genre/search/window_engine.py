@@ -85,8 +85,7 @@ def vote(neighbours: Sequence[Sequence[Neighbour]]) -> list[Candidate]:
     for i, nearest in enumerate(neighbours):
         for neighbour in nearest:
             window = neighbour.window
-            song = IndexedSong(window.song_sha256, window.song, window.genre)
-            votes[song].append(_Vote(i, window.start_s - i * SNIPPET_HOP_S, max(0.0, neighbour.similarity)))
+            votes[window.song].append(_Vote(i, window.start_s - i * SNIPPET_HOP_S, max(0.0, neighbour.similarity)))
     candidates = []
     for song, of_song in votes.items():
         offset_s, total = max((_agreement(of_song, vote.offset_s) for vote in of_song), key=lambda pair: pair[1])

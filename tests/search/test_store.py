@@ -25,6 +25,7 @@ from milvus_lite import MilvusLite
 from genre.errors import SearchError
 from genre.paths import Paths
 from genre.search import store
+from genre.search.engine import IndexedSong
 from genre.search.store import VectorStore, Window
 from tests.made import ROOT
 from tests.search.conftest import search_params
@@ -51,19 +52,19 @@ def connected(uri: str, *, digest: str = DIGEST, **changes: Any) -> Iterator[Vec
 
 def windows_of(*songs: int, n: int = 3) -> tuple[list[Window], npt.NDArray[np.float32]]:
     """Return `n` windows of each song, with vectors that differ between songs and windows."""
-    windows = [Window(SHA[song], k, f"song {song}", "rock", 30.0 * k) for song in songs for k in range(n)]
+    windows = [Window(IndexedSong(SHA[song], f"song {song}", "rock"), k, 30.0 * k) for song in songs for k in range(n)]
     vectors = np.concatenate([np.random.default_rng(song).standard_normal((n, DIMENSION)) for song in songs])
     return windows, vectors.astype(np.float32)
 
 
 def test_a_search_returns_the_window_of_the_nearest_vector_and_escapes_bytes_that_are_not_utf8(uri: str) -> None:
     windows, vectors = windows_of(1)
-    windows[2] = dataclasses.replace(windows[2], song="caf\udce9", genre="ro\"ck'")
+    windows[2] = dataclasses.replace(windows[2], song=IndexedSong(SHA[1], "caf\udce9", "ro\"ck'"))
     with connected(uri) as collection:
         collection.write(windows, vectors)
         best = collection.search(vectors[2:], 2)[0][0]
         (other,) = collection.search(vectors[2:], 2, without=[SHA[1]])
-    assert best.window == dataclasses.replace(windows[2], song="caf\\udce9")
+    assert best.window == dataclasses.replace(windows[2], song=IndexedSong(SHA[1], "caf\\udce9", "ro\"ck'"))
     assert best.similarity == pytest.approx(1.0, abs=1e-5)
     assert other == []
 
@@ -76,7 +77,7 @@ def test_writing_adds_replaces_and_removes_windows(uri: str, monkeypatch: pytest
     with connected(uri) as collection:
         collection.open(4)
         neighbours = collection.search(windows_of(3)[1][:1], 100)[0]
-    assert {(hit.window.song_sha256, hit.window.number) for hit in neighbours} == {
+    assert {(hit.window.song.sha256, hit.window.number) for hit in neighbours} == {
         (SHA[song], number) for song in (1, 3) for number in (0, 1)
     }
 
@@ -194,14 +195,14 @@ def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]  # free
-    command = [sys.executable, "-m", "milvus_lite", "server", "--host", "127.0.0.1", "--port", str(port)]
+        port = str(probe.getsockname()[1])  # free
+    address = ["--host", "127.0.0.1", "--port", port, "--data-dir", str(tmp_path / "served")]
     server = subprocess.Popen(
-        [*command, "--data-dir", str(tmp_path / "served")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "milvus_lite", "server", *address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     uri = f"http://127.0.0.1:{port}"
     try:
-        _wait_for(port)
+        _wait_for(int(port))
         with connected(uri) as collection:
             collection.write(*windows_of(1))
             with connected(uri, digest="f" * 64) as other:  # another project with the same data set
@@ -209,7 +210,7 @@ def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
             collection.open(3)
             result = _in_other_process(uri)
             assert result.returncode == 0, result.stderr
-            assert collection.search(windows_of(2)[1][:1], 1)[0][0].window.song == "song 2"
+            assert collection.search(windows_of(2)[1][:1], 1)[0][0].window.song.song == "song 2"
             monkeypatch.setattr(store, "ANSWER_S", 1.0)
             server.send_signal(signal.SIGSTOP)
             os.waitpid(server.pid, os.WUNTRACED)  # until it has stopped

@@ -11,6 +11,7 @@ from genre.models import embeddings
 from genre.paths import Paths
 from genre.search import embedding_index, store, window_engine
 from genre.search.embedding_index import WINDOW_HOP_S
+from genre.search.engine import IndexedSong
 from genre.search.store import Neighbour, Window
 from genre.search.window_engine import SNIPPET_HOP_S, EmbeddingEngine, embed, vote
 from tests.made import music, pcm
@@ -32,7 +33,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddingEngine
     embedded = [embed(_samples(seed), embedder, SAMPLE_RATE) for seed in range(N_SONGS)]
     projection = embedding_index.fit(np.concatenate(embedded))
     windows = [
-        Window(f"{seed:064x}", k, f"song{seed}", "synthetic", k * WINDOW_HOP_S)
+        Window(IndexedSong(f"{seed:064x}", f"song{seed}", "synthetic"), k, k * WINDOW_HOP_S)
         for seed, values in enumerate(embedded)
         for k in range(len(values))
     ]
@@ -53,7 +54,8 @@ def test_silence_has_no_candidates(n_samples: int, engine: EmbeddingEngine) -> N
 
 
 def _neighbour(song: int, start_s: float, similarity: float) -> Neighbour:
-    return Neighbour(Window(f"{song:064x}", round(start_s / WINDOW_HOP_S), f"song{song}", "rock", start_s), similarity)
+    indexed = IndexedSong(f"{song:064x}", f"song{song}", "rock")
+    return Neighbour(Window(indexed, round(start_s / WINDOW_HOP_S), start_s), similarity)
 
 
 def _agreeing(n: int, similarity: float) -> list[list[Neighbour]]:
