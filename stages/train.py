@@ -63,8 +63,9 @@ def _log_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 
     with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
         for means in pd.DataFrame(history).groupby("epoch").mean().to_dict("records"):
-            for key in CURVES.keys() & means.keys():
-                live.log_metric(CURVES[key], means[key])
+            for key, name in CURVES.items():
+                if key in means:
+                    live.log_metric(name, means[key])
             live.next_step()
 
 
