@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from genre.errors import VectorError
 from genre.features.transforms import MFCC
 from genre.models import calibration, networks
 from genre.models.calibration import Calibration, Validation, calibrate, validation_folds
@@ -49,13 +48,12 @@ class Trained:
 def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[[], object] = lambda: None) -> Trained:
     """Train a network; the same arguments on the same machine give the same weights.
 
-    Raises VectorError if arrays, labels and songs differ in length; ModelError if the model is unknown or a feature is
-    missing.
+    Raises ModelError if the model is unknown or a feature is missing.
 
     Parameters
     ----------
     data : VectorSet
-        Raw features, labels and songs of the training chunks.
+        Raw features, labels and songs of the training chunks, as `arrays.read` returns them.
     model : str
         A key of `networks.MODELS`.
     on_epoch : callable
@@ -63,7 +61,7 @@ def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[
     """
     import keras
 
-    inputs = _checked(data, model)
+    inputs = {feature: data.inputs[feature] for feature in networks.MODELS.get(model, ()) if feature in data.inputs}
     keras.utils.set_random_seed(params.seed)
     shapes = {feature: (array.shape[1], array.shape[2]) for feature, array in inputs.items()}
     network = networks.build(model, shapes, len(data.genres), params)
@@ -164,19 +162,6 @@ def _validated(member: keras.Model, inputs: Arrays, targets: npt.NDArray[np.floa
         x = {part: frames[rows] for part, frames in inputs.items()}
         logs = member.test_on_batch(x, targets[rows], return_dict=True)
     return {f"val_{name}": float(value) for name, value in logs.items()}
-
-
-def _checked(data: VectorSet, model: str) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the features of a model, after a check that all arrays have one row per chunk."""
-    for feature, array in data.inputs.items():
-        if array.ndim != 3 or len(array) != len(data.labels):
-            raise VectorError(f"{feature}: shape {array.shape}, expected ({len(data.labels)}, frames, columns)")
-    if len(data.songs) != len(data.labels):
-        raise VectorError(f"{len(data.songs)} songs for {len(data.labels)} chunks: run `dvc repro vectorize`")
-    if not len(data.labels) or data.labels.min() < 0 or data.labels.max() >= len(data.genres):
-        raise VectorError(f"labels must be 0 to {len(data.genres) - 1}, of at least one chunk")
-    features = networks.MODELS.get(model, tuple(data.inputs))
-    return {f: np.asarray(a, np.float32) for f, a in data.inputs.items() if f in features}
 
 
 def level_direction(frontend: keras.Model, inputs: Arrays) -> dict[str, npt.NDArray[np.float32]]:

@@ -65,18 +65,13 @@ def _text(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
 
 
-def test_the_most_confident_error_is_linked() -> None:
+def test_the_most_confident_error_is_linked_and_in_repeats_is_one_row_with_its_count() -> None:
     html = _evaluation()
-    assert '<a href="../dataset/2">' in html
-    assert "99%" in html
+    assert '<a href="../dataset/2">' in html and "99%" in html
     assert "../dataset/1" not in html
-
-
-def test_an_error_in_every_repeat_is_one_row_with_its_count() -> None:
-    html = _comparison().split("<h2")[3]
-    assert html.count('<a href="../dataset/2">') == 1
-    assert "repeats of 3" in html
-    assert " a 99% 3 " in _text(html)
+    compared = _comparison().split("<h2")[3]
+    assert compared.count('<a href="../dataset/2">') == 1
+    assert "repeats of 3" in compared and " a 99% 3 " in _text(compared)
 
 
 def test_the_comparison_states_its_method_costs_and_issues() -> None:
@@ -120,15 +115,9 @@ def test_the_model_that_query_answers_with_is_marked() -> None:
     assert "answer with &lt;script" in _evaluation()
 
 
-def test_every_link_leads_to_a_place_on_the_page_or_to_a_song() -> None:
+def test_names_are_escaped_nothing_is_loaded_and_links_lead_to_the_page_or_a_song() -> None:
     for html in (_evaluation(), _comparison()):
-        links = set(re.findall(r'href="([^"]+)"', html))
-        assert links
-        assert all(link.startswith("../dataset/") or f'id="{link[1:]}"' in html for link in links)
-
-
-def test_names_are_escaped_and_nothing_is_loaded() -> None:
-    for html in (_evaluation(), _comparison()):
-        assert "<script" not in html
-        assert "&lt;script&gt;" in html
+        assert "<script" not in html and "&lt;script&gt;" in html
         assert not re.search(r'(src|href)="(?!data:image/png|#|\.\./)', html)
+        links = set(re.findall(r'href="([^"]+)"', html))
+        assert links and all(link.startswith("../dataset/") or f'id="{link[1:]}"' in html for link in links)

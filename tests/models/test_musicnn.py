@@ -67,20 +67,17 @@ def test_the_network_is_that_of_the_package(checkpoint: str, folder: Path) -> No
         np.testing.assert_allclose(result[musicnn.VECTORS[vector]], values, rtol=1e-4, atol=1e-4)
 
 
-def test_missing_files_and_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_files_and_packages_and_other_weights_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ModelError, match="dvc repro convert"):
         MusiCNN(tmp_path / "MSD_musicnn.onnx")
     with pytest.raises(ModelError, match="choose from MTT_musicnn, MSD_musicnn"):
         musicnn.convert("FMA_musicnn", tmp_path / "x.onnx")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(ModelError, match=r"musicnn==0\.1\.0"):
-        musicnn.convert("MSD_musicnn", tmp_path / "x.onnx")
-
-
-def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "MSD_musicnn").mkdir()
     (tmp_path / "MSD_musicnn" / ".data-00000-of-00001").write_bytes(b"others")
-    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: spec)
-    with pytest.raises(ModelError, match=r"not the file of musicnn 0\.1\.0"):
-        musicnn.convert("MSD_musicnn", tmp_path / "x.onnx")
+    other = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    for spec, message in ((None, r"musicnn==0\.1\.0"), (other, r"not the file of musicnn 0\.1\.0")):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name, spec=spec: spec)
+        with pytest.raises(ModelError, match=message):
+            musicnn.convert("MSD_musicnn", tmp_path / "x.onnx")

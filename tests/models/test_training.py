@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from genre.errors import VectorError
 from genre.models import training
 from tests.models.conftest import GENRES, N_CHUNKS, feature_set, train_params
 
@@ -86,16 +84,3 @@ def test_rare_genres_fill_batches_as_much_as_common_ones() -> None:
     drawn, shares = zip(*(next(batches) for _ in range(9)), strict=True)
     assert np.mean(shares, axis=(0, 1)).tolist() == [0.5, 0.5]
     assert {float(x) for batch in drawn for x in batch["fused"].ravel()} == set(range(100))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"songs": ["a"]}, "1 songs"),
-        ({"labels": np.full(len(GENRES) * N_SONGS * N_CHUNKS, len(GENRES))}, "0 to 2"),
-        ({"inputs": {"mfcc_coefficients": np.zeros((2, 64, 20), np.float32)}}, "mfcc_coefficients"),
-    ],
-)
-def test_arrays_that_do_not_match_are_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(VectorError, match=message):
-        training.fit(replace(feature_set(), **change), train_params(), model="mfcc")
