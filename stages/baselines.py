@@ -6,22 +6,18 @@ python -m stages.baselines musicnn_svm
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
-
-import numpy as np
-import numpy.typing as npt
 
 from genre import files, params
 from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import run_command
 from genre.features import arrays
-from genre.features.arrays import VectorSet
 from genre.models import baselines, calibration, cards, embeddings
 from genre.models.baselines import BASELINES
 from genre.models.cards import ModelCard
 from genre.models.classifiers import CLASSIFIERS
-from genre.models.embeddings import Embedder
 from genre.paths import Paths
 
 
@@ -34,10 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     training = arrays.read(paths.vectors, "train")
     cache = Cache(paths.cache, settings.cache.max_bytes)
     embedder = embeddings.load(baselines.embedding_name(name, settings.musicnn), paths, cache=cache)
-    vectors = _embed(embedder, training, paths, settings.parallel.workers)
     labels, songs, seed = training.labels, training.songs, settings.baselines.seed
-    n_genres = len(training.genres)
-    trained = baselines.train(name, vectors, labels, songs, n_genres=n_genres, groups=training.groups, seed=seed)
+    chunk_files = manifest.chunk_files(paths.chunks, "train", songs)
+    embed = functools.partial(embedder.of_files, chunk_files, workers=settings.parallel.workers)
+    vectors = embed() if embedder.needs_audio else embedder.of_features(training.inputs)
+    copies = [embed(gain_db=gain_db) for gain_db in baselines.GAINS_DB]
+    train = functools.partial(baselines.train, n_genres=len(training.genres), groups=training.groups, seed=seed)
+    trained = train(name, vectors, labels, songs, copies=copies)
     calibration.write_validation(paths.validation(name), trained.validation, training.genres)
     files.write_bytes(paths.onnx(name), trained.onnx)
     classifier = BASELINES[name].classifier
@@ -59,13 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     cache.trim()
     print(f"baselines: {name}: {len(songs)} chunks of {len(set(songs))} songs, {embedder.name}")
     return 0
-
-
-def _embed(embedder: Embedder, training: VectorSet, paths: Paths, workers: int | None) -> npt.NDArray[np.float32]:
-    """Return the embeddings of the training chunks [shape=(chunks, values)]."""
-    if not embedder.needs_audio:
-        return embedder.of_features(training.inputs)
-    return embedder.of_files(manifest.chunk_files(paths.chunks, "train", training.songs), workers=workers)
 
 
 if __name__ == "__main__":

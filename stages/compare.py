@@ -116,8 +116,13 @@ def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache:
     return cache.keep(job.key, train(job.model, job.fold, data, changed, settings, paths, cache).to_bytes())
 
 
-def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[npt.NDArray[np.float32], float]:
-    """Return the embeddings of all chunks [shape=(n_chunks, n_values)] and the seconds per chunk, cached."""
+def embed(
+    name: str, data: VectorSet, paths: Paths, cache: Cache
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], float]:
+    """Return the embeddings of all chunks, those of their copies at other levels, and the seconds per chunk, cached.
+
+    Shapes: (n_chunks, n_values) and (n_copies, n_chunks, n_values).
+    """
     embedder = embeddings.load(name, paths)
     key = files.digest("compare embedding", embedder.describe(), dataset_card.digest(paths.vectors), _sources())
     if (kept := cache.recall(key)) is None:
@@ -127,11 +132,14 @@ def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[npt.N
             vectors = np.stack([embedder.of_audio(*chunks.read(paths.chunks / row.chunk)) for row in rows])
         else:
             vectors = embedder.of_features(data.inputs)
+        chunk_s = np.array((time.perf_counter() - start) / len(vectors))
+        chunk_files = [paths.chunks / row.chunk for row in rows]
+        copies = [embedder.of_files(chunk_files, gain_db=gain_db, workers=1) for gain_db in baselines.GAINS_DB]
         stream = io.BytesIO()
-        np.savez(stream, vectors=vectors, chunk_s=np.array((time.perf_counter() - start) / len(vectors)))
+        np.savez(stream, vectors=vectors, copies=copies, chunk_s=chunk_s)
         kept = cache.keep(key, stream.getvalue())
     loaded = files.read_npz(kept)
-    return loaded["vectors"], float(loaded["chunk_s"])
+    return loaded["vectors"], loaded["copies"], float(loaded["chunk_s"])
 
 
 def _rows(paths: Paths) -> list[Row]:
@@ -194,7 +202,7 @@ def _train_baseline(
     model: str, fold: Fold, data: VectorSet, changed: Arrays, settings: params.Params, paths: Paths, cache: Cache
 ) -> Outcome:
     name = embedding_name(model, settings.musicnn)
-    vectors, chunk_s = embed(name, data, paths, cache)
+    vectors, copies, chunk_s = embed(name, data, paths, cache)
     start = time.perf_counter()
     trained = baselines.train(
         model,
@@ -203,6 +211,7 @@ def _train_baseline(
         [data.songs[row] for row in fold.train],
         n_genres=len(data.genres),
         groups=[data.groups[row] for row in fold.train],
+        copies=list(copies[:, fold.train]),
         seed=settings.compare.seed + fold.repeat,
     )
     train_end = time.perf_counter()

@@ -19,6 +19,7 @@ Names = Sequence[str]  # one per chunk
 Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
 
 VALIDATION_FOLDS = 8
+GAINS_DB = (6.0, -6.0)  # of the copies of the training chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,15 @@ def embedding_name(name: str, params: MusicnnParams) -> str:
 
 
 def train(
-    name: str, vectors: Vectors, labels: Rows, songs: Names, *, n_genres: int, groups: Names = (), seed: int = 0
+    name: str,
+    vectors: Vectors,
+    labels: Rows,
+    songs: Names,
+    *,
+    n_genres: int,
+    groups: Names = (),
+    copies: Sequence[Vectors] = (),
+    seed: int = 0,
 ) -> TrainedBaseline:
     """Train a baseline, a key of `BASELINES`; the same arguments give the same bytes.
 
@@ -72,13 +81,18 @@ def train(
         Genre (0 to n_genres - 1), song and group of each chunk; songs of a group, by default a song, are in one fold.
     n_genres : int
         Number of outputs. A genre without chunks has a probability of 0.
+    copies : sequence of npt.NDArray[np.float32] [shape=(chunks, values)]
+        Embeddings of the chunks at other levels, for training only: without them, many songs are given another genre
+        if they are made louder or quieter.
     """
-    _check(vectors, labels, songs, n_genres)
+    for array in (vectors, *copies):
+        _check(array, labels, songs, n_genres)
     classifier = CLASSIFIERS[BASELINES[name].classifier]
     genres, classes = np.unique(labels, return_inverse=True)
 
     def fit(rows: Rows) -> bytes:
-        graph = classifier.train(vectors[rows], classes[rows].astype(np.int64), seed)
+        augmented = np.concatenate([array[rows] for array in (vectors, *copies)])
+        graph = classifier.train(augmented, np.tile(classes[rows], 1 + len(copies)).astype(np.int64), seed)
         return graph if len(genres) == n_genres else onnx.with_outputs(graph, genres, n_genres)
 
     all_rows = np.arange(len(labels))

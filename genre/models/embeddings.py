@@ -84,20 +84,26 @@ class Embedder:
         return self._stacked([function(features) for features in each_chunk(inputs)])
 
     def of_files(
-        self, chunk_files: Sequence[Path], *, workers: int | None = None, scheduler: str | None = None
+        self,
+        chunk_files: Sequence[Path],
+        *,
+        gain_db: float = 0.0,
+        workers: int | None = None,
+        scheduler: str | None = None,
     ) -> Vectors:
         """Return the embeddings [shape=(chunks, values)] of chunk files, in parallel and through the cache.
 
-        Raises AudioError if a file is not a chunk.
+        `gain_db` changes the level of the samples, which are clipped at full scale. Raises AudioError if a file is not
+        a chunk.
         """
         rows = run(
-            self._of_file,
+            functools.partial(self._of_file, gain_db=gain_db),
             chunk_files,
             description=self.name,
             unit="chunk",
             workers=workers,
             scheduler=scheduler,
-            recall=self._cached_of_file if self.cache is not None else None,
+            recall=functools.partial(self._cached_of_file, gain_db=gain_db) if self.cache is not None else None,
         )
         return self._stacked(list(all_or_error(rows)))
 
@@ -105,12 +111,12 @@ class Embedder:
         """Return name, length and version, ready for JSON: vectors are comparable if these are equal."""
         return {"name": self.name, "n_values": self.n_values, "version": self.embedding.version}
 
-    def _of_file(self, path: Path) -> Vector:
-        return self.of_audio(*chunks.read(path))
+    def _of_file(self, path: Path, gain_db: float) -> Vector:
+        return self.of_audio(*_amplified(path, gain_db))
 
-    def _cached_of_file(self, path: Path) -> Vector | None:
+    def _cached_of_file(self, path: Path, gain_db: float) -> Vector | None:
         assert self.cache is not None
-        data = self.cache.recall(self._key(*chunks.read(path)))
+        data = self.cache.recall(self._key(*_amplified(path, gain_db)))
         return None if data is None else np.frombuffer(data, np.float32)
 
     def _compute(self, samples: Samples, sample_rate: int) -> Vector:
@@ -203,6 +209,12 @@ def librosa_ranges(samples: Samples, sample_rate: int, _paths: Paths) -> Vector:
     )
     ranges = [statistic(table, axis=1) for table in tables for statistic in (np.min, np.mean, np.max)]
     return np.concatenate(ranges).astype(np.float32)
+
+
+def _amplified(path: Path, gain_db: float) -> tuple[Samples, int]:
+    """Return the samples of a chunk file at another level, and their sample rate in Hz."""
+    samples, sample_rate = chunks.read(path)
+    return np.rint(samples * 10 ** (gain_db / 20)).clip(-32768, 32767).astype(np.int16), sample_rate
 
 
 def _over_time(columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -68,6 +68,26 @@ def test_the_onnx_file_of_the_nearest_neighbours_agrees_with_scikit_learn() -> N
     np.testing.assert_allclose(baselines.predict(classifiers.train_knn(vectors, labels, 0), test), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["knn", "musicnn_logistic"])
+def test_with_copies_at_other_levels_the_prediction_hardly_depends_on_the_level(name: str) -> None:
+    vectors, labels, songs = embeddings_of_genres(spread=4.0)
+    level = np.float32(4.0) * (np.arange(vectors.shape[1]) < 40).astype(np.float32)
+    vectors += labels[:, np.newaxis].astype(np.float32) * level  # the genres differ in level, too
+    changes = []
+    for copies in ([], [vectors + 2 * level, vectors - 2 * level]):
+        graph = baselines.train(name, vectors, labels, songs, n_genres=3, copies=copies).onnx
+        louder = baselines.predict(graph, vectors + 2 * level)
+        changes.append(np.abs(louder - baselines.predict(graph, vectors)).max())
+    assert changes[1] < changes[0] / 2
+
+
+def test_the_copies_of_a_song_are_in_its_validation_fold() -> None:
+    vectors, labels, songs = embeddings_of_genres(spread=100.0)  # only a copy of the chunk gives its genre away
+    validation = baselines.train("knn", vectors, labels, songs, n_genres=3, copies=[vectors]).validation
+    assert sorted(validation.rows) == list(range(len(labels)))
+    assert (validation.probabilities.argmax(axis=1) == labels[validation.rows]).mean() < 0.6
+
+
 def test_a_genre_without_chunks_has_a_probability_of_0_and_keeps_its_place() -> None:
     vectors, labels, songs = embeddings_of_genres()
     trained = baselines.train("stats_svm", vectors, labels * 2, songs, n_genres=6)

@@ -62,6 +62,14 @@ def test_chunk_files_are_embedded_once_and_in_order(cache: Cache, paths: list[Pa
     assert len(calls) == 3
 
 
+def test_chunk_files_are_embedded_at_another_level(cache: Cache, paths: list[Path], calls: list[int]) -> None:
+    for _ in range(2):  # computed, then from the cache
+        vectors = embedder(cache).of_files(paths, gain_db=20.0, workers=1)
+        expected = [(chunks.read(path)[0] * 10.0).clip(-32768, 32767).mean() for path in paths]
+        np.testing.assert_allclose(vectors[:, 0], expected, rtol=1e-5)
+    assert len(calls) == len(paths)
+
+
 def test_another_rate_or_version_is_another_embedding(
     cache: Cache, paths: list[Path], calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
