@@ -234,8 +234,20 @@ class Backend:
             with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
                 song = await upload.receive(request, Path(folder), max_fields=self.params.max_parts)
                 duration = min(excerpt.duration or math.inf, self.params.max_audio_s)
-                job = functools.partial(_call, function, song, start=excerpt.start, duration=duration)
-                return await self._workers.run(job, functools.partial(_disconnected, request))
+
+                def analyse(limit_s: float, cancelled: threading.Event) -> Result:
+                    with process.time_limit(limit_s, cancelled):
+                        return function(song, start=excerpt.start, duration=duration)
+
+                result: Any = await self._workers.run(analyse, functools.partial(_disconnected, request))
+                return {**result, "file": song.name}  # type: ignore[return-value]
+        except TimeLimitError:
+            raise HTTPException(504, f"the answer took longer than {self.params.timeout_s:g} s") from None
+        except AudioError as error:
+            raise HTTPException(400, str(error).replace(f"{folder}/", "")) from None
+        except GenreError as error:
+            log.warning("%s", error)
+            raise HTTPException(503, str(error).replace(f"{folder}/", "")) from None
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -283,23 +295,6 @@ def _backend(request: Request) -> Backend:
     return backend
 
 
-def _call(
-    function: Callable[..., Result], song: upload.Upload, limit_s: float, cancelled: threading.Event, **excerpt: float
-) -> Result:
-    """Return the result of `function`, with the name of the song; HTTPException if it fails."""
-    try:
-        with process.time_limit(limit_s, cancelled):
-            result: Any = function(song.path, **excerpt)
-        return {**result, "file": song.name}  # type: ignore[return-value]
-    except TimeLimitError:
-        raise HTTPException(504, "the answer took too long") from None
-    except AudioError as error:
-        raise HTTPException(400, song.without_path(str(error))) from None
-    except GenreError as error:
-        log.warning("%s", error)
-        raise HTTPException(503, song.without_path(str(error))) from None
-
-
 async def _disconnected(request: Request) -> None:
     """Wait until the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
@@ -320,7 +315,7 @@ async def _invalid_parameter(_: Request, error: Any) -> Response:
     messages = []
     for fault in error.errors():
         message = "unknown parameter" if fault["type"] == "extra_forbidden" else fault["msg"].lower()
-        messages.append(f"{str(fault['loc'][-1])[: upload.MAX_NAME_LENGTH]}: {message}")
+        messages.append(f"{str(fault['loc'][-1])[: upload.MAX_NAME_BYTES]}: {message}")
     return failure(422, "; ".join(messages))
 
 

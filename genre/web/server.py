@@ -90,8 +90,9 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=dual)
     except OSError as error:
         raise GenreError(
             f"cannot listen on {host} port {port} ({error.strerror}): choose others with --host, --port"

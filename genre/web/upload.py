@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import HTTPException, Request
@@ -14,20 +13,8 @@ from starlette.datastructures import UploadFile
 FIELD = "audio"  # the form field of the file
 MAX_FIELD_BYTES = 1 << 16  # of a form field that is not a file
 COPY_BYTES = 1 << 20
-MAX_NAME_LENGTH = 200  # characters
+MAX_NAME_BYTES = 200  # file systems allow 255
 MISSING = f"the form field {FIELD} is missing: send the song as a file in it"
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """A song on disk and the name that the client gave it."""
-
-    path: Path
-    name: str
-
-    def without_path(self, message: str) -> str:
-        """Return an error message with the name of the song in place of its path on the server."""
-        return message.replace(str(self.path), self.name).replace(str(self.path.parent), "")
 
 
 def check_content_type(request: Request) -> None:
@@ -40,8 +27,8 @@ def check_content_type(request: Request) -> None:
         raise HTTPException(415, f"send the song as the file {FIELD} of a multipart/form-data form")
 
 
-async def receive(request: Request, folder: Path, *, max_fields: int) -> Upload:
-    """Store the uploaded song in a folder and return it; HTTPException 400 or 422 if there is none."""
+async def receive(request: Request, folder: Path, *, max_fields: int) -> Path:
+    """Store the uploaded song in a folder, under its name, and return it; HTTPException 400 or 422 if there is none."""
     try:
         async with request.form(max_files=1, max_fields=max_fields, max_part_size=MAX_FIELD_BYTES) as fields:
             file = fields.get(FIELD)
@@ -49,17 +36,15 @@ async def receive(request: Request, folder: Path, *, max_fields: int) -> Upload:
                 raise HTTPException(422, MISSING)
             if not file.size:
                 raise HTTPException(400, f"the file in the form field {FIELD} is empty")
-            name = _plain_name(file.filename or "")
-            suffix = re.search(r"\.[A-Za-z0-9]{1,8}$", name)  # ffmpeg identifies some formats by it
-            upload = Upload(folder / f"upload{suffix[0] if suffix else ''}", name)
-            with upload.path.open("xb") as stream:
+            song = folder / _plain_name(file.filename or "")
+            with song.open("xb") as stream:
                 await asyncio.to_thread(shutil.copyfileobj, file.file, stream, COPY_BYTES)
-            return upload
+            return song
     except (UnicodeError, LookupError):  # unknown charset
         raise HTTPException(400, "the form is malformed") from None
 
 
 def _plain_name(name: str) -> str:
-    """Return the last part of a file name without unprintable characters."""
-    last = re.split(r"[/\\]", name)[-1]
-    return "".join(char for char in last if char.isprintable())[-MAX_NAME_LENGTH:].strip() or "upload"
+    """Return the last part of a file name without unprintable characters; it names no other folder."""
+    last = "".join(char for char in re.split(r"[/\\]", name)[-1] if char.isprintable())
+    return last.strip().lstrip(".").encode()[-MAX_NAME_BYTES:].decode(errors="ignore") or "upload"

@@ -124,6 +124,8 @@ def test_a_start_after_the_end_is_refused(client: httpx.Client, songs: list[Path
         ("a\u202eb.wav", "ab.wav"),
         ("x" * 300 + ".wav", "x" * 196 + ".wav"),
         ("/", "upload"),
+        ("a/..", "upload"),
+        ("é" * 300, "é" * 100),
     ],
 )
 def test_the_name_of_an_upload_is_only_a_name(client: httpx.Client, songs: list[Path], name: str, shown: str) -> None:
