@@ -102,107 +102,6 @@ class TopExcerpt(Excerpt):
     top: Annotated[int, Query(ge=1, le=MAX_TOP, description="number of songs")] = 10
 
 
-_FILE = {"type": "string", "format": "binary", "description": "an audio file of any format"}
-_SCHEMA = {"type": "object", "required": [upload.FIELD], "properties": {upload.FIELD: _FILE}}
-_FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}}
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": Failure, "description": "The request is refused; `message` has the reason"},
-    "5XX": {"model": Failure, "description": "The service cannot answer now; `message` has the reason"},
-}
-
-router = APIRouter(responses=_ERRORS)
-
-
-@router.post("/", summary="Genre of a song, one word", openapi_extra=_FORM)
-async def verdict(request: Request) -> Verdict:
-    """Return the genre, in the format of the first version of this service."""
-    start = time.perf_counter()
-    answer = await query(request, Excerpt())
-    return {"duration": round(time.perf_counter() - start, 3), "message": answer["genre"], "status": "success"}
-
-
-@router.post("/v1/query", summary="Genre of a song and of each chunk", openapi_extra=_FORM)
-async def query(request: Request, excerpt: Annotated[Excerpt, Query()]) -> Answer:
-    """Return the answer of query (docs/query.md)."""
-    backend = _backend(request)
-    answer = await backend.answer(request, backend.service.query, excerpt)
-    backend.metrics.audio.inc(answer["duration"])
-    return answer
-
-
-@router.post("/v1/identify", summary="Indexed song that a snippet is from", openapi_extra=_FORM)
-async def identify(request: Request, excerpt: Annotated[Excerpt, Query()]) -> Match:
-    """Return the answer of identify (docs/search.md)."""
-    backend = _backend(request)
-    return await backend.answer(request, backend.service.identify, excerpt)
-
-
-@router.post("/v1/similar", summary="Indexed songs most similar to a song", openapi_extra=_FORM)
-async def similar(request: Request, excerpt: Annotated[TopExcerpt, Query()]) -> Similar:
-    """Return the answer of similar (docs/search.md)."""
-    backend = _backend(request)
-    return await backend.answer(request, functools.partial(backend.service.similar, top=excerpt.top), excerpt)
-
-
-@router.get("/v1/info", summary="Model, limits and example songs")
-async def info(request: Request) -> Info:
-    """Return the description of the model, the limits of uploads and example songs."""
-    backend = _backend(request)
-    backend.check_ready()
-    songs = await asyncio.to_thread(backend.songs.examples, N_EXAMPLES)
-    return {
-        **backend.service.info,
-        "max_upload_bytes": backend.params.max_upload_bytes,
-        "max_audio_s": backend.params.max_audio_s,
-        "examples": [{"song": song.song, "genre": song.genre} for song in songs],
-    }
-
-
-@router.get("/v1/audio", include_in_schema=False)
-def audio(request: Request, genre: str, song: str) -> FileResponse:
-    """Return the file of an indexed song; byte ranges are supported."""
-    path = _backend(request).songs.audio(genre, song)
-    if path is None:
-        raise HTTPException(404, "there is no such song in the index")
-    media_type = MEDIA_TYPES[path.suffix.lower()]
-    return FileResponse(path, media_type=media_type, headers={"cache-control": "private, max-age=3600"})
-
-
-@router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", summary="Whether the process is alive")
-async def healthz() -> State:
-    """Return 200 while the process runs."""
-    return {"status": "alive"}
-
-
-@router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Whether the models are loaded")
-async def readyz(request: Request) -> State:
-    """Return 200 if the models are loaded."""
-    _backend(request).check_ready()
-    return {"status": "ready"}
-
-
-@router.get("/metrics", include_in_schema=False)
-async def metrics_text(request: Request) -> Response:
-    """Return the metrics for Prometheus."""
-    return Response(_backend(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
-
-@router.get("/docs", include_in_schema=False)
-@router.get("/favicon.ico", include_in_schema=False)
-async def file(request: Request) -> FileResponse:
-    """Return Swagger UI, whose files are served here, or the icon, for pages that name none."""
-    return FileResponse(STATIC / ("docs.html" if request.url.path.endswith("/docs") else "icon.svg"))
-
-
-@router.get("/", include_in_schema=False)
-@router.get("/ui", include_in_schema=False)
-async def page() -> RedirectResponse:
-    """Redirect to the page; relative, so that it works under a prefix of a proxy."""
-    return RedirectResponse("ui/")
-
-
 class Backend:
     """State of one application: models, worker threads, songs and metrics."""
 
@@ -257,6 +156,115 @@ class Backend:
             raise HTTPException(503, "the service is shutting down") from None
 
 
+async def _backend(request: Request) -> Backend:
+    backend: Backend = request.app.state.backend
+    return backend
+
+
+async def _disconnected(request: Request) -> None:
+    """Wait until the client has disconnected."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+Injected = Annotated[Backend, Depends(_backend)]
+_FILE = {"type": "string", "format": "binary", "description": "an audio file of any format"}
+_SCHEMA = {"type": "object", "required": [upload.FIELD], "properties": {upload.FIELD: _FILE}}
+_FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Failure, "description": "The request is refused; `message` has the reason"},
+    "5XX": {"model": Failure, "description": "The service cannot answer now; `message` has the reason"},
+}
+
+router = APIRouter(responses=_ERRORS)
+
+
+@router.post("/", summary="Genre of a song, one word", openapi_extra=_FORM)
+async def verdict(request: Request, backend: Injected) -> Verdict:
+    """Return the genre, in the format of the first version of this service."""
+    start = time.perf_counter()
+    answer = await query(request, backend, Excerpt())
+    return {"duration": round(time.perf_counter() - start, 3), "message": answer["genre"], "status": "success"}
+
+
+@router.post("/v1/query", summary="Genre of a song and of each chunk", openapi_extra=_FORM)
+async def query(request: Request, backend: Injected, excerpt: Annotated[Excerpt, Query()]) -> Answer:
+    """Return the answer of query (docs/query.md)."""
+    answer = await backend.answer(request, backend.service.query, excerpt)
+    backend.metrics.audio.inc(answer["duration"])
+    return answer
+
+
+@router.post("/v1/identify", summary="Indexed song that a snippet is from", openapi_extra=_FORM)
+async def identify(request: Request, backend: Injected, excerpt: Annotated[Excerpt, Query()]) -> Match:
+    """Return the answer of identify (docs/search.md)."""
+    return await backend.answer(request, backend.service.identify, excerpt)
+
+
+@router.post("/v1/similar", summary="Indexed songs most similar to a song", openapi_extra=_FORM)
+async def similar(request: Request, backend: Injected, excerpt: Annotated[TopExcerpt, Query()]) -> Similar:
+    """Return the answer of similar (docs/search.md)."""
+    return await backend.answer(request, functools.partial(backend.service.similar, top=excerpt.top), excerpt)
+
+
+@router.get("/v1/info", summary="Model, limits and example songs")
+async def info(backend: Injected) -> Info:
+    """Return the description of the model, the limits of uploads and example songs."""
+    backend.check_ready()
+    songs = await asyncio.to_thread(backend.songs.examples, N_EXAMPLES)
+    return {
+        **backend.service.info,
+        "max_upload_bytes": backend.params.max_upload_bytes,
+        "max_audio_s": backend.params.max_audio_s,
+        "examples": [{"song": song.song, "genre": song.genre} for song in songs],
+    }
+
+
+@router.get("/v1/audio", include_in_schema=False)
+def audio(backend: Injected, genre: str, song: str) -> FileResponse:
+    """Return the file of an indexed song; byte ranges are supported."""
+    path = backend.songs.audio(genre, song)
+    if path is None:
+        raise HTTPException(404, "there is no such song in the index")
+    media_type = MEDIA_TYPES[path.suffix.lower()]
+    return FileResponse(path, media_type=media_type, headers={"cache-control": "private, max-age=3600"})
+
+
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", summary="Whether the process is alive")
+async def healthz() -> State:
+    """Return 200 while the process runs."""
+    return {"status": "alive"}
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", summary="Whether the models are loaded")
+async def readyz(backend: Injected) -> State:
+    """Return 200 if the models are loaded."""
+    backend.check_ready()
+    return {"status": "ready"}
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics_text(backend: Injected) -> Response:
+    """Return the metrics for Prometheus."""
+    return Response(backend.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/docs", include_in_schema=False)
+@router.get("/favicon.ico", include_in_schema=False)
+async def file(request: Request) -> FileResponse:
+    """Return Swagger UI, whose files are served here, or the icon, for pages that name none."""
+    return FileResponse(STATIC / ("docs.html" if request.url.path.endswith("/docs") else "icon.svg"))
+
+
+@router.get("/", include_in_schema=False)
+@router.get("/ui", include_in_schema=False)
+async def page() -> RedirectResponse:
+    """Redirect to the page; relative, so that it works under a prefix of a proxy."""
+    return RedirectResponse("ui/")
+
+
 def create_app(
     service: Service, params: ServeParams, paths: Paths, *, hosts: Collection[str] = (), key: str | None = None
 ) -> FastAPI:
@@ -288,17 +296,6 @@ def create_app(
     app.add_middleware(CheckRequests, max_bytes=params.max_upload_bytes, hosts=hosts, key=key)
     app.add_middleware(CountRequests, metrics=app.state.backend.metrics, paths=labels, prefix="/ui")  # outermost
     return app
-
-
-def _backend(request: Request) -> Backend:
-    backend: Backend = request.app.state.backend
-    return backend
-
-
-async def _disconnected(request: Request) -> None:
-    """Wait until the client has disconnected."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 # Handlers of exceptions; asynchronous, since a thread cannot be awaited during the shutdown

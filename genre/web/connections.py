@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from genre.params import ServeParams
-from genre.web.limits import too_large
+from genre.web.limits import MAX_HEADERS, too_large
 
 MIN_READ_BYTES = 1 << 9  # read at once from heads and chunked bodies, whose lines and chunks take processor time
 MAX_READ_BYTES = 1 << 13  # the same, while they take little
@@ -29,7 +29,7 @@ CPU_FRACTION = 0.005  # fraction of the time in which the processor may then wor
 MAX_PAUSE_S = 1.0
 TICK_S = 1.0
 EVICTABLE_S = 1.0  # time after which a slow client gives way to a new one
-REFUSAL_S = 0.5  # time after which a malformed request is refused, so that it cannot be repeated at once
+REFUSAL_S = 1.0  # time after which a malformed request is refused, so that it cannot be repeated at once
 LINGER_S = 1.0  # time before a connection is closed on a client that still sends, so that it can read the response
 
 
@@ -62,6 +62,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._n_bytes = 0  # of bodies, received or written
         self._n_transferred = 0  # of these, without those that are not sent, at the last tick
         self._n_expected = 0  # bytes of a body of a declared length
+        self._n_lines = 0  # of a head that is not complete
         self._read_bytes = MIN_READ_BYTES
         self._upload: asyncio.Timeout | None = None  # of the read of a body in progress
 
@@ -81,8 +82,13 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Process what was read."""
         self._n_expected = max(0, self._n_expected - nbytes)
-        start = time.thread_time()
-        self.data_received(bytes(self._buffer[:nbytes]))
+        data, start = bytes(self._buffer[:nbytes]), time.thread_time()
+        if not self._is_answering():
+            self._n_lines += data.partition(b"\r\n\r\n")[0].count(b"\n")
+        if self._n_lines > MAX_HEADERS:
+            self.send_400_response(f"The head has more than {MAX_HEADERS} lines.")
+            return
+        self.data_received(data)
         excess_s = time.thread_time() - start - nbytes * BYTE_S
         self._read_bytes = MIN_READ_BYTES if excess_s > 0 else min(2 * self._read_bytes, MAX_READ_BYTES)
         if self._is_answering() and self.cycle.more_body:
@@ -92,6 +98,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse a malformed request after a while."""
         self.flow.pause_reading()
+        self._left_s = self._params.stall_s
         self.loop.call_later(REFUSAL_S, self._refuse, msg)
 
     def abort(self) -> None:
@@ -108,7 +115,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         body = _Body(complete=not (chunked or n_declared), end=end)
         if not self.transport.get_write_buffer_size():
             self._left_s, self._end = self._params.stall_s, math.inf
-        self._cpu_s = 0.0
+        self._n_lines, self._cpu_s = 0, 0.0
         try:
             await self._app(
                 scope, functools.partial(self._receive, body, receive), functools.partial(self._send, body, send)

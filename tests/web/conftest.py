@@ -135,17 +135,14 @@ def _start(
     wrapper: Sequence[str] = (),  # command that runs the service
     **changes: object,  # of params.yaml, as of write_params
 ) -> Server:
-    folder, temporary, programs, hold = base / "project", base / "tmp", base / "bin", base / "hold"
+    folder, temporary, hold, script, log = (base / name for name in ("project", "tmp", "hold", "ffmpeg-held", "log"))
     shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("pycache", without))
     write_params(folder, parallel__workers=1, index__embedding="statistics", **changes)
     temporary.mkdir()
-    programs.mkdir()
-    script = programs / "ffmpeg-held"
     script.write_text(f'#!/bin/sh\nwhile [ -e "{hold}" ]; do sleep 0.02; done\nexec "{executable()}" "$@"\n')
     script.chmod(0o755)
     if held:
         hold.touch()
-    log = base / "log"
     with log.open("w") as stream:
         process = subprocess.Popen(
             [*wrapper, sys.executable, "-m", "stages.serve", "--port", "0", "--model", MODEL, *arguments],
@@ -168,8 +165,7 @@ def _start(
     )
     url = re.search(r"http://\S+$", log.read_text(), re.MULTILINE)
     server = Server(process, url[0] if url else "", folder, temporary, log, hold)
-    if url and not held:
-        wait_until(lambda: is_ready(server) or process.poll() is not None, "the service is not ready")
+    wait_until(lambda: held or is_ready(server) or process.poll() is not None, "the service is not ready")
     return server
 
 

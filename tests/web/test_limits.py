@@ -13,20 +13,18 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import httpx
 import pytest
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
@@ -64,8 +62,8 @@ def strict(start_server: StartServer) -> Server:
 
 @pytest.fixture(scope="module")
 def patient(start_server: StartServer) -> Server:
-    """Start a service with long time-outs, one worker and one place in the queue."""
-    return start_server(serve__workers=1, serve__queue=1, serve__shutdown_s=1, serve__stall_s=1.0)
+    """Start a service with long time-outs, one worker and one place for uploads and in the queue."""
+    return start_server(serve__workers=1, serve__queue=1, serve__uploads=1, serve__shutdown_s=1, serve__stall_s=4.0)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +114,15 @@ def _response(connection: socket.socket) -> tuple[int, dict[str, str]]:
     return int(head.split()[1]), json.loads(body)
 
 
+def _fill_queue(pool: ThreadPoolExecutor, server: Server, songs: list[Path]) -> list[Future[httpx.Response]]:
+    """Send two songs to a held service: one runs, one is queued."""
+    responses = []
+    for song, gauge in zip(songs, ("genre_queue_running", "genre_queue_waiting"), strict=False):
+        responses.append(pool.submit(_query, server, song))
+        server.wait_for(gauge, 1)
+    return responses
+
+
 def test_without_the_key_in_one_of_three_headers_only_health_is_reported(strict: Server, songs: list[Path]) -> None:
     for path in ("/healthz", "/readyz"):
         assert httpx.get(strict.url + path).status_code == 200
@@ -143,10 +150,7 @@ def test_without_an_index_query_works_and_the_others_name_the_command_that_makes
 def test_a_full_queue_is_a_429_with_retry_after_and_reads_no_upload(patient: Server, songs: list[Path]) -> None:
     with ThreadPoolExecutor(2) as pool:
         with patient.held():
-            first = pool.submit(_query, patient, songs[0])
-            patient.wait_for("genre_queue_running", 1)
-            second = pool.submit(_query, patient, songs[1])
-            patient.wait_for("genre_queue_waiting", 1)
+            first, second = _fill_queue(pool, patient, songs)
             refused = _query(patient, songs[2])
             with _connection(patient, _head("Content-Length: 60000000")) as connection:
                 assert _response(connection)[0] == 429
@@ -183,6 +187,16 @@ def test_a_client_that_disconnects_leaves_no_file_and_frees_its_place(patient: S
     patient.wait_for("genre_queue_running", 0)
     assert 'genre_requests_total{path="/v1/query",status="499"} 4.0' in httpx.get(f"{patient.url}/metrics").text
     assert _query(patient, songs[1]).json()["file"] == songs[1].name
+
+
+def test_uploads_take_no_place_at_first(patient: Server, songs: list[Path]) -> None:
+    """Clients of slow uploads therefore keep nobody out."""
+    large = _head("Content-Length: 1900000") + _multipart(bytes(1_500_000))[:-20]
+    with _connection(patient, large[:500_000]), _connection(patient, large):  # the second one takes the only place
+        patient.wait_for("genre_uploads", 1)
+        assert httpx.post(patient.url, files={"audio": ("a.wav", bytes(1_500_000))}).status_code == 429
+        assert _query(patient, songs[0]).status_code == 200
+    patient.wait_for("genre_uploads", 0)
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -264,27 +278,6 @@ def _run_with_server(app: ASGIApp, client: Callable[[int], Awaitable[Result]], *
             return await client(server.sockets[0].getsockname()[1])
 
     return asyncio.run(run())
-
-
-def test_uploads_take_no_place_at_first() -> None:
-    """Clients of slow uploads therefore keep nobody out."""
-
-    async def read(request: Request) -> Response:
-        await request.body()
-        return Response("answer")
-
-    async def statuses(port: int) -> list[bytes]:
-        received, writers = [], []
-        for n_bytes in (500_000, 500_000, 1_500_000, 1_500_000):  # the third takes the only place
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writers.append(writer)
-            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n" + bytes(n_bytes))
-            with contextlib.suppress(TimeoutError):
-                received.append((await asyncio.wait_for(reader.readline(), 1.0)).split()[1])
-        return received
-
-    app = Starlette(routes=[Route("/", read, methods=["POST"])])
-    assert _run_with_server(app, statuses, uploads=1) == [b"429"]
 
 
 def test_among_too_many_connections_the_one_that_has_waited_longest_is_closed() -> None:
@@ -383,10 +376,7 @@ def test_a_killed_decoder_fails_only_its_own_request(patient: Server, songs: lis
         pytest.skip("no /proc")
     with ThreadPoolExecutor(2) as pool:
         with patient.held():
-            first = pool.submit(_query, patient, songs[0])
-            patient.wait_for("genre_queue_running", 1)
-            second = pool.submit(_query, patient, songs[1])
-            patient.wait_for("genre_queue_waiting", 1)
+            first, second = _fill_queue(pool, patient, songs)
             for child in " ".join(task.read_text() for task in tasks.glob("*/children")).split():
                 os.kill(int(child), signal.SIGKILL)
             assert first.result().status_code == 400
@@ -413,7 +403,7 @@ def test_requests_in_flight_are_answered_at_the_shutdown(start_server: StartServ
             in_flight = pool.submit(_query, server, songs[1])
             server.wait_for("genre_queue_running", 1)
             server.process.send_signal(signal.SIGTERM)
-            wait_until(lambda: not _accepts(server), "the service still accepts connections")
+            wait_until(lambda: not is_ready(server), "the service still accepts connections")
             assert server.process.poll() is None
         assert in_flight.result().json()["file"] == songs[1].name
     assert server.process.wait(30) == 0
@@ -459,6 +449,12 @@ def test_the_log_has_times_and_names_an_open_address_without_a_key(start_server:
         assert any("GENRE_API_KEY" in line for line in lines) == warned
 
 
+def test_help_imports_no_large_package() -> None:
+    code = "import sys, stages.serve; print({'fastapi', 'uvicorn', 'numpy', 'pydantic'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
+
+
 def test_a_request_that_does_not_end_does_not_delay_the_shutdown(patient: Server, songs: list[Path]) -> None:
     with ThreadPoolExecutor(1) as pool, patient.held():
         in_flight = pool.submit(_query, patient, songs[0])
@@ -467,11 +463,3 @@ def test_a_request_that_does_not_end_does_not_delay_the_shutdown(patient: Server
         assert patient.process.wait(30) == 0
         assert in_flight.result().status_code == 503
         assert subprocess.run(["pgrep", "-f", patient.hold.parent], capture_output=True, check=False).returncode == 1
-
-
-def _accepts(server: Server) -> bool:
-    try:
-        with _connection(server):
-            return True
-    except OSError:
-        return False
