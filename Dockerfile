@@ -36,6 +36,7 @@ COPY requirements.lock ./
 RUN pip install --require-hashes --requirement requirements.lock
 COPY dvc.yaml params.yaml ./
 COPY dataset/dvc.yaml ./dataset/
+COPY corrections ./corrections
 COPY stages ./stages
 COPY genre ./genre
 RUN git init --quiet && dvc init --quiet && chown --recursive 10001:10001 /genre

@@ -63,7 +63,7 @@ def _shared(groups: list[str], rows: comparison.Rows) -> set[str]:
     return {groups[row] for row in rows} & {group for row, group in enumerate(groups) if row not in set(rows.tolist())}
 
 
-def test_a_group_in_both_splits_is_refused_with_both_songs() -> None:
+def test_a_recording_or_group_in_both_splits_is_refused() -> None:
     songs = [_song("jazz/a.mp3", "train"), _song("jazz/b.mp3", "test"), _song("jazz/c.mp3", "test")]
     alone = {song.path: song for song in songs}
     copies = division.originals(songs, {song.path: [song.name] for song in songs}, [(songs[0].path, songs[1].path)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,15 @@ def test_the_names_are_those_of_the_first_pipeline(tmp_path: Path) -> None:
     one_hot = pickle.loads((tmp_path / "mfcc_coefficients_label.pickle").read_bytes())
     assert one_hot.dtype == np.float32
     assert one_hot.tolist() == [[1, 0], [0, 1], [0, 1], [1, 0]]
+
+
+def test_groups_are_kept_and_are_the_songs_by_default(tmp_path: Path) -> None:
+    rows = [Row(f"{s}/{n}.wav", f"{n}", "xy"[n], s, 0.0, 30.0, f"dataset/{n}", "0") for s in SPLITS for n in (0, 1)]
+    for grouped in (False, True):
+        chosen = [replace(row, group=f"artist:{row.split}") for row in rows] if grouped else rows
+        write_vectors(tmp_path, chosen, SETTINGS)
+        assert arrays.read(tmp_path, "train").groups == (["artist:train"] * 2 if grouped else ["x/0", "y/1"])
+        assert ("training_groups" in (tmp_path / "songs.json").read_text()) == grouped
 
 
 class _Attack:

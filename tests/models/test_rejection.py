@@ -91,7 +91,10 @@ def test_the_rate_is_read_at_run_time_and_a_rate_that_the_songs_cannot_support_i
     assert not rejection.load(paths, "stats_svm", 0.1).warnings  # type: ignore[union-attr]
 
 
-def test_scores_of_training_songs_come_from_gaussians_without_the_song(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [1, 3])
+def test_scores_of_training_songs_come_from_gaussians_without_their_group(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
     vectors, labels, songs = training()
     fit: Callable[..., Any] = rejection.Gaussians.fit
     seen: list[set[bytes]] = []
@@ -101,9 +104,9 @@ def test_scores_of_training_songs_come_from_gaussians_without_the_song(monkeypat
         return fit(rows, *rest, **options)
 
     monkeypatch.setattr(rejection.Gaussians, "fit", spy)
-    rejection.fit({"statistics": vectors}, labels, songs, {})
+    rejection.fit({"statistics": vectors}, labels, songs, {}, [str(int(song) // size) for song in songs])
     left_out = [{n for n, row in enumerate(vectors) if row.tobytes() not in rows} for rows in seen]
-    assert left_out == [*({2 * n, 2 * n + 1} for n in range(N_SONGS)), set()]
+    assert left_out == [*({*range(n, n + 2 * size)} for n in range(0, 2 * N_SONGS, 2 * size)), set()]
 
 
 def test_confidence_counts_with_the_distance(fitted: dict[str, Any]) -> None:

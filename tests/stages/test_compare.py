@@ -116,6 +116,26 @@ def test_a_fixed_split_tests_on_the_test_songs_alone(data: Path) -> None:
     assert results["models"]["knn"]["n_songs"] == 2 * N_SONGS
 
 
+def test_groups_are_tested_with_and_without_the_artist_filter(data: Path) -> None:
+    options: dict[str, object] = {"compare__folds": 3, "compare__repeats": 1, "compare__songs_per_genre": []}
+    write_params(data, parallel__workers=1, split__group_by="artist", **options)
+    path = data / "pickled_vectors" / "songs.json"
+    names = json.loads(path.read_text())
+    groups = {f"{key}_groups": [f"{song[:1]}{int(song[-2:]) // 6}" for song in songs] for key, songs in names.items()}
+    path.write_text(json.dumps(names | groups))
+    vectors = compare.read_all(Paths())
+    assert len(set(vectors.groups)) == 8 < len(set(vectors.songs))
+    for fold in compare._folds(vectors, load().compare, Paths()):
+        assert not {vectors.groups[row] for row in fold.train} & {vectors.groups[row] for row in fold.test}
+    assert compare.main(["--models", "knn"]) == 0
+    curve = pd.read_csv(data / "comparison" / "curve.csv")
+    assert curve.groupby(["model", "by_song"])["n_songs"].first().to_dict() == {
+        (model, by_song): 4 * N_SONGS for model in ("knn", "recording") for by_song in (False, True)
+    }
+    report = (data / "comparison" / "report.html").read_text()
+    assert "3 folds by group" in report and "<th>folds by song</th>" in report and "Artist filter: yes" in report
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["mfcc", "stats_svm"])
 def test_wrong_test_labels_change_no_prediction(data: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:

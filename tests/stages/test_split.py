@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genre.audio import chunks, ffmpeg, manifest
+from genre.audio import chunks, corrections, ffmpeg, manifest
 from genre.errors import AudioError, ClusterError, DatasetError
+from genre.paths import Paths
 from stages import split
 from tests.made import ROOT, MakeSong, outs, write_params
 
@@ -116,6 +117,28 @@ def test_silent_chunks_are_left_out_and_are_no_copies(
     printed = capsys.readouterr()
     assert "silent.wav: is silent, or has less than 0.25 s of sound" in printed.err
     assert printed.out.splitlines()[-1].endswith("6 silent chunks left out, 1 failures")
+
+
+def test_groups_corrections_and_duplicates_are_applied_and_counted(
+    project: Path, songs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_params(project, split__group_by="groups.csv", split__duplicates="drop")
+    (songs / "groups.csv").write_text("song,group\nhigh/song 0,one\nlow/song 0,one\n")
+    for song, genre in (("high/song 3", "low"), ("low/song 3", "drop")):
+        corrections.add(Paths().corrections("tiny"), song, genre)
+    Paths().corrections("tiny.duplicates").write_text("song,other\nhigh/song 1,low/song 2\n")
+    assert split.main([]) == 0
+    rows = {row.source.removeprefix("dataset/tiny/"): row for row in manifest.read(project / "chunks")}
+    kept = ["high/song 0", "high/song 1", "high/song 2", "high/song 3", "low/song 0", "low/song 1"]
+    assert sorted(rows) == [f"{name}.flac" for name in kept]
+    assert rows["high/song 3.flac"].genre == "low" and rows["high/song 3.flac"].chunk.split("/")[1] == "low"
+    first, other = rows["high/song 0.flac"], rows["low/song 0.flac"]
+    assert (first.split, first.group) == (other.split, other.group) == (first.split, "groups.csv:one")
+    assert rows["low/song 1.flac"].group == "low/song 1"
+    assert "5 groups, 1 corrected, 1 dropped, 1 copies dropped, 0 failures" in capsys.readouterr().out
+    Paths().corrections("tiny").write_text("song,genre\nhigh/song 9,low\n")
+    with pytest.raises(DatasetError, match=r"corrections/tiny\.csv, line 2: high/song 9 is not in dataset/tiny/"):
+        split.main([])
 
 
 def test_a_song_that_cannot_be_decoded_fails_the_stage_with_on_error_fail(project: Path, songs: Path) -> None:
