@@ -12,7 +12,6 @@ import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -58,14 +57,6 @@ Answer = dict[str, Any]
 Number = TypeVar("Number", int, float)
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Columns and rows of answers as CSV."""
-
-    header: Sequence[str]
-    rows: Callable[[Answer], Iterable[Sequence[object]]]  # of one answer
-
-
 def add_song_options(parser: argparse.ArgumentParser, metavar: str) -> None:
     """Add the arguments SONG..., --format, --start and --duration."""
     parser.add_argument(
@@ -88,7 +79,8 @@ def answer_all(
     answer: Callable[[Path], Mapping[str, Any]],
     show: Callable[[Answer], str],
     form: str,
-    table: Table,
+    header: Sequence[str],
+    rows: Callable[[Answer], Iterable[Sequence[object]]],
     *,
     at_once: int = 1,
     afterwards: Callable[[Answer], None] | None = None,
@@ -98,15 +90,15 @@ def answer_all(
     `names` are files, folders (searched for audio files), http(s) URLs, and - for standard input. `answer` is called
     with the path of each song, in `at_once` threads; in its result, `file` becomes the given name. Answers are in the
     order of the songs. `form` is one of `FORMATS`: text is that of `show`, followed by the sentences of `warnings`; csv
-    has the columns and rows of `table`, with the warnings on stderr; json prints an object for one file, and a list for
-    several or a folder, at the end; the other forms print each answer when it is ready. `afterwards` is called with
-    each answer after it is printed; an AudioError that it raises is reported.
+    has the columns of `header` and the `rows` of each answer, with the warnings on stderr; json prints an object for
+    one file, and a list for several or a folder, at the end; the other forms print each answer when it is ready.
+    `afterwards` is called with each answer after it is printed; an AudioError that it raises is reported.
     """
     failed = False
     values = []  # for json
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if form == "csv":
-        writer.writerow(map(_cell, table.header))
+        writer.writerow(map(_cell, header))
     for value in _answers(names, answer, at_once):
         if isinstance(value, str):
             failed = bool(_report(value))
@@ -116,7 +108,7 @@ def answer_all(
         elif form == "jsonl":
             print(to_json(value))
         elif form == "csv":
-            writer.writerows([_cell(cell) for cell in row] for row in table.rows(value))
+            writer.writerows([_cell(cell) for cell in row] for row in rows(value))
             for warning in value.get("warnings", ()):
                 print(one_line(f"warning: {value['file']}: {warning}"), file=sys.stderr)
         else:

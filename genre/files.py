@@ -23,7 +23,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     a dot and ends in ``.tmp``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)  # named before it exists, so that a signal at any time leads to its removal
+    # named before it exists, so that a signal at any time leads to its removal
+    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         temporary.touch(exist_ok=False)
         yield temporary
@@ -32,7 +33,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         error.filename = error.filename or str(path)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)  # still there if it is a link of the same file as `path`
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -40,16 +41,12 @@ def link_or_copy(source: Path, target: Path) -> None:
 
     Use it for files that are replaced, but never written into.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(target)
-    try:
-        os.link(source, temporary)
-        temporary.replace(target)
-    except OSError:
-        with atomic_path(target) as copy:
-            shutil.copyfile(source, copy)
-    finally:
-        temporary.unlink(missing_ok=True)  # still there if it was the same file as `target`
+    with atomic_path(target) as temporary:
+        try:
+            temporary.unlink()
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -117,7 +114,3 @@ def remove_others(folder: Path, kept: Container[Path]) -> None:
                 path.rmdir()
         elif path not in kept and path.name != ".gitignore":
             path.unlink()
-
-
-def _temporary(path: Path) -> Path:
-    return path.parent / f".{uuid.uuid4().hex}.tmp"

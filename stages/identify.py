@@ -13,7 +13,7 @@ from pathlib import Path
 
 from genre import params
 from genre.audio import manifest
-from genre.cli import Answer, Table, add_song_options, answer_all, fraction, run_command
+from genre.cli import Answer, add_song_options, answer_all, fraction, run_command
 from genre.paths import Paths
 
 COLUMNS = ("file", "song", "genre", "offset", "score", "path")  # of the format csv
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             match = identify(path, engine=engine, **options)
             return {**match, "path": sources.get(f"{match['genre']}/{match['song']}")}
 
-        return answer_all(arguments.songs, answer, _text, arguments.format, Table(COLUMNS, _rows))
+        return answer_all(arguments.songs, answer, _text, arguments.format, COLUMNS, _rows)
 
 
 def _text(answer: Answer) -> str:

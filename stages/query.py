@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from genre import params
-from genre.cli import Answer, Table, add_song_options, answer_all, fraction, is_folder, positive, run_command
+from genre.cli import Answer, add_song_options, answer_all, fraction, is_folder, positive, run_command
 from genre.parallel import one_thread_each
 from genre.paths import Paths
 from genre.terminal import one_line
@@ -53,10 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
     header = ["file", "song_genre", "song_confidence", "song_set", "start", "end", "genre", *predictor.card.genres]
-    table = Table(header, _rows)
     text = functools.partial(_text, sets=arguments.sets is not None)
     return answer_all(
-        arguments.songs, of_song, text, arguments.format, table, at_once=SONGS_AT_ONCE, afterwards=afterwards
+        arguments.songs, of_song, text, arguments.format, header, _rows, at_once=SONGS_AT_ONCE, afterwards=afterwards
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from genre import params
 from genre.audio import manifest
-from genre.cli import Answer, Table, add_song_options, answer_all, integer, run_command
+from genre.cli import Answer, add_song_options, answer_all, integer, run_command
 from genre.paths import Paths
 
 COLUMNS = ("file", "genre", "weighted_genre", "score", "similar_genre", "similar_song", "similar_path")  # of csv
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             songs = [{**song, "path": sources.get(f"{song['genre']}/{song['song']}")} for song in result["songs"]]
             return {**result, "songs": songs}
 
-        return answer_all(arguments.songs, answer, _text, arguments.format, Table(COLUMNS, _rows))
+        return answer_all(arguments.songs, answer, _text, arguments.format, COLUMNS, _rows)
 
 
 def _text(answer: Answer) -> str:

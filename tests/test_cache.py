@@ -37,12 +37,6 @@ def _restored(cache: Cache, key: str) -> list[bytes] | None:
     return [path.read_bytes() for path in sorted(out.iterdir())]
 
 
-def test_stored_files_are_restored_with_their_note(cache: Cache, tmp_path: Path) -> None:
-    _store(cache, "k1", b"one", b"two")
-    assert _restored(cache, "k1") == [b"one", b"two"]
-    assert cache.restore("k1", lambda number: tmp_path / "again" / str(number)) == "note"
-
-
 @pytest.mark.parametrize("damage", [None, b"", b"ONE"])
 def test_a_damaged_entry_is_removed(cache: Cache, damage: bytes | None) -> None:
     _store(cache, "k1", b"one")

@@ -1,4 +1,4 @@
-"""Atomic writes, tables and arrays of numbers."""
+"""Atomic writes and arrays of numbers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,6 @@ def test_a_written_file_has_the_permissions_of_the_umask_and_a_failed_write_chan
     assert list(tmp_path.iterdir()) == [path]
     (tmp_path / "plain").write_text("")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_a_table_quotes_names_with_commas_and_newlines(tmp_path: Path) -> None:
-    files.write_table(tmp_path / "t.csv", ["a", "b"], [["x,y", "line\nbreak"]])
-    assert (tmp_path / "t.csv").read_bytes() == b'a,b\n"x,y","line\nbreak"\n'
 
 
 def test_remove_others_keeps_the_given_files_and_those_of_dvc(tmp_path: Path) -> None:

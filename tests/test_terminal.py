@@ -32,8 +32,8 @@ def answer(path):
     return {"genre": "rock", "song": sys.argv[2]}
 
 def main(_):
-    table = cli.Table(["song"], lambda value: [[value["song"]]])
-    status = cli.answer_all(["a.wav"], answer, lambda value: f"song: {value['song']}", sys.argv[1], table)
+    text, rows = lambda value: f"song: {value['song']}", lambda value: [[value["song"]]]
+    status = cli.answer_all(["a.wav"], answer, text, sys.argv[1], ["song"], rows)
     if len(sys.argv) > 3:
         list(run(warn, [sys.argv[2]] * 2, description="warn", workers=2))
         raise AudioError(f"{sys.argv[2]}: cannot be decoded")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from genre import files
 from genre.audio import dataset, division
-from genre.cli import Table, answer_all
+from genre.cli import answer_all
 from genre.errors import DatasetError
 from tests.made import MakeSong
 
@@ -79,8 +79,8 @@ def test_a_folder_of_a_query_is_followed_through_links_to_each_folder_once(
     _touch(tmp_path, "music/a.mp3", "albums/one/b.mp3", "albums/one/cover.jpg")
     for link, target in (("by artist", "albums"), ("again", "albums/one"), ("up", "music")):
         (tmp_path / "music" / link).symlink_to(tmp_path / target)
-    table = Table(["name"], lambda answer: [[Path(answer["file"]).name]])
-    assert answer_all([str(tmp_path / "music")], lambda path: {}, str, "csv", table) == 0
+    songs, rows = [str(tmp_path / "music")], lambda answer: [[Path(answer["file"]).name]]
+    assert answer_all(songs, lambda path: {}, str, "csv", ["name"], rows) == 0
     printed = capsys.readouterr()
     assert sorted(printed.out.split()) == ["a.mp3", "b.mp3", "name"]
     assert "music: 1 other files skipped" in printed.err

@@ -14,37 +14,21 @@ from tests.made import write_field_files
 pytestmark = pytest.mark.slow
 
 RATE = 22_050  # Hz
-LENGTHS = {  # seconds of audio, and the position of the first of them in the chirp
-    "base.wav": (20.0, 0.0),
-    "base.flac": (20.0, 0.0),
-    "base.mp3": (20.0, 0.0),
-    "base.m4a": (20.0, 0.0),
-    "xing_short.mp3": (20.0, 0.0),
-    "xing_long.mp3": (20.0, 0.0),
-    "cut.wav": (12.0, 0.0),
-    "cut.flac": (12.0, 0.0),
-    "cut.mp3": (12.0, 0.0),
-    "tagged.flac": (20.0, 0.0),
-    "chained.ogg": (20.0, 0.0),
-    "joined.flac": (20.0, 0.0),
-    "joined.wav": (20.0, 0.0),
-    "edited.m4a": (16.7, 3.3),
-    "streams.mka": (20.0, 0.0),
-    "video.mp4": (20.0, 0.0),
-    "cancelled.flac": (20.0, 0.0),
-    "cancelled.m4a": (20.0, 0.0),
-    "cancelled.mp3": (20.0, 0.0),
-}
+FILES = (
+    "base.wav base.flac base.mp3 base.m4a xing_short.mp3 xing_long.mp3 cut.wav cut.flac cut.mp3 tagged.flac "
+    "chained.ogg joined.flac joined.wav edited.m4a streams.mka video.mp4 cancelled.flac cancelled.m4a cancelled.mp3"
+).split()
+SECONDS = {"cut.wav": 12.0, "cut.flac": 12.0, "cut.mp3": 12.0, "edited.m4a": 16.7}  # of audio; 20 in all others
+FIRST_S = {"edited.m4a": 3.3}  # position in the chirp of the first sample
 SHORT = "s that its header states could be decoded"
+CANCELLED = "its channels cancel each other: the first one is used"
 MESSAGES = {
     "xing_long.mp3": "only 20.0 s of the 522.4 " + SHORT,
     "cut.wav": "only 12.0 s of the 20.0 " + SHORT,
     "cut.flac": "of the 20.0 " + SHORT,
     "cut.mp3": "of the 20.0 " + SHORT,
     "streams.mka": "has 2 audio streams: number 2, the default one, was decoded",
-    "cancelled.flac": "its channels cancel each other: the first one is used",
-    "cancelled.m4a": "its channels cancel each other: the first one is used",
-    "cancelled.mp3": "its channels cancel each other: the first one is used",
+    **{name: CANCELLED for name in FILES if name.startswith("cancelled")},
 }
 
 
@@ -66,21 +50,21 @@ def _position(samples: np.ndarray) -> float:
     return float((np.argmax(spectrum) * RATE / (1 << 18) - 200) / 40)
 
 
-@pytest.mark.parametrize("name", LENGTHS)
+@pytest.mark.parametrize("name", FILES)
 def test_duration_and_positions_are_those_of_the_audio(
     folder: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    path, (seconds, first_s) = folder / name, LENGTHS[name]
+    path = folder / name
     whole = _decode(path)
     assert [record.message.partition(": ")[2] for record in caplog.records] == [] or name in MESSAGES
     assert MESSAGES.get(name, "") in caplog.text
-    assert len(whole) / RATE == pytest.approx(seconds, abs=0.15)
+    assert len(whole) / RATE == pytest.approx(SECONDS.get(name, 20.0), abs=0.15)
     assert ffmpeg.decoded_seconds(path) == pytest.approx(len(whole) / RATE, abs=0.001)
     for start in (0.0, 4.0, 9.7):
         part = _decode(path, start=start, duration=1.5)
         assert np.array_equal(part, whole[round(start * RATE) :][: len(part)])
         assert len(part) == round(1.5 * RATE)
-        assert first_s + start + 0.75 == pytest.approx(_position(part), abs=0.1)
+        assert FIRST_S.get(name, 0.0) + start + 0.75 == pytest.approx(_position(part), abs=0.1)
     with pytest.raises(AudioError, match=r"holds no audio after 25 s"):
         _decode(path, start=25.0)
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from genre.audio import chunks, ffmpeg, process
-from genre.cli import Table, answer_all
+from genre.cli import answer_all
 from genre.errors import AudioError, TimeLimitError
 from tests.made import ROOT, MakeSong, ape_bomb, ffmpeg_run
 
@@ -172,8 +172,8 @@ def test_a_small_file_of_endless_work_costs_one_song(
     monkeypatch.setattr(process, "BASE_CPU_S", 1.0)
     bomb, clip = tmp_path / "bomb.ape", make_song(tmp_path / "clip.wav", sample_rate=RATE)
     bomb.write_bytes(ape_bomb(rate))
-    table = Table(["file", "n"], lambda answer: [[answer["file"], answer["n"]]])
-    assert answer_all([str(bomb), str(clip)], lambda path: {"n": len(_cut(path))}, str, "csv", table) == 1
+    songs, header, rows = [str(bomb), str(clip)], ["file", "n"], lambda answer: [[answer["file"], answer["n"]]]
+    assert answer_all(songs, lambda path: {"n": len(_cut(path))}, str, "csv", header, rows) == 1
     printed = capsys.readouterr()
     assert printed.out == f"file,n\n{clip},2\n"
     assert "bomb.ape: cannot be decoded (it needs more than 2 s of processor time)" in printed.err
