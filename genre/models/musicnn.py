@@ -52,11 +52,8 @@ class MusiCNN:
 
         Raises ModelError if the file is missing or damaged.
         """
-        self._path = path
-        try:
-            self._session = onnx.session(path)
-        except ModelError as error:
-            raise ModelError(f"{path}: {error}; run `dvc repro convert`") from error
+        self._name = str(path)
+        self._session = onnx.session(path)
 
     def embed(self, samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:
         """Return the embedding [shape=(953,)] of a mono chunk [shape=(n,)]: the mean over its patches of 3 s.
@@ -64,12 +61,10 @@ class MusiCNN:
         `sample_rate` is in Hz; `VECTORS` names the parts of the embedding.
         """
         # One patch at a time: the activations of several do not fit into the processor's cache (twice as slow).
-        try:
-            parts = [onnx.run(self._session, {"patches": p[np.newaxis]}) for p in patches(samples, sample_rate)]
-        except ModelError as error:
-            raise ModelError(f"{self._path}: {error}; run `dvc repro convert`") from error
+        inputs = ({"patches": patch[np.newaxis]} for patch in patches(samples, sample_rate))
+        parts = [onnx.run(self._session, patch, self._name) for patch in inputs]
         if any(part.shape != (1, VECTORS["both"].stop) for part in parts):
-            raise ModelError(f"{self._path}: wrong number of outputs; run `dvc repro convert`")
+            raise ModelError(f"{self._name} has another number of outputs: {onnx.REMEDY}")
         vector: npt.NDArray[np.float32] = np.concatenate(parts).mean(axis=0, dtype=np.float64).astype(np.float32)
         return vector
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BATCH = "batch"  # name of the free dimension
 OUTPUT = "probabilities"
 VECTOR = "vector"  # input of a classifier
+REMEDY = "run `dvc checkout` or `dvc repro`"  # of a damaged file
 EXTERNAL = b"location"  # key in an ONNX file that precedes the path of external weights
 
 
@@ -90,12 +91,12 @@ def with_outputs(model: bytes, positions: npt.NDArray[np.int64], n_outputs: int)
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def session(model: Path | bytes) -> Any:
+def session(model: Path | bytes, sha256: str | None = None) -> Any:
     """Return an `onnxruntime.InferenceSession` of an ONNX file or of its bytes; threads may share it.
 
     It uses as many threads as the environment variable OMP_NUM_THREADS says (0: one per core).
 
-    Raises ModelError if ONNX Runtime cannot load it. The message gives the reason, not the file.
+    Raises ModelError if the file cannot be read, has another SHA-256 than `sha256` or cannot be loaded.
     """
     import onnxruntime
 
@@ -104,27 +105,29 @@ def session(model: Path | bytes) -> Any:
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
     try:
         data = model if isinstance(model, bytes) else model.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot be read ({error.strerror})") from error
-    if EXTERNAL in data:  # the digest in the card does not cover other files
-        raise ModelError("has its weights in another file")
-    try:
+        if sha256 not in {None, hashlib.sha256(data).hexdigest()}:
+            raise ValueError("its SHA-256 differs from that in its card")
+        if EXTERNAL in data:  # the SHA-256 does not cover other files
+            raise ValueError("it has its weights in another file")
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many kinds
-        raise ModelError(str(error)) from error
+        name = "the model" if isinstance(model, bytes) else model
+        raise ModelError(f"{name} cannot be loaded ({error}): {REMEDY}") from error
 
 
-def run(session: Any, inputs: Mapping[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+def run(
+    session: Any, inputs: Mapping[str, npt.NDArray[np.float32]], name: str = "the model"
+) -> npt.NDArray[np.float32]:
     """Return the first output of a session for inputs by name.
 
-    Raises ModelError if the model refuses the inputs, or returns NaN or infinity. The message does not name the file.
+    Raises ModelError, with `name`, if the model refuses the inputs, or returns NaN or infinity.
     """
     try:
         output: npt.NDArray[np.float32] = np.asarray(session.run(None, dict(inputs))[0], np.float32)
     except Exception as error:  # onnxruntime raises many kinds
-        raise ModelError(f"cannot be run: {error}") from error
+        raise ModelError(f"{name} cannot be run ({error}): {REMEDY}") from error
     if not np.isfinite(output).all():
-        raise ModelError("returned NaN or infinity")
+        raise ModelError(f"{name} returned NaN or infinity: {REMEDY}")
     return output
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -107,13 +106,7 @@ def _average(card: ModelCard, predictors: Sequence[Predictor]) -> _Graph:
 def _session(card: ModelCard, paths: Paths) -> Any:
     """Return the session of a model's ONNX file, after a check against its card."""
     path = paths.onnx(card.model)
-    try:
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != card.onnx_sha256:
-            raise ModelError(f"its SHA-256 differs from that in {paths.card(card.model)}")
-        session = onnx.session(data)
-    except (OSError, ModelError) as error:
-        raise ModelError(f"{path} cannot be loaded ({error}): run `dvc checkout` or `dvc repro`") from error
+    session = onnx.session(path, card.onnx_sha256)
     names = {node.name for node in session.get_inputs()}
     outputs = session.get_outputs()
     if names != set(card.inputs or [onnx.VECTOR]) or [node.shape[1:] for node in outputs] != [[len(card.genres)]]:
@@ -134,13 +127,10 @@ def _embedder(card: ModelCard, paths: Paths, cache: Cache | None) -> Embedder:
 
 def _run(card: ModelCard, session: Any, inputs: Features) -> Probabilities:
     """Return the outputs for each chunk, run one at a time so that they do not depend on the other chunks."""
-    n_chunks = len(next(iter(inputs.values())))
-    try:
-        parts = [onnx.run(session, {name: values[[row]] for name, values in inputs.items()}) for row in range(n_chunks)]
-    except ModelError as error:
-        raise ModelError(f"the model {card.model} {error}: run `dvc checkout` or `dvc repro`") from error
+    rows, name = range(len(next(iter(inputs.values())))), f"the model {card.model}"
+    parts = [onnx.run(session, {key: values[[row]] for key, values in inputs.items()}, name) for row in rows]
     for part in parts:
         in_range = part.shape == (1, len(card.genres)) and np.abs(part - 0.5).max() <= 0.5 + TOLERANCE
         if not in_range or abs(part.sum() - 1) > TOLERANCE:
-            raise ModelError(f"the model {card.model} returned values that are not probabilities: run `dvc repro`")
+            raise ModelError(f"{name} returned values that are not probabilities: run `dvc repro`")
     return np.concatenate([np.empty((0, len(card.genres)), np.float32), *parts])
