@@ -23,6 +23,7 @@ from genre.features.transforms import (
     Features,
     Samples,
     Transform,
+    hann,
     host_blocks,
 )
 
@@ -86,12 +87,6 @@ def mel_filters(sample_rate: int) -> npt.NDArray[np.float64]:
 
 
 @functools.cache
-def _window(block: int) -> npt.NDArray[np.float64]:
-    """Return a periodic Hann window [shape=(block,)]."""
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(block) / block)
-
-
-@functools.cache
 def _dct() -> npt.NDArray[np.float64]:
     """Return the orthonormal DCT-II [shape=(40, 20)]."""
     mel, coefficient = np.arange(N_MEL)[:, np.newaxis], np.arange(MFCC.columns)
@@ -105,7 +100,7 @@ def _power(signal: npt.NDArray[np.float64], transform: Transform, n_bins: int) -
     block = transform.block
     centred = signal[HOST_BLOCK - block // 2 :]
     frames = np.lib.stride_tricks.sliding_window_view(centred, block)[:: transform.step]
-    spectrum = np.fft.rfft(frames * _window(block))[:, :n_bins].astype(np.complex64)
+    spectrum = np.fft.rfft(frames * hann(block))[:, :n_bins].astype(np.complex64)
     squares = spectrum.view(np.float32).astype(np.float64)  # real, imaginary, real, ...
     squares *= squares
     power: npt.NDArray[np.float64] = squares[:, ::2] + squares[:, 1::2]

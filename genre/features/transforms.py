@@ -6,6 +6,7 @@ Source of every number: sonic-annotator 1.6 with qm-vamp-plugins 1.8 (qm-mfcc) a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -54,6 +55,12 @@ TRANSFORMS: dict[str, Transform] = {t.feature: t for t in (MFCC, CONTRAST_PEAKS,
 
 NOT_FINITE = "the samples contain NaN or infinity: decode the audio again"
 CONTRAST_FLOOR = 1e-4  # magnitude; about the noise of 16-bit samples in one bin of a 1024-sample Hann window
+
+
+@functools.cache
+def hann(block: int) -> npt.NDArray[np.float64]:
+    """Return a periodic Hann window [shape=(block,)]."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(block) / block)
 
 
 def host_blocks(blocks: Iterable[Samples], n_host_blocks: int) -> Iterator[npt.NDArray[np.float64]]:

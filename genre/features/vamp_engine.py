@@ -22,7 +22,7 @@ import numpy.typing as npt
 from genre.errors import EngineError
 from genre.features import extraction
 from genre.features.extraction import Job
-from genre.features.transforms import TRANSFORMS, Features, Samples, Transform, host_blocks
+from genre.features.transforms import TRANSFORMS, Features, Samples, Transform, hann, host_blocks
 
 PART_HOST_BLOCKS = 64  # host blocks per call of a plugin: 3 s at 22,050 Hz
 
@@ -32,10 +32,10 @@ def compute_blocks(
 ) -> Iterator[Features]:
     """Run Vamp plugins over a signal that arrives in blocks of any length, in bounded memory.
 
-    See `numpy_engine.compute_blocks` for blocks and features. `transforms` are outputs of installed plugins that give
-    one row per frame at their default parameters; those of one plugin with one block and step are computed by one
-    instance. Raises EngineError if a plugin is not installed, refuses block and step, or does not give one row of
-    `columns` values per frame; FeatureError as `host_blocks`.
+    See `numpy_engine.compute_blocks` for blocks and features. `transforms` are outputs of installed plugins that
+    take spectra and give one row per frame at their default parameters; those of one plugin with one block and step are
+    computed by one instance. Raises EngineError if a plugin is not installed, refuses block and step, or does not give
+    one row of `columns` values per frame; FeatureError as `host_blocks`.
     """
     groups: dict[tuple[str, int, int], list[Transform]] = {}
     for transform in transforms:
@@ -65,8 +65,7 @@ class _Plugin:
             self._outputs = [(t, self._plugin.get_output(t.vamp_id.split(":")[3])["output_index"]) for t in outputs]
         except Exception as error:  # the package raises Exception itself for an unknown output
             raise EngineError(f"the Vamp plugin {self._name} cannot be used: {error}") from error
-        self._takes_spectra = self._plugin.inputDomain == vampyhost.FREQUENCY_DOMAIN
-        self._window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self._block) / self._block)  # periodic Hann
+        self._window = hann(self._block)
         self._signal = np.zeros(self._block // 2, np.float32)  # from the start of the next frame on
         self._n_frames = 0
 
@@ -77,10 +76,9 @@ class _Plugin:
         rows: Features = {t.feature: np.empty((count, t.columns), np.float32) for t, _ in self._outputs}
         if count:
             frames = np.lib.stride_tricks.sliding_window_view(self._signal, self._block)[:: self._step]
-            inputs = self._spectra(frames) if self._takes_spectra else frames
-            for i in range(count):
+            for i, spectrum in enumerate(self._spectra(frames)):
                 time = self._realtime((self._n_frames + i) * self._step, self._sample_rate)
-                results = self._plugin.process_block(inputs[i : i + 1], time)
+                results = self._plugin.process_block(spectrum[np.newaxis], time)
                 for transform, index in self._outputs:
                     rows[transform.feature][i] = self._row(results.get(index, ()), transform)
             self._n_frames += count

@@ -67,10 +67,10 @@ VAMPYHOST = """
 import os, signal
 import numpy as np
 
-FREQUENCY_DOMAIN, ADAPT_NONE = 1, 0
+ADAPT_NONE = 0
 
 class Plugin:
-    inputDomain, info = FREQUENCY_DOMAIN, {"pluginVersion": 1}
+    info = {"pluginVersion": 1}
     def initialise(self, *sizes): pass
     def get_output(self, name): return {"output_index": name}
     def process_block(self, spectrum, time):

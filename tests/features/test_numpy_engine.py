@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import scipy.fft
+import scipy.signal
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -128,7 +129,7 @@ def _by_definition(
 def _magnitudes(signal: npt.NDArray[np.float64], transform: Transform) -> Iterator[npt.NDArray[np.float64]]:
     block, step = transform.block, transform.step
     padded = np.pad(signal, (block // 2, block))
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(block) / block)
+    window = scipy.signal.get_window("hann", block)
     for i in range(transform.n_frames(len(signal))):
         frame = padded[i * step : i * step + block] * window
         yield np.abs(np.fft.rfft(frame).astype(np.complex64).astype(np.complex128))[: block // 2]
