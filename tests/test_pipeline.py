@@ -30,7 +30,7 @@ MODELS = ["mfcc", "spectral_contrast", "merged", "stats_svm", "ensemble"]
 def pipeline(tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
     """Return a project in which `dvc repro` has run on a few songs, two of them damaged, with unusual names."""
     root = tmp_path_factory.mktemp("pipeline")
-    for name in ("stages", "genre"):
+    for name in ("stages", "genre", "corrections"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "dataset").mkdir()
     for name in (".dvcignore", ".gitignore", "dvc.yaml", "dataset/dvc.yaml"):
