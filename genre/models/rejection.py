@@ -92,16 +92,12 @@ class Gaussians:
 
     def distances(self, vectors: Vectors) -> Scores:
         """Return the Mahalanobis distance to the nearest genre's centre [shape=(chunks,)]."""
-        points = _standardised(vectors, self.mean, self.scale, unit=self.unit)
-        squares = []
-        for centre in self.centres.astype(np.float64):
-            offsets = points - centre
-            along = offsets @ self.axes.T.astype(np.float64)
-            square = (along**2 / self.variances).sum(axis=1)
-            if not self.unit:
-                square += np.maximum((offsets**2).sum(axis=1) - (along**2).sum(axis=1), 0.0) / float(self.rest)
-            squares.append(square)
-        distances: Scores = np.sqrt(np.min(squares, axis=0))
+        offsets = _standardised(vectors, self.mean, self.scale, unit=self.unit)[:, np.newaxis] - self.centres
+        along = offsets @ self.axes.T.astype(np.float64)
+        squares = (along**2 / self.variances).sum(axis=-1)
+        if not self.unit:
+            squares += np.maximum((offsets**2).sum(axis=-1) - (along**2).sum(axis=-1), 0.0) / float(self.rest)
+        distances: Scores = np.sqrt(squares.min(axis=1))
         return distances
 
 
