@@ -227,9 +227,11 @@ class VectorStore:
 @contextlib.contextmanager
 def _client(uri: str) -> Iterator[Any]:
     """Yield a connected pymilvus.MilvusClient; closing the last one of a .db folder ends Milvus Lite's server."""
+    address = os.environ.pop("MILVUS_URI", "")  # pymilvus reads it when it is imported, and refuses a .db path
     from pymilvus import MilvusClient
     from pymilvus.exceptions import ConnectionConfigException
 
+    os.environ |= {"MILVUS_URI": address} if address else {}
     for name in ("pymilvus", "milvus_lite", "grpc"):  # they log the errors that they raise, with tracebacks
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # a dedicated connection is closed with its client

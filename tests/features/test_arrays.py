@@ -72,17 +72,14 @@ def test_a_pickle_of_anything_but_a_float32_array_is_refused(tmp_path: Path, val
         arrays.read_pickle(tmp_path / "x.pickle")
 
 
-def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_missing_or_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(VectorError, match="dvc repro"):
+        arrays.read(tmp_path, "train")
     _write_all(tmp_path)
     _write_all(tmp_path / "other", "xyy")
     name = "mfcc_coefficients_training_vector.pickle"
     (tmp_path / "other" / name).replace(tmp_path / name)
     with pytest.raises(VectorError, match="do not fit"):
-        arrays.read(tmp_path, "train")
-
-
-def test_the_error_of_a_missing_file_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(VectorError, match="dvc repro"):
         arrays.read(tmp_path, "train")
 
 

@@ -174,20 +174,18 @@ def test_settings_that_milvus_ignores_are_refused(changes: dict[str, Any], messa
         pass
 
 
-def test_the_environment_overrides_the_address(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MILVUS_URI", uri)
-    with connected("https://unused:1") as collection:
-        assert collection.uri == uri
-
-
 def test_a_file_that_is_no_milvus_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "songs.db").write_text("something else")
     with pytest.raises(SearchError, match="not a Milvus Lite folder"), connected(str(tmp_path / "songs.db")):
         pass
 
 
-def test_a_store_that_another_process_uses_is_refused(uri: str) -> None:
-    with connected(uri):
+def test_the_store_of_the_environment_is_used_and_refused_to_another_process(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILVUS_URI", uri)
+    with connected("https://unused:1") as collection:
+        assert collection.uri == uri
         assert "in use by another process" in _in_other_process(uri).stderr
 
 
