@@ -18,11 +18,12 @@ import numpy as np
 from genre import params
 from genre.cache import Cache
 from genre.evaluation import comparison, metrics
+from genre.features import arrays
 from genre.models import baselines, calibration
 from genre.models.calibration import calibrate, common_predictions
 from genre.models.vote import vote_by_song
 from genre.paths import Paths
-from stages.compare import embed, read_all
+from stages.compare import embed
 from stages.ensemble import default_model, gain
 
 MODELS = ("stats_svm", "musicnn_svm", "musicnn_logistic")
@@ -69,7 +70,7 @@ def main() -> None:
     """Print the figures."""
     argparse.ArgumentParser(prog="python -m benchmarks.confidence", description=__doc__.splitlines()[0]).parse_args()
     paths, settings = Paths(), params.load()
-    cache, data = Cache(paths.cache, settings.cache.max_bytes), read_all(paths)
+    cache, data = Cache(paths.cache, settings.cache.max_bytes), arrays.read_all(paths.vectors)
     names = {m: baselines.embedding_name(m, settings.musicnn) for m in MODELS}
     by_embedding = {name: embed(name, data, paths, cache)[0] for name in set(names.values())}
     vectors, labels, songs = {m: by_embedding[name] for m, name in names.items()}, data.labels, data.songs

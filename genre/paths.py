@@ -40,6 +40,7 @@ class Paths:
     rejection = _Below("model_weights", "rejection.npz")  # detectors of unknown songs
     evaluation = _Below("evaluation")  # scores on the test songs
     scores = _Below("scores")  # a few metrics on the test songs, one file per model, for `dvc metrics show`
+    audit = _Below("audit")  # findings about the data set
     comparison = _Below("comparison")  # scores on folds
     index = _Below("vectors", "index.json")  # description of the embedding index
     projection = _Below("vectors", "projection.npz")  # from embeddings to the vectors of the store

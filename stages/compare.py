@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings, paths = params.load(), Paths()
     options = vars(_parser(settings.compare).parse_args(argv))
     settings = settings.model_copy(update={"compare": settings.compare.model_copy(update=options)})
-    data = read_all(paths)
+    data = arrays.read_all(paths.vectors)
     folds = _folds(data, settings.compare, paths)
     cache = Cache(paths.cache, settings.cache.max_bytes)
     averaged = settings.ensemble.models if ENSEMBLE in settings.compare.models else []
@@ -95,21 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read_all(paths: Paths) -> VectorSet:
-    """Return all chunks of the data set: those of train, then those of test."""
-    train, test = arrays.read(paths.vectors, "train"), arrays.read(paths.vectors, "test")
-    return VectorSet(
-        {feature: np.concatenate([train.inputs[feature], test.inputs[feature]]) for feature in train.inputs},
-        np.concatenate([train.labels, test.labels]),
-        train.songs + test.songs,
-        train.genres,
-        train.groups + test.groups,
-    )
-
-
 def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache: Cache) -> bytes:
     """Train one model on the training chunks of a fold, predict its test chunks, and keep the outcome in the cache."""
-    data = read_all(paths)
+    data = arrays.read_all(paths.vectors)
     middle = [] if job.fold.songs_per_genre or job.fold.by_song else stress.middle(data.songs, job.fold.test)
     changed = _changed(middle, data, settings, paths, cache, 1)
     train = _train_baseline if job.model in BASELINES else _train_network

@@ -14,11 +14,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("stages", "genre")
-COMPUTING_ROOMS = ("audio", "demo", "features", "models", "evaluation", "search")
+COMPUTING_ROOMS = ("audio", "demo", "features", "models", "evaluation", "search", "audit")
 PRESENTATION = frozenset(  # modules of these rooms that change no number
     {
         "genre/audio/sources.py",
         "genre/audio/tags.py",
+        "genre/audit/findings.py",
         "genre/evaluation/plots.py",
         "genre/evaluation/report.py",
         "genre/evaluation/tables.py",

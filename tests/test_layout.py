@@ -19,8 +19,9 @@ BELOW = {  # the rooms that a room may import from; genre stands for the modules
     "models": {"genre", "audio", "features"},
     "evaluation": {"genre", "audio", "cli", "features", "models"},
     "search": {"genre", "audio", "features", "models"},
+    "audit": {"genre", "audio", "features", "models", "evaluation", "search"},
     "web": {"genre", "audio", "cli", "features", "models", "evaluation", "search"},
-    "stages": {"genre", "audio", "cli", "demo", "features", "models", "evaluation", "search", "web"},
+    "stages": {"genre", "audio", "cli", "demo", "features", "models", "evaluation", "search", "audit", "web"},
 }
 MAX_MODULE_LINES = 380
 MAX_BODY_LINES = 60

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from genre.audio import headers, process
 from genre.errors import AudioError, TimeLimitError
 from genre.files import atomic_path
 
+Sample = TypeVar("Sample", np.int16, np.float32)
 Block = npt.NDArray[np.int16]  # samples, shape (n,)
 Options = dict[str, str | int | None]  # options of ffmpeg without their dash; None: an option without a value
 
@@ -88,9 +89,9 @@ def stream_pcm(path: Path, *, sample_rate: int, start: float = 0.0, duration: fl
         raise AudioError(f"{path}: holds no audio" + (f" after {start:g} s" if start else ""))
 
 
-def pieces(blocks: Iterable[Block], length: int) -> Iterator[Block]:
+def pieces(blocks: Iterable[npt.NDArray[Sample]], length: int) -> Iterator[npt.NDArray[Sample]]:
     """Yield consecutive blocks as pieces of equal length; the last may be shorter."""
-    parts: list[Block] = []
+    parts: list[npt.NDArray[Sample]] = []
     missing = length
     for block in blocks:
         while len(block) >= missing:
@@ -113,12 +114,21 @@ def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
     Return the sample rate in Hz and an iterator of consecutive samples [shape=(n,)]: the arithmetic mean of the
     channels, each clipped to [-1, 1]. Raises AudioError as `stream_pcm`, also while the blocks are read.
     """
+    sample_rate, blocks = stream_channels(path)
+    clipped = (np.clip(frames, -1.0, 1.0) for frames in blocks)
+    return sample_rate, (frames.sum(axis=1, dtype=np.float32) / np.float32(frames.shape[1]) for frames in clipped)
+
+
+def stream_channels(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
+    """Decode the audio of a file at its own sample rate; lossy formats may exceed full scale, 1.0.
+
+    Return the sample rate in Hz and an iterator of consecutive samples [shape=(n, channels)]; raise as `stream_native`.
+    """
     parts = _frames(path, "f32")
     first = next(parts, None)
     if first is None:
         raise AudioError(f"{path}: holds no audio")
-    clipped = (np.clip(frames, -1.0, 1.0) for _, frames in itertools.chain([first], parts))
-    return first[0], (frames.sum(axis=1, dtype=np.float32) / np.float32(frames.shape[1]) for frames in clipped)
+    return first[0], (frames for _, frames in itertools.chain([first], parts))
 
 
 def stream_hash(path: Path, *, bitstream_filter: str | None = None) -> str:

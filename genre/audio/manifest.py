@@ -70,6 +70,17 @@ def sources(folder: Path) -> dict[str, str]:
         return {}
 
 
+def failures(folder: Path) -> dict[str, str]:
+    """Return the reason for each song that split could not decode, by its path; empty without failures.csv."""
+    try:
+        with (folder / FAILURES_NAME).open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            return dict(list(csv.reader(stream))[1:])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, csv.Error) as error:
+        raise DatasetError(f"{folder / FAILURES_NAME} is damaged ({error}): run `dvc repro --force split`") from error
+
+
 def chunk_files(folder: Path, split: str, songs: Sequence[str]) -> list[Path]:
     """Return the files of the chunks of a split; `songs` has the song of each, as "<genre>/<song>".
 

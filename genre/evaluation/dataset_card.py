@@ -43,15 +43,13 @@ def describe(settings: Params, paths: Paths, genres: Sequence[str]) -> DatasetCa
     The counts are in the order of `genres`. Raises DatasetError if the corrections or the index are damaged, or the
     index is missing.
     """
-    import pandas as pd
-
     name, chunk_s, group_by = settings.dataset.name, settings.split.chunk_seconds, settings.split.group_by
-    rows, failures = manifest.read(paths.chunks), paths.chunks / manifest.FAILURES_NAME
+    rows = manifest.read(paths.chunks)
     issues = [issue for start, issue in KNOWN_ISSUES.items() if name.startswith(start)] + _duplicates(rows)
     if corrected := [correction.genre for correction in corrections.read(paths.corrections(name))]:
         n_dropped = corrected.count(corrections.DROP)
         issues.append(f"{len(corrected) - n_dropped} songs have a corrected genre, {_were(n_dropped, 'song')} dropped.")
-    if failures.is_file() and (n_failures := len(pd.read_csv(failures, dtype=str, encoding_errors="surrogateescape"))):
+    if n_failures := len(manifest.failures(paths.chunks)):
         issues.append(f"{_were(n_failures, 'file')} left out because decoding failed (chunks/failures.csv).")
     if n_short := sum(row.seconds < chunk_s - LENGTH_TOLERANCE_S for row in rows):
         issues.append(f"{_were(n_short, 'chunk')} shorter than {chunk_s:g} s and filled by repetition.")

@@ -70,10 +70,11 @@ def comparison_html(
 
 def comparison_markdown(results: Sequence[Result]) -> str:
     """Return the scores of a comparison as a Markdown table, the best model first."""
-    return _environment().get_template("comparison.md").render(results=results)
+    return environment().get_template("comparison.md").render(results=results)
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return the templates; names in HTML are escaped."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -87,7 +88,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _html(template: str, results: Sequence[Result], provenance: Provenance, **values: object) -> str:
-    page = _environment().get_template(template)
+    page = environment().get_template(template)
     return page.render(
         **{"curves": "", **values},
         models=[_model(result, provenance) for result in results],

@@ -114,6 +114,18 @@ def read(folder: Path, split: Split, features: Iterable[str] = tuple(TRANSFORMS)
     return VectorSet(inputs, labels, songs, genres, groups)
 
 
+def read_all(folder: Path) -> VectorSet:
+    """Return all chunks of the data set: those of train, then those of test; raise as `read`."""
+    train, test = read(folder, "train"), read(folder, "test")
+    return VectorSet(
+        {feature: np.concatenate([array, test.inputs[feature]]) for feature, array in train.inputs.items()},
+        np.concatenate([train.labels, test.labels]),
+        train.songs + test.songs,
+        train.genres,
+        train.groups + test.groups,
+    )
+
+
 def read_settings(folder: Path) -> dict[str, Any]:
     """Return the contents of settings.json, as `Settings.to_dict` returned them."""
     settings: dict[str, Any] = _read_json(folder / "settings.json")

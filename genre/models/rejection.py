@@ -190,9 +190,7 @@ def fit(
     units = groups if len(set(groups)) > 1 else songs
     numbers = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
     group_of = np.array([numbers[unit] for unit in units])
-    kinds = _kinds(vectors)
-    held_out = [_held_out_distances(vectors[name], labels, group_of, unit=unit) for name, unit in kinds]
-    distances = np.stack([_song_means(values, song_of) for values in held_out], axis=1)
+    distances = held_out_distances(vectors, labels, song_of, group_of)
     z = np.stack([distances.mean(axis=0), distances.std(axis=0) + MIN_VARIANCE])
     z_scores = (distances - z[0]) / z[1]
     deviations = _song_means(_log_deviation(vectors[STATISTICS]), song_of)
@@ -201,7 +199,7 @@ def fit(
         "scores": np.sort(z_scores.mean(axis=1)),
         "stationary": min(math.log(STATIONARY), deviations.min()),
     }
-    for name, unit in kinds:
+    for name, unit in _kinds(vectors):
         gaussians = asdict(Gaussians.fit(vectors[name], labels, unit=unit))
         arrays |= {f"{name}.{unit}.{key}": value for key, value in gaussians.items()}
     for model, validation in validations.items():
@@ -214,6 +212,22 @@ def fit(
         both = np.column_stack([of_songs, (unsure - confidence[0]) / confidence[1]])
         arrays |= {f"confidence.{model}": confidence, f"scores.{model}": np.sort(both.mean(axis=1))}
     return arrays
+
+
+def held_out_distances(vectors: Mapping[str, Vectors], labels: Rows, song_of: Rows, group_of: Rows) -> Scores:
+    """Return each song's distances by detectors that are fitted without its group [shape=(songs, detectors)].
+
+    `vectors` and `labels` are as in `fit`; `song_of` and `group_of` have the numbers of each chunk's song and group.
+    """
+    folds, columns = group_of % MAX_FOLDS, []
+    for name, unit in _kinds(vectors):
+        distances = np.empty(len(labels))
+        for fold in np.unique(folds):
+            own = folds == fold
+            gaussians = Gaussians.fit(vectors[name][~own], labels[~own], unit=unit)
+            distances[own] = gaussians.distances(vectors[name][own])
+        columns.append(_song_means(distances, song_of))
+    return np.stack(columns, axis=1)
 
 
 def write(arrays: Mapping[str, Any], embedders: Sequence[Embedder], paths: Paths) -> dict[str, Any] | None:
@@ -230,16 +244,6 @@ def write(arrays: Mapping[str, Any], embedders: Sequence[Embedder], paths: Paths
         "lowest_rate": round(1 / (n_songs + 1), 6),  # of query.reject that so many songs support
         "sha256": files.sha256(paths.rejection),
     }
-
-
-def _held_out_distances(vectors: Vectors, labels: Rows, group_of: Rows, *, unit: bool) -> Scores:
-    """Return each chunk's distance from Gaussians fitted without the chunks of its group [shape=(chunks,)]."""
-    distances = np.empty(len(vectors))
-    folds = group_of % MAX_FOLDS
-    for fold in np.unique(folds):
-        own = folds == fold
-        distances[own] = Gaussians.fit(vectors[~own], labels[~own], unit=unit).distances(vectors[own])
-    return distances
 
 
 def _kinds(embeddings: Iterable[str]) -> list[tuple[str, bool]]:

@@ -31,6 +31,8 @@ class Candidate:
     offset_s: float  # of the snippet's start in the song; negative if it starts before the song does
     evidence: float  # on the engine's own scale
     score: float  # probability that the song is right, if half of all snippets are of indexed songs
+    speed: float = 1.0  # of the snippet relative to the song
+    n_agreeing: int = 0  # landmarks of the song that the snippet has; 0 if the engine uses none
 
 
 @contextlib.contextmanager

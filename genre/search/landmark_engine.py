@@ -53,7 +53,10 @@ class LandmarkEngine:
         The samples are as `landmarks.load` returns them; at most `engine.MAX_SNIPPET_S` are used.
         """
         samples = snippet[: round(MAX_SNIPPET_S * landmarks.SAMPLE_RATE)]
-        peaks = landmarks.find_peaks(samples, landmarks.SNIPPET_NEIGHBOURHOOD)
+        return self.recognise_peaks(landmarks.find_peaks(samples, landmarks.SNIPPET_NEIGHBOURHOOD), without=without)
+
+    def recognise_peaks(self, peaks: Peaks, *, without: Collection[str] = ()) -> list[Candidate]:
+        """Return the candidates of `recognise` for the peaks of a snippet, which may be those of an indexed song."""
         pairs = landmarks.pairs(peaks)
         excluded = np.array([song.sha256 in without for song in self.index.songs], bool)
         best: dict[int, _Alignment] = {}
@@ -75,6 +78,8 @@ class LandmarkEngine:
                 offset_s=float((a.position - begins[a.song]) / STEPS * landmarks.FRAME_S),
                 evidence=a.evidence,
                 score=probability(a.evidence, CENTRE, SPREAD),
+                speed=a.speed,
+                n_agreeing=a.n_agreeing,
             )
             for a in sorted(best.values(), reverse=True)
         ]
@@ -86,15 +91,17 @@ class _Alignment:
     song: int
     position: int  # of the snippet's start on the axis of the index
     speed: float
+    n_agreeing: int  # peaks of the song that the snippet has
 
 
 def _keep_best(
     best: dict[int, _Alignment], peaks: Peaks, speed: float, positions: Integers, songs: Integers, index: LandmarkIndex
 ) -> None:
     """Compare the peaks at positions [shape=(n,)] in songs [shape=(n,)]; keep the best alignment of each song."""
-    evidence = _evidence(peaks, speed, positions, index)
-    for value, song, position in zip(evidence.tolist(), songs.tolist(), positions.tolist(), strict=True):
-        alignment = _Alignment(value, song, position, speed)
+    evidence, n_agreeing = _evidence(peaks, speed, positions, index)
+    columns = (evidence, songs, positions, n_agreeing)
+    for value, song, position, n in zip(*(column.tolist() for column in columns), strict=True):
+        alignment = _Alignment(value, song, position, speed, int(n))
         if song not in best or alignment > best[song]:
             best[song] = alignment
 
@@ -128,10 +135,12 @@ def _most_voted(peaks: Peaks, pairs: Pairs, speed: float, index: LandmarkIndex) 
     return starts[np.argpartition(-with_adjacent, N_OFFSETS)[:N_OFFSETS]]
 
 
-def _evidence(peaks: Peaks, speed: float, positions: Integers, index: LandmarkIndex) -> npt.NDArray[np.float64]:
-    """Return the evidence that the snippet starts at these positions [shape=(positions,)].
+def _evidence(
+    peaks: Peaks, speed: float, positions: Integers, index: LandmarkIndex
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
+    """Return the evidence that the snippet starts at these positions, and how many peaks agree [shape=(positions,)].
 
-    It is the log likelihood ratio of the peaks that agree, less the log of the number of frames in the index.
+    The evidence is the log likelihood ratio of the peaks that agree, less the log of the number of frames in the index.
     """
     nearby = _vicinity(peaks, speed)
     n_frames = len(nearby) - 2 * _BORDER
@@ -146,7 +155,7 @@ def _evidence(peaks: Peaks, speed: float, positions: Integers, index: LandmarkIn
     chances = _chances(nearby, frames, bins, owners, _overlap(positions, n_frames, index))
     by_chance = np.bincount(owners, chances, minlength=len(positions))
     shares = np.minimum(1, MAX_PEAKS / np.maximum(n_peaks, 1))
-    return shares * _likelihood_ratio(hits, by_chance, n_peaks) - float(np.log(max(index.total_frames, 1)))
+    return shares * _likelihood_ratio(hits, by_chance, n_peaks) - float(np.log(max(index.total_frames, 1))), hits
 
 
 def _chances(

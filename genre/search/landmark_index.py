@@ -21,7 +21,7 @@ from genre.audio.manifest import Row
 from genre.errors import SearchError
 from genre.search import landmarks
 from genre.search.engine import MAX_SNIPPET_S, IndexedSong, read_errors
-from genre.search.landmarks import Floats, Integers, Unsigned
+from genre.search.landmarks import Floats, Integers, Peaks, Unsigned
 
 STEPS = 4  # positions on the axis per frame
 GAP = STEPS * int(1.2 * MAX_SNIPPET_S / landmarks.FRAME_S)  # positions between two songs
@@ -106,6 +106,13 @@ class LandmarkIndex:
     def song_at(self, positions: Integers) -> Integers:
         """Return the index in `songs` of the song at each position; the gap before a song belongs to it."""
         return np.searchsorted(self.begins, positions + GAP, side="right") - 1
+
+    def peaks(self, song: int, first: int, n_frames: int) -> Peaks:
+        """Return the peaks of `n_frames` frames, from the frame `first`, of the song at an index in `songs`."""
+        begin = self.begins[song] + STEPS * first
+        part = slice(*np.searchsorted(self.peak_positions, [begin, begin + STEPS * n_frames]))
+        times = (self.peak_positions[part] - begin).astype(np.float32) / STEPS
+        return Peaks(times, self.peak_bins[part], n_frames)
 
     def save(self, path: Path) -> None:
         """Write the index to one file, atomically; the same songs in the same order give the same bytes."""

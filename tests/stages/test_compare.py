@@ -16,6 +16,7 @@ from genre.cache import Cache
 from genre.errors import ModelError
 from genre.evaluation import comparison
 from genre.evaluation.comparison import Outcome
+from genre.features import arrays
 from genre.features.settings import Settings
 from genre.models import baselines
 from genre.params import load
@@ -123,7 +124,7 @@ def test_groups_are_tested_with_and_without_the_artist_filter(data: Path) -> Non
     names = json.loads(path.read_text())
     groups = {f"{key}_groups": [f"{song[:1]}{int(song[-2:]) // 6}" for song in songs] for key, songs in names.items()}
     path.write_text(json.dumps(names | groups))
-    vectors = compare.read_all(Paths())
+    vectors = arrays.read_all(Paths().vectors)
     assert len(set(vectors.groups)) == 8 < len(set(vectors.songs))
     for fold in compare._folds(vectors, load().compare, Paths()):
         assert not {vectors.groups[row] for row in fold.train} & {vectors.groups[row] for row in fold.test}
@@ -140,13 +141,13 @@ def test_groups_are_tested_with_and_without_the_artist_filter(data: Path) -> Non
 @pytest.mark.parametrize("model", ["mfcc", "stats_svm"])
 def test_wrong_test_labels_change_no_prediction(data: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(data, compare__models=[model])
-    vectors, paths = compare.read_all(Paths()), Paths()
+    vectors, paths = arrays.read_all(Paths().vectors), Paths()
     fold = comparison.folds(vectors.labels, vectors.songs, n_folds=3, n_repeats=1, seed=0)[0]
     wrong = vectors.labels.copy()
     wrong[fold.test] = 1 - wrong[fold.test]
     probabilities = []
     for labels in (vectors.labels, wrong):
-        monkeypatch.setattr(compare, "read_all", lambda _, labels=labels: replace(vectors, labels=labels))
+        monkeypatch.setattr(arrays, "read_all", lambda _, labels=labels: replace(vectors, labels=labels))
         job = compare.Job(model, fold, key="0" * 64)
         kept = compare.train_and_predict(job, settings=load(), paths=paths, cache=Cache(data / ".cache", 10**9))
         probabilities.append(Outcome.from_bytes(kept).probabilities)

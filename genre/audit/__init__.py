@@ -1,0 +1,1 @@
+"""Audit of a data set: copies, wrong labels, faults of files and of genres."""

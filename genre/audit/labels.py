@@ -1,0 +1,135 @@
+"""Songs whose label or content does not fit, and genres that cannot be told apart.
+
+All scores of a song are by models that were not trained on it (out-of-fold predictions).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import median_abs_deviation
+
+from genre.audit.findings import Finding
+from genre.audit.project import MUSICNN, Project, Vectors
+from genre.evaluation import comparison, metrics, recording
+from genre.evaluation.comparison import Fold
+from genre.features.arrays import VectorSet
+from genre.models import baselines, calibration, onnx, rejection
+from genre.models.classifiers import CLASSIFIERS
+from genre.models.rejection import STATISTICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MODELS = {"stats_svm": STATISTICS, "musicnn_svm": MUSICNN, "musicnn_logistic": MUSICNN}  # and their embeddings
+MAX_QUALITY = 0.4  # normalised margin below which a label is suspect: another genre is more probable by 0.2
+MIN_DISTANCE = 3.0  # of an outlier from the median song, in standard deviations estimated by the median deviation
+MIN_SONGS = 10  # of a genre
+MIN_CONFUSED = 0.25  # share of the songs of two genres that are taken for the other one
+MIN_F1 = 0.6  # of a genre that the recording gives away
+
+
+def find(project: Project) -> Iterator[Finding]:
+    """Yield the findings about labels, outliers and genres; only small genres if one has no two songs or groups."""
+    data = project.data
+    of_songs = data.labels[np.unique(project.song_of, return_index=True)[1]]
+    counts = np.bincount(of_songs, minlength=len(data.genres))
+    for genre, count in zip(data.genres, counts.tolist(), strict=True):
+        if count < MIN_SONGS:
+            yield Finding(genre, "few songs", f"{count} songs", "add songs, or merge genres", severity=-count)
+    options = project.settings.compare
+    groups = set(zip(data.labels.tolist(), data.groups, strict=True))
+    n_folds = min(options.folds, *np.bincount([label for label, _ in groups], minlength=len(data.genres)).tolist())
+    if n_folds < 2:
+        return
+    folds = comparison.folds(data.labels, data.groups, n_folds=n_folds, n_repeats=1, seed=options.seed)
+    predictions = predict(project.embeddings, data, folds)
+    yield from suspects(predictions, project)
+    yield from _outliers(project)
+    yield from _confused(predictions, data.genres)
+    yield from _given_away(project, folds)
+
+
+def predict(vectors: Mapping[str, Vectors], data: VectorSet, folds: Sequence[Fold]) -> pd.DataFrame:
+    """Return the calibrated mean of the out-of-fold predictions of `MODELS`, as `metrics.by_song` returns it."""
+    means = np.zeros((len(data.labels), len(data.genres)), np.float32)
+    models = [(model, embedding) for model, embedding in MODELS.items() if embedding in vectors]
+    for fold in folds:
+        genres, classes = np.unique(data.labels[fold.train], return_inverse=True)
+        for model, embedding in models:
+            train = CLASSIFIERS[baselines.BASELINES[model].classifier].train
+            graph = train(vectors[embedding][fold.train], classes.astype(np.int64), 0)
+            if len(genres) < len(data.genres):
+                graph = onnx.with_outputs(graph, genres, len(data.genres))
+            means[fold.test] += baselines.predict(graph, vectors[embedding][fold.test]) / len(models)
+    fitted = calibration.fit(means, data.labels, data.songs)
+    return metrics.by_song(calibration.calibrate(means, fitted), data.labels, data.songs)
+
+
+def suspects(predictions: pd.DataFrame, project: Project) -> Iterator[Finding]:
+    """Yield the songs whose label is probably wrong, with the nearest songs of the predicted and of their own genre.
+
+    Those that confident learning counts as wrong (Northcutt et al. 2021, doi:10.1613/jair.1.12125) come first, then
+    those whose label has a low normalised margin.
+    """
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    labels = predictions["actual"].to_numpy()
+    probabilities = predictions[list(range(len(project.data.genres)))].to_numpy()
+    qualities = get_label_quality_scores(labels, probabilities, method="normalized_margin")
+    issues = find_label_issues(labels, probabilities, n_jobs=1)
+    suspect = (issues | (qualities < MAX_QUALITY)) & (probabilities.argmax(axis=1) != labels)
+    for i in np.flatnonzero(suspect).tolist():
+        genres = (int(probabilities[i].argmax()), int(labels[i]))
+        similarities = np.where(np.arange(len(labels)) == i, -2.0, project.similarities[i])
+        nearest = [int(np.where(labels == genre, similarities, -2.0).argmax()) for genre in genres]
+        others = tuple(predictions.index[j] for j in nearest)
+        names = [project.data.genres[genre] for genre in genres]
+        shares = [f"{name} {probabilities[i, genre]:.0%}" for name, genre in zip(names, genres, strict=True)]
+        evidence = f"{', '.join(shares)}; the nearest songs of both: {', '.join(others)}"
+        severity = float(issues[i]) + 1 - float(qualities[i])
+        yield Finding(predictions.index[i], "label", evidence, names[0], others, severity=severity)
+
+
+def _outliers(project: Project) -> Iterator[Finding]:
+    group_of = np.unique(project.data.groups, return_inverse=True)[1]
+    distances = rejection.held_out_distances(project.embeddings, project.data.labels, project.song_of, group_of)
+    deviations = median_abs_deviation(distances, axis=0, scale="normal")
+    scores = ((distances - np.median(distances, axis=0)) / (deviations + 1e-9)).mean(axis=1)
+    for song, score in zip(project.songs, scores.tolist(), strict=True):
+        if score > MIN_DISTANCE:
+            evidence = f"{score:.1f} standard deviations farther from every genre than the median song"
+            yield Finding(song, "outlier", evidence, "listen: is it music of these genres?", severity=score)
+
+
+def _confused(predictions: pd.DataFrame, genres: Sequence[str]) -> Iterator[Finding]:
+    matrix = metrics.confusion_matrix([predictions], len(genres))
+    counts = matrix.sum(axis=1)
+    for i, j in itertools.combinations(range(len(genres)), 2):
+        share = (matrix[i, j] + matrix[j, i]) / (counts[i] + counts[j])
+        if share >= MIN_CONFUSED:
+            each_way = [f"{matrix[a, b]} of {counts[a]} {genres[a]} songs" for a, b in ((i, j), (j, i))]
+            evidence = f"{' and '.join(each_way)} are taken for the other genre"
+            advice = "merge the genres, or check their labels"
+            yield Finding(genres[i], "confused", evidence, advice, (genres[j],), severity=float(share))
+
+
+def _given_away(project: Project, folds: Sequence[Fold]) -> Iterator[Finding]:
+    """Yield the genres that a classifier of the recordings' properties recognises."""
+    data = project.data
+    values = recording.properties(project.rows, project.paths)
+    outputs = np.zeros((len(values), len(data.genres)), np.float32)
+    for fold in folds:
+        outputs[fold.test] = recording.predict(values, data.labels, data.songs, fold.train, fold.test)
+    scores = metrics.per_genre([metrics.by_song(outputs, data.labels, data.songs)], len(data.genres))
+    for genre, score in enumerate(scores):
+        if score["f1"] >= MIN_F1 and score["recall_low"] > 1 / len(data.genres):
+            evidence = (
+                f"level, peak, bandwidth, duration and bit rate alone recognise {score['recall']:.0%} of its songs"
+            )
+            advice = "use files of the same sources and formats for all genres"
+            yield Finding(data.genres[genre], "recording", evidence, advice, severity=score["f1"])

@@ -1,0 +1,122 @@
+"""Faults of a song's file, measured in one pass over its samples at their own sample rate."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from genre import files
+from genre.audio import chunks, ffmpeg, manifest
+from genre.audio.process import collected_warnings
+from genre.audit.findings import Finding
+from genre.audit.project import Project
+from genre.cache import Cache
+from genre.errors import AudioError
+from genre.parallel import all_or_error, run
+
+VERSION = 1  # part of the cache key: raise it when a measurement changes
+N_FFT = 4096  # samples
+PIECE = 64 * N_FFT  # samples in memory
+FULL_SCALE = 0.999  # amplitude from which a sample is at full scale
+MAX_MISSING_S = 0.5  # of a song that fills a chunk
+CLIPPED_RUN = 3  # consecutive samples at full scale
+MAX_CLIPPED = 1e-4  # share of samples in the middle of such runs
+SILENT_DB = -60.0  # level of a song that is hardly audible
+MONO_RATIO = 1e-6  # -60 dB, power of the difference of two channels relative to their sum
+BANDS = 40  # of equal width from 0 Hz to half the sample rate
+EDGES = range(8, 28)  # bands where a spectrum may end too early: 0.2 to 0.7 of half the sample rate
+EDGE_DB = 20.0  # drop within two bands where a spectrum ends; music, without a low-pass filter, has up to 17 dB
+
+
+def find(project: Project) -> Iterator[Finding]:
+    """Yield the faults of the songs' files, and the songs that split could not decode."""
+    for source, reason in manifest.failures(project.paths.chunks).items():
+        kind = "silent" if reason.endswith(chunks.SILENT_MESSAGE) else "damaged"
+        yield Finding(project.name(source), kind, reason.removeprefix(f"{source}: "), "replace or remove it")
+    songs = [(row.source_sha256, project.paths.root / row.source) for row in project.songs.values()]
+    function = functools.partial(_measured, project.cache)
+    measured = run(function, songs, description="quality", workers=project.settings.parallel.workers)
+    for (song, row), values in zip(project.songs.items(), all_or_error(measured), strict=True):
+        yield from faults(song, values)
+        if row.seconds < project.settings.split.chunk_seconds - MAX_MISSING_S:
+            evidence = f"{row.seconds:.1f} s of {project.settings.split.chunk_seconds:g} s"
+            yield Finding(song, "short", evidence, "use the whole song", severity=-row.seconds)
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """Return the measurements of a file, ready for JSON; `warnings` are those of the decoder.
+
+    `level_db` is relative to full scale, `clipped` the share of samples in runs at full scale, `is_mono` whether two
+    channels are equal, `bandwidth` where the spectrum ends as a fraction of half the `sample_rate`, or None.
+    """
+    from scipy import fft
+
+    power, energy, difference, n_clipped, n_samples = np.zeros(N_FFT // 2 + 1), 0.0, 0.0, 0, 0
+    sample_rate, n_channels, window = 0, 0, np.hanning(N_FFT).astype(np.float32)
+    with collected_warnings() as warnings:
+        try:
+            sample_rate, blocks = ffmpeg.stream_channels(path)
+            for block in ffmpeg.pieces(blocks, PIECE):
+                n_channels = block.shape[1]
+                energy += float(np.square(block).sum(dtype=np.float64))
+                difference += float(np.square(block[:, 0] - block[:, -1]).sum(dtype=np.float64))
+                n_clipped += _n_clipped(block)
+                n_samples += block.size
+                frames = np.resize(block, (-(-len(block) // N_FFT) * N_FFT, n_channels)).T.reshape(-1, N_FFT)
+                power += np.square(np.abs(fft.rfft(frames * window, axis=1))).sum(axis=0)
+        except AudioError as error:
+            warnings.append(str(error))
+    return {
+        "level_db": float(10 * np.log10(energy / max(n_samples, 1) + 1e-12)),
+        "clipped": n_clipped / max(n_samples, 1),
+        "is_mono": n_channels == 2 and difference <= MONO_RATIO * 2 * energy,
+        "sample_rate": sample_rate,
+        "bandwidth": _bandwidth(power),
+        "warnings": [warning.removeprefix(f"{path}: ") for warning in warnings],
+    }
+
+
+def faults(song: str, values: dict[str, Any]) -> Iterator[Finding]:
+    """Yield the findings of what `measure` returned."""
+    for warning in values["warnings"]:
+        yield Finding(song, "damaged", warning, "replace it")
+    if values["level_db"] < SILENT_DB:
+        evidence = f"level {values['level_db']:.0f} dB"
+        yield Finding(song, "silent", evidence, "replace or remove it", severity=-values["level_db"])
+    if values["clipped"] > MAX_CLIPPED:
+        evidence = f"{values['clipped']:.2%} of the samples are clipped"
+        yield Finding(song, "clipped", evidence, "look for a better copy", severity=values["clipped"])
+    if values["is_mono"]:
+        yield Finding(song, "mono", "two equal channels", "none: the models use one channel")
+    if (share := values["bandwidth"]) is not None:
+        half_khz = values["sample_rate"] / 2000
+        evidence = f"the spectrum ends at {share * half_khz:.1f} kHz of {half_khz:.1f} kHz"
+        yield Finding(song, "bandwidth", evidence, "look for a copy of a higher bit rate", severity=-share)
+
+
+def _n_clipped(block: npt.NDArray[np.float32]) -> int:
+    """Return the number of samples [shape=(n, channels)] that start a run of `CLIPPED_RUN` samples at full scale."""
+    full = np.abs(block) >= FULL_SCALE
+    return int(np.logical_and.reduce([full[i : len(full) - CLIPPED_RUN + 1 + i] for i in range(CLIPPED_RUN)]).sum())
+
+
+def _bandwidth(power: npt.NDArray[np.float64]) -> float | None:
+    """Return where a power spectrum [shape=(bins,)] ends, as a fraction of its bins; None above the last of `EDGES`."""
+    width = len(power) // BANDS
+    levels_db = 10 * np.log10(power[: BANDS * width].reshape(BANDS, width).mean(axis=1) + 1e-20)
+    ends = (edge / BANDS for edge in EDGES if levels_db[edge - 1] - levels_db[edge + 1 :].max() >= EDGE_DB)
+    return next(ends, None)
+
+
+def _measured(cache: Cache, song: tuple[str, Path]) -> dict[str, Any]:
+    """Return the measurements of a song, given as SHA-256 and path, through the cache."""
+    key = files.digest("audit quality", VERSION, ffmpeg.version(), song[0])
+    data = cache.recall(key) or cache.keep(key, json.dumps(measure(song[1])).encode())
+    values: dict[str, Any] = json.loads(data)
+    return values

@@ -1,0 +1,64 @@
+"""Find copies, wrong labels and faulty files in the data set, and write audit/ with a page to look at and listen to.
+
+    python -m stages.audit
+    python -m stages.audit --fail-on duplicates,leaks      exit code 1 if there are any, for CI
+    python -m stages.audit --write-duplicates              also writes the pairs to corrections/, for split
+
+Reads what split, vectorize and index wrote; docs/audit.md describes the findings.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from genre import files, params
+from genre.audit import duplicates, findings, labels, quality
+from genre.audit.project import Project
+from genre.cli import run_command
+from genre.paths import Paths
+
+FAIL_ON = {"duplicates": ("duplicate", "leak"), "leaks": ("leak",), "labels": ("label",), "damaged": ("damaged",)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the audit: write audit/, print the number of findings of each kind; return 1 for those of --fail-on."""
+    options = _parser().parse_args(argv)
+    settings, paths = params.load(), Paths()
+    project = Project(settings, paths)
+    parts = (duplicates, quality, labels)
+    ranked = findings.ranked([finding for part in parts for finding in part.find(project)])
+    counts = findings.write(paths.audit, ranked, project.folder, len(project.songs))
+    if options.write_duplicates:
+        pairs = [(f.song, f.others[0]) for f in ranked if f.finding in FAIL_ON["duplicates"]]
+        files.write_table(paths.corrections(f"{settings.dataset.name}.duplicates"), ("song", "other"), pairs)
+    project.cache.trim()
+    lines = [f"  {kind}: {n} ({findings.KINDS[kind]})" for kind, n in counts.items() if n]
+    print("\n".join([*lines, f"audit: {len(project.songs)} songs, {len(ranked)} findings: audit/audit.html"]))
+    return int(any(counts[kind] for name in options.fail_on for kind in FAIL_ON[name]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m stages.audit", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--fail-on",
+        type=_kinds,
+        default=(),
+        metavar="KINDS",
+        help=f"exit code 1 if there are findings of these kinds, with commas between them: {', '.join(FAIL_ON)}",
+    )
+    parser.add_argument(
+        "--write-duplicates", action="store_true", help="write the pairs to corrections/, where split reads them"
+    )
+    return parser
+
+
+def _kinds(text: str) -> list[str]:
+    kinds = text.split(",")
+    if unknown := [kind for kind in kinds if kind not in FAIL_ON]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} must be one of {', '.join(FAIL_ON)}")
+    return kinds
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,59 @@
+"""The same recording is found whatever was done to it, once, and nothing else is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genre.audit import duplicates
+from genre.search import landmarks
+from tests.made import Signal, music
+from tests.search.conftest import landmark_index
+
+SONG_S = 75.0
+SPEED = 1.02
+
+
+def _faster(song: Signal) -> Signal:
+    positions = np.arange(0, len(song) - 1, SPEED)
+    faster: Signal = np.interp(positions, np.arange(len(song)), song).astype(np.float32)
+    return faster
+
+
+def _noisy(song: Signal) -> Signal:
+    return (song + np.random.default_rng(0).normal(0, 0.01, len(song))).astype(np.float32)
+
+
+def _part(song: Signal, start_s: float, end_s: float) -> Signal:
+    return song[round(start_s * landmarks.SAMPLE_RATE) : round(end_s * landmarks.SAMPLE_RATE)]
+
+
+@pytest.fixture(scope="module")
+def songs() -> list[Signal]:
+    """Return three songs; the last repeats itself."""
+    loop = music(3, 25.0)
+    return [music(1, SONG_S), music(2, SONG_S), np.concatenate([loop, loop, loop])]
+
+
+@pytest.mark.parametrize(
+    ("copy", "offset_s", "speed"),
+    [
+        (lambda song: song / 4, 0.0, 1.0),
+        (_noisy, 0.0, 1.0),
+        (_faster, 0.0, SPEED),
+        (lambda song: _part(song, 40.0, 60.0), 40.0, 1.0),
+        (lambda song: _part(song, 8.0, SONG_S), 8.0, 1.0),
+        (lambda song: np.concatenate([music(9, 10.0), _part(song, 20.0, SONG_S)]), 10.0, 1.0),
+    ],
+    ids=["level", "noise", "faster", "excerpt", "start missing", "another start"],
+)
+def test_a_copy_is_found_once_with_its_offset(songs, copy, offset_s: float, speed: float, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    landmark_index([*songs, copy(songs[0])]).save(tmp_path / "landmarks.npz")
+    (match,) = duplicates.matches(tmp_path / "landmarks.npz", 1)
+    assert {int(match.song, 16), int(match.other, 16)} == {0, 3}
+    forwards = int(match.song, 16) == 3
+    assert match.speed ** (1 if forwards else -1) == pytest.approx(speed, abs=0.006)
+    assert match.n_agreeing > 50
+    assert match.offset_s * (1 if forwards else -1) == pytest.approx(offset_s, abs=0.5)

@@ -1,0 +1,52 @@
+"""Faults of files are measured, and a file without faults has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from genre.audio import ffmpeg
+from genre.audit import quality
+from tests.made import Signal, music, pcm
+
+RATE = 44_100
+
+
+def _noise(seed: int = 0) -> Signal:
+    return (0.1 * np.random.default_rng(seed).standard_normal(8 * RATE)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("channels", "rate", "fault"),
+    [
+        ([_noise()], RATE, {}),
+        ([_noise(), _noise(1)], RATE, {}),
+        ([_noise(), _noise()], RATE, {"is_mono": True}),
+        ([np.clip(20 * music(1, 8.0, RATE), -1, 1)], RATE, {"clipped": pytest.approx(0.3, abs=0.3)}),
+        ([1e-4 * _noise()], RATE, {"level_db": pytest.approx(-96, abs=6)}),
+        ([_noise()[: 8 * 16_000]], 16_000, {"bandwidth": pytest.approx(8 / 22.05, abs=0.025)}),
+    ],
+    ids=["mono", "stereo", "mono as stereo", "clipped", "silent", "resampled"],
+)
+def test_each_fault_is_the_only_one(channels: list[Signal], rate: int, fault: dict[str, Any], tmp_path: Path) -> None:
+    samples = np.stack([pcm(channel) for channel in channels], axis=1)
+    ffmpeg.encode(tmp_path / "a.wav", samples, sample_rate=rate, ar=RATE, format="wav")
+    values = quality.measure(tmp_path / "a.wav")
+    kinds = {finding.finding for finding in quality.faults("a.wav", values)}
+    names = {"is_mono": "mono", "clipped": "clipped", "level_db": "silent", "bandwidth": "bandwidth"}
+    assert kinds == {names[key] for key in fault}
+    assert {key: values[key] for key in fault} == fault
+
+
+def test_damaged_parts_are_reported_with_the_reason_of_the_decoder(tmp_path: Path) -> None:
+    ffmpeg.encode(tmp_path / "a.flac", pcm(_noise())[:, np.newaxis], sample_rate=RATE, format="flac")
+    data = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(data[: len(data) // 2])
+    (warning,) = quality.measure(tmp_path / "a.flac")["warnings"]
+    assert "of the 8.0 s that its header states" in warning
+    (tmp_path / "b.mp3").write_bytes(b"no audio")
+    (warning,) = quality.measure(tmp_path / "b.mp3")["warnings"]
+    assert "cannot be decoded" in warning

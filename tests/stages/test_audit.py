@@ -1,0 +1,69 @@
+"""The audit of a small data set with a copy, a wrong file and names of any kind: table, page, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from stages import audit, extract, index, split, vectorize
+from tests.made import ffmpeg_run, write_music, write_params
+
+pytestmark = pytest.mark.slow
+
+COPY, ORIGINAL = "rock/<b>copy & co #1.mp3", "jazz/0.wav"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an indexed project with a copy of a song in another genre and a silent file."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MILVUS_URI", raising=False)
+        write_params(folder, parallel__workers=1, index__embedding="statistics", split__test_list="test.txt")
+        songs = folder / "dataset" / "tiny"
+        for seed in range(8):
+            genre = ("jazz", "rock")[seed % 2]
+            write_music(songs / genre / f"{seed}.wav", seed, less_bass=genre == "jazz")
+        ffmpeg_run("-i", songs / ORIGINAL, "-b:a", "96k", songs / COPY)
+        ffmpeg_run("-f", "lavfi", "-i", "anullsrc=r=22050:cl=mono:d=5", songs / "jazz" / "silent.flac")
+        (songs / "test.txt").write_text("jazz/0.wav\nrock/1.wav\n")
+        for stage in (split, extract, vectorize, index):
+            assert stage.main([]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+def test_the_table_the_page_and_the_pairs_for_split(capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit.main(["--write-duplicates"]) == 0
+    assert "leak: 1 (" in capsys.readouterr().out
+    with open("audit/audit.csv", newline="") as stream:
+        rows = {row["finding"]: row for row in csv.DictReader(stream)}
+    leak = rows["leak"]
+    assert {leak["song"], leak["other_song"]} == {COPY, ORIGINAL}
+    assert abs(float(leak["offset_s"])) < 0.2
+    assert "landmarks agree" in leak["evidence"]
+    assert leak["suggestion"].endswith(("jazz or rock", "rock or jazz"))
+    assert (rows["silent"]["song"], rows["few songs"]["song"]) == ("jazz/silent.flac", "rock")
+    page = Path("audit/audit.html").read_text()
+    assert 'src="../dataset/tiny/rock/%3Cb%3Ecopy%20%26%20co%20%231.mp3' in page
+    assert "&lt;b&gt;copy &amp; co #1.mp3" in page
+    assert "<b>" not in page
+    pairs = Path("corrections/tiny.duplicates.csv").read_text().splitlines()
+    assert pairs == ["song,other", f"{leak['song']},{leak['other_song']}"]
+
+
+def test_json_and_exit_codes() -> None:
+    assert audit.main(["--fail-on", "leaks"]) == audit.main(["--fail-on", "damaged,duplicates"]) == 1
+    assert audit.main(["--fail-on", "damaged"]) == 0
+    summary = json.loads(Path("audit/audit.json").read_text())
+    assert summary["counts"]["leak"] == len([f for f in summary["findings"] if f["finding"] == "leak"]) == 1
+    with pytest.raises(SystemExit):
+        audit.main(["--fail-on", "leek"])
