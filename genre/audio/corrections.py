@@ -16,7 +16,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from genre import files
-from genre.audio.dataset import Song, check_genres, find, genre_fault, read_text, safe_name
+from genre.audio.dataset import Song, check_genres, find, genre_fault, read_text, safe_name, with_unique_names
 from genre.errors import DatasetError
 
 DROP = "drop"  # in place of a genre: the song is left out
@@ -49,18 +49,17 @@ def add(path: Path, song: str, genre: str, reason: str = "") -> None:
 
 
 def undo(path: Path) -> Correction | None:
-    """Remove the last correction and return it; None if there is none."""
+    """Remove the last correction and return it; None if there is none. One that `add` replaced does not return."""
     corrections = read(path)
-    if not corrections:
-        return None
-    _write(path, corrections[:-1])
-    return corrections[-1]
+    if corrections:
+        _write(path, corrections[:-1])
+    return corrections[-1] if corrections else None
 
 
 def apply(songs: Sequence[Song], path: Path, folder: Path) -> list[Song]:
     """Return the songs of a data set folder with their right genres, without those to drop.
 
-    A genre without a folder is new and logged. A song whose name is taken in its right genre gets another name.
+    A genre without a folder is new and logged. Songs of one name in their right genre get other names.
 
     Raises DatasetError that names the file and the line if a song is unknown or has two corrections, or a genre has a
     name that is not allowed; also if fewer than two genres remain.
@@ -79,18 +78,13 @@ def apply(songs: Sequence[Song], path: Path, folder: Path) -> list[Song]:
         if correction.genre not in genres:
             log.warning("%s: the genre %s has no folder: it is a new one", where, correction.genre)
         right[song.path] = correction.genre
-    taken = {(safe_name(song.genre), song.name.casefold()) for song in songs}
-    corrected = []
-    for song in songs:
-        genre = right.get(song.path, song.genre)
-        name = song.name
-        if genre != song.genre and (safe_name(genre), name.casefold()) in taken:
-            name += f"~{files.digest(song.path.relative_to(folder).as_posix())[:8]}"
-        taken.add((safe_name(genre), name.casefold()))
-        corrected.append(dataclasses.replace(song, genre=genre, name=name))
-    corrected = [song for song in corrected if song.genre != DROP or song.path not in right]
+    corrected = [
+        dataclasses.replace(song, genre=right.get(song.path, song.genre), name=safe_name(song.path.stem))
+        for song in songs
+        if right.get(song.path) != DROP
+    ]
     check_genres(corrected, folder)
-    return corrected
+    return with_unique_names(corrected, folder)
 
 
 def read_duplicates(path: Path, songs: Sequence[Song], folder: Path) -> list[tuple[Path, Path]]:

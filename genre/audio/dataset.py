@@ -88,7 +88,7 @@ def scan(folder: Path) -> list[Song]:
                 log.warning("%s/: is left out: it has no song", genre)
             songs += of_genre
     check_genres(songs, folder)
-    return _with_unique_names(songs, folder)
+    return with_unique_names(songs, folder)
 
 
 def walk(folder: Path, *, follow_links: bool = False) -> tuple[list[Path], list[Path]]:
@@ -168,6 +168,22 @@ def check_genres(songs: Iterable[Song], folder: Path) -> None:
             raise DatasetError(f"{folder}/: the genre name {name!r} {fault}: rename the folder")
     if len(names) < 2:
         raise DatasetError(f"{folder}/ has songs of {len(names)} genre(s): at least 2 are needed, each in a folder")
+
+
+def with_unique_names(songs: Sequence[Song], folder: Path) -> list[Song]:
+    """Append a short digest of the path to names that two songs of a genre share or that lost characters.
+
+    Unicode's normal form does not matter: file systems store letters with accents in different forms.
+    """
+    keys = [(safe_name(song.genre), song.name.casefold()) for song in songs]
+    counts = Counter(keys)
+    unique = []
+    for song, key in zip(songs, keys, strict=True):
+        if counts[key] > 1 or song.name != unicodedata.normalize("NFC", song.path.stem):
+            path = os.fsencode(song.path.relative_to(folder))
+            song = dataclasses.replace(song, name=f"{song.name}~{hashlib.sha256(path).hexdigest()[:8]}")
+        unique.append(song)
+    return unique
 
 
 def file_of(folder: Path, name: str) -> Path:
@@ -271,22 +287,6 @@ def _folders(folder: Path) -> list[Path]:
 
 def _is_visible(folder: str) -> bool:
     return not folder.startswith(".") and folder not in SKIPPED_FOLDERS
-
-
-def _with_unique_names(songs: Sequence[Song], folder: Path) -> list[Song]:
-    """Append a short digest of the path to names that two songs of a genre share or that lost characters.
-
-    Unicode's normal form does not matter: file systems store letters with accents in different forms.
-    """
-    keys = [(safe_name(song.genre), song.name.casefold()) for song in songs]
-    counts = Counter(keys)
-    unique = []
-    for song, key in zip(songs, keys, strict=True):
-        if counts[key] > 1 or song.name != unicodedata.normalize("NFC", song.path.stem):
-            path = os.fsencode(song.path.relative_to(folder))
-            song = dataclasses.replace(song, name=f"{song.name}~{hashlib.sha256(path).hexdigest()[:8]}")
-        unique.append(song)
-    return unique
 
 
 def _read_list(folder: Path, name: str | None, songs: Sequence[Song]) -> set[Path]:

@@ -48,7 +48,7 @@ def test_songs_get_their_genres_and_new_names_where_theirs_are_taken(
 ) -> None:
     rows = ["reason,genre,song", ",rock,jazz\\a", ", rock ,pop/a.mp3", "", "a b,drop,pop/b", "x,funk,jazz/disc 1/c"]
     applied = _applied(songs, "\r\n".join(rows), encoding)
-    assert applied["rock/a.mp3"] == ("rock", "a") and applied["jazz/b.mp3"] == ("jazz", "b")
+    assert applied["jazz/b.mp3"] == ("jazz", "b") and applied["rock/z.mp3"] == ("rock", "z")
     assert applied["jazz/disc 1/c.mp3"] == ("funk", "c") and "pop/b.mp3" not in applied
     assert len({applied[f"{genre}/a.mp3"] for genre in ("jazz", "pop", "rock")}) == 3
     assert {applied[f"{genre}/a.mp3"][0] for genre in ("jazz", "pop", "rock")} == {"rock"}
