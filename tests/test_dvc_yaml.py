@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -47,6 +49,12 @@ def test_another_engine_with_the_same_digits_re_runs_no_later_stage() -> None:
     for name, stage in STAGES.items():
         assert not [dep for dep in stage["deps"] if f"{record}/".startswith(f"{dep}/")], name
         assert name == "extract" or not [key for key in stage.get("params", []) if key.startswith("extract")], name
+
+
+def test_dvc_reads_every_file() -> None:
+    command = [sys.executable, "-m", "dvc", "stage", "list", "--all", "--name-only"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    assert {name.rpartition(":")[2].partition("@")[0] for name in listed} == set(STAGES)
 
 
 def test_the_dvc_files_stay_short() -> None:
