@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         pieces = {song: of_song for song, of_song in pieces.items() if original[song.path] == song}
     group = division.groups(pieces, original, division.values(pieces, folder, config.split.group_by))
     if not all(song.split for song in pieces):
-        pieces = _divide(pieces, original, group, config, paths)
+        fraction, seed = config.split.test_fraction, config.split.seed
+        divided = division.divide(list(pieces), original, group, test_fraction=fraction, seed=seed)
+        pieces = _move(pieces, divided, paths)
     division.check_no_leak(pieces, original, group)
     rows = _rows(pieces, digests, group, paths)
     manifest.write(paths.chunks, rows)
@@ -75,10 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables = {paths.chunks / manifest.INDEX_NAME, paths.chunks / manifest.FAILURES_NAME}
     files.remove_others(paths.chunks, tables | {paths.chunks / row.chunk for row in rows})
     _cache(config, paths).trim()
-    n_groups, moved = len(set(group.values())), {(song.path, song.genre) for song in scanned}
+    n_groups, of_folder = len(set(group.values())), {song.path: song.genre for song in in_folders}
     counts = {
         "groups": n_groups if n_groups < len(pieces) else 0,
-        "corrected": len(moved - {(song.path, song.genre) for song in in_folders}),
+        "corrected": sum(song.genre != of_folder[song.path] for song in scanned),
         "dropped": len(in_folders) - len(scanned),
         "copies dropped": len(original) - len(pieces),
         "silent chunks left out": sum(of_song.n_silent for of_song in pieces.values()),
@@ -112,16 +114,8 @@ def _with_listed_splits(songs: Sequence[Song], config: Params, paths: Paths) -> 
     return dataset.divide_by_list(songs, folder, test_list=lists[0], train_list=lists[1])
 
 
-def _divide(
-    pieces: Mapping[Song, SongChunks],
-    original: Mapping[Path, Song],
-    group: Mapping[Path, str],
-    config: Params,
-    paths: Paths,
-) -> dict[Song, SongChunks]:
-    """Return the chunks of each song with a random division of the groups, and move their files accordingly."""
-    fraction, seed = config.split.test_fraction, config.split.seed
-    songs = division.divide(list(pieces), original, group, test_fraction=fraction, seed=seed)
+def _move(pieces: Mapping[Song, SongChunks], songs: Sequence[Song], paths: Paths) -> dict[Song, SongChunks]:
+    """Return the chunks of the songs after their division, and move the files accordingly."""
     for undivided, song in zip(pieces, songs, strict=True):
         for number in range(len(pieces[undivided].spans)):
             target = _chunk_path(number, song, paths)

@@ -136,18 +136,17 @@ def validation_folds(labels: Rows, songs: Sequence[str], n_folds: int, groups: S
     n_dealt = 0
     for genre in sorted(set(main_genre.values())):
         of_genre = [group for group in members if main_genre[group] == genre]
-        sizes = np.array([len(members[group]) for group in of_genre])
-        blocks = np.array_split(np.arange(sizes.sum()), min(n_folds, len(of_genre)))
+        starts = [0, *itertools.accumulate(len(members[group]) for group in of_genre)]
+        blocks = np.array_split(np.arange(starts[-1]), min(n_folds, len(of_genre)))
         if len(blocks) > 1:
             block_of = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
-            middles = np.cumsum(sizes) - sizes + sizes // 2
-            fold_of |= dict(zip(of_genre, ((n_dealt + block_of[middles]) % n_folds).tolist(), strict=True))
-            n_dealt += int(sizes.sum())
+            for group, start in zip(of_genre, starts, strict=False):  # a group is in the block of its middle song
+                fold_of[group] = (n_dealt + block_of[start + len(members[group]) // 2]) % n_folds
+            n_dealt += starts[-1]
     folds = np.array([fold_of.get(group, -1) for group in units], np.int64)
     for fold, genre in itertools.product(range(n_folds), np.unique(labels)):
         if not np.any(labels[folds != fold] == genre):
-            kept = {group for group, label in zip(units, labels, strict=True) if label == genre}
-            folds[[group in kept for group in units]] = -1
+            folds[np.isin(units, np.array(units)[labels == genre])] = -1
     return [np.flatnonzero(folds == fold) for fold in range(n_folds)]
 
 
