@@ -29,6 +29,7 @@ MAX_QUALITY = 0.4  # normalised margin below which a label is suspect: another g
 MIN_DISTANCE = 3.0  # of an outlier from the median song, in standard deviations estimated by the median deviation
 MIN_SONGS = 10  # of a genre
 MIN_CONFUSED = 0.25  # share of the songs of two genres that are taken for the other one
+PROPERTIES = ("level", "peak", "bandwidth in Hz", "duration in s", "bytes per s")  # of `recording.properties`
 MIN_F1 = 0.6  # of a genre that the recording gives away
 
 
@@ -119,7 +120,7 @@ def _confused(predictions: pd.DataFrame, genres: Sequence[str]) -> Iterator[Find
 
 
 def _given_away(project: Project, folds: Sequence[Fold]) -> Iterator[Finding]:
-    """Yield the genres that a classifier of the recordings' properties recognises."""
+    """Yield the genres that a classifier of the recordings' properties recognises, with the most different property."""
     data = project.data
     values = recording.properties(project.rows, project.paths)
     outputs = np.zeros((len(values), len(data.genres)), np.float32)
@@ -128,8 +129,9 @@ def _given_away(project: Project, folds: Sequence[Fold]) -> Iterator[Finding]:
     scores = metrics.per_genre([metrics.by_song(outputs, data.labels, data.songs)], len(data.genres))
     for genre, score in enumerate(scores):
         if score["f1"] >= MIN_F1 and score["recall_low"] > 1 / len(data.genres):
-            evidence = (
-                f"level, peak, bandwidth, duration and bit rate alone recognise {score['recall']:.0%} of its songs"
-            )
+            medians = [np.median(values[data.labels == genre], axis=0), np.median(values[data.labels != genre], axis=0)]
+            most = int(np.argmax(np.abs(medians[0] - medians[1]) / (values.std(axis=0) + 1e-9)))
+            evidence = f"{', '.join(PROPERTIES)} alone recognise {score['recall']:.0%} of its songs"
+            evidence += f"; median {PROPERTIES[most]} {medians[0][most]:.3g}, of other genres {medians[1][most]:.3g}"
             advice = "use files of the same sources and formats for all genres"
             yield Finding(data.genres[genre], "recording", evidence, advice, severity=score["f1"])
