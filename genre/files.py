@@ -80,8 +80,17 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def npz(**arrays: Any) -> bytes:
+    """Return arrays by name in NumPy's npz format."""
+    import numpy as np
+
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **arrays)
+    return stream.getvalue()
+
+
 def read_npz(source: Path | bytes) -> dict[str, Any]:
-    """Return the arrays of a file, or of its bytes, that `np.savez` wrote.
+    """Return the arrays of a file, or of its bytes, that `npz` made.
 
     Raises OSError if the file cannot be read; ValueError if it is damaged or contains objects instead of numbers.
     """

@@ -1,4 +1,4 @@
-"""Summary of the data set for reports: songs and chunks by genre, duplicates, decoding failures, known issues."""
+"""Summary of the data set for reports: songs and chunks by genre, copies, decoding failures, known issues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from genre.audio.manifest import Row
 from genre.params import Params
 from genre.paths import Paths
 
-MAX_NAMED = 5  # groups of identical files that are listed by name
 LENGTH_TOLERANCE_S = 0.5 / 8_000  # half a sample at the lowest sample rate
 
 # Issues that cannot be seen in the files, by the beginning of the data set's name.
@@ -45,7 +44,9 @@ def describe(settings: Params, paths: Paths, genres: Sequence[str]) -> DatasetCa
     """
     name, chunk_s, group_by = settings.dataset.name, settings.split.chunk_seconds, settings.split.group_by
     rows = manifest.read(paths.chunks)
-    issues = [issue for start, issue in KNOWN_ISSUES.items() if name.startswith(start)] + _duplicates(rows)
+    issues = [issue for start, issue in KNOWN_ISSUES.items() if name.startswith(start)]
+    if n_copies := len({row.song_id for row in rows}) - len({row.source_sha256 for row in rows}):
+        issues.append(f"Songs whose file is that of another song: {n_copies} (`python -m stages.audit` lists them).")
     if corrected := [correction.genre for correction in corrections.read(paths.corrections(name))]:
         n_dropped = corrected.count(corrections.DROP)
         issues.append(f"{len(corrected) - n_dropped} songs have a corrected genre, {_were(n_dropped, 'song')} dropped.")
@@ -71,18 +72,6 @@ def _count(genre: str, rows: Sequence[Row]) -> dict[str, Any]:
         of_split = [row for row in rows if row.genre == genre and row.split == split]
         counts |= {f"{split}_songs": len({row.song for row in of_split}), f"{split}_chunks": len(of_split)}
     return counts
-
-
-def _duplicates(rows: Sequence[Row]) -> list[str]:
-    """Return a sentence about songs whose source files are identical, if there are any."""
-    copies: dict[str, set[str]] = {}
-    for row in rows:
-        copies.setdefault(row.source_sha256, set()).add(row.song_id)
-    groups = [" = ".join(sorted(group)) for group in copies.values() if len(group) > 1]
-    n_songs = sum(len(group) for group in copies.values() if len(group) > 1)
-    names = "; ".join(groups[:MAX_NAMED] + (["..."] if len(groups) > MAX_NAMED else []))
-    optimistic = "scores are optimistic where one copy is in training and another in test."
-    return [f"{n_songs} songs have identical files ({names}): {optimistic}"] if groups else []
 
 
 def _were(n: int, noun: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -89,7 +88,5 @@ def _inputs(path: Path, embedders: Sequence[Embedder], cache: Cache) -> bytes:
         features = [compute(piece, rate) for piece in pieces]
         arrays = {name: [of_piece[name] for of_piece in features] for name in TRANSFORMS}
         arrays |= {embedder.name: [embedder.of_audio(piece, rate) for piece in pieces] for embedder in embedders}
-        stream = io.BytesIO()
-        np.savez(stream, allow_pickle=False, **arrays)
-        kept = cache.keep(key, stream.getvalue())
+        kept = cache.keep(key, files.npz(**arrays))
     return kept

@@ -45,16 +45,16 @@ class Classifier:
     validated: bool = True  # whether it is also trained on validation folds, for calibration
 
 
-def train_svm(vectors: Vectors, labels: Labels, seed: int) -> bytes:  # noqa: ARG001 (deterministic)
-    """Return a support vector machine with a Gaussian kernel, C = 1, on standardised values.
+def exported(estimator: Callable[[int], Any], export: Callable[[Any, int], bytes]) -> Callable[..., bytes]:
+    """Return the `train` of a `Classifier`, given the untrained estimator for a seed and its export to ONNX."""
+    return lambda vectors, labels, seed: export(estimator(seed).fit(vectors, labels), vectors.shape[1])
 
-    Its probabilities are the softmax of scikit-learn's one-vs-rest decision values.
+
+def svm(_seed: int) -> Any:
+    """Return an untrained support vector machine with a Gaussian kernel, C = 1, on standardised values.
+
+    Its probabilities in ONNX are the softmax of scikit-learn's one-vs-rest decision values.
     """
-    return onnx.from_svm(svm().fit(vectors, labels), vectors.shape[1])
-
-
-def svm() -> Any:
-    """Return the untrained support vector machine, a scikit-learn pipeline."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
@@ -62,13 +62,8 @@ def svm() -> Any:
     return make_pipeline(StandardScaler(), SVC(C=1.0))
 
 
-def train_logistic(vectors: Vectors, labels: Labels, seed: int) -> bytes:  # noqa: ARG001 (deterministic)
-    """Return L2-regularised logistic regression on standardised values: accurate with few songs per genre."""
-    return onnx.from_svm(logistic().fit(vectors, labels), vectors.shape[1])
-
-
-def logistic() -> Any:
-    """Return the untrained logistic regression, a scikit-learn pipeline."""
+def logistic(_seed: int) -> Any:
+    """Return untrained L2-regularised logistic regression on standardised values: accurate with few songs per genre."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -106,13 +101,8 @@ def train_knn(vectors: Vectors, labels: Labels, seed: int) -> bytes:  # noqa: AR
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def train_xgboost(vectors: Vectors, labels: Labels, seed: int) -> bytes:
-    """Return gradient boosted trees."""
-    return onnx.from_xgboost(boosted_trees(seed).fit(vectors, labels), vectors.shape[1])
-
-
-def boosted_trees(seed: int) -> Any:
-    """Return the untrained gradient boosted trees, an `xgboost.XGBClassifier`."""
+def xgboost(seed: int) -> Any:
+    """Return untrained gradient boosted trees."""
     try:
         from xgboost import XGBClassifier
     except ImportError:
@@ -146,9 +136,9 @@ def train_dense(vectors: Vectors, labels: Labels, seed: int) -> bytes:
 
 
 CLASSIFIERS: dict[str, Classifier] = {
-    "svm": Classifier(train_svm, ("scikit-learn", "skl2onnx")),
-    "logistic": Classifier(train_logistic, ("scikit-learn", "skl2onnx")),
+    "svm": Classifier(exported(svm, onnx.from_svm), ("scikit-learn", "skl2onnx")),
+    "logistic": Classifier(exported(logistic, onnx.from_svm), ("scikit-learn", "skl2onnx")),
     "knn": Classifier(train_knn, ("scikit-learn",)),
-    "xgboost": Classifier(train_xgboost, ("xgboost", "xgboost-cpu", "onnxmltools")),
+    "xgboost": Classifier(exported(xgboost, onnx.from_xgboost), ("xgboost", "xgboost-cpu", "onnxmltools")),
     "dense": Classifier(train_dense, ("keras", "tensorflow", "tensorflow-cpu", "tf2onnx"), validated=False),
 }

@@ -103,7 +103,6 @@ class Embedder:
             unit="chunk",
             workers=workers,
             scheduler=scheduler,
-            recall=functools.partial(self._cached_of_file, gain_db=gain_db) if self.cache is not None else None,
         )
         return self._stacked(list(all_or_error(rows)))
 
@@ -112,12 +111,9 @@ class Embedder:
         return {"name": self.name, "n_values": self.n_values, "version": self.embedding.version}
 
     def _of_file(self, path: Path, gain_db: float) -> Vector:
-        return self.of_audio(*_amplified(path, gain_db))
-
-    def _cached_of_file(self, path: Path, gain_db: float) -> Vector | None:
-        assert self.cache is not None
-        data = self.cache.recall(self._key(*_amplified(path, gain_db)))
-        return None if data is None else np.frombuffer(data, np.float32)
+        samples, sample_rate = chunks.read(path)
+        amplified = np.rint(samples * 10 ** (gain_db / 20)).clip(-32768, 32767).astype(np.int16)
+        return self.of_audio(amplified, sample_rate)
 
     def _compute(self, samples: Samples, sample_rate: int) -> Vector:
         if self.embedding.of_audio is not None:
@@ -209,12 +205,6 @@ def librosa_ranges(samples: Samples, sample_rate: int, _paths: Paths) -> Vector:
     )
     ranges = [statistic(table, axis=1) for table in tables for statistic in (np.min, np.mean, np.max)]
     return np.concatenate(ranges).astype(np.float32)
-
-
-def _amplified(path: Path, gain_db: float) -> tuple[Samples, int]:
-    """Return the samples of a chunk file at another level, and their sample rate in Hz."""
-    samples, sample_rate = chunks.read(path)
-    return np.rint(samples * 10 ** (gain_db / 20)).clip(-32768, 32767).astype(np.int16), sample_rate
 
 
 def _over_time(columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

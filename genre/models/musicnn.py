@@ -72,10 +72,8 @@ class MusiCNN:
 def convert(checkpoint: str, path: Path) -> None:
     """Write the network of a checkpoint of the installed package to an ONNX file.
 
-    Raises ModelError if the checkpoint is unknown, or the package is not installed or holds other weights.
+    Raises ModelError if the package is not installed or holds other weights.
     """
-    if checkpoint not in CHECKPOINTS:
-        raise ModelError(f"unknown MusiCNN checkpoint {checkpoint}; choose from {', '.join(CHECKPOINTS)}")
     files.write_bytes(path, onnx.from_keras(_network(_weights(checkpoint))))
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from genre.errors import ModelError
 from genre.features.transforms import CONTRAST_FLOOR, CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC
 
 if TYPE_CHECKING:
@@ -40,8 +39,6 @@ HISTOGRAM_STEEPNESS = 4.0  # slope of the sigmoid, per standard deviation
 def build(model: str, shapes: Mapping[str, tuple[int, int]], n_genres: int, params: TrainParams) -> keras.Model:
     """Return an untrained network from raw features to probabilities.
 
-    Raises ModelError if the model is unknown or a feature is missing.
-
     Parameters
     ----------
     model : str
@@ -59,10 +56,6 @@ def build(model: str, shapes: Mapping[str, tuple[int, int]], n_genres: int, para
     """
     import keras
 
-    if model not in MODELS:
-        raise ModelError(f"unknown model {model!r}; choose from {', '.join(MODELS)}")
-    if missing := [feature for feature in MODELS[model] if feature not in shapes]:
-        raise ModelError(f"the model {model!r} needs the feature {missing[0]}: run `dvc repro vectorize`")
     frontend = _frontend({feature: shapes[feature] for feature in MODELS[model]}, fused=params.architecture == "conv1d")
     raw = {feature: keras.Input(shapes[feature], name=feature) for feature in MODELS[model]}
     prepared = frontend(raw)

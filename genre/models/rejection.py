@@ -8,7 +8,6 @@ separates songs of other genres better than the largest z-score (docs/confidence
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -232,9 +231,7 @@ def held_out_distances(vectors: Mapping[str, Vectors], labels: Rows, song_of: Ro
 
 def write(arrays: Mapping[str, Any], embedders: Sequence[Embedder], paths: Paths) -> dict[str, Any] | None:
     """Write the arrays that `fit` returned; return their description for the card of the ensemble, None without."""
-    stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, **arrays)
-    files.write_bytes(paths.rejection, stream.getvalue())
+    files.write_bytes(paths.rejection, files.npz(**arrays))
     if not arrays:
         return None
     n_songs = len(arrays["scores"])

@@ -48,8 +48,6 @@ class Trained:
 def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[[], object] = lambda: None) -> Trained:
     """Train a network; the same arguments on the same machine give the same weights.
 
-    Raises ModelError if the model is unknown or a feature is missing.
-
     Parameters
     ----------
     data : VectorSet
@@ -61,7 +59,7 @@ def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[
     """
     import keras
 
-    inputs = {feature: data.inputs[feature] for feature in networks.MODELS.get(model, ()) if feature in data.inputs}
+    inputs = {feature: data.inputs[feature] for feature in networks.MODELS[model]}
     keras.utils.set_random_seed(params.seed)
     shapes = {feature: (array.shape[1], array.shape[2]) for feature, array in inputs.items()}
     network = networks.build(model, shapes, len(data.genres), params)

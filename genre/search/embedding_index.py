@@ -56,8 +56,7 @@ class Projection:
 
     def save(self, path: Path) -> None:
         """Write the projection to a file, atomically."""
-        with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **asdict(self))
+        files.write_bytes(path, files.npz(**asdict(self)))
 
     @classmethod
     def load(cls, path: Path) -> Projection:

@@ -6,7 +6,6 @@ axis identifies a song and an offset in it.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from genre import files
 from genre.audio.manifest import Row
@@ -50,7 +48,7 @@ class Landmarks:
 
     def to_bytes(self) -> bytes:
         """Return the landmarks in NumPy's npz format."""
-        return _npz(**asdict(self))
+        return files.npz(**asdict(self))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Landmarks:
@@ -119,7 +117,7 @@ class LandmarkIndex:
         songs = [asdict(song) for song in self.songs]
         head = json.dumps({"settings": landmarks.SETTINGS, "songs": songs, "n_frames": list(self.n_frames)}).encode()
         arrays = {name: getattr(self, name) for name in _ARRAYS}
-        files.write_bytes(path, _npz(head=np.frombuffer(head, np.uint8), **arrays))
+        files.write_bytes(path, files.npz(head=np.frombuffer(head, np.uint8), **arrays))
 
     @classmethod
     def load(cls, path: Path) -> LandmarkIndex:
@@ -153,9 +151,3 @@ def _begins(n_frames: Sequence[int]) -> Integers:
 
 def _in_steps(times: Floats) -> Unsigned:
     return (times.clip(0) * STEPS).round().astype(np.uint32)
-
-
-def _npz(**arrays: npt.NDArray[np.generic]) -> bytes:
-    stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, **arrays)
-    return stream.getvalue()

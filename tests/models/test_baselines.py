@@ -41,15 +41,14 @@ def test_the_onnx_file_agrees_with_the_library_of_the_classifier(classifier: str
     rows = labels < n_genres
     test = vectors + np.random.default_rng(1).normal(0, 2, vectors.shape).astype(np.float32)
     if classifier != "xgboost":
-        decision = getattr(classifiers, classifier)().fit(vectors[rows], labels[rows]).decision_function(test)
+        decision = getattr(classifiers, classifier)(0).fit(vectors[rows], labels[rows]).decision_function(test)
         decision = decision / 2 if (classifier, n_genres) == ("logistic", 2) else decision  # the logistic function
         scores = np.stack([-decision, decision], axis=1) if n_genres == 2 else decision
         expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-        graph = classifiers.CLASSIFIERS[classifier].train(vectors[rows], labels[rows], 0)
     else:
         pytest.importorskip("xgboost")
-        expected = classifiers.boosted_trees(5).fit(vectors[rows], labels[rows]).predict_proba(test)
-        graph = classifiers.train_xgboost(vectors[rows], labels[rows], 5)
+        expected = classifiers.xgboost(5).fit(vectors[rows], labels[rows]).predict_proba(test)
+    graph = classifiers.CLASSIFIERS[classifier].train(vectors[rows], labels[rows], 5)
     np.testing.assert_allclose(baselines.predict(graph, test), expected, atol=TOLERANCE)
     assert len(np.unique(expected.argmax(axis=1))) == n_genres
 
@@ -106,7 +105,7 @@ def test_arrays_that_do_not_match_are_refused() -> None:
         baselines.train("stats_svm", vectors, labels * 0, songs, n_genres=3)
     with pytest.raises(VectorError, match="NaN"):
         baselines.train("stats_svm", vectors * np.float32("nan"), labels, songs, n_genres=3)
-    graph = classifiers.train_svm(vectors, labels, 0)
+    graph = classifiers.CLASSIFIERS["svm"].train(vectors, labels, 0)
     with pytest.raises(ModelError, match="cannot be run"):
         onnx.run(onnx.session(graph), {onnx.VECTOR: vectors[:, 1:]})
 

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from genre.errors import ModelError
 from genre.models import networks, onnx
 from tests.models.conftest import train_params
 
@@ -82,10 +81,3 @@ def test_lstm2016_has_the_layers_of_2016() -> None:
     assert sorted(x.units for x in layers if isinstance(x, keras.layers.LSTM)) == [100, 300]
     assert [x.units for x in layers if isinstance(x, keras.layers.Dense)] == [1000, 10]
     assert {x.activation.__name__ for x in layers if isinstance(x, keras.layers.Conv1D)} == {"sigmoid"}
-
-
-def test_an_unknown_model_and_a_missing_feature_are_named() -> None:
-    with pytest.raises(ModelError, match="unknown model 'chroma'; choose from mfcc"):
-        networks.build("chroma", SHAPES, 2, train_params())
-    with pytest.raises(ModelError, match="spectral-contrast_peaks"):
-        networks.build("merged", {"mfcc_coefficients": (96, 20)}, 2, train_params())
