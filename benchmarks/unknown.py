@@ -22,10 +22,11 @@ from genre import files, models, params
 from genre.cache import Cache
 from genre.evaluation import comparison
 from genre.evaluation.comparison import Fold, Outcome
+from genre.features import arrays
 from genre.models import embeddings, rejection
 from genre.models.vote import vote_by_song
 from genre.paths import Paths
-from stages.compare import Job, embed, read_all, train_and_predict
+from stages.compare import Job, embed, train_and_predict
 
 SOURCES = sorted(Path(models.__file__).parent.glob("*.py"))
 
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=1, choices=range(1, 6), help="of five; default: %(default)s")
     options = parser.parse_args()
     known, rate, cache = options.known, settings.query.reject or 0.02, Cache(paths.cache, settings.cache.max_bytes)
-    data = read_all(paths)
+    data = arrays.read_all(paths.vectors)
     used = [rejection.STATISTICS, settings.musicnn.embedding]
     vectors = {name: embed(name, data, paths, cache)[0] for name in used}
     genres, songs = np.array([data.genres[label] for label in data.labels]), np.array(data.songs)

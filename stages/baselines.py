@@ -9,6 +9,8 @@ import argparse
 import functools
 from collections.abc import Sequence
 
+import numpy as np
+
 from genre import files, params
 from genre.audio import manifest
 from genre.cache import Cache
@@ -18,6 +20,7 @@ from genre.models import baselines, calibration, cards, embeddings
 from genre.models.baselines import BASELINES
 from genre.models.cards import ModelCard
 from genre.models.classifiers import CLASSIFIERS
+from genre.models.vote import middle_rows
 from genre.paths import Paths
 
 
@@ -31,12 +34,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     cache = Cache(paths.cache, settings.cache.max_bytes)
     embedder = embeddings.load(baselines.embedding_name(name, settings.musicnn), paths, cache=cache)
     labels, songs, seed = training.labels, training.songs, settings.baselines.seed
-    chunk_files = manifest.chunk_files(paths.chunks, "train", songs)
-    embed = functools.partial(embedder.of_files, chunk_files, workers=settings.parallel.workers)
-    vectors = embed() if embedder.needs_audio else embedder.of_features(training.inputs)
-    copies = [embed(gain_db=gain_db) for gain_db in baselines.GAINS_DB]
-    train = functools.partial(baselines.train, n_genres=len(training.genres), groups=training.groups, seed=seed)
-    trained = train(name, vectors, labels, songs, copies=copies)
+    chunk_files, middle = manifest.chunk_files(paths.chunks, "train", songs), middle_rows(songs)
+    embed = functools.partial(embedder.of_files, workers=settings.parallel.workers)
+    vectors = embed(chunk_files) if embedder.needs_audio else embedder.of_features(training.inputs)
+    copies = [embed([chunk_files[row] for row in middle], gain_db=gain_db) for gain_db in baselines.GAINS_DB]
+    trained = baselines.train(
+        name,
+        vectors,
+        labels,
+        songs,
+        n_genres=len(training.genres),
+        groups=training.groups,
+        copies=np.concatenate(copies),
+        copied=np.tile(middle, len(copies)),
+        seed=seed,
+    )
     calibration.write_validation(paths.validation(name), trained.validation, training.genres)
     files.write_bytes(paths.onnx(name), trained.onnx)
     classifier = BASELINES[name].classifier

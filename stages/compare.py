@@ -36,6 +36,7 @@ from genre.models import baselines, embeddings, networks
 from genre.models.baselines import BASELINES, embedding_name
 from genre.models.calibration import Validation, calibrate
 from genre.models.cards import ENSEMBLE
+from genre.models.vote import middle_rows
 from genre.parallel import all_or_error, run
 from genre.paths import Paths
 
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ModelError(f"compare.models: unknown model {unknown[0]}; choose from {', '.join([*names, ENSEMBLE])}")
     for model in set(models) & set(BASELINES):
         embed(embedding_name(model, settings.musicnn), data, paths, cache)  # once for all folds
-    _changed(range(len(data.songs)), data, settings, paths, cache, settings.parallel.workers)  # fills the cache
+    _changed(middle_rows(data.songs), settings, paths, cache, settings.parallel.workers)  # fills the cache
     counts, seed = settings.compare.songs_per_genre, settings.compare.seed
     few = comparison.with_few_songs(folds, counts, data.labels, data.songs, seed=seed)
     if settings.split.group_by and settings.compare.split == "folds":
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if averaged:
         of_averaged = {model: outcomes[model] for model in averaged}
         outcomes[ENSEMBLE] = comparison.ensemble(of_averaged, [*folds, *few], data.labels, data.songs)
-    middle = np.concatenate([stress.middle(data.songs, fold.test) for fold in folds])
+    middle = np.concatenate([_middle(fold, data) for fold in folds])
     stressed = []
     for model, of_model in outcomes.items():
         parts = [outcome.probabilities[len(fold.test) :] for fold, outcome in zip(folds, of_model, strict=False)]
@@ -98,8 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache: Cache) -> bytes:
     """Train one model on the training chunks of a fold, predict its test chunks, and keep the outcome in the cache."""
     data = arrays.read_all(paths.vectors)
-    middle = [] if job.fold.songs_per_genre or job.fold.by_song else stress.middle(data.songs, job.fold.test)
-    changed = _changed(middle, data, settings, paths, cache, 1)
+    middle = _middle(job.fold, data)[: 0 if job.fold.songs_per_genre or job.fold.by_song else None]
+    changed = _changed(middle, settings, paths, cache, 1)
     train = _train_baseline if job.model in BASELINES else _train_network
     return cache.keep(job.key, train(job.model, job.fold, data, changed, settings, paths, cache).to_bytes())
 
@@ -107,9 +108,9 @@ def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache:
 def embed(
     name: str, data: VectorSet, paths: Paths, cache: Cache
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], float]:
-    """Return the embeddings of all chunks, those of their copies at other levels, and the seconds per chunk, cached.
+    """Return the embeddings of all chunks, those of each song's middle chunk at other levels, and seconds per chunk.
 
-    Shapes: (n_chunks, n_values) and (n_copies, n_chunks, n_values).
+    Shapes: (n_chunks, n_values) and (n_levels * n_songs, n_values). They are cached.
     """
     embedder = embeddings.load(name, paths)
     key = files.digest("compare embedding", embedder.describe(), dataset_card.digest(paths.vectors), _sources())
@@ -121,10 +122,10 @@ def embed(
         else:
             vectors = embedder.of_features(data.inputs)
         chunk_s = np.array((time.perf_counter() - start) / len(vectors))
-        chunk_files = [paths.chunks / row.chunk for row in rows]
+        chunk_files = [paths.chunks / rows[row].chunk for row in middle_rows(data.songs)]
         copies = [embedder.of_files(chunk_files, gain_db=gain_db, workers=1) for gain_db in baselines.GAINS_DB]
         stream = io.BytesIO()
-        np.savez(stream, vectors=vectors, copies=copies, chunk_s=chunk_s)
+        np.savez(stream, vectors=vectors, copies=np.concatenate(copies), chunk_s=chunk_s)
         kept = cache.keep(key, stream.getvalue())
     loaded = files.read_npz(kept)
     return loaded["vectors"], loaded["copies"], float(loaded["chunk_s"])
@@ -136,15 +137,25 @@ def _rows(paths: Paths) -> list[Row]:
 
 
 def _changed(
-    rows: Sequence[int], data: VectorSet, settings: params.Params, paths: Paths, cache: Cache, workers: int | None
+    rows: npt.NDArray[np.int64],
+    settings: params.Params,
+    paths: Paths,
+    cache: Cache,
+    workers: int | None,
 ) -> Arrays:
-    """Return `stress.inputs` of the middle chunks of the songs in some rows, for all models; empty without rows."""
+    """Return `stress.inputs` of some chunks for all models; empty without rows."""
     models = {*settings.compare.models, *(settings.ensemble.models if ENSEMBLE in settings.compare.models else [])}
     names = {embedding_name(model, settings.musicnn) for model in models & set(BASELINES)}
     embedders = [embeddings.load(name, paths) for name in sorted(names)]
     index = _rows(paths)
-    chunk_files = [paths.chunks / index[row].chunk for row in stress.middle(data.songs, rows)]
+    chunk_files = [paths.chunks / index[row].chunk for row in rows]
     return stress.inputs(chunk_files, embedders, cache, workers) if chunk_files else {}
+
+
+def _middle(fold: Fold, data: VectorSet) -> npt.NDArray[np.int64]:
+    """Return the row of the middle chunk of each test song."""
+    middle = middle_rows(data.songs)
+    return middle[np.isin(middle, fold.test)]
 
 
 def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: VectorSet) -> Outcome:
@@ -191,6 +202,8 @@ def _train_baseline(
 ) -> Outcome:
     name = embedding_name(model, settings.musicnn)
     vectors, copies, chunk_s = embed(name, data, paths, cache)
+    copied = np.tile(middle_rows(data.songs), len(baselines.GAINS_DB))
+    used = np.isin(copied, fold.train)
     start = time.perf_counter()
     trained = baselines.train(
         model,
@@ -199,7 +212,8 @@ def _train_baseline(
         [data.songs[row] for row in fold.train],
         n_genres=len(data.genres),
         groups=[data.groups[row] for row in fold.train],
-        copies=list(copies[:, fold.train]),
+        copies=copies[used],
+        copied=np.searchsorted(fold.train, copied[used]),
         seed=settings.compare.seed + fold.repeat,
     )
     train_end = time.perf_counter()

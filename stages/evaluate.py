@@ -29,6 +29,7 @@ from genre.models import embeddings, networks, predict
 from genre.models.cards import ENSEMBLE
 from genre.models.embeddings import Batch
 from genre.models.predict import Predictor
+from genre.models.vote import middle_rows
 from genre.paths import Paths
 
 DVC_METRICS = {  # name in scores/<model>.json: key of `metrics.scores`
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         predictions = metrics.by_song(probabilities, test.labels, test.songs)
         results.append(Result(model, metrics.scores(predictions), [predictions]))
         print(_line(results[-1]))
-    middle = stress.middle(test.songs, range(len(test.songs)))
+    middle = middle_rows(test.songs)
     embedders, chunk_files = [embeddings.load(name, paths) for name in names], [chunk_paths[row] for row in middle]
     changed = Batch(stress.inputs(chunk_files, embedders, cache, settings.parallel.workers))
     stressed = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +33,6 @@ CHANGES: dict[str, tuple[float, Options]] = {  # by name, with the factor of the
     "gain -6 dB": (1.0, {**WAV, "af": "volume=-6dB"}),
     "bass +6 dB, treble -6 dB": (1.0, {**WAV, "af": "bass=g=6,treble=g=-6"}),
 }
-
-
-def middle(songs: Sequence[str], rows: Iterable[int]) -> list[int]:
-    """Return the middle of each song's rows, given the song of every row."""
-    of_songs: dict[str, list[int]] = {}
-    for row in rows:
-        of_songs.setdefault(songs[row], []).append(row)
-    return [of_song[len(of_song) // 2] for of_song in of_songs.values()]
 
 
 def apply(change: str, samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.int16]:

@@ -62,7 +62,8 @@ def train(
     *,
     n_genres: int,
     groups: Names = (),
-    copies: Sequence[Vectors] = (),
+    copies: Vectors | None = None,
+    copied: Rows | None = None,
     seed: int = 0,
 ) -> TrainedBaseline:
     """Train a baseline, a key of `BASELINES`; the same arguments give the same bytes.
@@ -81,18 +82,22 @@ def train(
         Genre (0 to n_genres - 1), song and group of each chunk; songs of a group, by default a song, are in one fold.
     n_genres : int
         Number of outputs. A genre without chunks has a probability of 0.
-    copies : sequence of npt.NDArray[np.float32] [shape=(chunks, values)]
-        Embeddings of the chunks at other levels, for training only: without them, many songs are given another genre
-        if they are made louder or quieter.
+    copies, copied : npt.NDArray[np.float32] [shape=(copies, values)], npt.NDArray[np.int64] [shape=(copies,)]
+        Embeddings of chunks at other levels, and the row of each chunk; for training only. Without them, many songs are
+        given another genre if they are made louder or quieter.
     """
-    for array in (vectors, *copies):
-        _check(array, labels, songs, n_genres)
+    copies = vectors[:0] if copies is None else copies
+    copied = np.empty(0, np.int64) if copied is None else copied
+    _check(vectors, labels, songs, n_genres)
+    if len(copies):
+        _check(copies, labels[copied], [songs[row] for row in copied], n_genres)
     classifier = CLASSIFIERS[BASELINES[name].classifier]
     genres, classes = np.unique(labels, return_inverse=True)
 
     def fit(rows: Rows) -> bytes:
-        augmented = np.concatenate([array[rows] for array in (vectors, *copies)])
-        graph = classifier.train(augmented, np.tile(classes[rows], 1 + len(copies)).astype(np.int64), seed)
+        used = np.isin(copied, rows)
+        of_rows = classes[np.concatenate([rows, copied[used]])].astype(np.int64)
+        graph = classifier.train(np.concatenate([vectors[rows], copies[used]]), of_rows, seed)
         return graph if len(genres) == n_genres else onnx.with_outputs(graph, genres, n_genres)
 
     all_rows = np.arange(len(labels))

@@ -1,4 +1,4 @@
-"""The vote of a song's chunks."""
+"""Songs from their chunks: the vote, and the middle chunk."""
 
 from __future__ import annotations
 
@@ -34,7 +34,16 @@ def vote(probabilities: npt.NDArray[np.float32]) -> Vote:
 
 def vote_by_song(probabilities: npt.NDArray[np.float32], songs: Sequence[str]) -> dict[str, Vote]:
     """Return the vote of each song, in order of first appearance, from the predictions and songs of chunks."""
+    return {song: vote(probabilities[rows]) for song, rows in _rows_by_song(songs).items()}
+
+
+def middle_rows(songs: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the row of the middle chunk of each song, in order of first appearance, given the song of every chunk."""
+    return np.array([rows[len(rows) // 2] for rows in _rows_by_song(songs).values()], np.int64)
+
+
+def _rows_by_song(songs: Sequence[str]) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
     for row, song in enumerate(songs):
         rows.setdefault(song, []).append(row)
-    return {song: vote(probabilities[of_song]) for song, of_song in rows.items()}
+    return rows

@@ -73,8 +73,10 @@ def test_with_copies_at_other_levels_the_prediction_hardly_depends_on_the_level(
     level = np.float32(4.0) * (np.arange(vectors.shape[1]) < 40).astype(np.float32)
     vectors += labels[:, np.newaxis].astype(np.float32) * level  # the genres differ in level, too
     changes = []
-    for copies in ([], [vectors + 2 * level, vectors - 2 * level]):
-        graph = baselines.train(name, vectors, labels, songs, n_genres=3, copies=copies).onnx
+    rows = np.arange(len(labels))
+    none, copies = vectors[:0], np.concatenate([vectors + 2 * level, vectors - 2 * level])
+    for added, of_rows in ((none, rows[:0]), (copies, np.tile(rows, 2))):
+        graph = baselines.train(name, vectors, labels, songs, n_genres=3, copies=added, copied=of_rows).onnx
         louder = baselines.predict(graph, vectors + 2 * level)
         changes.append(np.abs(louder - baselines.predict(graph, vectors)).max())
     assert changes[1] < changes[0] / 2
@@ -82,7 +84,8 @@ def test_with_copies_at_other_levels_the_prediction_hardly_depends_on_the_level(
 
 def test_the_copies_of_a_song_are_in_its_validation_fold() -> None:
     vectors, labels, songs = embeddings_of_genres(spread=100.0)  # only a copy of the chunk gives its genre away
-    validation = baselines.train("knn", vectors, labels, songs, n_genres=3, copies=[vectors]).validation
+    copied = np.arange(len(labels))
+    validation = baselines.train("knn", vectors, labels, songs, n_genres=3, copies=vectors, copied=copied).validation
     assert sorted(validation.rows) == list(range(len(labels)))
     assert (validation.probabilities.argmax(axis=1) == labels[validation.rows]).mean() < 0.6
 
