@@ -132,6 +132,6 @@ def _given_away(project: Project, folds: Sequence[Fold]) -> Iterator[Finding]:
             medians = [np.median(values[data.labels == genre], axis=0), np.median(values[data.labels != genre], axis=0)]
             most = int(np.argmax(np.abs(medians[0] - medians[1]) / (values.std(axis=0) + 1e-9)))
             evidence = f"{', '.join(PROPERTIES)} alone recognise {score['recall']:.0%} of its songs"
-            evidence += f"; median {PROPERTIES[most]} {medians[0][most]:.3g}, of other genres {medians[1][most]:.3g}"
+            evidence += f"; median {PROPERTIES[most]} {medians[0][most]:g}, of other genres {medians[1][most]:g}"
             advice = "use files of the same sources and formats for all genres"
             yield Finding(data.genres[genre], "recording", evidence, advice, severity=score["f1"])
