@@ -33,7 +33,7 @@ $(VENV)/.installed: requirements.lock requirements-vamp.lock
 	@touch $@
 
 run: setup
-	python -m stages.names
+	python -m stages.fetch --check
 	dvc repro
 	@echo
 	song="$$(python -c $(FIRST_TEST_SONG))" && python -m stages.query "$$song"

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _copies(folder: Path) -> None:
-    songs = dataset.audio_files(folder)
+    songs = dataset.walk(folder, follow_links=True)[0]
     originals = np.random.default_rng(0).choice(len(songs), len(COPIES), replace=False)
     with tempfile.TemporaryDirectory() as temporary:
         copies = {Path(temporary, name): songs[i] for name, i in zip(COPIES, originals, strict=True)}

@@ -136,7 +136,7 @@ def reading(signals: Sequence[Signal], folder: Path) -> list[Contender]:
 
 
 def _decode(given: Sequence[Path]) -> list[Signal]:
-    paths = [file for path in given for file in (dataset.audio_files(path) if path.is_dir() else [path])]
+    paths = [file for path in given for file in (dataset.walk(path, follow_links=True)[0] if path.is_dir() else [path])]
     return [np.concatenate(list(ffmpeg.stream_pcm(path, sample_rate=SAMPLE_RATE))) for path in paths]
 
 

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _recordings(folder: Path) -> list[Recording]:
     songs = {}
-    for path in tqdm(dataset.audio_files(folder), desc="decode", disable=not sys.stderr.isatty()):
+    for path in tqdm(dataset.walk(folder, follow_links=True)[0], desc="decode", disable=not sys.stderr.isatty()):
         n_samples = sum(len(block) for block in ffmpeg.stream_pcm(path, sample_rate=SAMPLE_RATE))
         sha256 = files.sha256(path)
         songs[sha256] = Recording(sha256, path, n_samples)

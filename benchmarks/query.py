@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genre.audio.dataset import audio_files
+from genre.audio.dataset import walk
 from genre.audio.ffmpeg import executable
 from genre.cli import integer
 
@@ -81,7 +81,7 @@ def main() -> None:
             song = options.song or _made(folder / "made.mp3")
             songs = _copies(song, folder / "songs", options.songs)
         else:
-            song = audio_files(options.song)[0]
+            song = walk(options.song, follow_links=True)[0][0]
         _report(song.absolute(), songs.absolute(), options.model, options.repeats)
 
 

@@ -132,7 +132,7 @@ def _songs(folder: Path | None) -> Iterator[npt.NDArray[np.float64]]:
             envelope = np.repeat(rng.random(120), RATE // 4)
             yield envelope * rng.standard_normal(len(envelope))
         return
-    for path in dataset.audio_files(folder):
+    for path in dataset.walk(folder, follow_links=True)[0]:
         for chunk in chunks.iterate(path, sample_rate=RATE, chunk_seconds=30.0, min_seconds=5.0):
             yield chunk.samples / 32768
 

@@ -22,13 +22,6 @@ from genre.terminal import one_line, to_json
 _FORMULA = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]*[=+\-@]|[\t\r\n]")  # OWASP's list and more
 
 
-def add_shard_option(parser: argparse.ArgumentParser) -> None:
-    """Add --shard I/N, the slice of the items to process: one of N equal parts of the work, for job arrays."""
-    parser.add_argument(
-        "--shard", type=_shard, metavar="I/N", help="process part I of N and store it in the cache for `dvc repro`"
-    )
-
-
 def run_command(main: Callable[[Sequence[str] | None], int], log_format: str = "%(message)s") -> NoReturn:
     """Call a command's main() and exit with its status; an error is one line on stderr and exit code 1."""
     terminal.prepare(log_format)
@@ -236,10 +229,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _shard(text: str) -> slice:
-    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
-    if not match or int(match[1]) > int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text} must be a part I/N such as 3/16")
-    return slice(int(match[1]) - 1, None, int(match[2]))

@@ -14,6 +14,8 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from genre.errors import GenreError
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -102,6 +104,19 @@ def read_npz(source: Path | bytes) -> dict[str, Any]:
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:  # zipfile, zlib and tokenize raise many kinds for a damaged file
         raise ValueError(f"it has no arrays ({error})") from error
+
+
+@contextlib.contextmanager
+def reading(path: Path, error_type: type[GenreError], stage: str) -> Iterator[None]:
+    """Turn any error of reading a file into one of `error_type`, which names the file and the stage that writes it."""
+    try:
+        yield
+    except GenreError:
+        raise
+    except FileNotFoundError:
+        raise error_type(f"{path} is not there: run `dvc repro {stage}` or `dvc pull`") from None
+    except Exception as error:  # a damaged pickle, for one, can raise almost any
+        raise error_type(f"{path} is damaged ({error}): run `dvc repro --force {stage}`") from error
 
 
 def sha256(path: Path) -> str:

@@ -1,7 +1,6 @@
 """Compute the features of all chunks, as the CSV files that sonic-annotator writes.
 
 python -m stages.extract                                    all of chunks/, as `dvc repro` does
-python -m stages.extract --shard 3/16                       part 3 of 16, in a job array
 python -m stages.extract a.wav b.flac --out DIR             any files, at their own sample rate
 """
 
@@ -19,7 +18,7 @@ from pathlib import Path
 from genre import files, params
 from genre.audio import manifest
 from genre.cache import Cache
-from genre.cli import add_shard_option, run_command
+from genre.cli import run_command
 from genre.errors import EngineError, FeatureError
 from genre.features import csv
 from genre.features.engines import ENGINES, Engine, choose
@@ -41,7 +40,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the CSV files of FILE... (default: .)")
     parser.add_argument("--engine", choices=["auto", *ENGINES], help="engine for FILE... (default: auto)")
     parser.add_argument("--engines", action="store_true", help="list the engines and whether they can be used here")
-    add_shard_option(parser)
     arguments = parser.parse_args(argv)
     if arguments.engines:
         return _list_engines()
@@ -49,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _extract_files(arguments.files, arguments.out or Path(), arguments.engine or "auto")
     if arguments.out or arguments.engine:
         parser.error("--out and --engine need FILE...; for chunks/, set extract.engine in params.yaml")
-    return _extract_chunks(params.load(), Paths(), arguments.shard)
+    return _extract_chunks(params.load(), Paths())
 
 
 def _list_engines() -> int:
@@ -75,19 +73,15 @@ def _extract_files(audio: Sequence[Path], out: Path, engine_name: str) -> int:
     return 1 if failures else 0
 
 
-def _extract_chunks(settings: params.Params, paths: Paths, shard: slice | None) -> int:
-    rows = manifest.read(paths.chunks)
+def _extract_chunks(settings: params.Params, paths: Paths) -> int:
     engine = choose(settings.extract.engine)
     jobs = [
         Job(paths.chunks / row.chunk, {name: paths.features / name / Path(row.chunk).parent for name in TRANSFORMS})
-        for row in (rows[shard] if shard else rows)
+        for row in manifest.read(paths.chunks)
     ]
     cache = Cache(paths.cache, settings.cache.max_bytes)
     if failures := _extract(jobs, engine, settings.parallel, cache):
         raise FeatureError("; ".join(str(error) for error in failures.values()))
-    if shard:
-        print(f"extract: {len(jobs)} of {len(rows)} chunks, engine {engine.name}; `dvc repro` collects them")
-        return 0
     files.remove_others(paths.features, {paths.extraction, *(path for job in jobs for path in job.targets)})
     files.write_json(paths.extraction, {"engine": engine.name, "versions": engine.versions()})
     cache.trim()

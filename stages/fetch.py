@@ -2,6 +2,7 @@
 
 python -m stages.fetch
 python -m stages.fetch gtzan-mini
+python -m stages.fetch --check            list what DVC cannot track
 
 Without a name it takes dataset.name. A data set that is there already is left as it is.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from genre.audio import dataset
 from genre.cli import run_command
 from genre.errors import DatasetError
 from genre.paths import Paths
+from genre.terminal import one_line
 
 # Name and version in mirdata, which declares addresses, checksums, citation and licence; names of the remote files
 MIRDATA = {"gtzan-mini": ("gtzan_genre", "mini", ["index", "mini"])}
@@ -27,24 +30,36 @@ MADE = ("demo",)  # data sets that another stage makes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write dataset/<name>, and its name into dataset/name.txt.
+    """Write dataset/<name>, and its name into dataset/name.txt; with --check, only list what DVC cannot track.
 
     Raises DatasetError if there is no such data set and it can be neither made nor downloaded, or DVC cannot track it.
     """
     parser = argparse.ArgumentParser(prog="python -m stages.fetch", description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", help="default: dataset.name in params.yaml")
-    name, paths = parser.parse_args(argv).name or params.load().dataset.name, Paths()
+    parser.add_argument("--check", action="store_true", help="download nothing, list what DVC cannot track")
+    arguments, paths = parser.parse_args(argv), Paths()
+    name = arguments.name or params.load().dataset.name
     folder = paths.datasets / name
-    if name in MIRDATA and not folder.is_dir():
+    if not (folder.is_dir() or arguments.check):
+        _make(folder)
+    faults = list(dataset.dvc_faults(folder))  # DVC's own errors name neither path nor reason
+    for path, fault in faults:
+        print(one_line(f"fetch: {path} {fault}"), file=sys.stderr)
+    if faults:
+        raise DatasetError(f"DVC cannot track {len(faults)} files or folders of {folder}/")
+    if not arguments.check:
+        files.write_text(paths.dataset_name, f"{name}\n")
+    return 0
+
+
+def _make(folder: Path) -> None:
+    """Download a data set that is declared here; raise DatasetError for any other, unless another stage makes it."""
+    if folder.name in MIRDATA:
         _download(folder)
-    elif name not in MADE and not folder.is_dir():
-        folders = {path.name for path in paths.datasets.glob("[!.]*/")}
+    elif folder.name not in MADE:
+        folders = {path.name for path in folder.parent.glob("[!.]*/")}
         names = ", ".join(sorted(folders | {*MADE, *MIRDATA}))
         raise DatasetError(f"there is no data set {folder}/: set dataset.name in params.yaml to one of {names}")
-    for path, fault in dataset.dvc_faults(folder):  # DVC's own errors name neither path nor reason
-        raise DatasetError(f"{path} {fault}")
-    files.write_text(paths.dataset_name, f"{name}\n")
-    return 0
 
 
 def _download(out: Path) -> None:

@@ -1,7 +1,6 @@
 """Divide the songs of the data set into train and test, and cut them into chunks of equal length.
 
 python -m stages.split
-python -m stages.split --shard 3/16      one job of an array of 16
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from genre import files, params
 from genre.audio import chunks, corrections, dataset, division, ffmpeg, manifest
 from genre.audio.dataset import Song
 from genre.cache import Cache
-from genre.cli import add_shard_option, run_command
+from genre.cli import run_command
 from genre.errors import AudioError, DatasetError, GenreError
 from genre.parallel import run
 from genre.params import Params
@@ -42,10 +41,8 @@ class SongChunks:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage: dataset/<name> -> chunks/. With --shard, only fill the cache for a part of the songs."""
-    parser = argparse.ArgumentParser(prog="python -m stages.split", description=__doc__.splitlines()[0])
-    add_shard_option(parser)
-    shard = parser.parse_args(argv).shard
+    """Run the stage: dataset/<name> -> chunks/."""
+    argparse.ArgumentParser(prog="python -m stages.split", description=__doc__.splitlines()[0]).parse_args(argv)
     config, paths = params.load(), Paths()
     failures: Failures = {}
     folder = paths.datasets / config.dataset.name
@@ -53,12 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     scanned = corrections.apply(in_folders, paths.corrections(config.dataset.name), folder)
     digests = _digests(scanned, failures)
     songs = [song for song in _with_listed_splits(scanned, config, paths) if song.path in digests]
-    jobs = [(song, digests[song.path]) for song in songs]
-    pieces = _split_all(jobs[shard] if shard else jobs, config, paths, failures)
-    if shard:
-        n_chunks = sum(len(of_song.spans) for of_song in pieces.values())
-        print(f"split: {len(jobs[shard])} of {len(jobs)} songs, {n_chunks} chunks; `dvc repro` collects them")
-        return 0
+    pieces = _split_all([(song, digests[song.path]) for song in songs], config, paths, failures)
     contents = {song.path: [digests[song.path], *of_song.digests] for song, of_song in pieces.items()}
     duplicates = paths.corrections(f"{config.dataset.name}.duplicates")
     original = division.originals(pieces, contents, corrections.read_duplicates(duplicates, in_folders, folder))

@@ -1,4 +1,4 @@
-"""The stages split and extract: incremental, sharded, on a cluster, and killed while they run."""
+"""The stages split and extract: incremental, on a cluster, and killed while they run."""
 
 from __future__ import annotations
 
@@ -87,20 +87,6 @@ def test_another_sample_rate_does_not_use_the_cached_chunks(project: Path, songs
     _run_both()
     assert sum(item.startswith("split") for item in work) == 8
     assert outs(project) == _fresh(project)
-
-
-def test_shards_fill_the_cache_and_the_stages_collect_them(project: Path, songs: Path, work: list[str]) -> None:
-    expected = _fresh(project)
-    for folder in ("chunks", "features", ".cache"):
-        shutil.rmtree(folder)
-    for stage in (split, extract):
-        work.clear()
-        assert [stage.main(["--shard", f"{i}/3"]) for i in (1, 2, 3)] == [0, 0, 0]
-        n_computed = len(work)
-        assert not Path("features/extraction.json").exists()
-        assert stage.main([]) == 0
-        assert len(work) == n_computed > 0
-    assert outs(project) == expected
 
 
 def _start(project: Path, *command: str) -> subprocess.Popen[bytes]:

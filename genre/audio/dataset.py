@@ -38,7 +38,7 @@ FIRST_BYTES = (
 )
 CONTAINERS = {b"RIFF": (b"WAVE", b"AVI "), b"FORM": (b"AIFF", b"AIFC", b"8SVX")}  # with the types in bytes 8 to 12
 IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1")  # of MP4 files without audio
-NOT_UTF8 = "has a name that is not UTF-8, which DVC cannot write: `python -m stages.names --rename` renames it"
+NOT_UTF8 = "has a name that is not UTF-8, which DVC cannot write: rename it (docs/data.md)"
 LINKED_FOLDER = "is a link to a folder, which DVC does not read: put the folder here, or links to its files (`cp -rs`)"
 HIDES_FILES = "hides files of the data set from DVC: remove it"
 UNKNOWN = "unknown"  # reserved genre name: the answer of query at low confidence
@@ -111,11 +111,6 @@ def walk(folder: Path, *, follow_links: bool = False) -> tuple[list[Path], list[
             if path.is_file():
                 (songs if _may_be_audio(path) else others).append(path)
     return sorted(songs, key=os.fsencode), sorted(others, key=os.fsencode)
-
-
-def audio_files(folder: Path) -> list[Path]:
-    """Return the songs below a folder, sorted; links to folders are followed, to each folder once."""
-    return walk(folder, follow_links=True)[0]
 
 
 def dvc_faults(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from genre import files
 from genre.errors import DatasetError
-from genre.files import write_table
 from genre.paths import Paths
 
 INDEX_NAME = "index.csv"
@@ -43,7 +44,8 @@ class Row:
 
 def write(folder: Path, rows: Iterable[Row]) -> None:
     """Write the rows as <folder>/index.csv."""
-    write_table(folder / INDEX_NAME, [field.name for field in fields(Row)], (asdict(row).values() for row in rows))
+    header = [field.name for field in fields(Row)]
+    files.write_table(folder / INDEX_NAME, header, (asdict(row).values() for row in rows))
 
 
 def read(folder: Path) -> list[Row]:
@@ -52,14 +54,9 @@ def read(folder: Path) -> list[Row]:
     Raises DatasetError if it is missing or damaged, or has a path outside chunks/ and dataset/.
     """
     path = folder / INDEX_NAME
-    try:
-        # csv, since pandas refuses names with bytes that are not UTF-8
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            return [_row(line) for line in csv.DictReader(stream)]
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is not there: run `dvc repro split`") from None
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise DatasetError(f"{path} is damaged ({error}): run `dvc repro --force split`") from error
+    # csv, since pandas refuses names with bytes that are not UTF-8
+    with _opened(path) as stream:
+        return [_row(line) for line in csv.DictReader(stream)]
 
 
 def sources(folder: Path) -> dict[str, str]:
@@ -72,13 +69,10 @@ def sources(folder: Path) -> dict[str, str]:
 
 def failures(folder: Path) -> dict[str, str]:
     """Return the reason for each song that split could not decode, by its path; empty without failures.csv."""
-    try:
-        with (folder / FAILURES_NAME).open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            return dict(list(csv.reader(stream))[1:])
-    except FileNotFoundError:
+    if not (folder / FAILURES_NAME).exists():
         return {}
-    except (OSError, ValueError, csv.Error) as error:
-        raise DatasetError(f"{folder / FAILURES_NAME} is damaged ({error}): run `dvc repro --force split`") from error
+    with _opened(folder / FAILURES_NAME) as stream:
+        return dict(list(csv.reader(stream))[1:])
 
 
 def chunk_files(folder: Path, split: str, songs: Sequence[str]) -> list[Path]:
@@ -90,6 +84,16 @@ def chunk_files(folder: Path, split: str, songs: Sequence[str]) -> list[Path]:
     if [row.song_id for row in rows] != list(songs):
         raise DatasetError(f"{folder / INDEX_NAME} has other {split} songs than the vectors: run `dvc repro vectorize`")
     return [folder / row.chunk for row in rows]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """Yield a table of split for reading; raise DatasetError if it is missing or damaged."""
+    with (
+        files.reading(path, DatasetError, "split"),
+        path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
+        yield stream
 
 
 def _row(line: dict[str, Any]) -> Row:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -137,7 +137,7 @@ def read_pickle(path: Path) -> npt.NDArray[np.float32]:
 
     Raises VectorError if the file is missing, damaged or holds anything else.
     """
-    with _named_errors(path), path.open("rb") as stream:
+    with files.reading(path, VectorError, "vectorize"), path.open("rb") as stream:
         array = _ArrayUnpickler(stream).load()
     if type(array) is not np.ndarray or array.dtype != np.float32:
         raise VectorError(f"{path} is not a float32 array")
@@ -168,15 +168,5 @@ def _labels_path(folder: Path, feature: str, split: Split) -> Path:
 
 
 def _read_json(path: Path) -> Any:
-    with _named_errors(path):
+    with files.reading(path, VectorError, "vectorize"):
         return files.read_json(path)
-
-
-@contextlib.contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise VectorError(f"{path} does not exist: run `dvc repro vectorize`") from None
-    except Exception as error:  # a damaged pickle can raise almost any exception
-        raise VectorError(f"{path} cannot be read: {error}") from error

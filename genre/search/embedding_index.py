@@ -23,7 +23,6 @@ from genre.models.embeddings import Embedder, Vectors
 from genre.params import Params
 from genre.paths import Paths
 from genre.search import store
-from genre.search.engine import read_errors
 from genre.search.store import VectorStore
 
 VERSION = 1  # part of the digest: raise it with every change of the vectors
@@ -61,7 +60,7 @@ class Projection:
     @classmethod
     def load(cls, path: Path) -> Projection:
         """Read a projection; raise SearchError if the file is missing or damaged."""
-        with read_errors(path):
+        with files.reading(path, SearchError, "index"):
             return cls(**files.read_npz(path))
 
 
@@ -109,7 +108,7 @@ class Description:
         """Read a description; raise SearchError if it is missing, damaged or of a version with other features."""
         from pydantic import TypeAdapter
 
-        with read_errors(path):
+        with files.reading(path, SearchError, "index"):
             description = TypeAdapter(cls).validate_python(files.read_json(path))
             settings = description.feature_settings.to_dict()
         for key, value in settings.items():

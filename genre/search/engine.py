@@ -1,15 +1,10 @@
-"""What the engines share: the candidates that they return, and errors of index files."""
+"""What the engines share: indexed songs, and the candidates that they return."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-
-from genre.errors import SearchError
 
 MAX_SNIPPET_S = 30.0  # the rest of a longer snippet is not used
 
@@ -33,17 +28,6 @@ class Candidate:
     score: float  # probability that the song is right, if half of all snippets are of indexed songs
     speed: float = 1.0  # of the snippet relative to the song
     n_agreeing: int = 0  # landmarks of the song that the snippet has; 0 if the engine uses none
-
-
-@contextlib.contextmanager
-def read_errors(path: Path) -> Iterator[None]:
-    """Turn errors of reading an index file into a SearchError with its path."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise SearchError(f"{path} is not there: run `dvc repro index` or `dvc pull`") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise SearchError(f"{path} is damaged ({error}): run `dvc repro --force index`") from error
 
 
 def probability(evidence: float, centre: float, spread: float) -> float:

@@ -18,7 +18,7 @@ from genre import files
 from genre.audio.manifest import Row
 from genre.errors import SearchError
 from genre.search import landmarks
-from genre.search.engine import MAX_SNIPPET_S, IndexedSong, read_errors
+from genre.search.engine import MAX_SNIPPET_S, IndexedSong
 from genre.search.landmarks import Floats, Integers, Peaks, Unsigned
 
 STEPS = 4  # positions on the axis per frame
@@ -122,7 +122,7 @@ class LandmarkIndex:
     @classmethod
     def load(cls, path: Path) -> LandmarkIndex:
         """Read an index; raise SearchError if the file is missing, damaged or of other settings of landmarks."""
-        with read_errors(path):
+        with files.reading(path, SearchError, "index"):
             arrays = files.read_npz(path)
             head = json.loads(arrays.pop("head").tobytes())
             if head["settings"] != landmarks.SETTINGS:

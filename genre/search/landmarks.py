@@ -31,7 +31,6 @@ MAX_BINS, MIN_FRAMES, MAX_FRAMES = 40, 2, 44  # of the second peak of a pair aft
 BLOCK_FRAMES = 4096  # frames of the spectrogram in memory
 
 _BIN_BITS, _DIFFERENCE_BITS, _FRAME_BITS = 9, 7, 6
-HASH_BITS = _BIN_BITS + _DIFFERENCE_BITS + _FRAME_BITS
 
 SETTINGS = {
     "version": VERSION,

@@ -1,4 +1,4 @@
-"""The stage extract: cache, shards, named files and errors."""
+"""The stage extract: cache, named files and errors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""The stage fetch, with a stand-in for mirdata: nothing is downloaded."""
+"""The stage fetch, with a stand-in for mirdata: nothing is downloaded; and its check of what DVC can track."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,3 +85,38 @@ def test_without_mirdata_the_error_says_what_to_install(project: Path, monkeypat
     monkeypatch.setitem(sys.modules, "mirdata", None)
     with pytest.raises(DatasetError, match="pip install mirdata"):
         fetch.main(["gtzan-mini"])
+
+
+def test_what_dvc_cannot_track_is_listed(project: Path, songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fetch.main(["--check"]) == 0
+    Path(os.fsdecode(os.fsencode(songs / "low") + b"/caf\xe9.flac")).touch()
+    (songs / "low" / "album").symlink_to(songs / "high")
+    (songs / "low" / "gone.mp3").symlink_to("/nowhere")
+    (songs / "high" / ".dvc").mkdir()
+    os.mkfifo(songs / "low" / "pipe.mp3")
+    for arguments in ([], ["--check"]):
+        with pytest.raises(DatasetError, match="cannot track 5 files"):
+            fetch.main(arguments)
+        faults = sorted(line.split(" ", 2)[1].split("/", 2)[2] for line in capsys.readouterr().err.splitlines())
+        assert faults == ["high/.dvc", "low/album", "low/caf\\udce9.flac", "low/gone.mp3", "low/pipe.mp3"]
+    assert not Path("dataset/name.txt").exists()
+
+
+@pytest.mark.slow
+def test_dvc_watches_what_the_check_allows(project: Path, songs: Path) -> None:
+    (project / "elsewhere.flac").write_bytes(b"1")
+    (songs / "low" / "link.flac").symlink_to(project / "elsewhere.flac")
+    for name in ("new\nline", "back\\slash", "tab\t.flac", "e\u0301", "\u00e9", "${x}", ".hidden", "\u2028"):
+        (songs / "high" / name).write_bytes(b"1")
+    assert fetch.main(["--check"]) == 0
+    (project / "dvc.yaml").write_text("stages: {read: {cmd: date > out, deps: [dataset/tiny], outs: [out]}}")
+
+    def dvc(*words: str) -> str:
+        command = [sys.executable, "-m", "dvc", *words]
+        return subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
+
+    dvc("init", "--no-scm")
+    dvc("repro")
+    assert "up to date" in dvc("status")
+    (project / "elsewhere.flac").write_bytes(b"22")
+    assert "modified" in dvc("status")

@@ -34,12 +34,6 @@ def _fresh(project: Path) -> dict[str, bytes]:
     return outs(project)
 
 
-@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
-def test_an_invalid_shard_is_refused(shard: str) -> None:
-    with pytest.raises(SystemExit):
-        split.main(["--shard", shard])
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_files_that_cannot_be_decoded_take_no_place_in_the_division(
     project: Path, songs: Path, capsys: pytest.CaptureFixture[str], seed: int
