@@ -26,12 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Name the indexed song that a snippet is from, and the position in it. At most 30 s are used.",
     )
     add_song_options(parser, "SNIPPET")
-    parser.add_argument(
-        "--engine", choices=("landmarks", "embeddings"), help="identification engine (default: search.engine)"
-    )
-    parser.add_argument(
-        "--min-score", type=fraction, metavar="P", help="name no song below this score (default: search.min_score)"
-    )
+    parser.add_argument("--engine", choices=("landmarks", "embeddings"), help="default: search.engine")
+    score_help = "name no song below this score (default: search.min_score)"
+    parser.add_argument("--min-score", type=fraction, metavar="P", help=score_help)
     arguments = parser.parse_args(argv)
     from genre.search.identify import identify, open_engine
 

@@ -96,34 +96,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m stages.query", description=__doc__.splitlines()[0])
     add_song_options(parser, "SONG")
     parser.add_argument("--middle", type=positive, metavar="S", help="analyse S seconds in the middle of the file")
-    parser.add_argument(
-        "--model",
-        metavar="NAME",
-        help="mfcc, spectral_contrast, merged, ensemble or a baseline (default: the ensemble's choice)",
-    )
-    parser.add_argument(
-        "--min-confidence",
-        type=fraction,
-        metavar="P",
-        default=0.0,
-        help='below this confidence the genre is "unknown", beside the songs that query.reject rejects',
-    )
-    parser.add_argument(
-        "--sets", type=fraction, metavar="P", help="print a set of genres that holds the right one at this rate"
-    )
+    parser.add_argument("--model", metavar="NAME", help="a model with a card (default: the ensemble's choice)")
+    confidence_help = 'below this confidence the genre is "unknown", beside the songs that query.reject rejects'
+    parser.add_argument("--min-confidence", type=fraction, metavar="P", default=0.0, help=confidence_help)
+    parser.add_argument("--sets", type=fraction, metavar="P", help="print genres that hold the right one at this rate")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the predictions for one song as .png or .svg")
-    parser.add_argument(
-        "--write-tags",
-        action="store_true",
-        help="write the genre into the files' tags; the previous one is kept in another tag",
-    )
+    parser.add_argument("--write-tags", action="store_true", help="write the genre into the tags; the old one is kept")
     parser.add_argument("--dry-run", action="store_true", help="with --write-tags: only print the changes")
     parser.add_argument("--only-missing", action="store_true", help="with --write-tags: keep every genre that is there")
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="with --write-tags: write genres of a model that was trained on synthetic songs",
-    )
+    parser.add_argument("--force", action="store_true", help="with --write-tags: also with a model of synthetic songs")
     return parser
 
 

@@ -22,9 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Answer for every song; return 1 if any file could not be read."""
     parser = argparse.ArgumentParser(prog="python -m stages.similar", description=__doc__.splitlines()[0])
     add_song_options(parser, "SONG")
-    parser.add_argument(
-        "--top", type=integer(1, 1000), default=10, metavar="N", help="songs to name (default: %(default)s)"
-    )
+    parser.add_argument("--top", type=integer(1, 1000), default=10, metavar="N", help="songs to name (default: 10)")
     arguments = parser.parse_args(argv)
     from genre.search import similar
 

@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     in_folders = dataset.scan(folder)
     scanned = corrections.apply(in_folders, paths.corrections(config.dataset.name), folder)
     digests = _digests(scanned, failures)
-    songs = [song for song in _with_listed_splits(scanned, config, paths) if song.path in digests]
+    lists = {"test_list": config.split.test_list, "train_list": config.split.train_list}
+    songs = [song for song in dataset.divide_by_list(scanned, folder, **lists) if song.path in digests]
     pieces = _split_all([(song, digests[song.path]) for song in songs], config, paths, failures)
     contents = {song.path: [digests[song.path], *of_song.digests] for song, of_song in pieces.items()}
     duplicates = paths.corrections(f"{config.dataset.name}.duplicates")
@@ -90,20 +91,10 @@ def _digests(songs: Sequence[Song], failures: Failures) -> dict[Path, str]:
     digests: dict[Path, str] = {}
     for song in progress(songs, desc="hash", unit="song"):
         try:
-            digests[song.path] = _sha256(song.path)
-        except AudioError as error:
-            _report(failures, song.path, error)
+            digests[song.path] = files.sha256(song.path)
+        except OSError as error:
+            _report(failures, song.path, AudioError(f"{song.path}: cannot be read ({error.strerror})"))
     return digests
-
-
-def _with_listed_splits(songs: Sequence[Song], config: Params, paths: Paths) -> Sequence[Song]:
-    """Return the songs with the splits of split.test_list and split.train_list, if there are any."""
-    folder, lists = paths.datasets / config.dataset.name, (config.split.test_list, config.split.train_list)
-    if not any(lists):
-        return songs
-    if songs[0].split:
-        raise DatasetError(f"{folder}/ has train/ and test/ folders: set split.test_list and train_list to null")
-    return dataset.divide_by_list(songs, folder, test_list=lists[0], train_list=lists[1])
 
 
 def _move(pieces: Mapping[Song, SongChunks], songs: Sequence[Song], paths: Paths) -> dict[Song, SongChunks]:
@@ -163,26 +154,21 @@ def _split_song(job: Job, config: Params, paths: Paths) -> SongChunks:
     written: list[Path] = []
     spans: list[tuple[float, float]] = []
     n_silent = 0
-    try:
-        digests = _encoded_digests(song.path)
-        for chunk in chunks.iterate(
-            song.path, sample_rate=split.sample_rate, chunk_seconds=split.chunk_seconds, min_seconds=split.min_seconds
-        ):
-            if chunk.is_silent:
-                n_silent += 1
-                continue
-            written.append(_chunk_path(len(written), song, paths))
-            spans.append((round(chunk.start_s, 6), round(chunk.seconds, 6)))
-            digests.append(hashlib.sha256(chunk.samples.tobytes()).hexdigest())
-            chunks.write(written[-1], chunk.samples, sample_rate=split.sample_rate)
-        if not spans:
-            raise AudioError(f"{song.path}: {chunks.SILENT_MESSAGE}")
-        if _sha256(song.path) != source_digest:  # the cache key would not match the content
-            raise AudioError(f"{song.path}: changed while it was read: run again when the file is complete")
-    except GenreError:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
+    digests = _encoded_digests(song.path)
+    for chunk in chunks.iterate(
+        song.path, sample_rate=split.sample_rate, chunk_seconds=split.chunk_seconds, min_seconds=split.min_seconds
+    ):
+        if chunk.is_silent:
+            n_silent += 1
+            continue
+        written.append(_chunk_path(len(written), song, paths))
+        spans.append((round(chunk.start_s, 6), round(chunk.seconds, 6)))
+        digests.append(hashlib.sha256(chunk.samples.tobytes()).hexdigest())
+        chunks.write(written[-1], chunk.samples, sample_rate=split.sample_rate)
+    if not spans:
+        raise AudioError(f"{song.path}: {chunks.SILENT_MESSAGE}")
+    if files.sha256(song.path) != source_digest:  # the cache key would not match the content
+        raise AudioError(f"{song.path}: changed while it was read: run again when the file is complete")
     _cache(config, paths).store(_key(source_digest, config), written, [spans, digests, n_silent])
     return SongChunks(spans, digests, n_silent)
 
@@ -216,13 +202,6 @@ def _key(digest: str, config: Params) -> str:
 
 def _cache(config: Params, paths: Paths) -> Cache:
     return Cache(paths.cache, config.cache.max_bytes)
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return files.sha256(path)
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _report(failures: Failures, path: Path, error: GenreError) -> None:

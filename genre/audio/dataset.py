@@ -139,10 +139,14 @@ def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None
 
     A line names a song as <genre>/<song>, with or without its extension; empty lines and lines that start with '#' are
     ignored. Lists are UTF-8 or UTF-16 with any line ends, and names are compared in Unicode's normal form C. Songs on
-    no list get the other split; with two lists, they are left out.
+    no list get the other split; with two lists, they are left out; without a list, nothing changes.
 
-    Raises DatasetError if a list cannot be read, a song is on both lists, or a split is empty.
+    Raises DatasetError if the folder has splits, a list cannot be read, a song is on both lists, or a split is empty.
     """
+    if test_list is None and train_list is None:
+        return list(songs)
+    if songs[0].split:
+        raise DatasetError(f"{folder}/ has train/ and test/ folders: set split.test_list and train_list to null")
     test, train = _read_list(folder, test_list, songs), _read_list(folder, train_list, songs)
     if both := test & train:
         raise DatasetError(f"{min(both)} is on both lists, {test_list} and {train_list}")

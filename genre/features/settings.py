@@ -19,14 +19,8 @@ class Settings:
     chunk_seconds: float
     min_seconds: float
 
-    @property
-    def digest(self) -> str:
-        """Return the SHA-256 of the settings and the transform table, in hexadecimal."""
-        digest: str = self.to_dict()["digest"]
-        return digest
-
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings, the transform table and the digest of both, ready for JSON."""
+        """Return the settings, the transform table, and the SHA-256 of both in hexadecimal, ready for JSON."""
         described = {**asdict(self), "transforms": [asdict(t) for t in TRANSFORMS.values()]}
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
         return {**described, "digest": digest}

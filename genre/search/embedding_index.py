@@ -127,7 +127,7 @@ def digest(embedder: Embedder, settings: Settings, fitted_on: Iterable[str], pro
 
     The songs stand for the numbers of the projection, whose last digits differ between machines.
     """
-    inputs = (embedder.describe(), settings.digest, sorted(fitted_on))
+    inputs = (embedder.describe(), settings.to_dict()["digest"], sorted(fitted_on))
     return files.digest(*inputs, [VERSION, LIMIT, projection.dimension])
 
 

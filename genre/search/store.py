@@ -62,11 +62,6 @@ class Window:
     number: int
     start_s: float
 
-    @property
-    def key(self) -> str:
-        """Return the key of its vector."""
-        return f"{self.song.sha256}:{self.number:08d}"
-
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
@@ -122,22 +117,18 @@ class VectorStore:
     is_written: bool = False
 
     def write(self, windows: Sequence[Window], vectors: Vectors) -> None:
-        """Make the collection contain exactly these windows, with these vectors [shape=(windows, dimension)].
+        """Make the collection again of these windows, with these vectors [shape=(windows, dimension)].
 
-        Collections of other settings, and a damaged one, are dropped from a .db folder, which belongs to one project,
-        but not from a server, where they may belong to another project.
+        Collections of other settings are dropped from a .db folder, which belongs to one project, but not from a
+        server, where they may belong to another project.
         """
         with _named_errors(self.uri):
-            for name in self._collections() if self.uri.endswith(".db") else ():
-                if name != self.collection or not self._is_intact():
+            for name in self._collections():
+                if name == self.collection or self.uri.endswith(".db"):
                     self.client.drop_collection(name, timeout=BUILD_S)
-                _digest_path(self.uri, name).unlink(missing_ok=True)
-            if self.collection not in self._collections():
-                self._create()
+                    _digest_path(self.uri, name).unlink(missing_ok=True)
+            self._create()
             self.client.load_collection(self.collection, timeout=BUILD_S)
-            others = sorted(self._keys().difference(window.key for window in windows))
-            for first in range(0, len(others), BATCH):
-                self.client.delete(self.collection, ids=others[first : first + BATCH], timeout=BUILD_S)
             for first in range(0, len(windows), BATCH):
                 rows = map(_row, windows[first : first + BATCH], vectors[first : first + BATCH])
                 self.client.upsert(self.collection, list(rows), timeout=BUILD_S)
@@ -201,12 +192,6 @@ class VectorStore:
         with contextlib.suppress(OSError, ValueError):
             return _digest_path(self.uri, self.collection).read_text() == _digest_of_files(self.uri, self.collection)
         return False
-
-    def _keys(self) -> set[str]:
-        """Return the keys of all stored vectors."""
-        pages = self.client.query_iterator(self.collection, batch_size=BATCH, output_fields=["id"], timeout=ANSWER_S)
-        with contextlib.closing(pages):
-            return {row["id"] for page in iter(pages.next, []) for row in page}
 
     def _create(self) -> None:
         from pymilvus import DataType
@@ -323,7 +308,8 @@ def _named_errors(uri: str) -> Iterator[None]:
 
 def _row(window: Window, vector: Vectors) -> dict[str, Any]:
     song = {"song_sha256": window.song.sha256, "song": _utf8(window.song.song), "genre": _utf8(window.song.genre)}
-    return {"id": window.key, **song, "start_s": float(window.start_s), "vector": vector}
+    key = f"{window.song.sha256}:{window.number:08d}"
+    return {"id": key, **song, "start_s": float(window.start_s), "vector": vector}
 
 
 def _neighbour(hit: Any) -> Neighbour:

@@ -85,4 +85,4 @@ def test_files_that_are_missing_or_do_not_belong_together_are_refused(tmp_path: 
 
 def test_the_digest_changes_with_every_setting() -> None:
     others = [Settings(44_100, 30.0, 10.0), Settings(22_050, 29.0, 10.0), Settings(22_050, 30.0, 9.0)]
-    assert len({settings.digest for settings in (SETTINGS, *others)}) == 4
+    assert len({settings.to_dict()["digest"] for settings in (SETTINGS, *others)}) == 4
