@@ -1,4 +1,4 @@
-"""Name the indexed song that a snippet is from, and the position in it. 5 to 15 s are enough.
+"""Name the indexed song that a snippet is from, and the position in it; 5 to 15 s are enough, at most 30 s are used.
 
 python -m stages.identify snippet.mp3
 python -m stages.identify --format jsonl recordings/
@@ -21,10 +21,7 @@ COLUMNS = ("file", "song", "genre", "offset", "score", "path")  # of the format 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Name the song of every snippet; return 1 if any file could not be read."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.identify",
-        description="Name the indexed song that a snippet is from, and the position in it. At most 30 s are used.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.identify", description=__doc__.splitlines()[0])
     add_song_options(parser, "SNIPPET")
     parser.add_argument("--engine", choices=("landmarks", "embeddings"), help="default: search.engine")
     score_help = "name no song below this score (default: search.min_score)"

@@ -43,10 +43,9 @@ def _text(answer: Answer) -> str:
     songs = [song for song in answer["songs"] if song["score"] > 0]
     names = [f"{song['genre']}/{song['song']}" for song in songs]
     width = max(map(len, names), default=0)
-    lines = [
-        answer["file"],
-        *(["  score  song (score: mean cosine similarity of the chunks, at most 1)"] if songs else []),
-    ]
+    lines = [answer["file"]]
+    if songs:
+        lines.append("  score  song (score: mean cosine similarity of the chunks, at most 1)")
     lines += (
         f"  {s['score']:.3f}  {n:<{width}}  {s['path'] or ''}".rstrip() for s, n in zip(songs, names, strict=True)
     )
