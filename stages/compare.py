@@ -1,4 +1,4 @@
-"""Compare models on identical folds by song: accuracy with intervals, calibration, paired tests, time and size.
+"""Compare models on identical folds by song: accuracy with intervals, calibration, and paired tests.
 
     python -m stages.compare
     python -m stages.compare --models merged stats_svm --repeats 1
@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import io
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genre import files, params
-from genre.audio import chunks, manifest
+from genre.audio import manifest
 from genre.audio.manifest import Row
 from genre.cache import Cache
 from genre.cli import integer, run_command
@@ -36,6 +34,7 @@ from genre.models import baselines, embeddings, networks
 from genre.models.baselines import BASELINES, embedding_name
 from genre.models.calibration import Validation, calibrate
 from genre.models.cards import ENSEMBLE
+from genre.models.embeddings import Vectors
 from genre.models.vote import middle_rows
 from genre.parallel import all_or_error, run
 from genre.paths import Paths
@@ -62,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = vars(_parser(settings.compare).parse_args(argv))
     settings = settings.model_copy(update={"compare": settings.compare.model_copy(update=options)})
     data = arrays.read_all(paths.vectors)
-    folds = _folds(data, settings.compare, paths)
+    folds = _folds(data, settings.compare)
     cache = Cache(paths.cache, settings.cache.max_bytes)
     averaged = settings.ensemble.models if ENSEMBLE in settings.compare.models else []
     models = list(dict.fromkeys([*(name for name in settings.compare.models if name != ENSEMBLE), *averaged]))
@@ -74,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _changed(middle_rows(data.songs), settings, paths, cache, settings.parallel.workers)  # fills the cache
     counts, seed = settings.compare.songs_per_genre, settings.compare.seed
     few = comparison.with_few_songs(folds, counts, data.labels, data.songs, seed=seed)
-    if settings.split.group_by and settings.compare.split == "folds":
-        by_song = _folds(replace(data, groups=data.songs), settings.compare, paths)
+    if settings.split.group_by:
+        by_song = _folds(replace(data, groups=data.songs), settings.compare)
         few += [replace(fold, by_song=True) for fold in by_song]
     outcomes = _outcomes(models, [*folds, *few], settings, paths, cache)
     if averaged:
@@ -105,30 +104,22 @@ def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache:
     return cache.keep(job.key, train(job.model, job.fold, data, changed, settings, paths, cache).to_bytes())
 
 
-def embed(
-    name: str, data: VectorSet, paths: Paths, cache: Cache
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], float]:
-    """Return the embeddings of all chunks, those of each song's middle chunk at other levels, and seconds per chunk.
+def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[Vectors, Vectors]:
+    """Return the embeddings of all chunks and those of each song's middle chunk at other levels, cached.
 
-    Shapes: (n_chunks, n_values) and (n_levels * n_songs, n_values). They are cached.
+    Shapes: (n_chunks, n_values) and (n_levels * n_songs, n_values).
     """
-    embedder = embeddings.load(name, paths)
+    embedder = embeddings.load(name, paths, cache=cache)
     key = files.digest("compare embedding", embedder.describe(), dataset_card.digest(paths.vectors), _sources())
     if (kept := cache.recall(key)) is None:
-        rows = _rows(paths)
-        start = time.perf_counter()
-        if embedder.needs_audio:
-            vectors = np.stack([embedder.of_audio(*chunks.read(paths.chunks / row.chunk)) for row in rows])
-        else:
-            vectors = embedder.of_features(data.inputs)
-        chunk_s = np.array((time.perf_counter() - start) / len(vectors))
-        chunk_files = [paths.chunks / rows[row].chunk for row in middle_rows(data.songs)]
-        copies = [embedder.of_files(chunk_files, gain_db=gain_db, workers=1) for gain_db in baselines.GAINS_DB]
-        stream = io.BytesIO()
-        np.savez(stream, vectors=vectors, copies=np.concatenate(copies), chunk_s=chunk_s)
-        kept = cache.keep(key, stream.getvalue())
+        chunk_files = [paths.chunks / row.chunk for row in _rows(paths)]
+        of_files = functools.partial(embedder.of_files, workers=1)
+        vectors = of_files(chunk_files) if embedder.needs_audio else embedder.of_features(data.inputs)
+        middle = [chunk_files[row] for row in middle_rows(data.songs)]
+        copies = np.concatenate([of_files(middle, gain_db=gain_db) for gain_db in baselines.GAINS_DB])
+        kept = cache.keep(key, files.npz(vectors=vectors, copies=copies))
     loaded = files.read_npz(kept)
-    return loaded["vectors"], loaded["copies"], float(loaded["chunk_s"])
+    return loaded["vectors"], loaded["copies"]
 
 
 def _rows(paths: Paths) -> list[Row]:
@@ -137,11 +128,7 @@ def _rows(paths: Paths) -> list[Row]:
 
 
 def _changed(
-    rows: npt.NDArray[np.int64],
-    settings: params.Params,
-    paths: Paths,
-    cache: Cache,
-    workers: int | None,
+    rows: npt.NDArray[np.int64], settings: params.Params, paths: Paths, cache: Cache, workers: int | None
 ) -> Arrays:
     """Return `stress.inputs` of some chunks for all models; empty without rows."""
     models = {*settings.compare.models, *(settings.ensemble.models if ENSEMBLE in settings.compare.models else [])}
@@ -160,7 +147,7 @@ def _middle(fold: Fold, data: VectorSet) -> npt.NDArray[np.int64]:
 
 def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: VectorSet) -> Outcome:
     probabilities = recording.predict(values, data.labels, data.songs, fold.train, fold.test)
-    return Outcome(probabilities, 0.0, 0.0, 0, Validation(fold.test[:0], probabilities[:0]))
+    return Outcome(probabilities, Validation(fold.test[:0], probabilities[:0]))
 
 
 def _train_network(
@@ -177,50 +164,34 @@ def _train_network(
     features = model.removeprefix(LSTM)
     changes = {"architecture": "lstm2016", "members": 1} if model.startswith(LSTM) else {}
     config = settings.train.model_copy(update={**changes, "seed": settings.compare.seed + fold.repeat})
-    training = VectorSet(
-        {feature: array[fold.train] for feature, array in data.inputs.items()},
-        data.labels[fold.train],
-        [data.songs[row] for row in fold.train],
-        data.genres,
-        [data.groups[row] for row in fold.train],
-    )
-    start = time.perf_counter()
     with keras_backend.quiet():
-        trained = fit(training, config, model=features)
-        train_end = time.perf_counter()
+        trained = fit(data.at(fold.train), config, model=features)
         arrays_of = {name: data.inputs[name] for name in networks.MODELS[features]}
         test = {n: np.concatenate([a[fold.test], changed.get(n, a[:0])]) for n, a in arrays_of.items()}
         outputs = np.asarray(trained.model.predict(test, batch_size=32, verbose=0), np.float32)
-        probabilities = calibrate(outputs, trained.calibration)
-    predict_s = (time.perf_counter() - train_end) * len(fold.test) / len(outputs)
-    n_bytes = 4 * int(trained.model.count_params())
-    return Outcome(probabilities, train_end - start, predict_s, n_bytes, trained.validation)
+    return Outcome(calibrate(outputs, trained.calibration), trained.validation)
 
 
 def _train_baseline(
     model: str, fold: Fold, data: VectorSet, changed: Arrays, settings: params.Params, paths: Paths, cache: Cache
 ) -> Outcome:
     name = embedding_name(model, settings.musicnn)
-    vectors, copies, chunk_s = embed(name, data, paths, cache)
+    vectors, copies = embed(name, data, paths, cache)
     copied = np.tile(middle_rows(data.songs), len(baselines.GAINS_DB))
-    used = np.isin(copied, fold.train)
-    start = time.perf_counter()
+    used, training = np.isin(copied, fold.train), data.at(fold.train)
     trained = baselines.train(
         model,
         vectors[fold.train],
-        data.labels[fold.train],
-        [data.songs[row] for row in fold.train],
+        training.labels,
+        training.songs,
         n_genres=len(data.genres),
-        groups=[data.groups[row] for row in fold.train],
+        groups=training.groups,
         copies=copies[used],
         copied=np.searchsorted(fold.train, copied[used]),
         seed=settings.compare.seed + fold.repeat,
     )
-    train_end = time.perf_counter()
     test = np.concatenate([vectors[fold.test], changed.get(name, vectors[:0])])
-    probabilities = calibrate(baselines.predict(trained.onnx, test), trained.calibration)
-    predict_s = ((time.perf_counter() - train_end) / len(test) + chunk_s) * len(fold.test)
-    return Outcome(probabilities, train_end - start, predict_s, len(trained.onnx), trained.validation)
+    return Outcome(calibrate(baselines.predict(trained.onnx, test), trained.calibration), trained.validation)
 
 
 def _outcomes(
@@ -257,15 +228,9 @@ def _sources() -> str:
     return files.digest([files.sha256(path) for path in paths])
 
 
-def _folds(data: VectorSet, options: params.CompareParams, paths: Paths) -> list[Fold]:
-    if options.split == "folds":
-        counts = {"n_folds": options.folds, "n_repeats": options.repeats}
-        return comparison.folds(data.labels, data.groups, seed=options.seed, **counts)
-    n_train = len(arrays.read(paths.vectors, "train").songs)
-    if shared := set(data.groups[:n_train]) & set(data.groups[n_train:]):
-        raise ModelError(f"{paths.vectors}/: {min(shared)} is in training and in test: run `dvc repro --force split`")
-    rows = np.arange(len(data.songs))
-    return [Fold(repeat, 0, rows[:n_train], rows[n_train:]) for repeat in range(options.repeats)]
+def _folds(data: VectorSet, options: params.CompareParams) -> list[Fold]:
+    counts = {"n_folds": options.folds, "n_repeats": options.repeats}
+    return comparison.folds(data.labels, data.groups, seed=options.seed, **counts)
 
 
 def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
@@ -300,22 +265,16 @@ def _write(results: Sequence[Result], more: Tables, data: VectorSet, settings: p
     }
     files.write_json(folder / "results.json", described)
     plots.write(folder / "song_accuracy.png", plots.intervals(summaries))
-    files.write_text(folder / "report.html", _report(results, more, data, settings, paths))
+    method = f"{settings.compare.folds} folds by {'group' if settings.split.group_by else 'song'}"
+    if settings.compare.repeats > 1:
+        method += f", {settings.compare.repeats} repeats with other folds and seeds"
+    ensemble = settings.ensemble.models if ENSEMBLE in summaries else []
+    provenance = report.provenance(settings, paths, data.genres)
+    html = report.comparison_html(results, provenance, method=f"{method}.", ensemble=ensemble, **more)
+    files.write_text(folder / "report.html", html)
     table = report.comparison_markdown(results)
     files.write_text(folder / "table.md", table)
     print(table, end="")
-
-
-def _report(results: Sequence[Result], more: Tables, data: VectorSet, settings: params.Params, paths: Paths) -> str:
-    options = settings.compare
-    by_folds = options.split == "folds"
-    unit = "group" if settings.split.group_by else "song"
-    method = f"{options.folds} folds by {unit}" if by_folds else "Training songs against test songs"
-    if options.repeats > 1:
-        method += f", {options.repeats} repeats with other {'folds and seeds' if by_folds else 'seeds'}"
-    ensemble = settings.ensemble.models if any(result.model == ENSEMBLE for result in results) else []
-    provenance = report.provenance(settings, paths, data.genres)
-    return report.comparison_html(results, provenance, method=f"{method}.", ensemble=ensemble, **more)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -40,33 +39,21 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The predictions and costs of one model on one fold."""
+    """The predictions of one model on one fold."""
 
     probabilities: Probabilities  # shape (n_test_chunks, n_genres); then, if any, those of `stress.inputs`
-    train_s: float
-    predict_s: float  # for all test chunks
-    n_bytes: int  # of the model
     validation: Validation  # predictions of held-out training chunks; rows count within fold.train
 
     def to_bytes(self) -> bytes:
         """Return the outcome in NumPy's npz format."""
-        stream = io.BytesIO()
-        np.savez(
-            stream,
-            probabilities=self.probabilities,
-            costs=np.array([self.train_s, self.predict_s, self.n_bytes]),
-            rows=self.validation.rows,
-            validation=self.validation.probabilities,
-        )
-        return stream.getvalue()
+        validation = self.validation
+        return files.npz(probabilities=self.probabilities, rows=validation.rows, validation=validation.probabilities)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Outcome:
         """Return the outcome that `to_bytes` wrote."""
         arrays = files.read_npz(data)
-        train_s, predict_s, n_bytes = arrays["costs"].tolist()
-        validation = Validation(arrays["rows"], arrays["validation"])
-        return cls(arrays["probabilities"], train_s, predict_s, int(n_bytes), validation)
+        return cls(arrays["probabilities"], Validation(arrays["rows"], arrays["validation"]))
 
 
 def folds(labels: Rows, groups: Sequence[str], *, n_folds: int, n_repeats: int, seed: int) -> list[Fold]:
@@ -139,15 +126,8 @@ def ensemble(
         rows, predictions = common_predictions([member.validation for member in members])
         held_out = fold.train[rows]
         fitted = calibration.fit(_mean(predictions), labels[held_out], [songs[row] for row in held_out])
-        combined.append(
-            Outcome(
-                calibrate(_mean([member.probabilities for member in members]), fitted),
-                sum(member.train_s for member in members),
-                sum(member.predict_s for member in members),
-                sum(member.n_bytes for member in members),
-                Validation(rows, calibrate(_mean(predictions), fitted)),
-            )
-        )
+        tested, validated = _mean([member.probabilities for member in members]), _mean(predictions)
+        combined.append(Outcome(calibrate(tested, fitted), Validation(rows, calibrate(validated, fitted))))
     return combined
 
 
@@ -156,8 +136,7 @@ def rank(
 ) -> list[Result]:
     """Return the scores and predictions of all models, the most accurate first, each tested against the first.
 
-    Besides those of `metrics.scores`: song_accuracy_sd (standard deviation over the repeats), train_s and size_mb (of a
-    fold, mean; 10^6 bytes), predict_s_per_song (embedding included, decoding and features not), n_repeats, and
+    Besides those of `metrics.scores`: song_accuracy_sd (standard deviation over the repeats), n_repeats, and
     p_against_best (`paired_p_value` against the first, corrected by `metrics.holm`; 1 of the first).
     """
     results = [_result(model, of_model, folds, labels, songs) for model, of_model in outcomes.items()]
@@ -197,11 +176,6 @@ def _result(
         rows = np.concatenate([fold.test for fold, _ in parts])
         probabilities = np.concatenate([outcome.probabilities[: len(fold.test)] for fold, outcome in parts])
         predictions.append(metrics.by_song(probabilities, labels[rows], [songs[row] for row in rows]))
-    costs = {
-        "song_accuracy_sd": float(np.std([np.mean(table["actual"] == table["predicted"]) for table in predictions])),
-        "train_s": float(np.mean([outcome.train_s for outcome in outcomes])),
-        "predict_s_per_song": sum(outcome.predict_s for outcome in outcomes) / sum(map(len, predictions)),
-        "size_mb": float(np.mean([outcome.n_bytes for outcome in outcomes])) / 1e6,
-        "n_repeats": len(predictions),
-    }
-    return Result(model, metrics.scores(*predictions) | costs, predictions)
+    deviation = float(np.std([np.mean(table["actual"] == table["predicted"]) for table in predictions]))
+    of_repeats = {"song_accuracy_sd": deviation, "n_repeats": len(predictions)}
+    return Result(model, metrics.scores(*predictions) | of_repeats, predictions)

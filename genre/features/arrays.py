@@ -46,6 +46,12 @@ class VectorSet:
     genres: list[str]  # in the order of the labels
     groups: list[str]  # of each chunk; songs of a group are in one fold
 
+    def at(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> VectorSet:
+        """Return the set of some chunks, by their row numbers."""
+        songs, groups = ([names[row] for row in rows] for names in (self.songs, self.groups))
+        inputs = {feature: array[rows] for feature, array in self.inputs.items()}
+        return VectorSet(inputs, self.labels[rows], songs, self.genres, groups)
+
 
 def write(
     folder: Path, rows: Sequence[Row], features: Iterable[Mapping[str, npt.NDArray[np.float32]]], settings: Settings
