@@ -2,7 +2,7 @@
 
 The name of a collection consists of the kind of its vectors, a digest of the data set's name and a digest of every
 setting that changes a vector, so vectors of different settings are never mixed. The key of a vector is the SHA-256 of
-its song and the number of its window: a window that is written again replaces itself.
+its song and the number of its window: of two with one key, the last is kept.
 """
 
 from __future__ import annotations
