@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from genre import files, params, terminal
-from genre.audio import chunks, manifest
+from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import run_command
 from genre.errors import ModelError
@@ -40,7 +39,6 @@ DVC_METRICS = {  # name in scores/<model>.json: key of `metrics.scores`
     "log_loss": "log_loss",
     "ece": "ece",
 }
-CHUNKS_AT_A_TIME = 64  # whose samples are in memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,21 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     cache = Cache(paths.cache, settings.cache.max_bytes)
     models = [*networks.MODELS, *settings.baselines.models, ENSEMBLE]
     predictors = [_load(model, test, paths, cache) for model in models]
-    names = dict.fromkeys(p.card.embedding["name"] for p in predictors if p.card.embedding and p.needs_samples)
-    for name in names:
-        embedder = embeddings.load(name, paths, cache=cache)
-        embedder.of_files(chunk_paths, workers=settings.parallel.workers)  # fills the cache
+    names = dict.fromkeys(predictor.card.embedding["name"] for predictor in predictors if predictor.card.embedding)
+    loaded = [embeddings.load(name, paths, cache=cache) for name in names]
+    embedders, workers = [embedder for embedder in loaded if embedder.needs_audio], settings.parallel.workers
+    batch = Batch(test.inputs | {e.name: e.of_files(chunk_paths, workers=workers) for e in embedders})
     outputs = {RECORDING: _recording(test, paths)}
     for predictor in terminal.progress(predictors, desc="evaluate", unit="model"):
-        outputs[predictor.card.model] = _predict(predictor, test, chunk_paths)
+        outputs[predictor.card.model] = predictor.predict(batch)
     results = []
     for model, probabilities in outputs.items():
         predictions = metrics.by_song(probabilities, test.labels, test.songs)
         results.append(Result(model, metrics.scores(predictions), [predictions]))
         print(_line(results[-1]))
     middle = middle_rows(test.songs)
-    embedders, chunk_files = [embeddings.load(name, paths) for name in names], [chunk_paths[row] for row in middle]
-    changed = Batch(stress.inputs(chunk_files, embedders, cache, settings.parallel.workers))
+    changed = Batch(stress.inputs([chunk_paths[row] for row in middle], embedders, cache, workers))
     stressed = []
     for predictor in predictors:
         stressed += stress.rows(predictor.card.model, predictor.predict(changed), test.labels[middle], len(middle))
@@ -108,16 +105,6 @@ def _load(model: str, test: VectorSet, paths: Paths, cache: Cache) -> Predictor:
     if card.settings != arrays.read_settings(paths.vectors) or card.genres != test.genres:
         raise ModelError(f"the model {model} was trained on other vectors than {paths.vectors}/: run `dvc repro`")
     return predictor
-
-
-def _predict(predictor: Predictor, test: VectorSet, chunk_paths: Sequence[Path]) -> npt.NDArray[np.float32]:
-    """Return the genre probabilities of the test chunks [shape=(n_chunks, n_genres)]."""
-    batches = []
-    for first in range(0, len(chunk_paths), CHUNKS_AT_A_TIME):
-        rows = slice(first, first + CHUNKS_AT_A_TIME)
-        samples = [chunks.read(path)[0] for path in chunk_paths[rows]] if predictor.needs_samples else []
-        batches.append(predictor.predict(Batch({name: array[rows] for name, array in test.inputs.items()}, samples)))
-    return np.concatenate(batches)
 
 
 def _recording(test: VectorSet, paths: Paths) -> npt.NDArray[np.float32]:

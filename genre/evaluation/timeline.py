@@ -65,11 +65,7 @@ def draw(answer: Answer) -> Figure:
     from matplotlib.figure import Figure as NewFigure
 
     chunks = answer["chunks"]
-    names, starts_s, end_s = (
-        [chunk["genre"] for chunk in chunks],
-        [chunk["start"] for chunk in chunks],
-        chunks[-1]["end"],
-    )
+    starts_s, end_s = [chunk["start"] for chunk in chunks], chunks[-1]["end"]
     palette = colours(list(chunks[0]["probabilities"]))
     hatches = {genre: HATCHES[n // len(PETROFF10) % len(HATCHES)] for n, genre in enumerate(palette)}
     figure = NewFigure(figsize=SIZE_IN, layout="constrained")
@@ -80,23 +76,21 @@ def draw(answer: Answer) -> Figure:
         height=1,
         width=[chunk["end"] - chunk["start"] for chunk in chunks],
         align="edge",
-        color=[palette[name] for name in names],
-        hatch=[hatches[name] for name in names],
+        color=[palette[chunk["genre"]] for chunk in chunks],
+        hatch=[hatches[chunk["genre"]] for chunk in chunks],
         edgecolor="white",
         linewidth=1.0 if len(chunks) <= MAX_BOUNDARIES else 0.0,
     )
     upper.set(ylim=(0, 1), yticks=[], ylabel="genre")
     upper.tick_params(bottom=False, labelbottom=False)
     upper.spines[:].set_visible(False)
-    genres, areas = _areas(chunks)
+    areas = _areas(chunks)
     lower.stackplot(
         [*starts_s, end_s],
-        np.pad(areas, ((0, 0), (0, 1)), "edge"),
-        labels=[
-            _drawable(f"{g or 'others'}  {100 * p:.0f} %") for g, p in zip(genres, areas.mean(axis=1), strict=True)
-        ],
-        colors=[palette.get(genre, OTHERS_COLOUR) for genre in genres],
-        hatch=[hatches.get(genre, "") for genre in genres],
+        np.pad([*areas.values()], ((0, 0), (0, 1)), "edge"),
+        labels=[_drawable(f"{genre or 'others'}  {100 * p.mean():.0f} %") for genre, p in areas.items()],
+        colors=[palette.get(genre, OTHERS_COLOUR) for genre in areas],
+        hatch=[hatches.get(genre, "") for genre in areas],
         step="post",
         edgecolor="white",
         linewidth=0.0,
@@ -112,18 +106,17 @@ def draw(answer: Answer) -> Figure:
     return figure
 
 
-def _areas(chunks: Sequence[ChunkAnswer]) -> tuple[list[str], npt.NDArray[np.float64]]:
-    """Return the genres to draw and their probabilities [shape=(genres, chunks)]; the others, if any, are named ""."""
+def _areas(chunks: Sequence[ChunkAnswer]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the probabilities of each genre to draw [shape=(chunks,)]; the others, if any, are named ""."""
     probabilities = {
         genre: np.array([c["probabilities"][genre] for c in chunks]) for genre in chunks[0]["probabilities"]
     }
     of_chunks = {chunk["genre"] for chunk in chunks}
     drawn = [genre for genre, p in probabilities.items() if genre in of_chunks or p.max() >= MIN_PROBABILITY]
     drawn = sorted(drawn, key=lambda genre: (genre not in of_chunks, -probabilities[genre].mean()))[:MAX_GENRES]
-    areas = np.stack([probabilities[genre] for genre in drawn])
-    if len(drawn) < len(probabilities):
-        return [*drawn, ""], np.vstack([areas, np.maximum(0.0, 1 - areas.sum(axis=0))])
-    return drawn, areas
+    areas = {genre: probabilities[genre] for genre in drawn}
+    others = np.maximum(0.0, 1 - np.sum([*areas.values()], axis=0))
+    return areas if len(drawn) == len(probabilities) else areas | {"": others}
 
 
 def _format_time_axis(axes: Axes, start_s: float, end_s: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,38 +19,27 @@ from genre.paths import Paths
 
 Features = Mapping[str, npt.NDArray[np.float32]]  # by name [shape=(chunks, frames, columns)]
 Probabilities = npt.NDArray[np.float32]  # [shape=(chunks, genres)]
+Graph = Callable[[Batch], Probabilities]  # a model without its calibration
 
 TOLERANCE = 1e-3  # of the sum of a model's probabilities
-
-
-class _Graph(NamedTuple):
-    """The prediction function of a model, without its calibration."""
-
-    predict: Callable[[Batch], Probabilities]  # uncalibrated
-    needs_samples: bool
 
 
 class Predictor:
     """A model that predicts the genre probabilities of chunks; threads may share it."""
 
-    def __init__(self, card: ModelCard, graph: Future[_Graph]) -> None:
+    def __init__(self, card: ModelCard, graph: Future[Graph]) -> None:
         """Use a model's card and its graph, which may still be loading."""
         self.card = card
         self._graph = graph
 
-    @property
-    def needs_samples(self) -> bool:
-        """Return whether `predict` needs the samples of the chunks; otherwise their features are enough."""
-        return self._graph.result().needs_samples
-
     def predict(self, batch: Batch) -> Probabilities:
         """Return genre probabilities [shape=(chunks, genres)].
 
-        The chunks' samples, at the card's sample rate, are used if `needs_samples`; features that the model does not
-        use are ignored. Raises ModelError if the model cannot be loaded, a feature has another shape, or samples are
-        missing.
+        Samples, at the card's sample rate, are needed for embeddings of audio that the batch lacks; features that the
+        model does not use are ignored. Raises ModelError if the model cannot be loaded, a feature has another shape, or
+        samples are missing.
         """
-        return calibrate(self._graph.result().predict(batch), self.card.calibration)
+        return calibrate(self._graph.result()(batch), self.card.calibration)
 
 
 def load(name: str | None, paths: Paths, *, cache: Cache | None = None, wait: bool = True) -> Predictor:
@@ -78,19 +67,17 @@ def default_card(paths: Paths) -> ModelCard:
     return ensemble if ensemble.default in {ENSEMBLE, None} else cards.read(str(ensemble.default), paths)
 
 
-def _load(card: ModelCard, paths: Paths, cache: Cache | None) -> _Graph:
+def _load(card: ModelCard, paths: Paths, cache: Cache | None) -> Graph:
     if card.model == ENSEMBLE:
         return _average(card, [load(name, paths, cache=cache) for name in card.models])
     session = _session(card, paths)
     if card.embedding is None:
-        return _Graph(lambda batch: _run(card, session, {f: batch.features[f] for f in card.inputs}), False)
+        return lambda batch: _run(card, session, {f: batch.features[f] for f in card.inputs})
     embedder, rate = _embedder(card, paths, cache), card.feature_settings.sample_rate
-    return _Graph(
-        lambda batch: _run(card, session, {onnx.VECTOR: batch.embedding(embedder, rate)}), embedder.needs_audio
-    )
+    return lambda batch: _run(card, session, {onnx.VECTOR: batch.embedding(embedder, rate)})
 
 
-def _average(card: ModelCard, predictors: Sequence[Predictor]) -> _Graph:
+def _average(card: ModelCard, predictors: Sequence[Predictor]) -> Graph:
     """Return the mean of several models' calibrated probabilities."""
     for predictor in predictors:
         if predictor.card.genres != card.genres or predictor.card.settings != card.settings:
@@ -100,7 +87,7 @@ def _average(card: ModelCard, predictors: Sequence[Predictor]) -> _Graph:
         parts = [predictor.predict(batch) for predictor in predictors]
         return np.asarray(np.mean(parts, axis=0, dtype=np.float64), np.float32)
 
-    return _Graph(predict, any(predictor.needs_samples for predictor in predictors))
+    return predict
 
 
 def _session(card: ModelCard, paths: Paths) -> Any:
