@@ -214,16 +214,12 @@ def _over_time(columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _musicnn(checkpoint: str, part: slice, samples: Samples, sample_rate: int, paths: Paths) -> Vector:
-    return _network(paths.musicnn(checkpoint)).embed(samples, sample_rate)[part]
-
-
-def _load_musicnn(checkpoint: str, paths: Paths) -> MusiCNN:
-    return _network(paths.musicnn(checkpoint))
+    return _network(checkpoint, paths).embed(samples, sample_rate)[part]
 
 
 @functools.lru_cache(maxsize=4)
-def _network(path: Path) -> MusiCNN:
-    return MusiCNN(path)
+def _network(checkpoint: str, paths: Paths) -> MusiCNN:
+    return MusiCNN(paths.musicnn(checkpoint))
 
 
 EMBEDDINGS: dict[str, Embedding] = {
@@ -234,7 +230,7 @@ EMBEDDINGS: dict[str, Embedding] = {
             part.stop - part.start,
             musicnn.VERSION,
             of_audio=functools.partial(_musicnn, checkpoint, part),
-            load=functools.partial(_load_musicnn, checkpoint),
+            load=functools.partial(_network, checkpoint),
         )
         for checkpoint in musicnn.CHECKPOINTS
         for vector, part in musicnn.VECTORS.items()

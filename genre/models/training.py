@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 Rows = npt.NDArray[np.int64]  # row numbers or labels, one per chunk
+Seed = tuple[int, ...]  # of NumPy's generator
 Batch = tuple[Arrays, npt.NDArray[np.float32]]  # frames by part, and shares of the genres
 
 VALIDATION_BATCH = 256  # chunks
@@ -66,14 +67,14 @@ def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[
     networks.standardise(network, inputs)
     frontend = network.get_layer("frontend")
     frames = frontend.predict(inputs, verbose=0)
-    augmentation = Augmentation(params, level_direction(frontend, inputs))
+    level = level_direction(frontend, inputs)
     targets = np.eye(len(data.genres), dtype=np.float32)[data.labels]
     held_out = validation_folds(data.labels, data.songs, params.members, data.groups)
     history, predictions = [], []
     for i, rows in enumerate(held_out):
         member = network.get_layer(f"member_{i}")
         training = np.setdiff1d(np.arange(len(targets)), rows)
-        batches = augmentation.batches(frames, targets, training, np.random.default_rng((params.seed, i)))
+        batches = augmented(frames, targets, training, level, params, (params.seed, i))
         validation = ({part: values[rows] for part, values in frames.items()}, targets[rows])
         for epoch, scores in enumerate(_train(member, batches, validation, len(training), params)):
             history.append({"member": i, "epoch": epoch, **scores})
@@ -91,30 +92,26 @@ def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[
     )
 
 
-class Augmentation:
-    """Random batches of training chunks: cropped, changed in level and columns, mixed in pairs."""
+def augmented(
+    frames: Arrays, targets: npt.NDArray[np.float32], training: Rows, level: Arrays, params: TrainParams, seed: Seed
+) -> Iterator[Batch]:
+    """Yield batches of the `training` rows without end: cropped, changed in level and columns, mixed in pairs.
 
-    def __init__(self, params: TrainParams, level: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        self._params, self._batch_size = params.augmentation, params.batch_size
-        self._level = level  # by part: the change of each column for ten times the amplitude
-
-    def batches(
-        self, frames: Arrays, targets: npt.NDArray[np.float32], training: Rows, rng: np.random.Generator
-    ) -> Iterator[Batch]:
-        """Yield batches of the `training` rows without end."""
-        params = self._params
-        order = _balanced(training, targets.argmax(axis=1), rng)
-        while True:
-            rows = np.fromiter(itertools.islice(order, self._batch_size), np.int64)
-            starts = rng.random(len(rows))
-            shift = rng.normal(0, params.level_shift, (len(rows), 1, 1)).astype(np.float32)
-            share, partner = _pairs(len(rows), params.mixup, rng)
-            batch = {}
-            for part, values in frames.items():
-                crops = _crops(values, rows, starts, params.crop)
-                columns = rng.normal(0, params.column_shift, (len(rows), 1, values.shape[2])).astype(np.float32)
-                batch[part] = _mixed(crops + shift * self._level[part] + columns, share, partner)
-            yield batch, _mixed(targets[rows], share, partner)
+    `level` has by part the change of each column for ten times the amplitude, as `level_direction`.
+    """
+    changes, rng = params.augmentation, np.random.default_rng(seed)
+    order = _balanced(training, targets.argmax(axis=1), rng)
+    while True:
+        rows = np.fromiter(itertools.islice(order, params.batch_size), np.int64)
+        starts = rng.random(len(rows))
+        shift = rng.normal(0, changes.level_shift, (len(rows), 1, 1)).astype(np.float32)
+        share, partner = _pairs(len(rows), changes.mixup, rng)
+        batch = {}
+        for part, values in frames.items():
+            crops = _crops(values, rows, starts, changes.crop)
+            columns = rng.normal(0, changes.column_shift, (len(rows), 1, values.shape[2])).astype(np.float32)
+            batch[part] = _mixed(crops + shift * level[part] + columns, share, partner)
+        yield batch, _mixed(targets[rows], share, partner)
 
 
 def _train(

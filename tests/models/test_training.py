@@ -40,13 +40,13 @@ def test_lstm2016_is_trained_by_the_same_call() -> None:
 def test_each_song_is_held_out_by_one_member_which_trains_on_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
     songs, trained_on = np.array(feature_set().songs), []
     groups = [song[:-1] + str(int(song[-1]) in (0, 3)) for song in songs]  # not the blocks of neighbouring names
-    batches = training.Augmentation.batches
+    augmented = training.augmented
 
-    def spy(self: Any, frames: Any, targets: Any, rows: Any, rng: Any) -> Iterator[Any]:
+    def spy(frames: Any, targets: Any, rows: Any, *others: Any) -> Iterator[Any]:
         trained_on.append({*songs[rows]})
-        return batches(self, frames, targets, rows, rng)
+        return augmented(frames, targets, rows, *others)
 
-    monkeypatch.setattr(training.Augmentation, "batches", spy)
+    monkeypatch.setattr(training, "augmented", spy)
     data = replace(feature_set(), groups=groups)
     trained = training.fit(data, train_params(members=2, epochs=2), model="merged")
     first, second = trained_on
@@ -84,8 +84,7 @@ def test_rare_genres_fill_batches_as_much_as_common_ones() -> None:
     targets = np.eye(2, dtype=np.float32)[[0] * 90 + [1] * 10]
     frames = {"fused": np.arange(100, dtype=np.float32).reshape(100, 1, 1)}
     params = train_params(batch_size=20, crop=1.0, level_shift=0.0, column_shift=0.0, mixup=0.0)
-    augmentation = training.Augmentation(params, {"fused": np.zeros(1, np.float32)})
-    batches = augmentation.batches(frames, targets, np.arange(100), np.random.default_rng(0))
+    batches = training.augmented(frames, targets, np.arange(100), {"fused": np.zeros(1, np.float32)}, params, (0,))
     drawn, shares = zip(*(next(batches) for _ in range(9)), strict=True)
     assert np.mean(shares, axis=(0, 1)).tolist() == [0.5, 0.5]
     assert {float(x) for batch in drawn for x in batch["fused"].ravel()} == set(range(100))
