@@ -264,7 +264,7 @@ def _write(results: Sequence[Result], more: Tables, data: VectorSet, settings: p
         "models": summaries,
     }
     files.write_json(folder / "results.json", described)
-    plots.write(folder / "song_accuracy.png", plots.intervals(summaries))
+    files.write_bytes(folder / "song_accuracy.png", plots.png(plots.intervals(summaries)))
     method = f"{settings.compare.folds} folds by {'group' if settings.split.group_by else 'song'}"
     if settings.compare.repeats > 1:
         method += f", {settings.compare.repeats} repeats with other folds and seeds"

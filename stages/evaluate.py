@@ -79,12 +79,13 @@ def _write(results: Sequence[Result], stressed: list[Any], provenance: Provenanc
     curves = tables.learning_curves({model: paths.training(model) for model in networks.MODELS})
     tables.write_results(folder, results, genres, stress=stressed, curves=curves)
     files.write_json(folder / "metrics.json", {result.model: result.scores for result in results})
+    figures = {"learning curves": plots.curves(curves)} if len(curves) else {}
     for result in results:
         files.write_json(paths.scores / f"{result.model}.json", dvc_metrics(result, paths))
         matrix = metrics.confusion_matrix(result.predictions, len(genres))
-        plots.write(folder / "plots" / f"{result.model}.png", plots.confusion(matrix, genres, result.model))
-    if len(curves):
-        plots.write(folder / "plots" / "learning curves.png", plots.curves(curves))
+        figures[result.model] = plots.confusion(matrix, genres, result.model)
+    for name, figure in figures.items():
+        files.write_bytes(folder / "plots" / f"{name}.png", plots.png(figure))
     default = predict.default_card(paths).model
     ranked = sorted(results, key=lambda result: -result.scores["song_accuracy"])
     html = report.evaluation_html(ranked, provenance, curves, default, stressed)

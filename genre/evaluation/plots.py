@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from genre import files
 from genre.evaluation.metrics import CALIBRATION_BINS, calibration_bins
 
 if TYPE_CHECKING:
@@ -123,11 +121,6 @@ def png(figure: Figure) -> bytes:
 def data_url(figure: Figure) -> str:
     """Return the figure as a data URL for the src attribute of an image."""
     return "data:image/png;base64," + base64.b64encode(png(figure)).decode()
-
-
-def write(path: Path, figure: Figure) -> None:
-    """Write the figure as a PNG file."""
-    files.write_bytes(path, png(figure))
 
 
 def _figure(width_in: float, height_in: float) -> Figure:

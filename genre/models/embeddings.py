@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,8 @@ class Embedder:
         function = self.embedding.of_features
         if function is None:
             raise ModelError(f"the embedding {self.name} is computed from audio, not from features")
-        return self._stacked([function(features) for features in each_chunk(inputs)])
+        rows = range(len(next(iter(inputs.values()), ())))
+        return self._stacked([function({feature: values[row] for feature, values in inputs.items()}) for row in rows])
 
     def of_files(
         self,
@@ -161,12 +162,6 @@ def load(name: str, paths: Paths, *, cache: Cache | None = None) -> Embedder:
     if (prepare := EMBEDDINGS[name].load) is not None:
         prepare(paths)
     return Embedder(name, paths, cache)
-
-
-def each_chunk(inputs: Mapping[str, npt.NDArray[np.float32]]) -> Iterator[Features]:
-    """Yield the features of one chunk after the other from features by name [shape=(chunks, frames, columns)]."""
-    n_chunks = len(next(iter(inputs.values()))) if inputs else 0
-    return ({feature: values[row] for feature, values in inputs.items()} for row in range(n_chunks))
 
 
 def statistics(features: Features) -> Vector:

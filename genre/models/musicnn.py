@@ -83,7 +83,10 @@ def patches(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.
     The package's own front end computes the logarithm in float16, which overflows on loud music; this one uses float32.
     An incomplete last patch is dropped; a chunk shorter than one patch is repeated.
     """
-    frames = _log_mel(_resampled(samples, sample_rate))
+    import soxr
+
+    signal = np.asarray(soxr.resample(samples.astype(np.float64) / 32768, sample_rate, SAMPLE_RATE, "HQ"), np.float64)
+    frames = _log_mel(signal)
     n_patches = max(1, len(frames) // PATCH_FRAMES)
     return np.resize(frames, (n_patches, PATCH_FRAMES, N_MELS))  # np.resize cuts, or repeats
 
@@ -103,15 +106,11 @@ def mel_filters() -> npt.NDArray[np.float64]:
     return weights
 
 
-def _resampled(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float64]:
-    """Return the signal [shape=(n,)] at 16 kHz, full scale 1.0."""
-    import soxr
-
-    return np.asarray(soxr.resample(samples.astype(np.float64) / 32768, sample_rate, SAMPLE_RATE, "HQ"), np.float64)
-
-
 def _log_mel(signal: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Return the spectrogram [shape=(frames, 96)]; frame i is centred on sample i * HOP, as in librosa."""
+    """Return the spectrogram [shape=(frames, 96)] of a signal at 16 kHz with a full scale of 1.0 [shape=(n,)].
+
+    Frame i is centred on sample i * HOP, as in librosa.
+    """
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)
     framed = np.lib.stride_tricks.sliding_window_view(np.pad(signal, FFT // 2), FFT)[::HOP]
     power = np.abs(np.fft.rfft(framed * window, axis=1)) ** 2
