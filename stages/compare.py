@@ -98,8 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache: Cache) -> bytes:
     """Train one model on the training chunks of a fold, predict its test chunks, and keep the outcome in the cache."""
     data = arrays.read_all(paths.vectors)
-    middle = _middle(job.fold, data)[: 0 if job.fold.songs_per_genre or job.fold.by_song else None]
-    changed = _changed(middle, settings, paths, cache, 1)
+    stressed = job.fold.songs_per_genre is None and not job.fold.by_song
+    changed = _changed(_middle(job.fold, data), settings, paths, cache, 1) if stressed else {}
     train = _train_baseline if job.model in BASELINES else _train_network
     return cache.keep(job.key, train(job.model, job.fold, data, changed, settings, paths, cache).to_bytes())
 
@@ -130,13 +130,13 @@ def _rows(paths: Paths) -> list[Row]:
 def _changed(
     rows: npt.NDArray[np.int64], settings: params.Params, paths: Paths, cache: Cache, workers: int | None
 ) -> Arrays:
-    """Return `stress.inputs` of some chunks for all models; empty without rows."""
+    """Return `stress.inputs` of some chunks for all models."""
     models = {*settings.compare.models, *(settings.ensemble.models if ENSEMBLE in settings.compare.models else [])}
     names = {embedding_name(model, settings.musicnn) for model in models & set(BASELINES)}
     embedders = [embeddings.load(name, paths) for name in sorted(names)]
     index = _rows(paths)
     chunk_files = [paths.chunks / index[row].chunk for row in rows]
-    return stress.inputs(chunk_files, embedders, cache, workers) if chunk_files else {}
+    return stress.inputs(chunk_files, embedders, cache, workers)
 
 
 def _middle(fold: Fold, data: VectorSet) -> npt.NDArray[np.int64]:
