@@ -25,7 +25,6 @@ RENAMED = {
     "train.validation_fraction": "train.members, the number of folds",
     "train.mixup": "train.augmentation.mixup",
     "baselines.musicnn": "musicnn.checkpoint and musicnn.vector",
-    "compare.split": "gone: `compare` uses folds, `evaluate` tests on the test songs",
     "query.unknown_far": "query.reject",
     "query.max_false_acceptance": "query.reject",
     "index.search": "search.index_params",
@@ -145,6 +144,7 @@ class CompareParams(_Section):
     """Models and folds of stages.compare."""
 
     models: Annotated[list[str], Field(min_length=1)]
+    split: Literal["folds", "fixed"]
     folds: Annotated[int, Field(ge=2)]
     repeats: Count
     seed: Seed

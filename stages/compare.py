@@ -1,4 +1,4 @@
-"""Compare models on identical folds by song: accuracy with intervals, calibration, and paired tests.
+"""Compare models on identical folds by song: accuracy with intervals, calibration, paired tests, time and size.
 
     python -m stages.compare
     python -m stages.compare --models merged stats_svm --repeats 1
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genre import files, params
-from genre.audio import manifest
+from genre.audio import chunks, manifest
 from genre.audio.manifest import Row
 from genre.cache import Cache
 from genre.cli import integer, run_command
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = vars(_parser(settings.compare).parse_args(argv))
     settings = settings.model_copy(update={"compare": settings.compare.model_copy(update=options)})
     data = arrays.read_all(paths.vectors)
-    folds = _folds(data, settings.compare)
+    folds = _folds(data, settings.compare, paths)
     cache = Cache(paths.cache, settings.cache.max_bytes)
     averaged = settings.ensemble.models if ENSEMBLE in settings.compare.models else []
     models = list(dict.fromkeys([*(name for name in settings.compare.models if name != ENSEMBLE), *averaged]))
@@ -73,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _changed(middle_rows(data.songs), settings, paths, cache, settings.parallel.workers)  # fills the cache
     counts, seed = settings.compare.songs_per_genre, settings.compare.seed
     few = comparison.with_few_songs(folds, counts, data.labels, data.songs, seed=seed)
-    if settings.split.group_by:
-        by_song = _folds(replace(data, groups=data.songs), settings.compare)
+    if settings.split.group_by and settings.compare.split == "folds":
+        by_song = _folds(replace(data, groups=data.songs), settings.compare, paths)
         few += [replace(fold, by_song=True) for fold in by_song]
     outcomes = _outcomes(models, [*folds, *few], settings, paths, cache)
     if averaged:
@@ -104,10 +105,10 @@ def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache:
     return cache.keep(job.key, train(job.model, job.fold, data, changed, settings, paths, cache).to_bytes())
 
 
-def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[Vectors, Vectors]:
-    """Return the embeddings of all chunks and those of each song's middle chunk at other levels, cached.
+def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[Vectors, Vectors, float]:
+    """Return the embeddings of all chunks, those of each song's middle chunk at other levels, and seconds per chunk.
 
-    Shapes: (n_chunks, n_values) and (n_levels * n_songs, n_values).
+    Shapes: (n_chunks, n_values) and (n_levels * n_songs, n_values). They are cached.
     """
     embedder = embeddings.load(name, paths, cache=cache)
     key = files.digest("compare embedding", embedder.describe(), dataset_card.digest(paths.vectors), _sources())
@@ -117,9 +118,11 @@ def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[Vecto
         vectors = of_files(chunk_files) if embedder.needs_audio else embedder.of_features(data.inputs)
         middle = [chunk_files[row] for row in middle_rows(data.songs)]
         copies = np.concatenate([of_files(middle, gain_db=gain_db) for gain_db in baselines.GAINS_DB])
-        kept = cache.keep(key, files.npz(vectors=vectors, copies=copies))
+        samples, start = chunks.read(chunk_files[0]), time.perf_counter()
+        embeddings.load(name, paths).of_audio(*samples)
+        kept = cache.keep(key, files.npz(vectors=vectors, copies=copies, chunk_s=np.array(time.perf_counter() - start)))
     loaded = files.read_npz(kept)
-    return loaded["vectors"], loaded["copies"]
+    return loaded["vectors"], loaded["copies"], float(loaded["chunk_s"])
 
 
 def _rows(paths: Paths) -> list[Row]:
@@ -147,7 +150,7 @@ def _middle(fold: Fold, data: VectorSet) -> npt.NDArray[np.int64]:
 
 def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: VectorSet) -> Outcome:
     probabilities = recording.predict(values, data.labels, data.songs, fold.train, fold.test)
-    return Outcome(probabilities, Validation(fold.test[:0], probabilities[:0]))
+    return Outcome(probabilities, Validation(fold.test[:0], probabilities[:0]), np.zeros(3))
 
 
 def _train_network(
@@ -164,21 +167,26 @@ def _train_network(
     features = model.removeprefix(LSTM)
     changes = {"architecture": "lstm2016", "members": 1} if model.startswith(LSTM) else {}
     config = settings.train.model_copy(update={**changes, "seed": settings.compare.seed + fold.repeat})
+    start = time.perf_counter()
     with keras_backend.quiet():
         trained = fit(data.at(fold.train), config, model=features)
+        train_end = time.perf_counter()
         arrays_of = {name: data.inputs[name] for name in networks.MODELS[features]}
         test = {n: np.concatenate([a[fold.test], changed.get(n, a[:0])]) for n, a in arrays_of.items()}
         outputs = np.asarray(trained.model.predict(test, batch_size=32, verbose=0), np.float32)
-    return Outcome(calibrate(outputs, trained.calibration), trained.validation)
+    chunk_s = (time.perf_counter() - train_end) / len(outputs)
+    costs = np.array([train_end - start, chunk_s, 4 * trained.model.count_params()])
+    return Outcome(calibrate(outputs, trained.calibration), trained.validation, costs)
 
 
 def _train_baseline(
     model: str, fold: Fold, data: VectorSet, changed: Arrays, settings: params.Params, paths: Paths, cache: Cache
 ) -> Outcome:
     name = embedding_name(model, settings.musicnn)
-    vectors, copies = embed(name, data, paths, cache)
+    vectors, copies, chunk_s = embed(name, data, paths, cache)
     copied = np.tile(middle_rows(data.songs), len(baselines.GAINS_DB))
     used, training = np.isin(copied, fold.train), data.at(fold.train)
+    start = time.perf_counter()
     trained = baselines.train(
         model,
         vectors[fold.train],
@@ -190,8 +198,11 @@ def _train_baseline(
         copied=np.searchsorted(fold.train, copied[used]),
         seed=settings.compare.seed + fold.repeat,
     )
-    test = np.concatenate([vectors[fold.test], changed.get(name, vectors[:0])])
-    return Outcome(calibrate(baselines.predict(trained.onnx, test), trained.calibration), trained.validation)
+    train_end = time.perf_counter()
+    outputs = baselines.predict(trained.onnx, np.concatenate([vectors[fold.test], changed.get(name, vectors[:0])]))
+    chunk_s += (time.perf_counter() - train_end) / len(outputs)
+    costs = np.array([train_end - start, chunk_s, len(trained.onnx)])
+    return Outcome(calibrate(outputs, trained.calibration), trained.validation, costs)
 
 
 def _outcomes(
@@ -228,9 +239,15 @@ def _sources() -> str:
     return files.digest([files.sha256(path) for path in paths])
 
 
-def _folds(data: VectorSet, options: params.CompareParams) -> list[Fold]:
-    counts = {"n_folds": options.folds, "n_repeats": options.repeats}
-    return comparison.folds(data.labels, data.groups, seed=options.seed, **counts)
+def _folds(data: VectorSet, options: params.CompareParams, paths: Paths) -> list[Fold]:
+    if options.split == "folds":
+        counts = {"n_folds": options.folds, "n_repeats": options.repeats}
+        return comparison.folds(data.labels, data.groups, seed=options.seed, **counts)
+    n_train = len(arrays.read(paths.vectors, "train").songs)
+    if shared := set(data.groups[:n_train]) & set(data.groups[n_train:]):
+        raise ModelError(f"{paths.vectors}/: {min(shared)} is in training and in test: run `dvc repro --force split`")
+    rows = np.arange(len(data.songs))
+    return [Fold(repeat, 0, rows[:n_train], rows[n_train:]) for repeat in range(options.repeats)]
 
 
 def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
@@ -265,9 +282,10 @@ def _write(results: Sequence[Result], more: Tables, data: VectorSet, settings: p
     }
     files.write_json(folder / "results.json", described)
     files.write_bytes(folder / "song_accuracy.png", plots.png(plots.intervals(summaries)))
-    method = f"{settings.compare.folds} folds by {'group' if settings.split.group_by else 'song'}"
+    folds = f"{settings.compare.folds} folds by {'group' if settings.split.group_by else 'song'}"
+    method = folds if settings.compare.split == "folds" else "Training songs against test songs"
     if settings.compare.repeats > 1:
-        method += f", {settings.compare.repeats} repeats with other folds and seeds"
+        method += f", {settings.compare.repeats} repeats with other seeds"
     ensemble = settings.ensemble.models if ENSEMBLE in summaries else []
     provenance = report.provenance(settings, paths, data.genres)
     html = report.comparison_html(results, provenance, method=f"{method}.", ensemble=ensemble, **more)

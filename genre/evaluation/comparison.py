@@ -39,21 +39,23 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The predictions of one model on one fold."""
+    """The predictions and costs of one model on one fold."""
 
     probabilities: Probabilities  # shape (n_test_chunks, n_genres); then, if any, those of `stress.inputs`
     validation: Validation  # predictions of held-out training chunks; rows count within fold.train
+    costs: npt.NDArray[np.float64]  # seconds of training, seconds to predict a chunk, bytes [shape=(3,)]
 
     def to_bytes(self) -> bytes:
         """Return the outcome in NumPy's npz format."""
         validation = self.validation
-        return files.npz(probabilities=self.probabilities, rows=validation.rows, validation=validation.probabilities)
+        values = {"rows": validation.rows, "validation": validation.probabilities, "costs": self.costs}
+        return files.npz(probabilities=self.probabilities, **values)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Outcome:
         """Return the outcome that `to_bytes` wrote."""
         arrays = files.read_npz(data)
-        return cls(arrays["probabilities"], Validation(arrays["rows"], arrays["validation"]))
+        return cls(arrays["probabilities"], Validation(arrays["rows"], arrays["validation"]), arrays["costs"])
 
 
 def folds(labels: Rows, groups: Sequence[str], *, n_folds: int, n_repeats: int, seed: int) -> list[Fold]:
@@ -127,7 +129,8 @@ def ensemble(
         held_out = fold.train[rows]
         fitted = calibration.fit(_mean(predictions), labels[held_out], [songs[row] for row in held_out])
         tested, validated = _mean([member.probabilities for member in members]), _mean(predictions)
-        combined.append(Outcome(calibrate(tested, fitted), Validation(rows, calibrate(validated, fitted))))
+        costs = np.sum([member.costs for member in members], axis=0)
+        combined.append(Outcome(calibrate(tested, fitted), Validation(rows, calibrate(validated, fitted)), costs))
     return combined
 
 
@@ -136,7 +139,8 @@ def rank(
 ) -> list[Result]:
     """Return the scores and predictions of all models, the most accurate first, each tested against the first.
 
-    Besides those of `metrics.scores`: song_accuracy_sd (standard deviation over the repeats), n_repeats, and
+    Besides those of `metrics.scores`: song_accuracy_sd (standard deviation over the repeats), n_repeats, train_s and
+    size_mb (of a fold, mean; 10^6 bytes), predict_s_per_song (embedding included, decoding and features not), and
     p_against_best (`paired_p_value` against the first, corrected by `metrics.holm`; 1 of the first).
     """
     results = [_result(model, of_model, folds, labels, songs) for model, of_model in outcomes.items()]
@@ -177,5 +181,8 @@ def _result(
         probabilities = np.concatenate([outcome.probabilities[: len(fold.test)] for fold, outcome in parts])
         predictions.append(metrics.by_song(probabilities, labels[rows], [songs[row] for row in rows]))
     deviation = float(np.std([np.mean(table["actual"] == table["predicted"]) for table in predictions]))
+    train_s, chunk_s, n_bytes = np.mean([outcome.costs for outcome in outcomes], axis=0).tolist()
+    song_s = chunk_s * sum(len(fold.test) for fold in folds) / sum(map(len, predictions))
+    costs = {"train_s": train_s, "predict_s_per_song": song_s, "size_mb": n_bytes / 1e6}
     of_repeats = {"song_accuracy_sd": deviation, "n_repeats": len(predictions)}
-    return Result(model, metrics.scores(*predictions) | of_repeats, predictions)
+    return Result(model, metrics.scores(*predictions) | of_repeats | costs, predictions)

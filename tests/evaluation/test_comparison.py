@@ -35,7 +35,7 @@ def _outcomes(accuracy: float, seed: int = 0) -> list[Outcome]:
         guesses = [LABELS[row] if right[SONGS[row]] else (LABELS[row] + 1) % 4 for row in fold.test]
         probabilities = np.full((len(fold.test), 4), 0.1, np.float32)
         probabilities[np.arange(len(guesses)), guesses] = 0.7
-        outcomes.append(Outcome(probabilities, Validation(fold.test[:0], probabilities[:0])))
+        outcomes.append(Outcome(probabilities, Validation(fold.test[:0], probabilities[:0]), np.array([1.0, 0.5, 100])))
     return outcomes
 
 
@@ -67,22 +67,24 @@ def test_a_genre_with_fewer_songs_than_folds_is_refused() -> None:
         comparison.folds(LABELS, SONGS, n_folds=11, n_repeats=1, seed=0)
 
 
-def test_models_are_ranked_and_tested_against_the_best() -> None:
+def test_models_are_ranked_with_their_costs_and_tested_against_the_best() -> None:
     best, worse = _rank(worse=_outcomes(0.4, seed=1), best=_outcomes(0.95))
     assert (best.model, worse.model) == ("best", "worse")
     assert best.scores["p_against_best"] == 1.0 and worse.scores["p_against_best"] < 0.01
     assert worse.scores["song_accuracy"] == pytest.approx(worse.song_accuracies.mean())
     assert (worse.scores["n_songs"], worse.scores["n_repeats"]) == (N_SONGS, 2)
+    assert worse.scores["predict_s_per_song"] == pytest.approx(10 * 0.5 / (2 * N_SONGS))
     songs = best.song_accuracies
     one_more_wrong = songs.mask(songs.index == "song 0", 1 - songs)
     assert comparison.paired_p_value(one_more_wrong, songs) > 0.1
 
 
-def test_the_ensemble_averages_its_members() -> None:
+def test_the_ensemble_averages_its_members_and_adds_their_costs() -> None:
     members = {"a": _outcomes(1.0), "b": _outcomes(0.5)}
     combined = comparison.ensemble(members, _folds(), LABELS, SONGS)
     expected = np.mean([outcomes[0].probabilities for outcomes in members.values()], axis=0)
     np.testing.assert_allclose(combined[0].probabilities, calibrate(expected, Calibration()), rtol=1e-5)
+    assert combined[0].costs.tolist() == [2.0, 1.0, 200.0]
 
 
 @pytest.mark.parametrize("level_db", [0.0, 6.0])

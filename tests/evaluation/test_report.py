@@ -47,7 +47,8 @@ def _evaluation() -> str:
 def _results() -> list[Result]:
     rows = np.arange(3)
     folds = [Fold(repeat, 0, rows, rows) for repeat in range(3)]
-    outcomes = [Outcome(PROBABILITIES, Validation(rows, PROBABILITIES)) for _ in folds]
+    costs = np.array([161.7, 0.0427, 349_000])
+    outcomes = [Outcome(PROBABILITIES, Validation(rows, PROBABILITIES), costs) for _ in folds]
     results = comparison.rank({"merged": outcomes, HTML_NAME: outcomes}, folds, LABELS, SONGS)
     return [replace(result, scores=result.scores | {"p_against_best": 0.04}) for result in results]
 
@@ -74,9 +75,9 @@ def test_the_most_confident_error_is_linked_and_in_repeats_is_one_row_with_its_c
     assert "repeats of 3" in compared and " a 99% 3 " in _text(compared)
 
 
-def test_the_comparison_states_its_method_and_issues() -> None:
+def test_the_comparison_states_its_method_costs_and_issues() -> None:
     text = _text(_comparison())
-    for part in ("5 folds.", "0.040", "3 songs", "average of merged", "Known issues", "all 8 48"):
+    for part in ("5 folds.", "0.040", "162", "0.0427", "3 songs", "average of merged", "Known issues", "all 8 48"):
         assert part in text
 
 
@@ -85,7 +86,7 @@ def test_the_markdown_table_has_one_row_per_model() -> None:
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| merged | 3 | 66.7% (20.7 to 93.9 %) | ")
-    assert lines[2].endswith(") | |")
+    assert lines[2].endswith("| 162 | 0.0427 | 0.349 | |")
     assert lines[3].endswith("| 0.040 |")
 
 

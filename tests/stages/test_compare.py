@@ -110,6 +110,13 @@ def test_an_unknown_model_is_reported_with_the_choices(data: Path) -> None:
         compare.main(["--models", "forest"])
 
 
+def test_a_fixed_split_tests_on_the_test_songs_alone(data: Path) -> None:
+    write_params(data, parallel__workers=1, compare__split="fixed", compare__repeats=1)
+    assert compare.main(["--models", "knn"]) == 0
+    results = json.loads((data / "comparison" / "results.json").read_text())
+    assert results["models"]["knn"]["n_songs"] == 2 * N_SONGS
+
+
 def test_groups_are_tested_with_and_without_the_artist_filter(data: Path) -> None:
     options: dict[str, object] = {"compare__folds": 3, "compare__repeats": 1, "compare__songs_per_genre": []}
     write_params(data, parallel__workers=1, split__group_by="artist", **options)
@@ -119,7 +126,7 @@ def test_groups_are_tested_with_and_without_the_artist_filter(data: Path) -> Non
     path.write_text(json.dumps(names | groups))
     vectors = arrays.read_all(Paths().vectors)
     assert len(set(vectors.groups)) == 8 < len(set(vectors.songs))
-    for fold in compare._folds(vectors, load().compare):
+    for fold in compare._folds(vectors, load().compare, Paths()):
         assert not {vectors.groups[row] for row in fold.train} & {vectors.groups[row] for row in fold.test}
     assert compare.main(["--models", "knn"]) == 0
     curve = pd.read_csv(data / "comparison" / "curve.csv")
