@@ -29,13 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from genre import params
     from genre.paths import Paths
     from genre.web import server
+    from genre.web.app import create_app
+    from genre.web.service import Service
 
     # not uvicorn.error: its "startup complete" comes before the models are loaded
     for name in ("uvicorn.access", "genre.web"):
         logging.getLogger(name).setLevel(logging.INFO)
     paths = Paths()
     settings = params.load(paths.params).serve
-    server.run(settings, paths, host=arguments.host, port=arguments.port, model=arguments.model)
+    app = create_app(Service(paths, model=arguments.model), settings, paths, host=arguments.host)
+    server.run(app, settings, host=arguments.host, port=arguments.port)
     return 0
 
 

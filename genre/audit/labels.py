@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import median_abs_deviation
 
+from genre import files
 from genre.audit.findings import Finding
 from genre.audit.project import MUSICNN, Project, Vectors
 from genre.evaluation import comparison, metrics, recording
@@ -34,7 +35,10 @@ MIN_F1 = 0.6  # of a genre that the recording gives away
 
 
 def find(project: Project) -> Iterator[Finding]:
-    """Yield the findings about labels, outliers and genres; only small genres if one has no two songs or groups."""
+    """Yield the findings about labels, outliers and genres, and write predictions.csv with the columns of `by_song`.
+
+    If a genre has no two songs or groups, there are no predictions, and only small genres are found.
+    """
     data = project.data
     of_songs = data.labels[np.unique(project.song_of, return_index=True)[1]]
     counts = np.bincount(of_songs, minlength=len(data.genres))
@@ -44,12 +48,16 @@ def find(project: Project) -> Iterator[Finding]:
     options = project.settings.compare
     groups = set(zip(data.labels.tolist(), data.groups, strict=True))
     n_folds = min(options.folds, *np.bincount([label for label, _ in groups], minlength=len(data.genres)).tolist())
+    path, names = project.paths.audit / "predictions.csv", dict(enumerate(data.genres))
     if n_folds < 2:
+        files.write_text(path, "song\n")
         return
     folds = comparison.folds(data.labels, data.groups, n_folds=n_folds, n_repeats=1, seed=options.seed)
     predictions = predict(project.embeddings, data, folds)
+    table = predictions.replace({"actual": names, "predicted": names}).rename(columns=names)
+    files.write_text(path, table.to_csv(float_format="%.4f", lineterminator="\n"))
     yield from suspects(predictions, project)
-    yield from _outliers(project)
+    yield from outliers(project)
     yield from _confused(predictions, data.genres)
     yield from _given_away(project, folds)
 
@@ -91,12 +99,13 @@ def suspects(predictions: pd.DataFrame, project: Project) -> Iterator[Finding]:
         others = tuple(predictions.index[j] for j in nearest)
         names = [project.data.genres[genre] for genre in genres]
         shares = [f"{name} {probabilities[i, genre]:.0%}" for name, genre in zip(names, genres, strict=True)]
-        evidence = f"{', '.join(shares)}; the nearest songs of both: {', '.join(others)}"
+        evidence = ", ".join(shares)
         severity = float(issues[i]) + 1 - float(qualities[i])
         yield Finding(predictions.index[i], "label", evidence, names[0], others, severity=severity)
 
 
-def _outliers(project: Project) -> Iterator[Finding]:
+def outliers(project: Project) -> Iterator[Finding]:
+    """Yield the songs that are far from every genre, by the detectors of unknown songs."""
     group_of = np.unique(project.data.groups, return_inverse=True)[1]
     distances = rejection.held_out_distances(project.embeddings, project.data.labels, project.song_of, group_of)
     deviations = median_abs_deviation(distances, axis=0, scale="normal")

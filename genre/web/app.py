@@ -7,10 +7,11 @@ import errno
 import functools
 import logging
 import math
+import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -34,7 +35,7 @@ from genre.search.identify import Match
 from genre.search.similar import Similar
 from genre.web import upload
 from genre.web.connections import Connection
-from genre.web.limits import CheckRequests, failure
+from genre.web.limits import LOOPBACK_NAMES, CheckRequests, failure
 from genre.web.metrics import DISCONNECTED, CountRequests, Metrics
 from genre.web.service import ModelInfo, Service
 from genre.web.songs import MEDIA_TYPES, Songs
@@ -114,10 +115,15 @@ class Backend:
         self.metrics.gauge("genre_uploads", "Large uploads being received", lambda: len(self.uploads))
         self.metrics.gauge("genre_ready", "1 when the models are loaded", lambda: service.ready)
 
+    def load(self, url: str) -> None:
+        """Load the models; `url` is the address of the service."""
+        self.service.load()
+        log.info("ready: %s (page at /ui, documentation at /docs)", url)
+
     def close(self) -> None:
-        """End the work and its processes."""
-        process.kill_all()
+        """End the work, and close the indexes."""
         self._workers.close()
+        self.service.close()
 
     def check_ready(self) -> None:
         """Raise HTTPException 503 until the models are loaded."""
@@ -265,13 +271,13 @@ async def page() -> RedirectResponse:
     return RedirectResponse("ui/")
 
 
-def create_app(
-    service: Service, params: ServeParams, paths: Paths, *, hosts: Collection[str] = (), key: str | None = None
-) -> FastAPI:
-    """Return the application; before `service` is loaded, most requests are answered with 503.
+def create_app(service: Service, params: ServeParams, paths: Paths, *, host: str) -> FastAPI:
+    """Return the application, which is reached at the address `host`; before `service` is loaded it answers with 503.
 
-    `hosts` are the accepted host names without port (empty: any), `key` is the key that requests must carry, if any.
+    It accepts the host names of the params, by default on loopback its names, elsewhere any; a key, if one is set.
     """
+    hosts = params.hosts or (LOOPBACK_NAMES if {host, f"[{host}]"} & {*LOOPBACK_NAMES} else ())
+    key = os.environ.get(params.api_key)
     app = FastAPI(
         title="Genre",
         summary="Genre of a song, recognition of an indexed song, similar songs.",
@@ -281,12 +287,7 @@ def create_app(
         redirect_slashes=False,
         dependencies=[Depends(APIKeyHeader(name="X-API-Key", auto_error=False))] if key else [],
         servers=[{"url": "."}],  # relative to openapi.json: works under a prefix of a proxy
-        exception_handlers={
-            StarletteHTTPException: _http_error,
-            RequestValidationError: _invalid_parameter,
-            ClientDisconnect: _no_response,
-            Exception: _internal_error,
-        },
+        exception_handlers=HANDLERS,
     )
     app.state.backend = Backend(service, params, paths)
     app.include_router(router)
@@ -322,3 +323,11 @@ async def _no_response(*_: object) -> Response:
 
 async def _internal_error(*_: object) -> Response:
     return failure(500, "internal error; see the log of the service")
+
+
+HANDLERS: dict[int | type[Exception], Callable[..., Any]] = {
+    StarletteHTTPException: _http_error,
+    RequestValidationError: _invalid_parameter,
+    ClientDisconnect: _no_response,
+    Exception: _internal_error,
+}

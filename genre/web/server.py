@@ -10,14 +10,14 @@ import socket
 import threading
 
 import uvicorn
+from fastapi import FastAPI
 
+from genre.audio import process
 from genre.errors import GenreError
 from genre.params import ServeParams
-from genre.paths import Paths
-from genre.web.app import create_app
+from genre.web.app import Backend
 from genre.web.connections import Connection
 from genre.web.limits import LOOPBACK_NAMES, MAX_HEAD_BYTES, SECURITY_HEADERS
-from genre.web.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +31,17 @@ TCP_OPTIONS = {  # of Linux; connections inherit them
 }
 
 
-def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str | None = None) -> None:
-    """Load the models and serve until SIGTERM or SIGINT; requests in flight are completed.
+def run(app: FastAPI, params: ServeParams, *, host: str, port: int) -> None:
+    """Serve an application until SIGTERM or SIGINT; requests in flight are completed.
 
-    Port 0 is a free port; the address is logged. `model` is that of `Service`. Raises GenreError if the models cannot
-    be loaded or the port is taken.
+    Port 0 is a free port; the address is logged. `app.state.backend` is a `Backend`, or like one: `load` is called in
+    a thread with the address, `close` at the end. Raises what `load` raises; GenreError if the port is taken.
     """
-    service = Service(paths, model=model)
-    hosts = params.hosts or (LOOPBACK_NAMES if _bracketed(host) in LOOPBACK_NAMES else ())
-    key = os.environ.get(params.api_key)
-    app = create_app(service, params, paths, hosts=hosts, key=key)
+    backend: Backend = app.state.backend
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=functools.partial(Connection, params=params, uploads=app.state.backend.uploads),  # type: ignore[arg-type]
+            http=functools.partial(Connection, params=params, uploads=backend.uploads),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -62,8 +59,7 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
 
     def load() -> None:
         try:
-            service.load()
-            log.info("ready: %s (page at /ui, documentation at /docs)", url)
+            backend.load(url)
         except BaseException as error:
             errors.append(error)
             server.should_exit = True
@@ -75,15 +71,15 @@ def run(params: ServeParams, paths: Paths, *, host: str, port: int, model: str |
         log.info("%s", url)  # ends its line, for programs that read the port
         if _bracketed(host) not in LOOPBACK_NAMES:
             log.warning("clients are not limited by address, and nothing is encrypted: put a reverse proxy in front")
-            if not key:
+            if not os.environ.get(params.api_key):
                 log.warning("everyone who reaches %s can use the service: set a key in %s", url, params.api_key)
         loader = threading.Thread(target=load, daemon=True)
         loader.start()
         server.run(sockets=[listener])
     failed = list(errors)  # before the decoder of a loader that still runs is ended
-    app.state.backend.close()
+    process.kill_all()
     loader.join(CLOSE_S)
-    service.close()
+    backend.close()
     if failed:
         raise failed[0]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
 import pytest
 
-from stages import audit, extract, index, split, vectorize
+from stages import audit, extract, index, review, split, vectorize
 from tests.made import ffmpeg_run, write_music, write_params
 
 pytestmark = pytest.mark.slow
@@ -58,6 +59,9 @@ def test_the_table_the_page_and_the_pairs_for_split(capsys: pytest.CaptureFixtur
     assert "<b>" not in page
     pairs = Path("corrections/tiny.duplicates.csv").read_text().splitlines()
     assert pairs == ["song,other", f"{leak['song']},{leak['other_song']}"]
+    assert review.main(["--list"]) == 0
+    asked = [row["song"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert (set(asked[:2]), len(asked)) == ({COPY, ORIGINAL}, 9)
 
 
 def test_json_and_exit_codes() -> None:

@@ -25,6 +25,11 @@ from tests.made import ROOT, write_music, write_params
 MODEL = "stats_svm"  # trained in a second, without TensorFlow
 START_S = 60.0  # time-out of the start, generous for a busy machine
 UNSET = ("MILVUS_URI", "GENRE_API_KEY", "PYTHONDONTWRITEBYTECODE")
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+)
 
 StartServer = Callable[..., "Server"]
 
@@ -111,6 +116,20 @@ def start_server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         assert server.uploads == []
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Return a headless Chromium with a fake microphone, or skip."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next((path for name in names if (path := shutil.which(name))), None)
+    if program is None:
+        pytest.skip(f"no browser is installed ({', '.join(names)})")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=program, args=list(OPTIONS))
+        yield started
+        started.close()
+
+
 def form(path: Path) -> dict[str, Any]:
     """Return the form that uploads a song."""
     return {"audio": (path.name, path.read_bytes())}
@@ -132,20 +151,24 @@ def _start(
     environment: Mapping[str, str] | None = None,
     without: str = "",  # a folder that is not copied
     held: bool = False,
+    module: str = "stages.serve",
+    prepare: Callable[[Path], None] = lambda _: None,  # called with the project
     wrapper: Sequence[str] = (),  # command that runs the service
     **changes: object,  # of params.yaml, as of write_params
 ) -> Server:
     folder, temporary, hold, script, log = (base / name for name in ("project", "tmp", "hold", "ffmpeg-held", "log"))
     shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("pycache", without))
     write_params(folder, parallel__workers=1, index__embedding="statistics", **changes)
+    prepare(folder)
     temporary.mkdir()
     script.write_text(f'#!/bin/sh\nwhile [ -e "{hold}" ]; do sleep 0.02; done\nexec "{executable()}" "$@"\n')
     script.chmod(0o755)
     if held:
         hold.touch()
+    model = ["--model", MODEL] if module == "stages.serve" else []
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [*wrapper, sys.executable, "-m", "stages.serve", "--port", "0", "--model", MODEL, *arguments],
+            [*wrapper, sys.executable, "-m", module, "--port", "0", *model, *arguments],
             cwd=folder,
             env={
                 **{name: value for name, value in os.environ.items() if name not in UNSET},
@@ -165,7 +188,7 @@ def _start(
     )
     url = re.search(r"http://\S+$", log.read_text(), re.MULTILINE)
     server = Server(process, url[0] if url else "", folder, temporary, log, hold)
-    wait_until(lambda: held or is_ready(server) or process.poll() is not None, "the service is not ready")
+    wait_until(lambda: held or not model or is_ready(server) or process.poll() is not None, "the service is not ready")
     return server
 
 

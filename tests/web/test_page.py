@@ -18,30 +18,11 @@ pytestmark = pytest.mark.slow
 
 ANSWER_MS = 30_000  # time-out, generous for a busy machine
 HOSTILE = '<img src=x onerror="window.pwned=1">${window.pwned=1}{{7*7}}'
-OPTIONS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
-)
 
 
 @pytest.fixture(scope="module")
 def site(start_server: StartServer) -> Server:
     return start_server(serve__max_upload_bytes=2_000_000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Return a headless Chromium with a fake microphone, or skip."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next((path for name in names if (path := shutil.which(name))), None)
-    if program is None:
-        pytest.skip(f"no browser is installed ({', '.join(names)})")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=list(OPTIONS))
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -1,0 +1,68 @@
+"""The HTTP application of the review: questions, ten seconds of a song, answers; the page at /review."""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+from fastapi import Body, FastAPI, HTTPException, Query, Request, Response
+from fastapi.staticfiles import StaticFiles
+
+from genre.audio import ffmpeg
+from genre.audio.corrections import DROP
+from genre.audit.review import Review
+from genre.errors import GenreError
+from genre.params import ServeParams
+from genre.web.app import HANDLERS, STATIC
+from genre.web.limits import LOOPBACK_NAMES, CheckRequests, failure
+
+SAMPLE_RATE = 44_100  # Hz
+EXCERPT_S = 10.0
+
+
+def create_app(review: Review, params: ServeParams, load: Callable[[str], object]) -> FastAPI:
+    """Return the application, for this machine only; `load` is called with its address."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers={**HANDLERS, GenreError: _failed})
+    app.state.backend = SimpleNamespace(uploads=set(), load=load, close=lambda: None)
+    app.add_middleware(CheckRequests, max_bytes=params.max_upload_bytes, hosts=LOOPBACK_NAMES, key=None)
+
+    @app.get("/v1/review")
+    async def question() -> dict[str, Any]:
+        return review.state()
+
+    @app.post("/v1/review")
+    async def answer(song: Annotated[str, Body()], genre: Annotated[str | None, Body()]) -> dict[str, Any]:
+        if song not in review.songs or genre not in (*review.genres, DROP, None):
+            raise HTTPException(422, f"song and genre must be of the data set, or the genre {DROP} or null")
+        review.answer(song, genre)  # None: skipped
+        return review.state()
+
+    @app.delete("/v1/review")
+    async def undo() -> dict[str, Any]:
+        if not review.undo():
+            raise HTTPException(409, "there is no answer to undo")
+        return review.state()
+
+    @app.get("/v1/review/audio")
+    def audio(song: str, start: Annotated[float | None, Query(ge=0, le=1e6)] = None) -> Response:
+        if song not in review.songs:
+            raise HTTPException(404, "there is no such song in the data set")
+        path, middle_s = review.middle(song, EXCERPT_S)
+        start_s, stream = middle_s if start is None else start, io.BytesIO()
+        with wave.open(stream, "wb") as writer:
+            writer.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+            for block in ffmpeg.stream_pcm(path, sample_rate=SAMPLE_RATE, start=start_s, duration=EXCERPT_S):
+                writer.writeframes(block.astype("<i2").tobytes())
+        return Response(stream.getvalue(), media_type="audio/wav")
+
+    app.mount("/ui", StaticFiles(directory=STATIC))  # style and icon
+    for path in ("/review", "/"):
+        app.mount(path, StaticFiles(directory=STATIC.parent / "review_page", html=True))
+    return app
+
+
+async def _failed(_: Request, error: Any) -> Response:
+    return failure(503, str(error))

@@ -1,0 +1,52 @@
+"""Listen to the most doubtful songs of the data set and correct their genres, in a browser.
+
+    python -m stages.review           opens the page; answers go to corrections/<data set>.csv
+    python -m stages.review --list    the songs that are not answered, in the order in which they are asked
+
+Needs audit/, which `python -m stages.audit` writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from genre import params
+from genre.audit.project import Project
+from genre.audit.review import Review
+from genre.cli import answer_all, integer, run_command
+from genre.paths import Paths
+
+COLUMNS = ("song", "genre", "suggested", "margin", "finding", "evidence")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the page on this machine until SIGTERM or SIGINT, or print the queue."""
+    parser = argparse.ArgumentParser(prog="python -m stages.review", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--port", type=integer(0, 65_535), default=5001, metavar="N", help="0: a free port (default: %(default)s)"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="print the address instead")
+    parser.add_argument("--list", action="store_true", help="print the songs that are not answered, and exit")
+    parser.add_argument("--format", choices=("csv", "json"), default="csv", help="of --list (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    settings = params.load()
+    review = Review(Project(settings, Paths()))
+    if arguments.list:
+        questions = {question.song: asdict(question) for question in review.remaining()}
+        names, answer = list(questions), lambda song: questions[str(song)]
+        return answer_all(names, answer, str, arguments.format, COLUMNS, lambda row: [[row[c] for c in COLUMNS]])
+    from genre.web import server
+    from genre.web.review import create_app
+
+    logging.getLogger("genre.web").setLevel(logging.INFO)
+    app = create_app(review, settings.serve, print if arguments.no_browser else webbrowser.open)
+    server.run(app, settings.serve, host="127.0.0.1", port=arguments.port)
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
