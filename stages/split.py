@@ -167,7 +167,7 @@ def _split_song(job: Job, config: Params, paths: Paths) -> SongChunks:
         chunks.write(written[-1], chunk.samples, sample_rate=split.sample_rate)
     if not spans:
         raise AudioError(f"{song.path}: {chunks.SILENT_MESSAGE}")
-    if files.sha256(song.path) != source_digest:  # the cache key would not match the content
+    if not song.path.is_file() or files.sha256(song.path) != source_digest:  # the cache key would not match the content
         raise AudioError(f"{song.path}: changed while it was read: run again when the file is complete")
     _cache(config, paths).store(_key(source_digest, config), written, [spans, digests, n_silent])
     return SongChunks(spans, digests, n_silent)
