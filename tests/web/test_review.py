@@ -166,7 +166,7 @@ def test_the_page_is_used_with_keys(browser: Any, server: Server) -> None:
     page = browser.new_page(viewport={"width": 360, "height": 740})
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.goto(server.url)
+    page.goto(f"{server.url}/review")
     page.get_by_text(SONGS[3]).wait_for()
     for key, song in (("1", ORDER[1]), ("s", ORDER[2]), ("d", ORDER[3]), ("u", ORDER[2]), ("u", ORDER[1])):
         page.keyboard.press(key)
