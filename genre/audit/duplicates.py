@@ -14,15 +14,14 @@ from genre.audit.findings import Finding
 from genre.audit.project import Project
 from genre.parallel import all_or_error, run
 from genre.search import landmarks
-from genre.search.engine import MAX_SNIPPET_S
 from genre.search.landmark_engine import LandmarkEngine
 from genre.search.landmark_index import LandmarkIndex
 
 EQUAL = 1e6  # evidence of equal files
-MIN_EVIDENCE = 20.0  # log likelihood ratio; of different songs of GTZAN the highest is 5 (docs/audit.md)
+MIN_EVIDENCE = 20.0  # log likelihood ratio; of different songs of GTZAN the highest is 8 (docs/audit.md)
 MAX_SPEED_CHANGE = 0.03  # of a copy, as a fraction
 MIN_SPEED_CHANGE = 0.004  # that is reported
-MAX_PARTS = 3  # parts of 30 s of each song that are searched for in the others
+MAX_PARTS, PART_S = 3, 15.0  # parts of each song that are searched for in the others, and their length
 MIN_SIMILARITY = 0.97  # cosine of near-duplicates; different songs of GTZAN reach 0.963 (docs/audit.md)
 
 
@@ -90,7 +89,7 @@ def _engine(index: Path) -> LandmarkEngine:
 def _matches_of_song(path: Path, number: int) -> list[Match]:
     engine = _engine(path)
     song, n_frames = engine.index.songs[number].sha256, engine.index.n_frames[number]
-    length = max(1, min(n_frames, int(MAX_SNIPPET_S / landmarks.FRAME_S)))
+    length = max(1, min(n_frames, int(PART_S / landmarks.FRAME_S)))
     found = []
     for first in np.linspace(0, n_frames - length, min(MAX_PARTS, -(-n_frames // length)), dtype=int).tolist():
         for c in engine.recognise_peaks(engine.index.peaks(number, first, length), without=[song]):
