@@ -63,8 +63,10 @@ format: setup
 bench: setup
 	python -m benchmarks.extract
 
+N_INPUTS ?= 2000
+
 fuzz: setup
-	N_INPUTS=2000 python -m pytest -n 2 --timeout 3600 tests/test_fuzz.py
+	N_INPUTS=$(N_INPUTS) python -m pytest -n 2 --timeout 3600 tests/test_fuzz.py
 
 # List the known vulnerabilities of the pinned versions (needs a network).
 audit: setup
