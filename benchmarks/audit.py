@@ -43,7 +43,7 @@ N_SWAPPED, FIRST_ROWS = 10, 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print what was found."""
+    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.audit", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("copies").add_argument("folder", type=Path, help="the data set, a folder of songs")
@@ -73,13 +73,13 @@ def _copies(folder: Path) -> None:
         index = Path(temporary, "landmarks.npz")
         LandmarkIndex.build(items).save(index)
         start = time.process_time()
-        found = {frozenset((m.song, m.other)): m for m in duplicates.matches(index, 1)}
+        pairs = {frozenset((m.song, m.other)): m for m in duplicates.matches(index, 1)}
         cpu_s = (time.process_time() - start) / len(items)
     for copy, original in copies.items():
-        match = found.pop(frozenset((str(copy), str(original))), None)
+        match = pairs.pop(frozenset((str(copy), str(original))), None)
         shown = f"evidence {match.evidence:.0f}, {match.n_agreeing} landmarks" if match else "not found"
         print(f"{copy.name}: {shown}")
-    print(f"{len(songs)} songs, {len(found)} false pairs {[tuple(pair) for pair in found]}, {cpu_s:.2f} CPU-s per song")
+    print(f"{len(songs)} songs, {len(pairs)} false pairs {[tuple(pair) for pair in pairs]}, {cpu_s:.2f} CPU-s per song")
 
 
 def _labels(n_draws: int, first_seed: int) -> None:

@@ -114,7 +114,7 @@ def reading(path: Path, error_type: type[GenreError], stage: str) -> Iterator[No
     except GenreError:
         raise
     except FileNotFoundError:
-        raise error_type(f"{path} is not there: run `dvc repro {stage}` or `dvc pull`") from None
+        raise error_type(f"{path} is missing: run `dvc repro {stage}` or `dvc pull`") from None
     except Exception as error:  # a damaged pickle, for one, can raise almost any
         raise error_type(f"{path} is damaged ({error}): run `dvc repro --force {stage}`") from error
 

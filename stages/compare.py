@@ -118,8 +118,11 @@ def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[Vecto
         vectors = of_files(chunk_files) if embedder.needs_audio else embedder.of_features(data.inputs)
         middle = [chunk_files[row] for row in middle_rows(data.songs)]
         copies = np.concatenate([of_files(middle, gain_db=gain_db) for gain_db in baselines.GAINS_DB])
-        samples, start = chunks.read(chunk_files[0]), time.perf_counter()
-        embeddings.load(name, paths).of_audio(*samples)
+        uncached, samples, start = embeddings.load(name, paths), chunks.read(chunk_files[0]), time.perf_counter()
+        if uncached.needs_audio:
+            uncached.of_audio(*samples)
+        else:
+            uncached.of_features(data.at([0]).inputs)
         kept = cache.keep(key, files.npz(vectors=vectors, copies=copies, chunk_s=np.array(time.perf_counter() - start)))
     loaded = files.read_npz(kept)
     return loaded["vectors"], loaded["copies"], float(loaded["chunk_s"])

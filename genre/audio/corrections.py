@@ -67,8 +67,8 @@ def apply(songs: Sequence[Song], path: Path, folder: Path) -> list[Song]:
     rows = [(f"{path}, line {line}", Correction(*row)) for line, row in read_table(path, COLUMNS)]
     genres = {song.genre for song in songs} | {DROP}
     right: dict[Path, str] = {}
-    found = find([correction.song for _, correction in rows], songs, folder)
-    for song, (where, correction) in zip(found, rows, strict=True):
+    named = find([correction.song for _, correction in rows], songs, folder)
+    for song, (where, correction) in zip(named, rows, strict=True):
         if song is None:
             raise DatasetError(f"{where}: {correction.song} is not in {folder}/: name songs as <genre>/<song>")
         if song.path in right:

@@ -107,7 +107,7 @@ def _n_clipped(block: npt.NDArray[np.float32]) -> int:
 
 
 def _bandwidth(power: npt.NDArray[np.float64]) -> float | None:
-    """Return where a power spectrum [shape=(bins,)] ends, as a fraction of its bins; None above the last of `EDGES`."""
+    """Return the edge above which a power spectrum [shape=(bins,)] is low, as a fraction of its bins, or None."""
     width = len(power) // BANDS
     levels_db = 10 * np.log10(power[: BANDS * width].reshape(BANDS, width).mean(axis=1) + 1e-20)
     ends = (edge / BANDS for edge in EDGES if levels_db[edge - 1] - levels_db[edge + 1 :].max() >= EDGE_DB)

@@ -55,7 +55,7 @@ def test_a_missing_or_damaged_file_is_named(
     path = tmp_path / "damaged"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(SearchError, match="is damaged" if content is not None else "is not there"):
+    with pytest.raises(SearchError, match="is damaged" if content is not None else "is missing"):
         load(path)
 
 
