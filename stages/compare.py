@@ -162,11 +162,8 @@ def _train_network(
     from genre.models import keras_backend
 
     keras_backend.prepare()
-    import keras
-
     from genre.models.training import fit
 
-    keras.backend.clear_session()
     features = model.removeprefix(LSTM)
     changes = {"architecture": "lstm2016", "members": 1} if model.startswith(LSTM) else {}
     config = settings.train.model_copy(update={**changes, "seed": settings.compare.seed + fold.repeat})

@@ -1,6 +1,6 @@
-"""Train a network on the training songs.
+"""Train networks on the training songs.
 
-python -m stages.train merged
+python -m stages.train [MODEL ...]
 """
 
 from __future__ import annotations
@@ -35,13 +35,20 @@ CURVES = {  # names in the history, and in the learning curves
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: pickled_vectors/ -> model_architecture/, model_weights/, training/<model>/."""
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=networks.MODELS)
-    model = parser.parse_args(argv).model
+    parser.add_argument("models", nargs="*", choices=[*networks.MODELS, "all"], default="all", help="default: all")
+    models = parser.parse_args(argv).models
     settings, paths = params.load(), Paths()
-    training = arrays.read(paths.vectors, "train", networks.MODELS[model])
     keras_backend.prepare()
+    for model in networks.MODELS if "all" in models else models:
+        _train(model, settings, paths)
+    return 0
+
+
+def _train(model: str, settings: params.Params, paths: Paths) -> None:
+    """Train a network and write its files."""
     from genre.models.training import fit
 
+    training = arrays.read(paths.vectors, "train", networks.MODELS[model])
     total = settings.train.epochs * settings.train.members
     with keras_backend.quiet() as stderr:
         hidden = not stderr.isatty()
@@ -53,7 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     accuracy = trained.validation_accuracy
     validated = "no validation songs" if accuracy is None else f"validation accuracy {accuracy:.1%}"
     print(f"train: {model}: {len(training.labels)} chunks of {len(set(training.songs))} songs, {validated}")
-    return 0
 
 
 def _log_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:

@@ -61,6 +61,7 @@ def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[
     import keras
 
     inputs = {feature: data.inputs[feature] for feature in networks.MODELS[model]}
+    keras.utils.clear_session()  # names of layers count from 1
     keras.utils.set_random_seed(params.seed)
     shapes = {feature: (array.shape[1], array.shape[2]) for feature, array in inputs.items()}
     network = networks.build(model, shapes, len(data.genres), params)
