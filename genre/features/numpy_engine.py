@@ -17,19 +17,16 @@ from genre.errors import FeatureError
 from genre.features.transforms import (
     CONTRAST_PEAKS,
     CONTRAST_VALLEYS,
-    HOST_BLOCK,
     MFCC,
     TRANSFORMS,
     Features,
     Samples,
     Transform,
-    hann,
-    host_blocks,
+    batches,
+    spectra,
 )
 
 VERSION = "1"  # increased with every change of the numbers
-
-BATCH_HOST_BLOCKS = 64  # host blocks transformed together; larger batches are not faster
 
 N_MEL = 40
 MEL_FIRST_HZ = 66.6666666
@@ -52,20 +49,15 @@ def compute(samples: Samples, sample_rate: int) -> Features:
 def compute_blocks(blocks: Iterable[Samples], sample_rate: int) -> Iterator[Features]:
     """Yield the next rows [shape=(frames, columns)] of each feature of a signal, by name, in bounded memory.
 
-    `blocks` are as for `host_blocks`, at `sample_rate` in Hz. The rows, joined, are bit for bit those of `compute` on
-    the joined blocks; row i describes the `block` samples centred on sample i * step, with zeros before the start and,
-    up to a multiple of HOST_BLOCK, after the end. Raises FeatureError as `host_blocks`, or if the sample rate is not
-    positive.
+    `blocks` are as for `batches`, at `sample_rate` in Hz. The rows, joined, are bit for bit those of `compute` on the
+    joined blocks; row i describes the `block` samples centred on sample i * step, with zeros before the start and, up
+    to a multiple of HOST_BLOCK, after the end. Raises FeatureError as `batches`, or if the sample rate is not positive.
     """
     if sample_rate <= 0:
         raise FeatureError(f"the sample rate is {sample_rate} Hz: it must be positive")
-    signal = np.zeros((1 + BATCH_HOST_BLOCKS) * HOST_BLOCK)  # the last block of the previous batch, then this one
-    for block in host_blocks(blocks, BATCH_HOST_BLOCKS):
-        signal[:HOST_BLOCK] = signal[-HOST_BLOCK:]
-        signal[HOST_BLOCK : HOST_BLOCK + block.size] = block
-        signal[HOST_BLOCK + block.size :] = 0.0  # every batch has one shape, so that BLAS adds in one order
-        features = {MFCC.feature: _mfcc(signal, sample_rate), **_contrast(signal)}
-        yield {name: features[name][: TRANSFORMS[name].n_frames(block.size)] for name in TRANSFORMS}
+    for batch, n_samples in batches(blocks):  # of one shape, so that BLAS adds in one order
+        features = {MFCC.feature: _mfcc(batch, sample_rate), **_contrast(batch)}
+        yield {name: features[name][: TRANSFORMS[name].n_frames(n_samples)] for name in TRANSFORMS}
 
 
 @functools.lru_cache(maxsize=8)
@@ -95,29 +87,25 @@ def _dct() -> npt.NDArray[np.float64]:
     return dct
 
 
-def _power(signal: npt.NDArray[np.float64], transform: Transform, n_bins: int) -> npt.NDArray[np.float64]:
+def _power(batch: npt.NDArray[np.float64], transform: Transform, n_bins: int) -> npt.NDArray[np.float64]:
     """Return the squared magnitudes of the lowest bins of every frame [shape=(frames, n_bins)]."""
-    block = transform.block
-    centred = signal[HOST_BLOCK - block // 2 :]
-    frames = np.lib.stride_tricks.sliding_window_view(centred, block)[:: transform.step]
-    spectrum = np.fft.rfft(frames * hann(block))[:, :n_bins].astype(np.complex64)
-    squares = spectrum.view(np.float32).astype(np.float64)  # real, imaginary, real, ...
+    squares = spectra(batch, transform, n_bins).view(np.float32).astype(np.float64)  # real, imaginary, real, ...
     squares *= squares
     power: npt.NDArray[np.float64] = squares[:, ::2] + squares[:, 1::2]
     return power
 
 
-def _mfcc(signal: npt.NDArray[np.float64], sample_rate: int) -> npt.NDArray[np.float32]:
+def _mfcc(batch: npt.NDArray[np.float64], sample_rate: int) -> npt.NDArray[np.float32]:
     """Return the coefficients of qm-mfcc [shape=(frames, 20)]."""
     filters = mel_filters(sample_rate)
-    magnitudes = np.sqrt(_power(signal, MFCC, len(filters))) @ filters  # of each mel band
+    magnitudes = np.sqrt(_power(batch, MFCC, len(filters))) @ filters  # of each mel band
     magnitudes[magnitudes == 0.0] = 1.0  # in the plugin, the logarithm of 0 is 0
     return (np.log10(magnitudes) @ _dct()).astype(np.float32)
 
 
-def _contrast(signal: npt.NDArray[np.float64]) -> Features:
+def _contrast(batch: npt.NDArray[np.float64]) -> Features:
     """Return the peaks and valleys of bbc-spectral-contrast [shape=(frames, 7) each]."""
-    power = _power(signal, CONTRAST_PEAKS, BAND_EDGES[-1])
+    power = _power(batch, CONTRAST_PEAKS, BAND_EDGES[-1])
     peaks = np.empty((len(power), len(BAND_ENDS)), np.float32)
     valleys = np.empty_like(peaks)
     for band, n in enumerate(BAND_ENDS):

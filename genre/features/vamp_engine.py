@@ -1,6 +1,6 @@
 """The program of the engine `vamp`: the real Vamp plugins through the PyPI package vamp, as sonic-annotator runs them.
 
-Framing, window and FFT are computed here as in sonic-annotator's host, because the package gives other numbers: its
+Framing, window and FFT are this project's, as in sonic-annotator's host, because the package gives other numbers: its
 first frame starts at sample 0, where sonic-annotator's is centred there, and its FFT is less exact.
 
     python -m genre.features.vamp_engine -l               list the transforms that can be computed
@@ -10,6 +10,7 @@ first frame starts at sample 0, where sonic-annotator's is centred there, and it
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,9 +23,7 @@ import numpy.typing as npt
 from genre.errors import EngineError
 from genre.features import extraction
 from genre.features.extraction import Job
-from genre.features.transforms import TRANSFORMS, Features, Samples, Transform, hann, host_blocks
-
-PART_HOST_BLOCKS = 64  # host blocks per call of a plugin: 3 s at 22,050 Hz
+from genre.features.transforms import TRANSFORMS, Features, Samples, Transform, batches, spectra
 
 
 def compute_blocks(
@@ -33,18 +32,16 @@ def compute_blocks(
     """Run Vamp plugins over a signal that arrives in blocks of any length, in bounded memory.
 
     See `numpy_engine.compute_blocks` for blocks and features. `transforms` are outputs of installed plugins that
-    take spectra and give one row per frame at their default parameters; those of one plugin with one block and step are
-    computed by one instance. Raises EngineError if a plugin is not installed, refuses block and step, or does not give
-    one row of `columns` values per frame; FeatureError as `host_blocks`.
+    take spectra and give one row per frame at their default parameters; neighbours of one plugin with one block and
+    step are computed by one instance. Raises EngineError if a plugin is not installed, refuses block and step, or does
+    not give one row of `columns` values per frame; FeatureError as `batches`.
     """
-    groups: dict[tuple[str, int, int], list[Transform]] = {}
-    for transform in transforms:
-        groups.setdefault((transform.plugin, transform.block, transform.step), []).append(transform)
-    plugins = [_Plugin(outputs, sample_rate) for outputs in groups.values()]
-    for block in host_blocks(blocks, PART_HOST_BLOCKS):
+    groups = itertools.groupby(transforms, lambda t: (t.plugin, t.block, t.step))
+    plugins = [_Plugin(list(outputs), sample_rate) for _, outputs in groups]
+    for batch, n_samples in batches(blocks):
         features: Features = {}
         for plugin in plugins:
-            features |= plugin.process(block.astype(np.float32))
+            features |= plugin.process(batch, n_samples)
         yield features
 
 
@@ -56,44 +53,32 @@ class _Plugin:
             from vamp import vampyhost
         except ImportError as error:
             raise EngineError(f"the package vamp cannot be loaded ({error})") from error
-        self._name, self._sample_rate = outputs[0].plugin, sample_rate
-        self._block, self._step = outputs[0].block, outputs[0].step
-        self._realtime = vampyhost.frame_to_realtime
+        self._transform, self._sample_rate = outputs[0], sample_rate  # all have one block and step
+        self._name, self._realtime, self._n_frames = outputs[0].plugin, vampyhost.frame_to_realtime, 0
         try:
             self._plugin = vampyhost.load_plugin(self._name, sample_rate, vampyhost.ADAPT_NONE)
-            self._plugin.initialise(1, self._step, self._block)
+            self._plugin.initialise(1, outputs[0].step, outputs[0].block)
             self._outputs = [(t, self._plugin.get_output(t.vamp_id.split(":")[3])["output_index"]) for t in outputs]
         except Exception as error:  # the package raises Exception itself for an unknown output
             raise EngineError(f"the Vamp plugin {self._name} cannot be used: {error}") from error
-        self._window = hann(self._block)
-        self._signal = np.zeros(self._block // 2, np.float32)  # from the start of the next frame on
-        self._n_frames = 0
 
-    def process(self, samples: npt.NDArray[np.float32]) -> Features:
-        """Return the rows of all frames that end with or inside the next samples of the signal."""
-        self._signal = np.concatenate([self._signal, samples])
-        count = max(0, (self._signal.size - self._block) // self._step + 1)
-        rows: Features = {t.feature: np.empty((count, t.columns), np.float32) for t, _ in self._outputs}
-        if count:
-            frames = np.lib.stride_tricks.sliding_window_view(self._signal, self._block)[:: self._step]
-            for i, spectrum in enumerate(self._spectra(frames)):
-                time = self._realtime((self._n_frames + i) * self._step, self._sample_rate)
-                results = self._plugin.process_block(spectrum[np.newaxis], time)
-                for transform, index in self._outputs:
-                    rows[transform.feature][i] = self._row(results.get(index, ()), transform)
-            self._n_frames += count
-            self._signal = self._signal[count * self._step :]
-        return rows
-
-    def _spectra(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return real and imaginary parts in turn, from 0 Hz on [shape=(frames, block)].
+    def process(self, batch: npt.NDArray[np.float64], n_samples: int) -> Features:
+        """Return the rows of the next batch of the signal, as `transforms.batches` yields it.
 
         The package passes `block` values where the Vamp interface has two more, so a plugin gets no bin at half the
         sample rate. The plugins of the transform table do not use that bin.
         """
-        spectra = np.fft.rfft(frames * self._window)
-        np.negative(spectra[:, 1::2], out=spectra[:, 1::2])  # Vamp hosts put time zero in the middle of a frame
-        return spectra.astype(np.complex64).view(np.float32)[:, : self._block]
+        step, n_frames = self._transform.step, self._transform.n_frames(n_samples)
+        bins = spectra(batch, self._transform, self._transform.block // 2)[:n_frames]
+        np.negative(bins[:, 1::2], out=bins[:, 1::2])  # Vamp hosts put time zero in the middle of a frame
+        rows: Features = {t.feature: np.empty((n_frames, t.columns), np.float32) for t, _ in self._outputs}
+        for i, spectrum in enumerate(bins.view(np.float32)):  # real and imaginary parts in turn
+            time = self._realtime((self._n_frames + i) * step, self._sample_rate)
+            results = self._plugin.process_block(spectrum[np.newaxis], time)
+            for transform, index in self._outputs:
+                rows[transform.feature][i] = self._row(results.get(index, ()), transform)
+        self._n_frames += n_frames
+        return rows
 
     def _row(self, results: Sequence[dict[str, Any]], transform: Transform) -> npt.NDArray[np.float32]:
         rows: list[npt.NDArray[np.float32]] = [result.get("values", np.empty(0, np.float32)) for result in results]

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from genre.errors import FeatureError
 from genre.features import numpy_engine
-from genre.features.transforms import CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TRANSFORMS, Transform
+from genre.features.transforms import BATCH_HOST_BLOCKS, CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TRANSFORMS, Transform
 
 SAMPLE_RATE = 22_050  # Hz
-BATCH = numpy_engine.BATCH_HOST_BLOCKS * 1024  # samples
+BATCH = BATCH_HOST_BLOCKS * 1024  # samples
 
 
 @settings(max_examples=10, deadline=None)
