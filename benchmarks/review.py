@@ -25,7 +25,6 @@ from genre.cli import fraction, integer, run_command
 from genre.evaluation import comparison, metrics
 from genre.evaluation.comparison import Fold
 from genre.models import baselines
-from genre.models.classifiers import CLASSIFIERS
 from genre.paths import Paths
 
 Integers = npt.NDArray[np.int64]
@@ -98,8 +97,8 @@ def _n_correct(project: Project, labels_of_songs: Integers, fold: Fold) -> int:
     outputs = np.zeros((len(fold.test), len(data.genres)), np.float32)
     for model, embedding in labels.MODELS.items():
         vectors = project.embeddings[embedding]
-        train = CLASSIFIERS[baselines.BASELINES[model].classifier].train
-        graph = train(vectors[fold.train], labels_of_songs[project.song_of[fold.train]], 0)
+        of_rows = labels_of_songs[project.song_of[fold.train]]
+        graph = baselines.classifier(model, vectors[fold.train], of_rows, len(data.genres))
         outputs += baselines.predict(graph, vectors[fold.test]) / len(labels.MODELS)
     predictions = metrics.by_song(outputs, data.labels[fold.test], [data.songs[row] for row in fold.test])
     return int((predictions["actual"] == predictions["predicted"]).sum())

@@ -17,9 +17,8 @@ from genre.cache import Cache
 from genre.cli import run_command
 from genre.features import arrays
 from genre.models import baselines, calibration, cards, embeddings
-from genre.models.baselines import BASELINES
+from genre.models.baselines import BASELINES, CLASSIFIERS
 from genre.models.cards import ModelCard
-from genre.models.classifiers import CLASSIFIERS
 from genre.models.vote import middle_rows
 from genre.paths import Paths
 
@@ -34,10 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     cache = Cache(paths.cache, settings.cache.max_bytes)
     embedder = embeddings.load(baselines.embedding_name(name, settings.musicnn), paths, cache=cache)
     labels, songs, seed = training.labels, training.songs, settings.baselines.seed
-    chunk_files, middle = manifest.chunk_files(paths.chunks, "train", songs), middle_rows(songs)
+    chunk_files = manifest.chunk_files(paths.chunks, "train", songs)
     embed = functools.partial(embedder.of_files, workers=settings.parallel.workers)
     vectors = embed(chunk_files) if embedder.needs_audio else embedder.of_features(training.inputs)
-    copies = [embed([chunk_files[row] for row in middle], gain_db=gain_db) for gain_db in baselines.GAINS_DB]
+    middle = [chunk_files[row] for row in middle_rows(songs)]
+    copies = np.stack([embed(middle, gain_db=gain_db) for gain_db in baselines.GAINS_DB])
     trained = baselines.train(
         name,
         vectors,
@@ -45,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         songs,
         n_genres=len(training.genres),
         groups=training.groups,
-        copies=np.concatenate(copies),
-        copied=np.tile(middle, len(copies)),
+        copies=copies,
         seed=seed,
     )
     calibration.write_validation(paths.validation(name), trained.validation, training.genres)

@@ -108,7 +108,7 @@ def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache:
 def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[Vectors, Vectors, float]:
     """Return the embeddings of all chunks, those of each song's middle chunk at other levels, and seconds per chunk.
 
-    Shapes: (n_chunks, n_values) and (n_levels * n_songs, n_values). They are cached.
+    Shapes: (n_chunks, n_values) and (n_levels, n_songs, n_values). They are cached.
     """
     embedder = embeddings.load(name, paths, cache=cache)
     key = files.digest("compare embedding", embedder.describe(), dataset_card.digest(paths.vectors), _sources())
@@ -117,7 +117,7 @@ def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[Vecto
         of_files = functools.partial(embedder.of_files, workers=1)
         vectors = of_files(chunk_files) if embedder.needs_audio else embedder.of_features(data.inputs)
         middle = [chunk_files[row] for row in middle_rows(data.songs)]
-        copies = np.concatenate([of_files(middle, gain_db=gain_db) for gain_db in baselines.GAINS_DB])
+        copies = np.stack([of_files(middle, gain_db=gain_db) for gain_db in baselines.GAINS_DB])
         uncached, samples, start = embeddings.load(name, paths), chunks.read(chunk_files[0]), time.perf_counter()
         if uncached.needs_audio:
             uncached.of_audio(*samples)
@@ -184,8 +184,7 @@ def _train_baseline(
 ) -> Outcome:
     name = embedding_name(model, settings.musicnn)
     vectors, copies, chunk_s = embed(name, data, paths, cache)
-    copied = np.tile(middle_rows(data.songs), len(baselines.GAINS_DB))
-    used, training = np.isin(copied, fold.train), data.at(fold.train)
+    training = data.at(fold.train)
     start = time.perf_counter()
     trained = baselines.train(
         model,
@@ -194,8 +193,7 @@ def _train_baseline(
         training.songs,
         n_genres=len(data.genres),
         groups=training.groups,
-        copies=copies[used],
-        copied=np.searchsorted(fold.train, copied[used]),
+        copies=copies[:, np.isin(middle_rows(data.songs), fold.train)],
         seed=settings.compare.seed + fold.repeat,
     )
     train_end = time.perf_counter()

@@ -18,8 +18,7 @@ from genre.audit.project import MUSICNN, Project, Vectors
 from genre.evaluation import comparison, metrics, recording
 from genre.evaluation.comparison import Fold
 from genre.features.arrays import VectorSet
-from genre.models import baselines, calibration, onnx, rejection
-from genre.models.classifiers import CLASSIFIERS
+from genre.models import baselines, calibration, rejection
 from genre.models.rejection import STATISTICS
 
 if TYPE_CHECKING:
@@ -67,13 +66,10 @@ def predict(vectors: Mapping[str, Vectors], data: VectorSet, folds: Sequence[Fol
     means = np.zeros((len(data.labels), len(data.genres)), np.float32)
     models = [(model, embedding) for model, embedding in MODELS.items() if embedding in vectors]
     for fold in folds:
-        genres, classes = np.unique(data.labels[fold.train], return_inverse=True)
         for model, embedding in models:
-            train = CLASSIFIERS[baselines.BASELINES[model].classifier].train
-            graph = train(vectors[embedding][fold.train], classes.astype(np.int64), 0)
-            if len(genres) < len(data.genres):
-                graph = onnx.with_outputs(graph, genres, len(data.genres))
-            means[fold.test] += baselines.predict(graph, vectors[embedding][fold.test]) / len(models)
+            values = vectors[embedding]
+            graph = baselines.classifier(model, values[fold.train], data.labels[fold.train], len(data.genres))
+            means[fold.test] += baselines.predict(graph, values[fold.test]) / len(models)
     fitted = calibration.fit(means, data.labels, data.songs)
     return metrics.by_song(calibration.calibrate(means, fitted), data.labels, data.songs)
 

@@ -1,17 +1,23 @@
-"""The peers that the Conv1D models are compared with: an embedding of each chunk, and a classifier."""
+"""The peers that the Conv1D models are compared with: an embedding of each chunk, and a classifier.
+
+Each classifier is trained with its library and exported to ONNX. The ONNX file maps `vector` [shape=(chunks, values)]
+to uncalibrated `probabilities` [shape=(chunks, classes)].
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from genre.errors import VectorError
+from genre.errors import ModelError
 from genre.models import calibration, onnx
 from genre.models.calibration import Calibration, Validation, calibrate, validation_folds
-from genre.models.classifiers import CLASSIFIERS
+from genre.models.vote import middle_rows
 from genre.params import MusicnnParams
 
 Rows = npt.NDArray[np.int64]  # row numbers or labels [shape=(chunks,)]
@@ -21,13 +27,37 @@ Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
 VALIDATION_FOLDS = 8
 GAINS_DB = (6.0, -6.0)  # of the copies of the training chunks
 
+NEIGHBOURS = 5
+PRIOR_VOTES = 1.0  # votes shared evenly by all classes, so that none has a probability of 0
+TREES = {
+    "n_estimators": 200,
+    "max_depth": 3,
+    "learning_rate": 0.1,
+    "subsample": 0.8,
+    "colsample_bynode": 0.1,
+    "tree_method": "hist",
+    "n_jobs": 1,  # the same trees on every machine
+}
+HIDDEN = (300, 200)  # units
+EPOCHS = 64
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A kind of classifier."""
+
+    train: Callable[[Vectors, Rows, int], bytes]  # vectors, labels from 0 to classes - 1, seed to ONNX
+    packages: tuple[str, ...]  # packages whose versions change the numbers
+    validated: bool = True  # whether it is also trained on validation folds, for calibration
+
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """An embedding and a classifier, by their names."""
 
-    embedding: str | None  # a key of embeddings.EMBEDDINGS; None for that of params.yaml's section musicnn
-    classifier: str  # a key of classifiers.CLASSIFIERS
+    embedding: str | None  # a key of `embeddings.EMBEDDINGS`; None for that of params.yaml's section musicnn
+    classifier: str  # a key of `CLASSIFIERS`
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +67,6 @@ class TrainedBaseline:
     onnx: bytes  # `vector` to uncalibrated `probabilities` of all genres
     calibration: Calibration  # of the probabilities
     validation: Validation  # calibrated out-of-fold predictions; empty if the classifier is not validated
-
-
-BASELINES: dict[str, Baseline] = {
-    "stats_svm": Baseline("statistics", "svm"),
-    "knn": Baseline("statistics", "knn"),
-    "librosa_dense": Baseline("librosa", "dense"),
-    "musicnn_svm": Baseline(None, "svm"),
-    "musicnn_logistic": Baseline(None, "logistic"),
-    "musicnn_xgboost": Baseline(None, "xgboost"),
-}
 
 
 def embedding_name(name: str, params: MusicnnParams) -> str:
@@ -63,7 +83,6 @@ def train(
     n_genres: int,
     groups: Names = (),
     copies: Vectors | None = None,
-    copied: Rows | None = None,
     seed: int = 0,
 ) -> TrainedBaseline:
     """Train a baseline, a key of `BASELINES`; the same arguments give the same bytes.
@@ -71,37 +90,31 @@ def train(
     Its calibration is fitted on out-of-fold predictions: the songs are split into folds, and each fold is predicted by
     a classifier that is trained on the others.
 
-    Raises VectorError if vectors, labels and songs do not match, or have fewer than two genres; ModelError if the
-    classifier's package is not installed.
+    Raises ModelError if the classifier's package is not installed.
 
     Parameters
     ----------
     vectors : npt.NDArray[np.float32] [shape=(chunks, values)]
         Embeddings.
     labels, songs, groups : npt.NDArray[np.int64] [shape=(chunks,)], sequences of str
-        Genre (0 to n_genres - 1), song and group of each chunk; songs of a group, by default a song, are in one fold.
+        Genre (0 to n_genres - 1, at least two), song and group of each chunk; songs of a group, by default a song, are
+        in one fold.
     n_genres : int
         Number of outputs. A genre without chunks has a probability of 0.
-    copies, copied : npt.NDArray[np.float32] [shape=(copies, values)], npt.NDArray[np.int64] [shape=(copies,)]
-        Embeddings of chunks at other levels, and the row of each chunk; for training only. Without them, many songs are
-        given another genre if they are made louder or quieter.
+    copies : npt.NDArray[np.float32] [shape=(levels, songs, values)]
+        Embeddings of the chunks of `middle_rows` at other levels, for training only. Without them, many songs are given
+        another genre if they are made louder or quieter.
     """
-    copies = vectors[:0] if copies is None else copies
-    copied = np.empty(0, np.int64) if copied is None else copied
-    _check(vectors, labels, songs, n_genres)
-    if len(copies):
-        _check(copies, labels[copied], [songs[row] for row in copied], n_genres)
-    classifier = CLASSIFIERS[BASELINES[name].classifier]
-    genres, classes = np.unique(labels, return_inverse=True)
+    copied = np.tile(middle_rows(songs), 0 if copies is None else len(copies))
+    of_levels = vectors[copied] if copies is None else copies.reshape(len(copied), -1)
 
     def fit(rows: Rows) -> bytes:
         used = np.isin(copied, rows)
-        of_rows = classes[np.concatenate([rows, copied[used]])].astype(np.int64)
-        graph = classifier.train(np.concatenate([vectors[rows], copies[used]]), of_rows, seed)
-        return graph if len(genres) == n_genres else onnx.with_outputs(graph, genres, n_genres)
+        of_rows = labels[np.concatenate([rows, copied[used]])]
+        return classifier(name, np.concatenate([vectors[rows], of_levels[used]]), of_rows, n_genres, seed)
 
-    all_rows = np.arange(len(labels))
-    held_out = validation_folds(labels, songs, VALIDATION_FOLDS if classifier.validated else 1, groups)
+    all_rows, is_validated = np.arange(len(labels)), CLASSIFIERS[BASELINES[name].classifier].validated
+    held_out = validation_folds(labels, songs, VALIDATION_FOLDS if is_validated else 1, groups)
     folds = [rows for rows in held_out if len(rows)]
     predictions = [predict(fit(np.setdiff1d(all_rows, rows)), vectors[rows]) for rows in folds]
     rows = np.concatenate([all_rows[:0], *folds])
@@ -110,15 +123,119 @@ def train(
     return TrainedBaseline(fit(all_rows), fitted, Validation(rows, calibrate(probabilities, fitted)))
 
 
+def classifier(name: str, vectors: Vectors, labels: Rows, n_genres: int, seed: int = 0) -> bytes:
+    """Return the trained classifier of a baseline, without calibration, as the bytes of an ONNX file.
+
+    Arguments are as for `train`, but `labels` may lack genres, which get a probability of 0.
+    """
+    genres, classes = np.unique(labels, return_inverse=True)
+    graph = CLASSIFIERS[BASELINES[name].classifier].train(vectors, classes.astype(np.int64), seed)
+    return graph if len(genres) == n_genres else onnx.with_outputs(graph, genres, n_genres)
+
+
 def predict(graph: bytes, vectors: Vectors) -> npt.NDArray[np.float32]:
     """Return the uncalibrated probabilities [shape=(chunks, genres)] of a classifier, the bytes of an ONNX file."""
     return onnx.run(onnx.session(graph), {onnx.VECTOR: vectors})
 
 
-def _check(vectors: Vectors, labels: Rows, songs: Sequence[str], n_genres: int) -> None:
-    if vectors.ndim != 2 or not len(vectors) == len(labels) == len(songs):
-        raise VectorError(f"{len(labels)} labels and {len(songs)} songs for vectors of shape {vectors.shape}")
-    if not np.isfinite(vectors).all():
-        raise VectorError("the embeddings contain NaN or infinity")
-    if len(np.unique(labels)) < 2 or labels.min() < 0 or labels.max() >= n_genres:
-        raise VectorError(f"labels must be 0 to {n_genres - 1}, of at least two genres")
+def exported(estimator: Callable[[int], Any], export: Callable[[Any, int], bytes]) -> Callable[..., bytes]:
+    """Return the `train` of a `Classifier`, given the untrained estimator for a seed and its export to ONNX."""
+    return lambda vectors, labels, seed: export(estimator(seed).fit(vectors, labels), vectors.shape[1])
+
+
+def svm(_seed: int) -> Any:
+    """Return an untrained support vector machine with a Gaussian kernel, C = 1, on standardised values.
+
+    Its probabilities in ONNX are the softmax of scikit-learn's one-vs-rest decision values.
+    """
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    return make_pipeline(StandardScaler(), SVC(C=1.0))
+
+
+def logistic(_seed: int) -> Any:
+    """Return untrained L2-regularised logistic regression on standardised values: accurate with few songs per genre."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+
+
+def train_knn(vectors: Vectors, labels: Rows, seed: int) -> bytes:  # noqa: ARG001 (deterministic)
+    """Return the vote of the nearest training chunks by cosine distance, weighted by its inverse.
+
+    Its probabilities are the shares of 5 neighbours' votes and one vote shared by all classes.
+    """
+    from onnx import numpy_helper, parser
+    from sklearn.preprocessing import StandardScaler, normalize
+
+    scaler = StandardScaler().fit(vectors)
+    n_classes = int(labels.max()) + 1
+    constants = {
+        "mean": scaler.mean_.astype(np.float32),
+        "scale": scaler.scale_.astype(np.float32),
+        "training": normalize(scaler.transform(vectors)).T.astype(np.float32),
+        "classes": np.eye(n_classes, dtype=np.float32)[labels],
+        "k": np.array([min(NEIGHBOURS, len(vectors))]),
+        "neighbours": np.float32(NEIGHBOURS),
+        "prior": np.float32(PRIOR_VOTES / n_classes),
+        "total": np.float32(NEIGHBOURS + PRIOR_VOTES),
+    }
+    text = Path(__file__).with_name("knn.onnxtxt").read_text(encoding="utf-8")
+    model = parser.parse_model(text.replace("VALUES", str(vectors.shape[1])).replace("CLASSES", str(n_classes)))
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def xgboost(seed: int) -> Any:
+    """Return untrained gradient boosted trees."""
+    try:
+        from xgboost import XGBClassifier
+    except ImportError:
+        raise ModelError("the package xgboost is not installed: run `make setup`") from None
+    return XGBClassifier(**TREES, random_state=seed)
+
+
+def train_dense(vectors: Vectors, labels: Rows, seed: int) -> bytes:
+    """Return a dense network, 300 and 200 ReLU, trained for 64 epochs, with standardisation in its graph."""
+    from genre.models import keras_backend
+
+    keras_backend.prepare()
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+    standardise = layers.BatchNormalization(
+        center=False, scale=False, epsilon=1e-12, trainable=False, name="standardise"
+    )
+    vector = keras.Input((vectors.shape[1],), name=onnx.VECTOR)
+    hidden = standardise(vector)
+    for i, units in enumerate(HIDDEN):
+        hidden = layers.Dense(units, activation="relu", name=f"hidden_{i}")(hidden)
+    output = layers.Dense(int(labels.max()) + 1, activation="softmax", name="genre")(hidden)
+    means, variances = vectors.mean(axis=0, dtype=np.float64), vectors.var(axis=0, dtype=np.float64)
+    standardise.set_weights([means, np.where(variances > 0, variances, 1.0)])
+    network = keras.Model({onnx.VECTOR: vector}, output, name="dense")
+    network.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    network.fit({onnx.VECTOR: vectors}, labels, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
+    return onnx.from_keras(network)
+
+
+CLASSIFIERS: dict[str, Classifier] = {
+    "svm": Classifier(exported(svm, onnx.from_svm), ("scikit-learn", "skl2onnx")),
+    "logistic": Classifier(exported(logistic, onnx.from_svm), ("scikit-learn", "skl2onnx")),
+    "knn": Classifier(train_knn, ("scikit-learn",)),
+    "xgboost": Classifier(exported(xgboost, onnx.from_xgboost), ("xgboost", "xgboost-cpu", "onnxmltools")),
+    "dense": Classifier(train_dense, ("keras", "tensorflow", "tensorflow-cpu", "tf2onnx"), validated=False),
+}
+BASELINES: dict[str, Baseline] = {
+    "stats_svm": Baseline("statistics", "svm"),
+    "knn": Baseline("statistics", "knn"),
+    "librosa_dense": Baseline("librosa", "dense"),
+    "musicnn_svm": Baseline(None, "svm"),
+    "musicnn_logistic": Baseline(None, "logistic"),
+    "musicnn_xgboost": Baseline(None, "xgboost"),
+}
