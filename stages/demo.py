@@ -57,12 +57,14 @@ def _write_song(song: DemoSong, *, out: Path) -> float:
     """Compose, render and write one song; return its duration in seconds."""
     import numpy as np
 
+    from genre.audio import ffmpeg
     from genre.demo import styles, synth
 
     rng = np.random.default_rng(song.seed)
-    score = styles.compose(song, rng)
-    synth.write(out / song.file, synth.render(score, rng), sample_rate=score.recording.sample_rate)
-    return score.seconds
+    tracks, recording = styles.compose(song, rng)
+    samples, options = synth.render(tracks, recording, rng), styles.FORMATS[song.suffix]
+    ffmpeg.encode(out / song.file, samples, sample_rate=recording.sample_rate, **options)
+    return recording.seconds
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ them, and a few songs are hard to classify.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,9 +15,8 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from genre.demo.synth import Note, Recording, Score, Track, draw_voice
-
-FORMATS: Final = ("wav", "flac", "flac", "mp3", "mp3", "mp3", "ogg", "m4a", "opus", "opus")  # of ten songs
+from genre.audio import ffmpeg
+from genre.demo.synth import Note, Recording, Track, draw_voice
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class DemoSong:
 
     style: str
     title: str
-    suffix: str  # audio format, one of FORMATS
+    suffix: str  # audio format, a key of FORMATS
     seed: tuple[int, int, int]  # data set, style, song
 
     @property
@@ -37,11 +36,13 @@ class DemoSong:
 
 _DATA: Final = yaml.safe_load(Path(__file__).with_name("styles.yaml").read_text(encoding="utf-8"))
 STYLES: Final[dict[str, dict[str, Any]]] = _DATA["styles"]
+FORMATS: Final[dict[str, ffmpeg.Options]] = _DATA["formats"]  # output options of ffmpeg
+SUFFIXES: Final[list[str]] = _DATA["suffixes"].split()  # of the songs of a style, in blocks
 _DRUM_PITCHES: Final = {"kick": 30, "snare": 54, "hat": 80}
 
 
 def plan(seed: int, songs: int) -> list[DemoSong]:
-    """Return `songs` songs of each style, with unique titles and with formats in the proportions of `FORMATS`.
+    """Return `songs` songs of each style, with unique titles and with formats in the proportions of `SUFFIXES`.
 
     The first songs of a style do not depend on `songs`.
     """
@@ -50,26 +51,33 @@ def plan(seed: int, songs: int) -> list[DemoSong]:
     for number, (index, style) in itertools.product(range(songs), enumerate(STYLES)):
         volume, position = divmod(number * len(STYLES) + index, len(titles))
         title = titles[position] + (f" No. {volume + 1}" if volume else "")
-        block = np.random.default_rng((seed, index, number // len(FORMATS), 0)).permutation(len(FORMATS))
-        suffix = FORMATS[block[number % len(FORMATS)]]
+        block, place = divmod(number, len(SUFFIXES))
+        suffix = SUFFIXES[np.random.default_rng((seed, index, block, 0)).permutation(len(SUFFIXES))[place]]
         planned.append(DemoSong(style, title, suffix, (seed, index, number)))
     return planned
 
 
-def compose(song: DemoSong, rng: np.random.Generator) -> Score:
-    """Return a score in the style of `song`; key, chords, instruments, parts and recording are drawn from `rng`."""
+def compose(song: DemoSong, rng: np.random.Generator) -> tuple[list[Track], Recording]:
+    """Return the parts of a song and its recording, drawn from `rng` as styles.yaml states for its style."""
     style = STYLES[song.style]
 
     def pick(part: str) -> str:
-        return _pick(style[part], rng)
+        names, weights = zip(*(word.partition("*")[::2] for word in style[part].split()), strict=True)
+        shares = np.array([float(weight or 1) for weight in weights])
+        return str(rng.choice(names, p=shares / shares.sum()))
+
+    def swung_s(beat: float) -> float:
+        whole, part = divmod(beat, 1.0)
+        late = part * 2 * off_beat if part < 0.5 else 1 - (1 - part) * 2 * (1 - off_beat)
+        return (whole + late) * beat_s
 
     seconds = rng.uniform(60, 100)
     meter = int(pick("meter"))
-    beats = _Clock(60 / _log_uniform(style["tempo"], rng), rng.uniform(*style["swing"]))
+    beat_s, off_beat = 60 / _log_uniform(style["tempo"], rng), float(rng.uniform(*style["swing"]))
     scale, chords = read_changes(style["changes"][rng.integers(len(style["changes"]))])
     key = int(rng.integers(-5, 7))
     tones = [key + tone for tone in _DATA["scales"][scale]]
-    bars = int(seconds / (beats.beat_s * meter)) + 1
+    bars = int(seconds / (beat_s * meter)) + 1
     harmony = [tuple(key + tone for tone in chords[bar % len(chords)]) for bar in range(bars)]
     parts = [
         (pick("chord_instruments"), 0.30, _chord_part(pick("comping"), harmony, meter, rng)),
@@ -81,10 +89,10 @@ def compose(song: DemoSong, rng: np.random.Generator) -> Score:
     width = rng.uniform(0, 0.9)
     tracks = []
     for instrument, gain, events in parts:
-        notes = _perform(events, beats, meter, _rests(bars, instrument in ("kick", "snare", "hat"), rng), rng)
+        notes = _perform(events, swung_s, meter, _rests(bars, instrument in _DRUM_PITCHES, rng), rng)
         voice = draw_voice(instrument, rng)
         tracks.append(Track(voice, gain * 10 ** rng.uniform(-0.15, 0.15), rng.uniform(-width, width), notes))
-    return Score(seconds, tracks, _draw_recording(style, rng))
+    return tracks, _draw_recording(seconds, style, rng)
 
 
 def read_changes(changes: str) -> tuple[str, list[tuple[int, ...]]]:
@@ -102,19 +110,6 @@ def read_changes(changes: str) -> tuple[str, list[tuple[int, ...]]]:
 
 _Harmony = Sequence[tuple[int, ...]]  # chord of each bar
 _Event = tuple[int, float, float, int, float]  # bar, beat, beats, pitch, level
-
-
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """Converts beats to seconds, with swing."""
-
-    beat_s: float
-    off_beat: float
-
-    def seconds(self, beat: float) -> float:
-        whole, part = divmod(beat, 1.0)
-        late = part * 2 * self.off_beat if part < 0.5 else 1 - (1 - part) * 2 * (1 - self.off_beat)
-        return (whole + late) * self.beat_s
 
 
 def _chord_part(pattern: str, harmony: _Harmony, meter: int, rng: np.random.Generator) -> Iterator[_Event]:
@@ -193,29 +188,32 @@ def _rests(bars: int, drums: bool, rng: np.random.Generator) -> set[int]:
 
 
 def _perform(
-    events: Iterator[_Event], clock: _Clock, meter: int, resting: set[int], rng: np.random.Generator
+    events: Iterator[_Event],
+    time_s: Callable[[float], float],
+    meter: int,
+    resting: set[int],
+    rng: np.random.Generator,
 ) -> list[Note]:
-    """Return the notes of a part in seconds, with random deviations of time and level."""
+    """Return the notes of a part, with random deviations of level and of the `time_s` of their beats."""
     looseness_s = rng.uniform(0.0, 0.012)
     notes = []
     for bar, beat, length, pitch, level in events:
         if bar not in resting:
             start = bar * meter + beat
-            seconds = clock.seconds(start + length) - clock.seconds(start)
-            start_s = clock.seconds(start) + looseness_s * rng.standard_normal()
-            notes.append(Note(start_s, seconds, pitch, level * rng.uniform(0.6, 1.0)))
+            start_s, end_s = time_s(start), time_s(start + length)
+            late_s = looseness_s * rng.standard_normal()
+            notes.append(Note(start_s + late_s, end_s - start_s, pitch, level * rng.uniform(0.6, 1.0)))
     return notes
 
 
-def _draw_recording(style: dict[str, Any], rng: np.random.Generator) -> Recording:
-    """Return a recording, with every property drawn as styles.yaml states."""
+def _draw_recording(seconds: float, style: dict[str, Any], rng: np.random.Generator) -> Recording:
     drawn = {}
     for name, (how, *values) in (_DATA["recording"] | {"reverb_s": ["log", *style["reverb_s"]]}).items():
         if how == "choice":
             drawn[name] = rng.choice(values).item()
         else:
             drawn[name] = _log_uniform(values, rng) if how == "log" else rng.uniform(*values)
-    return Recording(**drawn)
+    return Recording(seconds, **drawn)
 
 
 def _titles(seed: int) -> list[str]:
@@ -225,12 +223,6 @@ def _titles(seed: int) -> list[str]:
     titles += [f"{noun} at {time}" for noun in words["nouns"] for time in words["times"]]
     titles += [f"{owner}'s {noun}" for owner in words["owners"] for noun in words["nouns"]]
     return [titles[index] for index in np.random.default_rng((seed, 1)).permutation(len(titles))]
-
-
-def _pick(words: str, rng: np.random.Generator) -> str:
-    names, weights = zip(*(word.partition("*")[::2] for word in words.split()), strict=True)
-    shares = np.array([float(weight or 1) for weight in weights])
-    return str(rng.choice(names, p=shares / shares.sum()))
 
 
 def _log_uniform(bounds: Sequence[float], rng: np.random.Generator) -> float:

@@ -6,7 +6,7 @@ Plucked strings: Karplus and Strong, "Digital Synthesis of Plucked-String and Dr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -14,8 +14,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import yaml
-
-from genre.audio import ffmpeg
 
 Signal = npt.NDArray[np.float32]
 
@@ -61,8 +59,9 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """The room and the recording equipment."""
+    """The duration, the room and the recording equipment."""
 
+    seconds: float
     sample_rate: int  # Hz
     channels: int  # 1 or 2
     rms_db: float  # loudness, dB of full scale
@@ -76,26 +75,7 @@ class Recording:
     crackles_per_s: float  # clicks, as of a worn record
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A composed song: duration, parts and recording."""
-
-    seconds: float
-    tracks: Sequence[Track]
-    recording: Recording
-
-
 _INSTRUMENTS: Final = yaml.safe_load(Path(__file__).with_name("instruments.yaml").read_text(encoding="utf-8"))
-
-# file extension: output options of ffmpeg
-FORMATS: Final[dict[str, ffmpeg.Options]] = {
-    "wav": {"format": "wav", "acodec": "pcm_s16le"},
-    "flac": {"format": "flac", "acodec": "flac"},
-    "mp3": {"format": "mp3", "acodec": "libmp3lame", "q:a": 3, "compression_level": 7},
-    "ogg": {"format": "ogg", "acodec": "libvorbis", "q:a": 4},
-    "m4a": {"format": "ipod", "acodec": "aac", "b:a": "128k", "aac_coder": "fast"},
-    "opus": {"format": "opus", "acodec": "libopus", "b:a": "96k", "compression_level": 5},
-}
 
 
 def draw_voice(name: str, rng: np.random.Generator) -> Voice:
@@ -105,19 +85,13 @@ def draw_voice(name: str, rng: np.random.Generator) -> Voice:
     return Voice(kind, **drawn)
 
 
-def render(score: Score, rng: np.random.Generator) -> npt.NDArray[np.int16]:
-    """Return the song as PCM [shape=(n, channels)]; equal states of `rng` give equal samples."""
-    recording = score.recording
-    n_samples = round(score.seconds * recording.sample_rate)
+def render(tracks: Iterable[Track], recording: Recording, rng: np.random.Generator) -> npt.NDArray[np.int16]:
+    """Return a song as PCM [shape=(n, channels)]; equal states of `rng` give equal samples."""
+    n_samples = round(recording.seconds * recording.sample_rate)
     mix = np.zeros((recording.channels, n_samples), np.float32)
-    for track in score.tracks:
+    for track in tracks:
         _play(track, mix, recording.sample_rate, rng)
     return _master(_reverberated(mix, recording, rng), recording, rng)
-
-
-def write(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int) -> None:
-    """Encode samples [shape=(n, channels)] in the format of the file extension; see `genre.audio.ffmpeg.encode`."""
-    ffmpeg.encode(path, samples, sample_rate=sample_rate, **FORMATS[path.suffix[1:]])
 
 
 def _play(track: Track, mix: Signal, sample_rate: int, rng: np.random.Generator) -> None:
@@ -141,8 +115,7 @@ def _sound(voice: Voice, note: Note, sample_rate: int, rng: np.random.Generator)
     envelope = np.minimum(t / voice.attack_s, 1.0) * np.exp(-t / voice.decay_s)
     envelope *= np.clip((note.seconds + voice.release_s - t) / voice.release_s, 0.0, 1.0) ** 2
     sound = _SOUNDS[voice.kind](voice, hz, t, rng) * envelope
-    unit_peak: Signal = (sound / (np.abs(sound).max() + 1e-9)).astype(np.float32)
-    return unit_peak
+    return np.asarray(sound / (np.abs(sound).max() + 1e-9), np.float32)
 
 
 def _pluck(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.Generator) -> Signal:
@@ -157,8 +130,7 @@ def _pluck(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.G
         row[:] = burst
         burst = (1 - blend) * burst + blend * np.roll(burst, 1)
     # a period is a whole number of samples: interpolation corrects the pitch
-    string: Signal = np.interp(t * hz * period, np.arange(periods.size), periods.ravel()).astype(np.float32)
-    return string
+    return np.asarray(np.interp(t * hz * period, np.arange(periods.size), periods.ravel()), np.float32)
 
 
 def _wave(voice: Voice, hz: float, t: npt.NDArray[np.float64], rng: np.random.Generator) -> Signal:
@@ -184,8 +156,7 @@ def _table(amplitudes: npt.NDArray[np.floating]) -> Signal:
     spectrum = np.zeros(TABLE_SAMPLES // 2 + 1, np.complex128)
     spectrum[1 : len(amplitudes) + 1] = -1j * amplitudes
     table = np.fft.irfft(spectrum)
-    unit_peak: Signal = (table / np.abs(table).max()).astype(np.float32)
-    return unit_peak
+    return np.asarray(table / np.abs(table).max(), np.float32)
 
 
 def _fm(voice: Voice, hz: float, t: npt.NDArray[np.float64], _rng: np.random.Generator) -> Signal:

@@ -14,7 +14,7 @@ def test_the_first_songs_do_not_depend_on_the_number_of_songs() -> None:
 def test_every_style_has_the_same_formats() -> None:
     songs = styles.plan(2016, 10)
     for style in styles.STYLES:
-        assert Counter(song.suffix for song in songs if song.style == style) == Counter(styles.FORMATS)
+        assert Counter(song.suffix for song in songs if song.style == style) == Counter(styles.SUFFIXES)
 
 
 def test_titles_are_unique_and_contain_apostrophes_and_accents() -> None:
