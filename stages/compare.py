@@ -25,7 +25,7 @@ from genre.audio.manifest import Row
 from genre.cache import Cache
 from genre.cli import integer, run_command
 from genre.errors import ModelError
-from genre.evaluation import comparison, dataset_card, plots, recording, report, stress, tables
+from genre.evaluation import comparison, plots, provenance, recording, report, stress
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
 from genre.evaluation.recording import RECORDING
@@ -111,7 +111,7 @@ def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[Vecto
     Shapes: (n_chunks, n_values) and (n_levels, n_songs, n_values). They are cached.
     """
     embedder = embeddings.load(name, paths, cache=cache)
-    key = files.digest("compare embedding", embedder.describe(), dataset_card.digest(paths.vectors), _sources())
+    key = files.digest("compare embedding", embedder.describe(), provenance.digest(paths.vectors), _sources())
     if (kept := cache.recall(key)) is None:
         chunk_files = [paths.chunks / row.chunk for row in _rows(paths)]
         of_files = functools.partial(embedder.of_files, workers=1)
@@ -207,7 +207,7 @@ def _outcomes(
     models: Sequence[str], folds: Sequence[Fold], settings: params.Params, paths: Paths, cache: Cache
 ) -> dict[str, list[Outcome]]:
     """Return the outcomes of each model on all folds; what is not in the cache is computed."""
-    common = [settings.compare.seed, dataset_card.digest(paths.vectors), _sources()]
+    common = [settings.compare.seed, provenance.digest(paths.vectors), _sources()]
     jobs = [
         Job(model, fold, files.digest("compare", model, fold.repeat, fold.train.tolist(), fold.test.tolist(), config))
         for model in models
@@ -267,10 +267,10 @@ def _write(results: Sequence[Result], more: Tables, data: VectorSet, settings: p
     folder = paths.comparison
     summaries = {result.model: result.scores for result in results}
     scores = [{"model": model, **summary} for model, summary in summaries.items()]
-    tables.write_results(folder, results, data.genres, results=scores, **more)
+    report.write_tables(folder, results, data.genres, results=scores, **more)
     described = {
         "dataset": settings.dataset.name,
-        "vectors": dataset_card.digest(paths.vectors),
+        "vectors": provenance.digest(paths.vectors),
         "split": settings.compare.model_dump(exclude={"models"}),
         "songs": len(set(data.songs)),
         "chunks": len(data.songs),
@@ -285,8 +285,8 @@ def _write(results: Sequence[Result], more: Tables, data: VectorSet, settings: p
     if settings.compare.repeats > 1:
         method += f", {settings.compare.repeats} repeats with other seeds"
     ensemble = settings.ensemble.models if ENSEMBLE in summaries else []
-    provenance = report.provenance(settings, paths, data.genres)
-    html = report.comparison_html(results, provenance, method=f"{method}.", ensemble=ensemble, **more)
+    basis = provenance.describe(settings, paths, data.genres)
+    html = report.comparison_html(results, basis, method=f"{method}.", ensemble=ensemble, **more)
     files.write_text(folder / "report.html", html)
     table = report.comparison_markdown(results)
     files.write_text(folder / "table.md", table)

@@ -18,10 +18,10 @@ from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import run_command
 from genre.errors import ModelError
-from genre.evaluation import metrics, plots, recording, report, stress, tables
+from genre.evaluation import metrics, plots, provenance, recording, report, stress
 from genre.evaluation.metrics import Result
+from genre.evaluation.provenance import Provenance
 from genre.evaluation.recording import RECORDING
-from genre.evaluation.report import Provenance
 from genre.features import arrays
 from genre.features.arrays import VectorSet
 from genre.models import embeddings, networks, predict
@@ -68,16 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     stressed = []
     for predictor in predictors:
         stressed += stress.rows(predictor.card.model, predictor.predict(changed), test.labels[middle], len(middle))
-    _write(results, stressed, report.provenance(settings, paths, test.genres), paths)
+    _write(results, stressed, provenance.describe(settings, paths, test.genres), paths)
     cache.trim()
     return 0
 
 
-def _write(results: Sequence[Result], stressed: list[Any], provenance: Provenance, paths: Paths) -> None:
+def _write(results: Sequence[Result], stressed: list[Any], basis: Provenance, paths: Paths) -> None:
     """Write evaluation/ and scores/."""
-    folder, genres = paths.evaluation, provenance.genres
-    curves = tables.learning_curves({model: paths.training(model) for model in networks.MODELS})
-    tables.write_results(folder, results, genres, stress=stressed, curves=curves)
+    folder, genres = paths.evaluation, basis.genres
+    curves = report.learning_curves({model: paths.training(model) for model in networks.MODELS})
+    report.write_tables(folder, results, genres, stress=stressed, curves=curves)
     files.write_json(folder / "metrics.json", {result.model: result.scores for result in results})
     figures = {"learning curves": plots.curves(curves)} if len(curves) else {}
     for result in results:
@@ -88,7 +88,7 @@ def _write(results: Sequence[Result], stressed: list[Any], provenance: Provenanc
         files.write_bytes(folder / "plots" / f"{name}.png", plots.png(figure))
     default = predict.default_card(paths).model
     ranked = sorted(results, key=lambda result: -result.scores["song_accuracy"])
-    html = report.evaluation_html(ranked, provenance, curves, default, stressed)
+    html = report.evaluation_html(ranked, basis, curves, default, stressed)
     files.write_text(folder / "report.html", html)
 
 

@@ -1,43 +1,69 @@
-"""Reports of an evaluation and of a comparison: self-contained HTML pages and a Markdown table, from templates/."""
+"""Results of an evaluation and of a comparison: CSV tables, self-contained HTML pages and a Markdown table."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genre import params
-from genre.evaluation import dataset_card, metrics, plots
-from genre.evaluation.dataset_card import DatasetCard
+from genre import files
+from genre.evaluation import metrics, plots
 from genre.evaluation.metrics import Result
-from genre.models import cards
-from genre.params import Params
-from genre.paths import Paths
+from genre.evaluation.provenance import Provenance
 
 if TYPE_CHECKING:
     import jinja2
     import pandas as pd
 
-SECTIONS = ("dataset", "split", "extract", "train", "musicnn", "baselines", "ensemble", "compare")  # of the parameters
-PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "onnxruntime", "scikit-learn", "xgboost", "xgboost-cpu")
+SPLITS = {"train": "training", "eval": "validation"}  # names in the logs of training
 MAX_ERRORS = 15  # rows in the table of errors
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """The data set, parameters and package versions that the scores depend on."""
+def write_tables(
+    folder: Path, results: Sequence[Result], genres: list[str], /, **tables: pd.DataFrame | Sequence[Any]
+) -> None:
+    """Write predictions.csv, per_genre.csv and confusion_matrix.csv of all models, and other tables by name.
 
-    dataset: DatasetCard
-    parameters: str  # YAML
-    versions: Mapping[str, str]
-    genres: list[str]  # in the order of the class indices
+    predictions.csv has a row per model, repeat and song with the columns of `metrics.by_song`; rows of the confusion
+    matrix are true genres, columns predicted ones.
+    """
+    import pandas as pd
+
+    names, n = dict(enumerate(genres)), len(genres)
+    repeats = {(result.model, i): table for result in results for i, table in enumerate(result.predictions)}
+    songs = pd.concat(repeats, names=["model", "repeat"]).replace({"actual": names, "predicted": names})
+    by_genre = {r.model: pd.DataFrame(metrics.per_genre(r.predictions, n), genres) for r in results}
+    matrices = {r.model: pd.DataFrame(metrics.confusion_matrix(r.predictions, n), genres, genres) for r in results}
+    own = {
+        "predictions": songs.rename(columns=names),
+        "per_genre": pd.concat(by_genre, names=["model", "genre"]),
+        "confusion_matrix": pd.concat(matrices, names=["model", "genre"]),
+    }
+    for name, table in (own | {name: pd.DataFrame(rows) for name, rows in tables.items()}).items():
+        text = table.to_csv(float_format="%.6g", lineterminator="\n", index=name in own)
+        files.write_text(folder / f"{name}.csv", text)
 
 
-def provenance(settings: Params, paths: Paths, genres: list[str]) -> Provenance:
-    """Return the provenance of a project's scores; see `dataset_card.describe` for errors."""
-    dataset = dataset_card.describe(settings, paths, genres)
-    versions = cards.installed_versions(PACKAGES) | {"vectors (SHA-256)": dataset_card.digest(paths.vectors)}
-    return Provenance(dataset, params.as_yaml(settings, *SECTIONS), versions, genres)
+def learning_curves(folders: Mapping[str, Path]) -> pd.DataFrame:
+    """Return the learning curves of several models: model, measure, split, epoch (from 1), value.
+
+    Parameters
+    ----------
+    folders : mapping of str to Path
+        For each model, the folder that its training logged to.
+    """
+    import pandas as pd
+
+    curves = []
+    for model, folder in folders.items():
+        for measure, (logged, split) in itertools.product(("loss", "accuracy"), SPLITS.items()):
+            path = folder / "plots" / "metrics" / logged / f"{measure}.tsv"
+            if path.is_file():
+                log = pd.read_csv(path, sep="\t")
+                columns = {"model": model, "measure": measure, "split": split, "epoch": log["step"] + 1}
+                curves.append(pd.DataFrame({**columns, "value": log[measure]}))
+    return pd.concat(curves) if curves else pd.DataFrame(columns=["model", "measure", "split", "epoch", "value"])
 
 
 def evaluation_html(
@@ -88,45 +114,30 @@ def environment() -> jinja2.Environment:
 
 
 def _html(template: str, results: Sequence[Result], provenance: Provenance, **values: object) -> str:
+    models = [_model(result, provenance) for result in results]
+    counts = {"n_songs": len(results[0].predictions[0]), "n_repeats": len(results[0].predictions)}
     page = environment().get_template(template)
-    return page.render(
-        **{"curves": "", **values},
-        models=[_model(result, provenance) for result in results],
-        n_songs=len(results[0].predictions[0]),
-        n_repeats=len(results[0].predictions),
-        provenance=provenance,
-        dataset=provenance.dataset,
-    )
+    return page.render(**{"curves": "", **counts, **values}, models=models, provenance=provenance)
 
 
 def _model(result: Result, provenance: Provenance) -> dict[str, Any]:
     import pandas as pd
 
-    genres = provenance.genres
+    genres, predictions = provenance.genres, pd.concat(result.predictions)
     matrix = metrics.confusion_matrix(result.predictions, len(genres))
     return {
         "name": result.model,
         "scores": result.scores,
         "confusion": plots.data_url(plots.confusion(matrix, genres, result.model)),
-        "reliability": plots.data_url(plots.reliability(pd.concat(result.predictions))),
+        "reliability": plots.data_url(plots.reliability(predictions)),
         "genres": dict(zip(genres, metrics.per_genre(result.predictions, len(genres)), strict=True)),
-        "errors": _errors(pd.concat(result.predictions), provenance),
+        "errors": _errors(predictions),
     }
 
 
-def _errors(predictions: pd.DataFrame, provenance: Provenance) -> list[dict[str, Any]]:
-    """Return the songs with a wrong genre, one row per song and predicted genre, the most confident first."""
+def _errors(predictions: pd.DataFrame) -> list[Any]:
+    """Return song, true and predicted class, mean confidence and number of the errors, the most confident first."""
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
-    groups = wrong.groupby(["song", "actual", "predicted"], sort=False)["confidence"].agg(["mean", "size"])
-    ranked = groups.sort_values("mean", ascending=False, kind="stable").head(MAX_ERRORS)
-    return [
-        {
-            "song": song,
-            "href": provenance.dataset.links[song],
-            "actual": provenance.genres[actual],
-            "predicted": provenance.genres[predicted],
-            "confidence": confidence,
-            "times": times,
-        }
-        for (song, actual, predicted), confidence, times in ranked.itertuples()
-    ]
+    groups = wrong.groupby(["song", "actual", "predicted"], sort=False)["confidence"]
+    ranked = groups.agg(["mean", "size"]).sort_values("mean", ascending=False, kind="stable")
+    return list(ranked.head(MAX_ERRORS).reset_index().itertuples(index=False, name=None))

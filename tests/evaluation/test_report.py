@@ -12,9 +12,8 @@ import pytest
 
 from genre.evaluation import comparison, metrics, report
 from genre.evaluation.comparison import Fold, Outcome
-from genre.evaluation.dataset_card import DatasetCard
 from genre.evaluation.metrics import Result
-from genre.evaluation.report import Provenance
+from genre.evaluation.provenance import Provenance
 from genre.models.calibration import Validation
 
 pytestmark = pytest.mark.slow
@@ -33,8 +32,8 @@ def _counts(genre: str, test_chunks: int) -> dict[str, Any]:
 
 def _provenance(issues: list[str]) -> Provenance:
     links = {song: f"../dataset/{number}" for number, song in enumerate(SONGS)}
-    card = DatasetCard(HTML_NAME, [_counts("a", 4), _counts(HTML_NAME, 40)], HTML_NAME, issues, links)
-    return Provenance(card, parameters=HTML_NAME, versions={HTML_NAME: HTML_NAME}, genres=GENRES)
+    counts, versions = [_counts("a", 4), _counts(HTML_NAME, 40)], {HTML_NAME: HTML_NAME}
+    return Provenance(HTML_NAME, GENRES, counts, HTML_NAME, issues, links, HTML_NAME, versions)
 
 
 def _evaluation() -> str:

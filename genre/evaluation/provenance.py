@@ -1,21 +1,24 @@
-"""Summary of the data set for reports: songs and chunks by genre, copies, decoding failures, known issues."""
+"""What scores depend on, for reports: data set with its known issues, parameters, versions of the packages."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genre import files
+from genre import files, params
 from genre.audio import corrections, manifest
 from genre.audio.manifest import Row
+from genre.models import cards
 from genre.params import Params
 from genre.paths import Paths
 
+SECTIONS = ("dataset", "split", "extract", "train", "musicnn", "baselines", "ensemble", "compare")  # of the parameters
+PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "onnxruntime", "scikit-learn", "xgboost", "xgboost-cpu")
 LENGTH_TOLERANCE_S = 0.5 / 8_000  # half a sample at the lowest sample rate
 
 # Issues that cannot be seen in the files, by the beginning of the data set's name.
@@ -26,21 +29,23 @@ KNOWN_ISSUES = {
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetCard:
-    """The data set as a report shows it."""
+class Provenance:
+    """The data set, parameters and package versions that the scores depend on."""
 
-    name: str
-    counts: list[dict[str, Any]]  # for each genre, its songs and chunks in training and test
+    dataset: str
+    genres: list[str]  # in the order of the class indices
+    counts: Sequence[Mapping[str, Any]]  # for each genre, its songs and chunks in training and test
     artist_filter: str  # yes or no, with the groups
-    issues: list[str]  # one sentence each
-    links: dict[str, str]  # by song: URL of the source file, relative to a folder beside chunks/
+    issues: Sequence[str]  # one sentence each
+    links: Mapping[str, str]  # by song: URL of the source file, relative to a folder beside chunks/
+    parameters: str  # YAML
+    versions: Mapping[str, str]
 
 
-def describe(settings: Params, paths: Paths, genres: Sequence[str]) -> DatasetCard:
-    """Return the summary of a project's data set from its corrections, chunks/index.csv and chunks/failures.csv.
+def describe(settings: Params, paths: Paths, genres: list[str]) -> Provenance:
+    """Return the provenance of a project's scores, by its corrections, chunks/index.csv and chunks/failures.csv.
 
-    The counts are in the order of `genres`. Raises DatasetError if the corrections or the index are damaged, or the
-    index is missing.
+    Raises DatasetError if the corrections or the index are damaged, or the index is missing.
     """
     name, chunk_s, group_by = settings.dataset.name, settings.split.chunk_seconds, settings.split.group_by
     rows = manifest.read(paths.chunks)
@@ -56,8 +61,16 @@ def describe(settings: Params, paths: Paths, genres: Sequence[str]) -> DatasetCa
         issues.append(f"{_were(n_short, 'chunk')} shorter than {chunk_s:g} s and filled by repetition.")
     links = {row.song_id: "../" + urllib.parse.quote(os.fsencode(row.source)) for row in rows}
     grouping = f"yes, {len({row.group for row in rows})} groups of {len(links)} songs by {group_by}"
-    artist_filter = grouping if group_by else "no (split.group_by is null)"
-    return DatasetCard(name, [_count(genre, rows) for genre in genres], artist_filter, issues, links)
+    return Provenance(
+        dataset=name,
+        genres=genres,
+        counts=[_count(genre, rows) for genre in genres],
+        artist_filter=grouping if group_by else "no (split.group_by is null)",
+        issues=issues,
+        links=links,
+        parameters=params.as_yaml(settings, *SECTIONS),
+        versions=cards.installed_versions(PACKAGES) | {"vectors (SHA-256)": digest(paths.vectors)},
+    )
 
 
 def digest(vectors: Path) -> str:

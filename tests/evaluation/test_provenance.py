@@ -1,4 +1,4 @@
-"""The summary of a data set counts songs, lists the issues its files show, and links its songs."""
+"""The provenance of scores counts the songs of a data set, lists the issues its files show, and links its songs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from genre import params
 from genre.audio import corrections, manifest
 from genre.audio.manifest import Row
-from genre.evaluation import dataset_card
-from genre.evaluation.dataset_card import DatasetCard
+from genre.evaluation import provenance
+from genre.evaluation.provenance import Provenance
 from genre.paths import Paths
 from tests.made import write_params
 
 
-def _describe(folder: Path, name: str, *, failures: str = "", group_by: str | None = None) -> DatasetCard:
+def _describe(folder: Path, name: str, *, failures: str = "", group_by: str | None = None) -> Provenance:
     rows = [
         Row("train/a/x-000.wav", "x", "a", "train", 0.0, 3.0, "dataset/tiny/a/x #1.mp3", "1" * 64),
         Row("train/a/x-001.wav", "x", "a", "train", 3.0, 3.0, "dataset/tiny/a/x #1.mp3", "1" * 64),
@@ -21,9 +21,10 @@ def _describe(folder: Path, name: str, *, failures: str = "", group_by: str | No
         Row("test/b/z-000.wav", "z", "b", "test", 0.0, 3.0, "dataset/tiny/b/z.mp3", "2" * 64),
     ]
     manifest.write(folder / "chunks", rows)
+    Paths(folder).vectors.mkdir(exist_ok=True)
     (folder / "chunks" / "failures.csv").write_text("source,reason\n" + failures)
     write_params(folder, dataset__name=name, split__group_by=group_by)
-    return dataset_card.describe(params.load(folder / "params.yaml"), Paths(folder), ["a", "b"])
+    return provenance.describe(params.load(folder / "params.yaml"), Paths(folder), ["a", "b"])
 
 
 def test_songs_are_counted_by_split_and_linked_and_the_issues_of_their_files_are_listed(tmp_path: Path) -> None:
@@ -49,8 +50,8 @@ def test_the_artist_filter_and_the_corrections_are_shown(tmp_path: Path) -> None
 
 def test_the_digest_changes_with_the_vectors_and_no_other_file(tmp_path: Path) -> None:
     (tmp_path / "genres.json").write_text("[]")
-    first = dataset_card.digest(tmp_path)
+    first = provenance.digest(tmp_path)
     (tmp_path / "notes.txt").write_text("not part of the vectors")
-    assert dataset_card.digest(tmp_path) == first
+    assert provenance.digest(tmp_path) == first
     (tmp_path / "genres.json").write_text("[1]")
-    assert dataset_card.digest(tmp_path) != first
+    assert provenance.digest(tmp_path) != first
