@@ -108,7 +108,7 @@ def _embeddings(songs: Sequence[Recording], settings: Params) -> Iterator[Engine
     ]
     projection = embedding_index.fit(np.concatenate(embedded))
     windows = [
-        Window(IndexedSong(song.sha256, song.path.stem, song.path.parent.name), k, k * embedding_index.WINDOW_HOP_S)
+        Window(IndexedSong(song.sha256, song.path.stem, song.path.parent.name), k * embedding_index.WINDOW_HOP_S)
         for song, values in zip(songs, embedded, strict=True)
         for k in range(len(values))
     ]

@@ -152,7 +152,7 @@ def _one(*, base: str, index_type: str, build: dict[str, int], search: dict[str,
         started = time.monotonic()
         with store.connect(settings, Paths(), kind="bench", digest="0" * 64, dimension=vectors.shape[1]) as collection:
             collection.write(
-                [Window(IndexedSong("0" * 64, "song", "genre"), n, 0.0) for n in range(len(vectors))], vectors
+                [Window(IndexedSong("0" * 64, "song", "genre"), float(n)) for n in range(len(vectors))], vectors
             )
             collection.search(queries[:1], TOP_K)  # the first search completes the index
             build_s = time.monotonic() - started
@@ -161,7 +161,7 @@ def _one(*, base: str, index_type: str, build: dict[str, int], search: dict[str,
                 began = time.monotonic()
                 (neighbours,) = collection.search(query[np.newaxis], TOP_K)
                 latencies.append(time.monotonic() - began)
-                n_right += len({hit.window.number for hit in neighbours} & set(right.tolist()))
+                n_right += len({hit.start_s for hit in neighbours} & set(right.tolist()))
             mb = _resident_mb() - before
     p50, p95 = (1000 * float(np.percentile(latencies, q)) for q in (50, 95))
     return {"build_s": build_s, "mb": mb, "recall": n_right / exact.size, "p50_ms": p50, "p95_ms": p95}

@@ -113,7 +113,7 @@ class Indexer:
     def _store(self, kind: str, description: Description, projection: Projection, embedded: Sequence[Vectors]) -> None:
         """Write the projections of the embeddings of each song's chunks or windows to their collection."""
         windows = [
-            Window(indexed, k, rows[k].start_s if kind == "chunks" else k * WINDOW_HOP_S)
+            Window(indexed, rows[k].start_s if kind == "chunks" else k * WINDOW_HOP_S)
             for indexed, rows, values in zip(self._indexed(), self.songs, embedded, strict=True)
             for k in range(len(values))
         ]

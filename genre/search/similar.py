@@ -104,7 +104,7 @@ def n_voters(neighbours: Sequence[Sequence[Neighbour]], top_k: int) -> int:
     It is `top_k`, or the number of chunks of the smallest genre if that is less: the mode over more neighbours would be
     the genre with most chunks for every song.
     """
-    sizes = Counter(neighbour.window.song.genre for nearest in neighbours[:1] for neighbour in nearest)
+    sizes = Counter(neighbour.song.genre for nearest in neighbours[:1] for neighbour in nearest)
     return min(top_k, *sizes.values()) if sizes else top_k
 
 
@@ -114,12 +114,12 @@ def vote(neighbours: Sequence[Sequence[Neighbour]], top_k: int) -> tuple[str, st
     Of the neighbours of each chunk, nearest first, `top_k` count.
     """
     voters = [nearest[:top_k] for nearest in neighbours if nearest]
-    votes = Counter(_mode(Counter(n.window.song.genre for n in nearest), nearest) for nearest in voters)
+    votes = Counter(_mode(Counter(n.song.genre for n in nearest), nearest) for nearest in voters)
     weights: defaultdict[str, float] = defaultdict(float)
     for nearest in voters:
         for neighbour in nearest:
             difference = neighbour.similarity - nearest[0].similarity
-            weights[neighbour.window.song.genre] += float(np.exp(SHARPNESS * difference))
+            weights[neighbour.song.genre] += float(np.exp(SHARPNESS * difference))
     genre = _mode(votes, itertools.chain.from_iterable(voters))
     return genre, max(weights, key=lambda g: weights[g], default=""), dict(votes.most_common())
 
@@ -133,7 +133,7 @@ def nearest_songs(neighbours: Sequence[Sequence[Neighbour]]) -> list[SimilarSong
     best: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for i, nearest in enumerate(neighbours):
         for neighbour in nearest:
-            similarities = best[neighbour.window.song.genre, neighbour.window.song.song]
+            similarities = best[neighbour.song.genre, neighbour.song.song]
             similarities[i] = max(similarities.get(i, -1.0), neighbour.similarity)
     last = {i: nearest[-1].similarity for i, nearest in enumerate(neighbours) if nearest}
     scores = {key: float(np.mean([of_song.get(i, last[i]) for i in last])) for key, of_song in best.items()}
@@ -145,5 +145,5 @@ def _mode(counts: Counter[str], neighbours: Iterable[Neighbour]) -> str:
     """Return the genre with the largest count; a tie goes to the one whose neighbours are more similar in total."""
     similarities: defaultdict[str, float] = defaultdict(float)
     for neighbour in neighbours:
-        similarities[neighbour.window.song.genre] += neighbour.similarity
+        similarities[neighbour.song.genre] += neighbour.similarity
     return max(counts, key=lambda genre: (counts[genre], similarities[genre]), default="")

@@ -2,7 +2,7 @@
 
 The name of a collection consists of the kind of its vectors, a digest of the data set's name and a digest of every
 setting that changes a vector, so vectors of different settings are never mixed. The key of a vector is the SHA-256 of
-its song and the number of its window: of two with one key, the last is kept.
+its song and the start of its window: of two with one key, the last is kept.
 """
 
 from __future__ import annotations
@@ -59,15 +59,13 @@ class Window:
     """A chunk or a shorter window of a song, without its vector."""
 
     song: IndexedSong
-    number: int
     start_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(Window):
     """A window near a query."""
 
-    window: Window
     similarity: float  # cosine, -1 to 1
 
 
@@ -308,13 +306,17 @@ def _named_errors(uri: str) -> Iterator[None]:
 
 def _row(window: Window, vector: Vectors) -> dict[str, Any]:
     song = {"song_sha256": window.song.sha256, "song": _utf8(window.song.song), "genre": _utf8(window.song.genre)}
-    key = f"{window.song.sha256}:{window.number:08d}"
-    return {"id": key, **song, "start_s": float(window.start_s), "vector": vector}
+    return {
+        "id": f"{window.song.sha256}:{window.start_s:.3f}",
+        **song,
+        "start_s": float(window.start_s),
+        "vector": vector,
+    }
 
 
 def _neighbour(hit: Any) -> Neighbour:
     *song, start_s = (hit["entity"][name] for name in _FIELDS)
-    return Neighbour(Window(IndexedSong(*song), int(hit["id"].partition(":")[2]), start_s), float(hit["distance"]))
+    return Neighbour(IndexedSong(*song), start_s, float(hit["distance"]))
 
 
 def _utf8(text: str) -> str:

@@ -7,7 +7,7 @@ the snippet votes, with its cosine similarity, for the songs of its nearest wind
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,34 +81,26 @@ def vote(neighbours: Sequence[Sequence[Neighbour]]) -> list[Candidate]:
     similarity, where a window without a neighbour counts 0; less the mean that is reached by chance, which is larger
     for fewer windows.
     """
-    votes: defaultdict[IndexedSong, list[_Vote]] = defaultdict(list)
+    votes: defaultdict[IndexedSong, list[tuple[float, ...]]] = defaultdict(list)
     for i, nearest in enumerate(neighbours):
         for neighbour in nearest:
-            window = neighbour.window
-            votes[window.song].append(_Vote(i, window.start_s - i * SNIPPET_HOP_S, max(0.0, neighbour.similarity)))
+            votes[neighbour.song].append((i, neighbour.start_s - i * SNIPPET_HOP_S, max(0.0, neighbour.similarity)))
     candidates = []
     for song, of_song in votes.items():
-        offset_s, total = max((_agreement(of_song, vote.offset_s) for vote in of_song), key=lambda pair: pair[1])
+        table = np.array(of_song)
+        offset_s, total = max((_agreement(table, offset_s) for offset_s in table[:, 1]), key=lambda pair: pair[1])
         evidence = total / len(neighbours) - CHANCE / len(neighbours) ** 0.5
         candidates.append(Candidate(song, offset_s, evidence, probability(evidence, CENTRE, SPREAD)))
     return sorted(candidates, key=lambda candidate: (-candidate.evidence, candidate.song.sha256))
 
 
-@dataclass(frozen=True, slots=True)
-class _Vote:
-    window: int  # of the snippet
-    offset_s: float  # of the snippet's start in the song
-    similarity: float
+def _agreement(votes: npt.NDArray[np.float64], offset_s: float) -> tuple[float, float]:
+    """Return the mean offset in seconds of the votes near an offset, one per window, and the sum of their similarities.
 
-
-def _agreement(votes: Iterable[_Vote], offset_s: float) -> tuple[float, float]:
-    """Return the mean offset of the votes near an offset, one per window, and the sum of their similarities."""
-    best: dict[int, _Vote] = {}
-    for vote in votes:
-        near = abs(vote.offset_s - offset_s) <= WINDOW_HOP_S / 2 + 1e-6
-        if near and (vote.window not in best or vote.similarity > best[vote.window].similarity):
-            best[vote.window] = vote
-    weights = [vote.similarity for vote in best.values()]
-    if not any(weights):
-        return offset_s, 0.0
-    return float(np.average([vote.offset_s for vote in best.values()], weights=weights)), sum(weights)
+    `votes` [shape=(votes, 3)] have the window of the snippet, the offset in seconds, and the similarity.
+    """
+    near = votes[np.abs(votes[:, 1] - offset_s) <= WINDOW_HOP_S / 2 + 1e-6]
+    best_first = near[np.argsort(-near[:, 2], kind="stable")]
+    best = best_first[np.unique(best_first[:, 0], return_index=True)[1]]
+    total = float(best[:, 2].sum())
+    return (float(np.average(best[:, 1], weights=best[:, 2])), total) if total else (float(offset_s), 0.0)

@@ -6,14 +6,12 @@ import pytest
 
 from genre.search.engine import IndexedSong
 from genre.search.similar import n_voters, nearest_songs, vote
-from genre.search.store import Neighbour, Window
+from genre.search.store import Neighbour
 
 
 def _neighbours(*triples: tuple[str, str, float]) -> list[Neighbour]:
     """Return neighbours of (genre, song, similarity)."""
-    return [
-        Neighbour(Window(IndexedSong("0" * 64, song, genre), 0, 0.0), similarity) for genre, song, similarity in triples
-    ]
+    return [Neighbour(IndexedSong("0" * 64, song, genre), 0.0, similarity) for genre, song, similarity in triples]
 
 
 def test_the_genre_is_the_mode_over_the_chunks() -> None:

@@ -33,7 +33,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddingEngine
     embedded = [embed(_samples(seed), embedder, SAMPLE_RATE) for seed in range(N_SONGS)]
     projection = embedding_index.fit(np.concatenate(embedded))
     windows = [
-        Window(IndexedSong(f"{seed:064x}", f"song{seed}", "synthetic"), k, k * WINDOW_HOP_S)
+        Window(IndexedSong(f"{seed:064x}", f"song{seed}", "synthetic"), k * WINDOW_HOP_S)
         for seed, values in enumerate(embedded)
         for k in range(len(values))
     ]
@@ -54,8 +54,7 @@ def test_silence_has_no_candidates(n_samples: int, engine: EmbeddingEngine) -> N
 
 
 def _neighbour(song: int, start_s: float, similarity: float) -> Neighbour:
-    indexed = IndexedSong(f"{song:064x}", f"song{song}", "rock")
-    return Neighbour(Window(indexed, round(start_s / WINDOW_HOP_S), start_s), similarity)
+    return Neighbour(IndexedSong(f"{song:064x}", f"song{song}", "rock"), start_s, similarity)
 
 
 def _agreeing(n: int, similarity: float) -> list[list[Neighbour]]:
