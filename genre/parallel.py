@@ -9,20 +9,26 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from genre import terminal
 from genre.errors import ClusterError, GenreError, WorkerError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Outcome = tuple[list[Any], float]  # results or errors of a batch, and the seconds that it took
 
-QUEUE_SIZE = 16  # items submitted ahead for each worker, so that one slow item does not stop the others
+QUEUE_SIZE = 16  # batches submitted ahead for each worker, so that one slow item does not stop the others
+BATCH_S = 1.0  # duration of a batch of quick items, so that passing them on costs little
+MAX_BATCH = 64  # items
+CHECK_S = 30.0  # while a result is awaited, between two checks that the cluster has workers
+CONTINUES = "run the command again, it continues with the finished songs"
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -47,19 +53,18 @@ def run(
     The work is done by `workers` processes (None: one per available core; with one worker or one item, this process),
     or by the workers of a Dask `scheduler`, such as tcp://host:8786. `function` is of a module, or a partial of one; it
     and the items are pickled, so pass paths rather than arrays. `recall` returns the cached result of an item, or None;
-    it is called in this process before any work. `description` and `unit` label a progress bar.
+    it is called in this process. `description` and `unit` label a progress bar. The number of items that are submitted
+    and whose results wait depends on the workers, not on the number of items.
 
-    A GenreError raised for an item is yielded in place of its result. Any other exception is raised; WorkerError if a
-    worker process dies; ClusterError if the scheduler does not answer, or a Dask worker cannot do the work.
+    A GenreError raised for an item is yielded in place of its result, and a WorkerError for an item that ends the Dask
+    workers which process it. Any other exception is raised; WorkerError if a process of this machine dies; ClusterError
+    if the scheduler does not answer or has no workers, or a Dask worker cannot do the work.
     """
-    hits = map(recall, items) if recall else ()
-    cached = {i: hit for i, hit in enumerate(hits) if hit is not None}
-    missing = [item for i, item in enumerate(items) if i not in cached]
-    computed = _compute(functools.partial(_result_or_error, function), missing, workers, scheduler)
+    computed = _compute(functools.partial(_results, function), items, recall, workers, scheduler)
     progress = terminal.progress(total=len(items), desc=description, unit=unit)
     with progress, contextlib.closing(computed):
-        for i in range(len(items)):
-            yield cached[i] if i in cached else next(computed)
+        for result in computed:
+            yield result
             progress.update()
 
 
@@ -73,8 +78,18 @@ def all_or_error(results: Iterable[Result | GenreError]) -> Iterator[Result]:
 
 def map_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """Call `function` on every item in threads and yield the results in order, at most `workers` + 1 items ahead."""
+    queue: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as executor:
-        yield from _map(executor.submit, function, items, workers + 1)
+        try:
+            for item in items:
+                if len(queue) > workers:
+                    yield queue.popleft().result()
+                queue.append(executor.submit(function, item))
+            while queue:
+                yield queue.popleft().result()
+        finally:
+            for future in queue:
+                future.cancel()
 
 
 def available_cores() -> int:
@@ -89,42 +104,127 @@ def one_thread_each() -> None:
 
 
 def _compute(
-    call: Callable[[Item], Result], items: Sequence[Item], workers: int | None, scheduler: str | None
-) -> Generator[Result, None, None]:
+    call: Callable[[list[Item]], Outcome],
+    items: Sequence[Item],
+    recall: Callable[[Item], Any] | None,
+    workers: int | None,
+    scheduler: str | None,
+) -> Generator[Any, None, None]:
     n_workers = min(workers or available_cores(), len(items))
     if scheduler is None and n_workers <= 1:
-        yield from map(call, items)
+        for item in items:
+            hit = recall(item) if recall else None
+            yield call([item])[0][0] if hit is None else hit
     elif scheduler is None:
         with _processes(n_workers) as executor:
-            yield from _map(functools.partial(_submit_to_process, executor), call, items, QUEUE_SIZE * n_workers)
+            submit = functools.partial(_submit_to_process, executor, call)
+            yield from _in_order(submit, lambda future, _: future.result(), n_workers, items, recall)
     elif items:
-        with _cluster(scheduler) as (executor, n_threads):
-            task = functools.partial(_call_in_folder, str(Path.cwd()), call)
-            yield from _map(executor.submit, task, items, QUEUE_SIZE * n_threads)
+        with _cluster(scheduler) as (client, n_threads):
+            cluster = _Cluster(client, call)
+            yield from _in_order(cluster.submit, cluster.result, n_threads, items, recall)
 
 
-def _map(
-    submit: Callable[..., Future[Result]], call: Callable[[Item], Result], items: Iterable[Item], queue_size: int
-) -> Iterator[Result]:
-    """Yield the results in order; at most `queue_size` items are submitted and not yet yielded."""
-    queue: deque[Future[Result]] = deque()
+def _in_order(
+    submit: Callable[[list[Item]], Any],
+    wait: Callable[[Any, list[Item]], Outcome],
+    n_workers: int,
+    items: Sequence[Item],
+    recall: Callable[[Item], Any] | None,
+) -> Iterator[Any]:
+    """Yield the results in order; at most `QUEUE_SIZE` batches for each worker are submitted and not yet yielded.
+
+    `submit` returns a future of a batch, and `wait` its outcome. A batch has as many items as take `BATCH_S`, by the
+    mean of those that ended.
+    """
+    queue: deque[tuple[Any, list[Any]]] = deque()  # a future and its batch, or None and cached results
+    most = max(1, min(MAX_BATCH, len(items) // (4 * n_workers)))
+    n_ended, elapsed_s = 0, 0.0
+    batch: list[Item] = []
+
+    def first() -> list[Any]:
+        nonlocal n_ended, elapsed_s
+        future, values = queue.popleft()
+        if future is None:
+            return values
+        results, seconds = wait(future, values)
+        n_ended, elapsed_s = n_ended + len(results), elapsed_s + seconds
+        return results
+
     try:
-        for item in items:
-            if len(queue) >= queue_size:
-                yield queue.popleft().result()
-            queue.append(submit(call, item))
+        for i, item in enumerate(items, start=1):
+            hit = recall(item) if recall else None
+            if hit is None:
+                batch.append(item)
+            size = min(most, BATCH_S * n_ended / max(elapsed_s, 1e-9))
+            if batch and (hit is not None or len(batch) >= size or i == len(items)):
+                queue.append((submit(batch), batch))
+                batch = []
+            if hit is not None:
+                queue.append((None, [hit]))
+            while queue and (len(queue) > QUEUE_SIZE * n_workers or queue[0][0] is None or queue[0][0].done()):
+                yield from first()
         while queue:
-            yield queue.popleft().result()
+            yield from first()
     finally:
-        for future in queue:
-            future.cancel()
+        for future, _ in queue:
+            if future is not None:
+                future.cancel()
 
 
-def _submit_to_process(executor: Executor, call: Callable[[Item], Result], item: Item) -> Future[Result]:
-    """Submit a call; a process that is started for it inherits the blocked SIGINT, as the main one handles Ctrl-C."""
+class _Cluster:
+    """Submits batches to a Dask cluster, where a batch of a lost worker is processed by another."""
+
+    def __init__(self, client: Any, call: Callable[[list[Any]], Outcome]) -> None:
+        """Use a client of the cluster; `call` processes a batch."""
+        self._client = client
+        self._call = functools.partial(_call_in_folder, str(Path.cwd()), call)
+        self._submitted: set[Any] = set()
+
+    def submit(self, batch: list[Any]) -> Any:
+        """Return a future of the outcome of a batch."""
+        future = self._client.submit(self._call, batch, pure=False)
+        self._submitted.add(future)
+        return future
+
+    def result(self, future: Any, batch: list[Any]) -> Outcome:
+        """Wait for a batch. If its workers died, process its items alone, so that only the fatal ones fail."""
+        from distributed import KilledWorker
+
+        try:
+            return self._awaited(future)
+        except KilledWorker:
+            for other in list(self._submitted):  # any batch on the same workers may be at fault
+                with contextlib.suppress(KilledWorker):
+                    self._awaited(other)
+        results = []
+        for item in batch:
+            try:
+                results += self._awaited(self.submit([item]))[0]
+            except KilledWorker as error:
+                results.append(WorkerError(f"its Dask workers died (out of memory?): {error}"))
+        return results, 0.0
+
+    def _awaited(self, future: Any) -> Outcome:
+        from distributed import TimeoutError as NotYet
+
+        try:
+            while True:
+                try:
+                    outcome: Outcome = future.result(CHECK_S)
+                    return outcome
+                except NotYet:
+                    if not self._client.nthreads():
+                        raise ClusterError(f"the Dask cluster has lost all workers: {CONTINUES}") from None
+        finally:
+            self._submitted.discard(future)
+
+
+def _submit_to_process(executor: Executor, call: Callable[[list[Item]], Outcome], batch: list[Item]) -> Future[Outcome]:
+    """Submit a batch; a process that is started for it inherits the blocked SIGINT, as the main one handles Ctrl-C."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return executor.submit(_call_in_worker, call, item)
+        return executor.submit(_call_in_worker, call, batch)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
@@ -141,16 +241,15 @@ def _processes(n_workers: int) -> Iterator[Executor]:
             yield executor
     except BrokenProcessPool:
         raise WorkerError(
-            "a worker process died (out of memory, or killed): run the command again, it continues with the finished"
-            " songs; lower parallel.workers if memory was short"
+            f"a worker process died (out of memory, or killed): {CONTINUES}; lower parallel.workers if memory was short"
         ) from None
 
 
 @contextlib.contextmanager
-def _cluster(scheduler: str) -> Iterator[tuple[Executor, int]]:
-    """Yield an executor on a Dask cluster and its number of threads; a task of a lost worker is run on another."""
+def _cluster(scheduler: str) -> Iterator[tuple[Any, int]]:
+    """Yield a client of a Dask cluster and its number of threads."""
     try:
-        from distributed import Client, KilledWorker
+        from distributed import Client
     except ImportError:
         raise ClusterError("parallel.scheduler needs the package distributed: `pip install distributed`") from None
     try:
@@ -161,18 +260,17 @@ def _cluster(scheduler: str) -> Iterator[tuple[Executor, int]]:
         if not (n_threads := sum(client.nthreads().values())):
             raise ClusterError(f"the Dask scheduler {scheduler} has no worker: start `dask worker {scheduler}`")
         try:
-            with client.get_executor(pure=False) as executor:
-                yield executor, n_threads
-        except KilledWorker as error:
-            raise ClusterError(f"the workers of the Dask scheduler {scheduler} died: {error}") from error
+            yield client, n_threads
+        except (CancelledError, OSError) as error:
+            raise ClusterError(f"the Dask scheduler {scheduler} has ended: {CONTINUES}") from error
         except (ImportError, AttributeError) as error:
             raise ClusterError(
                 f"a Dask worker cannot import this project ({error}): start it in the root folder"
             ) from error
 
 
-def _call_in_folder(folder: str, call: Callable[[Item], Result], item: Item) -> Result:
-    """Process one item on a Dask worker with the project's folder as working directory."""
+def _call_in_folder(folder: str, call: Callable[[list[Any]], Outcome], batch: list[Any]) -> Outcome:
+    """Process a batch on a Dask worker with the project's folder as working directory."""
     from distributed import get_worker
 
     worker = get_worker().address
@@ -180,10 +278,11 @@ def _call_in_folder(folder: str, call: Callable[[Item], Result], item: Item) -> 
         os.chdir(folder)
     except OSError as error:
         raise ClusterError(f"the Dask worker {worker} cannot open the project's folder: {error}") from None
-    result = call(item)
-    if isinstance(result, GenreError) and result.is_host_fault:
-        raise ClusterError(f"on the Dask worker {worker}: {result}")
-    return result
+    outcome = call(batch)
+    for result in outcome[0]:
+        if isinstance(result, GenreError) and result.is_host_fault:
+            raise ClusterError(f"on the Dask worker {worker}: {result}")
+    return outcome
 
 
 def _start_worker(temporary_folder: str) -> None:
@@ -192,15 +291,15 @@ def _start_worker(temporary_folder: str) -> None:
     tempfile.tempdir = temporary_folder
 
 
-def _call_in_worker(call: Callable[[Item], Result], item: Item) -> Result:
-    """Process one item in a worker process; SIGTERM ends it after its temporary files are removed.
+def _call_in_worker(call: Callable[[list[Any]], Outcome], batch: list[Any]) -> Outcome:
+    """Process a batch in a worker process; SIGTERM ends it after its temporary files are removed.
 
     Outside of `call` SIGTERM keeps its default action: the executor's own code would catch SystemExit and go on.
     """
     try:
         try:
             signal.signal(signal.SIGTERM, _exit_once)
-            return call(item)
+            return call(batch)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except SystemExit as end:
@@ -212,8 +311,12 @@ def _exit_once(*_: object) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
-def _result_or_error(function: Callable[[Item], Result], item: Item) -> Result | GenreError:
-    try:
-        return function(item)
-    except GenreError as error:
-        return error
+def _results(function: Callable[[Any], Any], batch: list[Any]) -> Outcome:
+    """Return the result, or the GenreError, of each item."""
+    begin, results = time.perf_counter(), []
+    for item in batch:
+        try:
+            results.append(function(item))
+        except GenreError as error:
+            results.append(error)
+    return results, time.perf_counter() - begin

@@ -20,7 +20,7 @@ from genre.audio import chunks, corrections, dataset, division, ffmpeg, manifest
 from genre.audio.dataset import Song
 from genre.cache import Cache
 from genre.cli import run_command
-from genre.errors import AudioError, DatasetError, GenreError
+from genre.errors import AudioError, DatasetError, GenreError, WorkerError
 from genre.parallel import run
 from genre.params import Params
 from genre.paths import Paths
@@ -119,7 +119,9 @@ def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Fail
     )
     decoded = {}
     for (song, _), result in zip(jobs, results, strict=True):
-        if isinstance(result, GenreError):
+        if isinstance(result, WorkerError):
+            _report(failures, song.path, AudioError(f"{song.path}: {result}"))
+        elif isinstance(result, GenreError):
             _report(failures, song.path, result)
         else:
             decoded[song] = result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 from collections.abc import Callable, Sequence
@@ -232,3 +233,10 @@ def save_svm(root: Path, **dataset: object) -> None:
         ),
         paths,
     )
+
+
+def start(project: Path, *command: str) -> subprocess.Popen[bytes]:
+    """Start a command in a project, in a process group of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=project, env=environment, start_new_session=True, stdout=quiet, stderr=quiet)

@@ -1,4 +1,4 @@
-"""The stages split and extract: incremental, on a cluster, and killed while they run."""
+"""The stages split and extract: incremental, and killed while they run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import os
 import random
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,7 @@ import pytest
 from genre.audio import chunks
 from genre.features import numpy_engine
 from stages import extract, split
-from tests.made import ROOT, MakeSong, outs, write_params
+from tests.made import MakeSong, outs, start, write_params
 
 pytestmark = pytest.mark.slow
 
@@ -89,24 +86,17 @@ def test_another_sample_rate_does_not_use_the_cached_chunks(project: Path, songs
     assert outs(project) == _fresh(project)
 
 
-def _start(project: Path, *command: str) -> subprocess.Popen[bytes]:
-    """Start a command in a project, in a process group of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, cwd=project, env=environment, start_new_session=True, stdout=quiet, stderr=quiet)
-
-
 def test_a_killed_run_leaves_no_partial_file_and_the_next_one_completes_it(project: Path, songs: Path) -> None:
     expected = _fresh(project)
     run_both = ("sh", "-c", f"{sys.executable} -m stages.split && {sys.executable} -m stages.extract")
     began = time.monotonic()
-    assert _start(project, *run_both).wait() == 0
+    assert start(project, *run_both).wait() == 0
     full_s = time.monotonic() - began
     draw = random.Random(0)
     for _ in range(N_KILLS):
         for folder in ("chunks", "features", ".cache"):
             shutil.rmtree(project / folder, ignore_errors=True)
-        process = _start(project, *run_both)
+        process = start(project, *run_both)
         time.sleep(draw.uniform(0.2, 1.0) * full_s)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -115,39 +105,3 @@ def test_a_killed_run_leaves_no_partial_file_and_the_next_one_completes_it(proje
                 assert content in expected.values(), name  # a chunk may lie in the folder of undivided ones
         _run_both()
         assert outs(project) == expected
-
-
-@pytest.fixture
-def cluster(project: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Start a Dask scheduler and two workers on loopback from their command lines; yield its address and a worker."""
-    distributed = pytest.importorskip("distributed", reason="the package distributed is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = str(probe.getsockname()[1])
-    address, dask = f"tcp://127.0.0.1:{port}", str(Path(sys.executable).with_name("dask"))
-    common = ("--host", "127.0.0.1", "--no-dashboard")
-    worker = (dask, "worker", address, *common, "--nthreads", "1", "--no-nanny")
-    commands = ((dask, "scheduler", *common, "--port", port, "--no-show"), worker, worker)
-    processes = [_start(project, *command) for command in commands]
-    with distributed.Client(address, timeout=60, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
-    yield address, processes[1]
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-def test_a_cluster_gives_the_same_bytes_even_when_a_worker_dies(
-    project: Path, songs: Path, cluster: tuple[str, subprocess.Popen[bytes]]
-) -> None:
-    address, worker = cluster
-    expected = _fresh(project)
-    for folder in ("chunks", "features", ".cache"):
-        shutil.rmtree(project / folder)
-    write_params(project, parallel__scheduler=address)
-    stage = _start(project, sys.executable, "-m", "stages.split")
-    while stage.poll() is None and not list((project / "chunks").rglob("*.wav")):
-        time.sleep(0.01)
-    worker.kill()
-    assert stage.wait() == 0
-    assert extract.main([]) == 0
-    assert outs(project) == expected
