@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         f"index: {len(songs)} songs, {hours:.2f} h, {len(index.hashes)} landmarks,"
         f" {description.vectors + (description.windows or 0)} vectors of {description.dimension} values"
+        + (f", recall@10 {description.recall_at_10:.3f}" if description.recall_at_10 is not None else "")
     )
     return 0
 
@@ -95,10 +96,10 @@ class Indexer:
             contents=files.digest(digest, names),
             synthetic=self.paths.is_synthetic(self.settings.dataset.name),
         )
-        for kind, embedded in (("chunks", of_songs), ("windows", windows)):
-            if embedded is not None:
-                self._store(kind, description, projection, embedded)
-        return description
+        recall = self._store("chunks", description, projection, of_songs)
+        if windows is not None:
+            self._store("windows", description, projection, windows)
+        return replace(description, recall_at_10=recall)
 
     def _indexed(self) -> list[IndexedSong]:
         return [IndexedSong(rows[0].source_sha256, rows[0].song, rows[0].genre) for rows in self.songs]
@@ -110,8 +111,10 @@ class Indexer:
         data = self._results("windows", compute, embedder.describe(), rate, WINDOW_SETTINGS)
         return [np.frombuffer(values, np.float32).reshape(-1, embedder.n_values) for values in data]
 
-    def _store(self, kind: str, description: Description, projection: Projection, embedded: Sequence[Vectors]) -> None:
-        """Write the projections of the embeddings of each song's chunks or windows to their collection."""
+    def _store(
+        self, kind: str, description: Description, projection: Projection, embedded: Sequence[Vectors]
+    ) -> float | None:
+        """Write the projections of the embeddings of each song's chunks or windows; return the collection's recall."""
         windows = [
             Window(indexed, rows[k].start_s if kind == "chunks" else k * WINDOW_HOP_S)
             for indexed, rows, values in zip(self._indexed(), self.songs, embedded, strict=True)
@@ -120,6 +123,7 @@ class Indexer:
         vectors = np.concatenate([projection(values) for values in embedded])
         with embedding_index.connect(self.settings, self.paths, description, kind) as collection:
             collection.write(windows, vectors)
+            return embedding_index.recall(collection, vectors)
 
     def _results(self, name: str, compute: Callable[[Path], bytes], *parts: Any) -> list[bytes]:
         """Return the result of `compute` for the file of each song; `parts` are what else the result depends on."""

@@ -30,6 +30,7 @@ N_AXES = 64
 LIMIT = 3.0  # standard deviations
 WINDOW_S = 3.0  # length of a window: that of a patch of MusiCNN
 WINDOW_HOP_S = 0.5  # between the windows of a song
+RECALL_SAMPLE = 100  # vectors
 WINDOW_SETTINGS = {"version": 1, "window_s": WINDOW_S, "hop_s": WINDOW_HOP_S}
 
 
@@ -88,6 +89,7 @@ class Description:
     windows: int | None  # vectors of windows; None: not indexed
     contents: str  # digest of the songs and their chunks
     synthetic: bool = False  # whether the songs are synthetic
+    recall_at_10: float | None = None  # of the chunks, see `recall`; None for fewer than 11
 
     @property
     def feature_settings(self) -> Settings:
@@ -115,6 +117,22 @@ class Description:
             if description.settings.get(key) != value:
                 raise SearchError(f"{path} was made with other {key} than this version uses: run `dvc repro index`")
         return description
+
+
+def recall(collection: VectorStore, vectors: Vectors, k: int = 10) -> float | None:
+    """Return the share of the `k` nearest other vectors that a collection of `vectors` finds, or None for too few.
+
+    It is the mean over `RECALL_SAMPLE` of the vectors [shape=(n, dimension)], drawn at random, whose neighbours are
+    also searched for exactly. Equally near ones count alike.
+    """
+    if len(vectors) <= k:
+        return None
+    rows = np.random.default_rng(0).permutation(len(vectors))[:RECALL_SAMPLE]
+    n_found = 0
+    for row, found in zip(rows, collection.search(vectors[rows], k + 1), strict=True):
+        exact = np.partition(vectors @ vectors[row], -k - 1)[-k - 1]  # of the vector itself and the k nearest
+        n_found += max(0, sum(neighbour.similarity >= exact - 1e-5 for neighbour in found) - 1)
+    return n_found / (k * len(rows))
 
 
 def embedding_name(params: Params) -> str:
