@@ -93,7 +93,8 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
         search_params = {"nprobe": max(1, build_params["nlist"] // 4)} | search_params
     prefix = f"{kind}_{hashlib.sha256(params.dataset.name.encode()).hexdigest()[:DATASET_LENGTH]}_"
     name = f"{prefix}{digest[:DIGEST_LENGTH]}"
-    index_params = {"index_type": index.index_type, "metric_type": "COSINE", "params": build_params}
+    # nested twice: pymilvus sends the inner mapping as "params", the only name that Milvus Lite reads
+    index_params = {"index_type": index.index_type, "metric_type": "COSINE", "params": {"params": build_params}}
     with _client(uri) as client:
         collection = VectorStore(client, uri, prefix, name, dimension, index_params, search_params)
         yield collection
