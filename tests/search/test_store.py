@@ -52,7 +52,7 @@ def connected(uri: str, *, digest: str = DIGEST, **changes: Any) -> Iterator[Vec
 
 def windows_of(*songs: int, n: int = 3) -> tuple[list[Window], npt.NDArray[np.float32]]:
     """Return `n` windows of each song, with vectors that differ between songs and windows."""
-    windows = [Window(IndexedSong(SHA[song], f"song {song}", "rock"), k, 30.0 * k) for song in songs for k in range(n)]
+    windows = [Window(IndexedSong(SHA[song], f"song {song}", "rock"), 30.0 * k) for song in songs for k in range(n)]
     vectors = np.concatenate([np.random.default_rng(song).standard_normal((n, DIMENSION)) for song in songs])
     return windows, vectors.astype(np.float32)
 
@@ -64,7 +64,7 @@ def test_a_search_returns_the_window_of_the_nearest_vector_and_escapes_bytes_tha
         collection.write(windows, vectors)
         best = collection.search(vectors[2:], 2)[0][0]
         (other,) = collection.search(vectors[2:], 2, without=[SHA[1]])
-    assert best.window == dataclasses.replace(windows[2], song=IndexedSong(SHA[1], "caf\\udce9", "ro\"ck'"))
+    assert (best.song, best.start_s) == (IndexedSong(SHA[1], "caf\\udce9", "ro\"ck'"), 60.0)
     assert best.similarity == pytest.approx(1.0, abs=1e-5)
     assert other == []
 
@@ -77,8 +77,8 @@ def test_writing_adds_replaces_and_removes_windows(uri: str, monkeypatch: pytest
     with connected(uri) as collection:
         collection.open(4)
         neighbours = collection.search(windows_of(3)[1][:1], 100)[0]
-    assert {(hit.window.song.sha256, hit.window.number) for hit in neighbours} == {
-        (SHA[song], number) for song in (1, 3) for number in (0, 1)
+    assert {(hit.song.sha256, hit.start_s) for hit in neighbours} == {
+        (SHA[song], start_s) for song in (1, 3) for start_s in (0.0, 30.0)
     }
 
 
@@ -164,7 +164,7 @@ def test_every_index_type_finds_a_vector_again_and_its_recall_is_measured(
         collection.write(windows, vectors)
         neighbours = collection.search(vectors[:20], 1)
         recall = embedding_index.recall(collection, vectors)
-    assert sum(nearest[0].window.number == k for k, nearest in enumerate(neighbours)) >= (19 if least >= 0.8 else 0)
+    assert sum(nearest[0].start_s == 30.0 * k for k, nearest in enumerate(neighbours)) >= (19 if least >= 0.8 else 0)
     assert recall is not None
     assert least <= recall <= most
 
@@ -216,7 +216,7 @@ def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
             collection.open(3)
             result = _in_other_process(uri)
             assert result.returncode == 0, result.stderr
-            assert collection.search(windows_of(2)[1][:1], 1)[0][0].window.song.song == "song 2"
+            assert collection.search(windows_of(2)[1][:1], 1)[0][0].song.song == "song 2"
             monkeypatch.setattr(store, "ANSWER_S", 1.0)
             server.send_signal(signal.SIGSTOP)
             os.waitpid(server.pid, os.WUNTRACED)  # until it has stopped
