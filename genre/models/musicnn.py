@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from genre import files
 from genre.errors import ModelError
+from genre.features.transforms import hann
 from genre.models import onnx
 
-if TYPE_CHECKING:
-    import keras
-
-Weights = Mapping[str, list[npt.NDArray[np.float32]]]  # by layer of the package
+Array = npt.NDArray[Any]  # of float32 or float64
+Pair = tuple[Array, Array]
 
 SAMPLE_RATE = 16_000  # Hz
 FFT = 512  # samples
@@ -36,11 +34,17 @@ CHECKPOINTS = {  # SHA-256 of the weights in the package
     "MSD_musicnn": "8579734ee6388f799ed0def4bbd0d1fdcbeaf213ef2a9dc860917bd76a303de6",  # Million Song Dataset
 }
 VECTORS = {"max_pool": slice(0, 753), "penultimate": slice(753, 953), "both": slice(0, 953)}
-VERSION = 3  # raised with every change of the numbers
+VERSION = 3  # raised with every change of the numbers beyond rounding
 
-N_DENSE = 200  # units
-STATISTICS = ("gamma", "beta", "moving_mean", "moving_variance")  # of a batch normalisation
+KERNELS = (  # of the package's conv2d, conv2d_1, ..., dense
+    *((7, 38, 1, 204), (7, 67, 1, 204), (128, 1, 1, 51), (64, 1, 1, 51), (32, 1, 1, 51)),
+    *((7, 561, 1, 64), (7, 64, 1, 64), (7, 64, 1, 64), (1506, 200)),
+)
+N_FRONT_END = 5  # convolutions over time and frequency
+OPSET, IR_VERSION = 17, 8  # of the ONNX file
+CHANNELS = (1, 204, 204, 51, 51, 51, 64, 64, 64, 1506, 200)  # of batch_normalization, batch_normalization_1, ...
 EPSILON = 1e-3  # of the batch normalisation
+BLOCK = 8  # filters that ONNX Runtime computes together
 DEAD = 1e-6  # relative norm below which a filter is dead: most front-end filters of MSD_musicnn are
 
 
@@ -74,7 +78,7 @@ def convert(checkpoint: str, path: Path) -> None:
 
     Raises ModelError if the package is not installed or holds other weights.
     """
-    files.write_bytes(path, onnx.from_keras(_network(_weights(checkpoint))))
+    files.write_bytes(path, _network(*_weights(checkpoint)))
 
 
 def patches(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:
@@ -85,14 +89,15 @@ def patches(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.
     """
     import soxr
 
-    signal = np.asarray(soxr.resample(samples.astype(np.float64) / 32768, sample_rate, SAMPLE_RATE, "HQ"), np.float64)
-    frames = _log_mel(signal)
-    n_patches = max(1, len(frames) // PATCH_FRAMES)
-    return np.resize(frames, (n_patches, PATCH_FRAMES, N_MELS))  # np.resize cuts, or repeats
+    signal = soxr.resample(samples.astype(np.float32) / 32768, sample_rate, SAMPLE_RATE, "HQ").astype(np.float64)
+    framed = np.lib.stride_tricks.sliding_window_view(np.pad(signal, FFT // 2), FFT)[::HOP]
+    n_patches = max(1, len(framed) // PATCH_FRAMES)
+    frames = [_log_mel(framed[i * PATCH_FRAMES : (i + 1) * PATCH_FRAMES]) for i in range(n_patches)]
+    return np.resize(np.concatenate(frames), (n_patches, PATCH_FRAMES, N_MELS))  # np.resize repeats
 
 
 @lru_cache(maxsize=1)
-def mel_filters() -> npt.NDArray[np.float64]:
+def mel_filters() -> npt.NDArray[np.float32]:
     """Return the mel filter bank of the front end [shape=(257, 96)], equal to librosa's: triangles of unit area.
 
     The mel scale is that of M. Slaney's Auditory Toolbox (1998): linear below 1 kHz, logarithmic above.
@@ -102,113 +107,148 @@ def mel_filters() -> npt.NDArray[np.float64]:
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     frequency = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)[:, np.newaxis]
     triangles = np.minimum((frequency - low) / (centre - low), (high - frequency) / (high - centre))
-    weights: npt.NDArray[np.float64] = np.maximum(triangles, 0.0) * 2 / (high - low)
+    weights: npt.NDArray[np.float32] = (np.maximum(triangles, 0.0) * 2 / (high - low)).astype(np.float32)
     return weights
 
 
-def _log_mel(signal: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Return the spectrogram [shape=(frames, 96)] of a signal at 16 kHz with a full scale of 1.0 [shape=(n,)].
+def _log_mel(frames: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Return the spectrogram [shape=(n, 96)] of frames of a signal at 16 kHz with a full scale of 1.0 [shape=(n, 512)].
 
-    Frame i is centred on sample i * HOP, as in librosa.
+    Frame i of a signal is centred on sample i * HOP, as in librosa.
     """
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)
-    framed = np.lib.stride_tricks.sliding_window_view(np.pad(signal, FFT // 2), FFT)[::HOP]
-    power = np.abs(np.fft.rfft(framed * window, axis=1)) ** 2
-    return np.log10(10_000 * (power @ mel_filters()) + 1).astype(np.float32)
+    spectrum = np.fft.rfft(frames * hann(FFT), axis=1)
+    power = spectrum.real**2 + spectrum.imag**2
+    log_mel: npt.NDArray[np.float32] = np.log10(10_000 * (power.astype(np.float32) @ mel_filters()) + 1)
+    return log_mel
 
 
-def _weights(checkpoint: str) -> Weights:
-    """Return the package's variables by layer."""
+def _weights(checkpoint: str) -> tuple[list[Pair], list[Pair]]:
+    """Return kernel and bias of each convolution and of the dense layer, and scale and offset of each normalisation.
+
+    The file of the weights has all variables in the order of their names, each with its two slots of Adam.
+    """
     spec = importlib.util.find_spec("musicnn")  # without importing it: its code needs TensorFlow 1
     if spec is None or not spec.submodule_search_locations:
         raise ModelError("the package musicnn is not installed: run `pip install --no-deps musicnn==0.1.0`")
-    folder = Path(spec.submodule_search_locations[0], checkpoint)
-    data = folder / ".data-00000-of-00001"
-    if not data.is_file() or files.sha256(data) != CHECKPOINTS[checkpoint]:
-        raise ModelError(f"{data} is not the file of musicnn 0.1.0: run `pip install --no-deps musicnn==0.1.0`")
-    from genre.models import keras_backend
-
-    keras_backend.prepare()
-    import tensorflow as tf
-
-    affine: tuple[str, ...] = ("kernel", "bias")
-    parts = {"dense": affine, **{_name("conv2d", number): affine for number in range(8)}}
-    parts |= {_name("batch_normalization", number): STATISTICS for number in range(11)}
-    weights = {}
-    for layer, variables in parts.items():
-        # The prefix is a folder (files have no name before their dot), which tf.train.load_checkpoint does not take.
-        names = [f"{layer}/{variable}" for variable in variables]
-        formats = {"shape_and_slices": [""] * len(names), "dtypes": [tf.float32] * len(names)}
-        restored = tf.raw_ops.RestoreV2(prefix=f"{folder}/", tensor_names=names, **formats)
-        weights[layer] = [value.numpy() for value in restored]
-    return weights
+    path = Path(spec.submodule_search_locations[0], checkpoint, ".data-00000-of-00001")
+    if not path.is_file() or files.sha256(path) != CHECKPOINTS[checkpoint]:
+        raise ModelError(f"{path} is not the file of musicnn 0.1.0: run `pip install --no-deps musicnn==0.1.0`")
+    values = np.fromfile(path, "<f4")
+    normalisations, affine = {}, []
+    for number in sorted(range(len(CHANNELS)), key=str):  # 0, 1, 10, 2, ...
+        block, values = np.split(values, [8 * CHANNELS[number]])
+        beta, _, _, gamma, _, _, mean, variance = block.reshape(8, -1)
+        scale = gamma / np.sqrt(variance + EPSILON)
+        normalisations[number] = scale, beta - mean * scale
+    values = values[2:]  # powers of Adam's decay rates
+    for shape in KERNELS:
+        biases, kernels, values = np.split(values, np.cumsum([3 * shape[-1], 3 * math.prod(shape)]))
+        affine.append((kernels.reshape(3, *shape)[0], biases.reshape(3, -1)[0]))
+    return affine, [normalisations[number] for number in range(len(CHANNELS))]
 
 
-def _name(kind: str, number: int) -> str:
-    return f"{kind}_{number}" if number else kind
+class _Graph:
+    """Nodes and constants of an ONNX graph; tensors are (batch, channels, time, frequency)."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, operator: str, *inputs: str | npt.NDArray[Any], **attributes: Any) -> str:
+        """Add a node; return the name of its output. Arrays become constants."""
+        from onnx import helper, numpy_helper
+
+        names = []
+        for value in inputs:
+            if not isinstance(value, str):
+                array = np.ascontiguousarray(value, np.int64 if value.dtype == np.int64 else np.float32)
+                self.constants.append(numpy_helper.from_array(array, f"constant_{len(self.constants)}"))
+            names.append(value if isinstance(value, str) else self.constants[-1].name)
+        self.nodes.append(helper.make_node(operator, names, [f"output_{len(self.nodes)}"], **attributes))
+        return str(self.nodes[-1].output[0])
+
+    def convolution(self, tensor: str, kernel: Array, bias: Array) -> str:
+        """Add a convolution [shape=(time, frequency, inputs, outputs)], with zeros before and after in time."""
+        pads = [(len(kernel) - 1) // 2, 0, len(kernel) // 2, 0]
+        return self.add("Conv", tensor, kernel.transpose(3, 2, 0, 1), bias, pads=pads)
+
+    def affine(self, tensor: str, scale: Array, offset: Array) -> str:
+        """Add a multiplication and an addition by channel."""
+        return self.add("Add", self.add("Mul", tensor, scale.reshape(-1, 1, 1)), offset.reshape(-1, 1, 1))
 
 
-def _network(weights: Weights) -> keras.Model:
-    """Return the network from patches (batch, 187, 96) to `max_pool` and `penultimate` side by side (batch, 953).
+def _network(affine: list[Pair], normalisations: list[Pair]) -> bytes:
+    """Return the network from `patches` (batch, 187, 96) to `max_pool` and `penultimate` side by side (batch, 953).
 
     Layers are numbered as in the package's `models.py`.
     """
-    import keras
-    from keras import layers, ops
+    from onnx import TensorProto, checker, helper
 
-    patch = keras.Input((PATCH_FRAMES, N_MELS), name="patches")
-    image = _normalised(ops.expand_dims(patch, -1), weights, 0)
-    padded = layers.ZeroPadding2D((3, 0))(image)
-    timbral = [_max_over_frequency(padded, weights, number, "valid") for number in (0, 1)]
-    temporal = [_max_over_frequency(image, weights, number, "same") for number in (2, 3, 4)]
-    hidden = layers.Concatenate()([*timbral, *temporal])
+    graph = _Graph()
+    hidden, computed, constants = _front_end(graph, affine, normalisations)
     sequences = [hidden]
-    for number, residual in ((5, False), (6, True), (7, True)):
-        # The package convolves an image over its whole height: the same as a one-dimensional convolution.
-        kernel, bias = weights[_name("conv2d", number)]
-        kernel = kernel.reshape(kernel.shape[0], -1, kernel.shape[-1])
-        output = _applied(layers.Conv1D(64, 7, padding="same", activation="relu"), hidden, [kernel, bias])
-        output = _normalised(output, weights, number + 1)
-        hidden = layers.Add()([output, hidden]) if residual else output
+    for number in (5, 6, 7):
+        kernel, bias = affine[number]
+        kernel = kernel.transpose(0, 2, 1, 3)  # the package convolves an image over its whole height
+        if number == 5:
+            output = graph.convolution(hidden, kernel[:, :, computed], bias)
+            output = graph.add("Add", output, _convolved(constants @ kernel[:, 0]).T[:, :, np.newaxis])
+        else:
+            output = graph.convolution(hidden, kernel, bias)
+        output = graph.affine(graph.add("Relu", output), *normalisations[number + 1])
+        hidden = output if number == 5 else graph.add("Add", output, hidden)
         sequences.append(hidden)
-    sequence = layers.Concatenate()(sequences)
-    max_pool = ops.max(sequence, axis=1)
-    pooled = layers.Flatten()(ops.stack([max_pool, ops.mean(sequence, axis=1)], axis=-1))
-    output = _applied(layers.Dense(N_DENSE, activation="relu"), _normalised(pooled, weights, 9), weights["dense"])
-    penultimate = _normalised(output, weights, 10)
-    return keras.Model({"patches": patch}, layers.Concatenate()([max_pool, penultimate]), name="musicnn")
+    sequence = graph.add("Concat", *sequences, axis=1)
+    pooled = [graph.add(operator, sequence) for operator in ("GlobalMaxPool", "GlobalAveragePool")]
+    n_pooled = VECTORS["max_pool"].stop
+    computed = np.pad(computed, (0, n_pooled - len(computed)), constant_values=True)
+    constants = np.pad(constants, (0, n_pooled - len(constants)))
+    max_pool = graph.convolution(pooled[0], np.eye(n_pooled)[np.newaxis, np.newaxis, computed], constants)
+    (kernel, bias), (scale, offset) = affine[-1], normalisations[9]
+    bias = bias + (np.repeat(constants, 2) * scale + offset) @ kernel
+    maximum, mean = (kernel * scale[:, np.newaxis]).reshape(n_pooled, 2, -1)[computed].swapaxes(0, 1)  # they alternate
+    kernel = np.concatenate([maximum, mean])[np.newaxis, np.newaxis]
+    output = graph.convolution(graph.add("Concat", *pooled, axis=1), kernel, bias)
+    penultimate = graph.affine(graph.add("Relu", output), *normalisations[10])
+    result = graph.add("Flatten", graph.add("Concat", max_pool, penultimate, axis=1))
+    shapes = {"patches": [onnx.BATCH, PATCH_FRAMES, N_MELS], result: [onnx.BATCH, VECTORS["both"].stop]}
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name, shape in shapes.items()]
+    built = helper.make_graph(graph.nodes, "musicnn", *ends, graph.constants)
+    model = helper.make_model(built, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
-def _applied(layer: Any, tensor: Any, weights: list[npt.NDArray[np.float32]]) -> Any:
-    """Return the output of a layer with fixed weights."""
-    output = layer(tensor)
-    layer.set_weights(weights)
-    return output
+def _front_end(
+    graph: _Graph, affine: list[Pair], normalisations: list[Pair]
+) -> tuple[str, npt.NDArray[np.bool_], Array]:
+    """Add the convolutions over time and frequency, each with its maximum over frequency.
 
-
-def _normalised(tensor: Any, weights: Weights, number: int, filters: npt.NDArray[np.int64] | None = None) -> Any:
-    """Return a tensor after a batch normalisation of the package; `filters` are its channels, None for all."""
-    from keras import layers
-
-    statistics = weights[_name("batch_normalization", number)]
-    chosen = statistics if filters is None else [values[filters] for values in statistics]
-    return _applied(layers.BatchNormalization(epsilon=EPSILON), tensor, chosen)
-
-
-def _max_over_frequency(image: Any, weights: Weights, number: int, padding: str) -> Any:
-    """Return the maximum over frequency of a convolution and its batch normalisation; dead filters are not computed.
-
-    Convolution n is followed by batch normalisation n + 1.
+    Return the output, which of the 561 filters it has, and the outputs of the others: dead filters are constant.
     """
-    from keras import layers, ops
+    image = graph.add("Unsqueeze", graph.affine("patches", *normalisations[0]), np.array([1]))
+    computed, outputs = [], []
+    for (kernel, bias), (scale, _) in zip(affine[:N_FRONT_END], normalisations[1:], strict=False):
+        live = _is_computed(kernel)
+        sign = np.sign(scale[live])  # the maximum after a normalisation with a negative scale is the minimum before it
+        output = graph.convolution(image, kernel[..., live] * sign, bias[live] * sign)
+        outputs.append(graph.add("MaxPool", output, kernel_shape=[1, N_MELS - kernel.shape[1] + 1]))
+        computed.append(live)
+    live = np.concatenate(computed)
+    bias = np.concatenate([bias for _, bias in affine[:N_FRONT_END]])
+    scale, offset = (np.concatenate(part) for part in zip(*normalisations[1 : N_FRONT_END + 1], strict=True))
+    constants = np.where(live, 0.0, np.maximum(bias, 0.0) * scale + offset)
+    signed = graph.add("Mul", graph.add("Concat", *outputs, axis=1), np.sign(scale[live]).reshape(-1, 1, 1))
+    return graph.affine(graph.add("Relu", signed), scale[live], offset[live]), live, constants
 
-    kernel, bias = weights[_name("conv2d", number)]
-    norms = np.linalg.norm(kernel.reshape(-1, len(bias)).astype(np.float64), axis=0)
-    live = np.flatnonzero(norms > DEAD * norms.max())
-    convolution = layers.Conv2D(len(live), kernel.shape[:2], padding=padding, activation="relu")
-    output = _normalised(_applied(convolution, image, [kernel[..., live], bias[live]]), weights, number + 1, live)
-    gamma, beta, mean, variance = weights[_name("batch_normalization", number + 1)]
-    constants = gamma * (np.maximum(bias, 0.0) - mean) / np.sqrt(variance + EPSILON) + beta  # outputs of dead filters
-    constants[live] = 0.0
-    scatter = [np.eye(len(bias), dtype=np.float32)[np.newaxis, live], constants]  # puts the live filters among them
-    return _applied(layers.Conv1D(len(bias), 1), ops.max(output, axis=2), scatter)
+
+def _is_computed(kernel: Array) -> npt.NDArray[np.bool_]:
+    """Return which filters of a convolution are computed [shape=(filters,)]: the live ones, up to a full block."""
+    norms = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]).astype(np.float64), axis=0)
+    count = -(-np.count_nonzero(norms > DEAD * norms.max()) // BLOCK) * BLOCK
+    return np.isin(np.arange(len(norms)), np.argsort(-norms)[:count])
+
+
+def _convolved(taps: Array) -> Array:
+    """Return the output for a patch of ones [shape=(187, filters)] of filters [shape=(7, filters)]."""
+    return np.stack([np.convolve(np.ones(PATCH_FRAMES), tap[::-1], "same") for tap in taps.T], axis=1)
