@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import multiprocessing
 import os
 import signal
 import sys
@@ -12,8 +11,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -231,6 +229,9 @@ def _submit_to_process(executor: Executor, call: Callable[[list[Item]], Outcome]
 
 @contextlib.contextmanager
 def _processes(n_workers: int) -> Iterator[Executor]:
+    import multiprocessing
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+
     # spawn: a forked child of a process with threads (TensorFlow, BLAS) can deadlock
     context = multiprocessing.get_context("spawn")
     try:

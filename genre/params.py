@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, cast
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, ValidationError
 
+from genre import files
 from genre.errors import ParamsError
 
 PARAMS_FILE = Path("params.yaml")
@@ -229,7 +230,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     the message names all of them.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = files.read_yaml(path)
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist: run the command in the project's root folder") from None
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -10,13 +10,14 @@ python -m stages.query --write-tags --dry-run albums/
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from genre import params
+from genre import files
 from genre.cli import Answer, add_song_options, answer_all, fraction, is_folder, positive, run_command
 from genre.parallel import one_thread_each
 from genre.paths import Paths
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         duration=arguments.duration,
         middle=arguments.middle,
         min_confidence=arguments.min_confidence,
-        rejection=rejection.load(paths, predictor.card.model, params.load(paths.params).query.reject),
+        rejection=rejection.load(paths, predictor.card.model, _reject(paths.params)),
         coverage=arguments.sets or query.COVERAGE,
     )
 
@@ -57,6 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return answer_all(
         arguments.songs, of_song, text, arguments.format, header, _rows, at_once=SONGS_AT_ONCE, afterwards=afterwards
     )
+
+
+def _reject(path: Path) -> float | None:
+    """Return query.reject without a check of the other settings, which would take a tenth of a query."""
+    with contextlib.suppress(Exception):
+        rate = files.read_yaml(path)["query"]["reject"]
+        if rate is None or (isinstance(rate, float) and 0.0 < rate <= 0.5):
+            return rate
+    from genre import params
+
+    return params.load(path).query.reject  # raises an error that says what is wrong
 
 
 def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Callable[[Answer], None] | None:

@@ -35,6 +35,7 @@ DEMUXERS = (
     "libopenmpt libgme lrc matroska,webm mlp mmf mov,mp4,m4a,3gp,3g2,mj2 mp3 mpc mpc8 mpeg mpegts mxf nistsphere "
     "nut ogg oma paf pvf qcp rm rso sbc shn sol sox spdif svx swf tak truehd tta voc vqf w64 wav wsaud wv xa xwma"
 ).replace(" ", ",")
+FRAMES = "asetnsamples=n=4608:p=0"  # four frames of an mp3 in one: ffmpeg hands each frame from thread to thread
 COUNT_RATE_HZ = 8000  # at which the duration of a file is counted
 CHECK_S = 10  # length of the pieces in which channels that cancel each other are looked for
 QUIET_RMS = 650.0  # -34 dB, the level below which a piece is compared with the first channel
@@ -196,14 +197,16 @@ def _decoded(path: Path, sample_rate: int, channel: int | None) -> Iterator[Bloc
 
     Raises AudioError if nothing could be decoded.
     """
-    layout: dict[str, str | int] = {"ac": 1} if channel is None else {"af": f"pan=mono|c0=c{channel}"}
+    mono: dict[str, str | int] = (
+        {"ac": 1, "af": FRAMES} if channel is None else {"af": f"{FRAMES},pan=mono|c0=c{channel}"}
+    )
     _check_file(path)
     links = headers.links(path)
     n_samples = 0
     for link in links:
         try:
             part = link if len(links) > 1 else None
-            for _, frames in _frames(path, "s16", part, warns=channel is None, ar=sample_rate, **layout):
+            for _, frames in _frames(path, "s16", part, warns=channel is None, ar=sample_rate, **mono):
                 n_samples += len(frames)
                 if n_samples >= sample_rate * MAX_SECONDS:
                     raise AudioError(f"{path}: is longer than {MAX_SECONDS // 3600} hours")

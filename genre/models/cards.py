@@ -7,7 +7,6 @@ with other feature settings than this version computes, or whose ONNX file is no
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -108,6 +107,8 @@ def describe_dataset(name: str, songs: Sequence[str], paths: Paths) -> dict[str,
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
     """Return the versions of Python and of the packages that are installed."""
+    import importlib.metadata
+
     versions = {"python": platform.python_version()}
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
