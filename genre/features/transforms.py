@@ -95,10 +95,10 @@ def spectra(batch: npt.NDArray[np.float64], transform: Transform, n_bins: int) -
     """
     centred = batch[HOST_BLOCK - transform.block // 2 :]
     frames = np.lib.stride_tricks.sliding_window_view(centred, transform.block)[:: transform.step]
-    return np.fft.rfft(frames * _hann(transform.block))[:, :n_bins].astype(np.complex64)
+    return np.fft.rfft(frames * hann(transform.block))[:, :n_bins].astype(np.complex64)
 
 
 @functools.cache
-def _hann(block: int) -> npt.NDArray[np.float64]:
+def hann(block: int) -> npt.NDArray[np.float64]:
     """Return a periodic Hann window [shape=(block,)]."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(block) / block)
