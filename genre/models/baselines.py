@@ -169,7 +169,6 @@ def train_knn(vectors: Vectors, labels: Rows, seed: int) -> bytes:  # noqa: ARG0
 
     Its probabilities are the shares of 5 neighbours' votes and one vote shared by all classes.
     """
-    from onnx import numpy_helper, parser
     from sklearn.preprocessing import StandardScaler, normalize
 
     scaler = StandardScaler().fit(vectors)
@@ -184,10 +183,8 @@ def train_knn(vectors: Vectors, labels: Rows, seed: int) -> bytes:  # noqa: ARG0
         "prior": np.float32(PRIOR_VOTES / n_classes),
         "total": np.float32(NEIGHBOURS + PRIOR_VOTES),
     }
-    text = Path(__file__).with_name("knn.onnxtxt").read_text(encoding="utf-8")
-    model = parser.parse_model(text.replace("VALUES", str(vectors.shape[1])).replace("CLASSES", str(n_classes)))
-    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    return bytes(model.SerializeToString(deterministic=True))
+    path = Path(__file__).with_name("knn.onnxtxt")
+    return onnx.from_text(path, constants, VALUES=vectors.shape[1], CLASSES=n_classes)
 
 
 def xgboost(seed: int) -> Any:

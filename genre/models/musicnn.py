@@ -41,7 +41,6 @@ KERNELS = (  # of the package's conv2d, conv2d_1, ..., dense
     *((7, 561, 1, 64), (7, 64, 1, 64), (7, 64, 1, 64), (1506, 200)),
 )
 N_FRONT_END = 5  # convolutions over time and frequency
-OPSET, IR_VERSION = 17, 8  # of the ONNX file
 CHANNELS = (1, 204, 204, 51, 51, 51, 64, 64, 64, 1506, 200)  # of batch_normalization, batch_normalization_1, ...
 EPSILON = 1e-3  # of the batch normalisation
 BLOCK = 8  # filters that ONNX Runtime computes together
@@ -78,7 +77,9 @@ def convert(checkpoint: str, path: Path) -> None:
 
     Raises ModelError if the package is not installed or holds other weights.
     """
-    files.write_bytes(path, _network(*_weights(checkpoint)))
+    files.write_bytes(
+        path, onnx.from_text(Path(__file__).with_name("musicnn.onnxtxt"), _constants(*_weights(checkpoint)))
+    )
 
 
 def patches(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:
@@ -147,99 +148,45 @@ def _weights(checkpoint: str) -> tuple[list[Pair], list[Pair]]:
     return affine, [normalisations[number] for number in range(len(CHANNELS))]
 
 
-class _Graph:
-    """Nodes and constants of an ONNX graph; tensors are (batch, channels, time, frequency)."""
+def _constants(affine: list[Pair], normalisations: list[Pair]) -> dict[str, Array]:
+    """Return the constants of musicnn.onnxtxt by name; layers are numbered as in the package's `models.py`.
 
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def add(self, operator: str, *inputs: str | npt.NDArray[Any], **attributes: Any) -> str:
-        """Add a node; return the name of its output. Arrays become constants."""
-        from onnx import helper, numpy_helper
-
-        names = []
-        for value in inputs:
-            if not isinstance(value, str):
-                array = np.ascontiguousarray(value, np.int64 if value.dtype == np.int64 else np.float32)
-                self.constants.append(numpy_helper.from_array(array, f"constant_{len(self.constants)}"))
-            names.append(value if isinstance(value, str) else self.constants[-1].name)
-        self.nodes.append(helper.make_node(operator, names, [f"output_{len(self.nodes)}"], **attributes))
-        return str(self.nodes[-1].output[0])
-
-    def convolution(self, tensor: str, kernel: Array, bias: Array) -> str:
-        """Add a convolution [shape=(time, frequency, inputs, outputs)], with zeros before and after in time."""
-        pads = [(len(kernel) - 1) // 2, 0, len(kernel) // 2, 0]
-        return self.add("Conv", tensor, kernel.transpose(3, 2, 0, 1), bias, pads=pads)
-
-    def affine(self, tensor: str, scale: Array, offset: Array) -> str:
-        """Add a multiplication and an addition by channel."""
-        return self.add("Add", self.add("Mul", tensor, scale.reshape(-1, 1, 1)), offset.reshape(-1, 1, 1))
-
-
-def _network(affine: list[Pair], normalisations: list[Pair]) -> bytes:
-    """Return the network from `patches` (batch, 187, 96) to `max_pool` and `penultimate` side by side (batch, 953).
-
-    Layers are numbered as in the package's `models.py`.
+    Dead filters of the front end are not computed. Their outputs are constants, whose part is in the bias of the next
+    convolution, and in the result. The maximum over frequency comes before ReLU and normalisation; with a negative
+    scale it is the minimum.
     """
-    from onnx import TensorProto, checker, helper
-
-    graph = _Graph()
-    hidden, computed, constants = _front_end(graph, affine, normalisations)
-    sequences = [hidden]
-    for number in (5, 6, 7):
+    live = [_is_computed(kernel) for kernel, _ in affine[:N_FRONT_END]]
+    values: dict[str, Array] = {}
+    for number in (*range(N_FRONT_END), 6, 7):
         kernel, bias = affine[number]
-        kernel = kernel.transpose(0, 2, 1, 3)  # the package convolves an image over its whole height
-        if number == 5:
-            output = graph.convolution(hidden, kernel[:, :, computed], bias)
-            output = graph.add("Add", output, _convolved(constants @ kernel[:, 0]).T[:, :, np.newaxis])
+        if number < N_FRONT_END:
+            sign = np.sign(normalisations[number + 1][0])
+            kernel, bias = (kernel * sign)[..., live[number]], (bias * sign)[live[number]]
         else:
-            output = graph.convolution(hidden, kernel, bias)
-        output = graph.affine(graph.add("Relu", output), *normalisations[number + 1])
-        hidden = output if number == 5 else graph.add("Add", output, hidden)
-        sequences.append(hidden)
-    sequence = graph.add("Concat", *sequences, axis=1)
-    pooled = [graph.add(operator, sequence) for operator in ("GlobalMaxPool", "GlobalAveragePool")]
+            kernel = kernel.transpose(0, 2, 1, 3)  # the package convolves an image over its whole height
+        values |= {f"kernel_{number}": kernel.transpose(3, 2, 0, 1), f"bias_{number}": bias}
+    computed, bias = np.concatenate(live), np.concatenate([bias for _, bias in affine[:N_FRONT_END]])
+    scale, offset = (np.concatenate(part) for part in zip(*normalisations[1 : N_FRONT_END + 1], strict=True))
+    constants = np.where(computed, 0.0, np.maximum(bias, 0.0) * scale + offset)
+    of_channels = {"sign": np.sign(scale[computed]), "scale": scale[computed], "offset": offset[computed]}
+    for number in (0, 6, 7, 8, 10):
+        of_channels |= {f"scale_{number}": normalisations[number][0], f"offset_{number}": normalisations[number][1]}
+    values |= {name: array.reshape(-1, 1, 1) for name, array in of_channels.items()}
+
+    kernel, bias = affine[5]
+    taps = constants @ kernel[:, :, 0]
+    dead = [np.convolve(np.ones(PATCH_FRAMES), tap[::-1], "same") for tap in taps.T]  # with zeros outside
+    values |= {"kernel_5": kernel.transpose(3, 1, 0, 2)[:, computed], "bias_5": (np.array(dead).T + bias).T[..., None]}
+
     n_pooled = VECTORS["max_pool"].stop
     computed = np.pad(computed, (0, n_pooled - len(computed)), constant_values=True)
     constants = np.pad(constants, (0, n_pooled - len(constants)))
-    max_pool = graph.convolution(pooled[0], np.eye(n_pooled)[np.newaxis, np.newaxis, computed], constants)
+    values |= {"rows": np.eye(n_pooled)[:, computed, None, None], "constants": constants}
     (kernel, bias), (scale, offset) = affine[-1], normalisations[9]
-    bias = bias + (np.repeat(constants, 2) * scale + offset) @ kernel
-    maximum, mean = (kernel * scale[:, np.newaxis]).reshape(n_pooled, 2, -1)[computed].swapaxes(0, 1)  # they alternate
-    kernel = np.concatenate([maximum, mean])[np.newaxis, np.newaxis]
-    output = graph.convolution(graph.add("Concat", *pooled, axis=1), kernel, bias)
-    penultimate = graph.affine(graph.add("Relu", output), *normalisations[10])
-    result = graph.add("Flatten", graph.add("Concat", max_pool, penultimate, axis=1))
-    shapes = {"patches": [onnx.BATCH, PATCH_FRAMES, N_MELS], result: [onnx.BATCH, VECTORS["both"].stop]}
-    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name, shape in shapes.items()]
-    built = helper.make_graph(graph.nodes, "musicnn", *ends, graph.constants)
-    model = helper.make_model(built, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
-
-
-def _front_end(
-    graph: _Graph, affine: list[Pair], normalisations: list[Pair]
-) -> tuple[str, npt.NDArray[np.bool_], Array]:
-    """Add the convolutions over time and frequency, each with its maximum over frequency.
-
-    Return the output, which of the 561 filters it has, and the outputs of the others: dead filters are constant.
-    """
-    image = graph.add("Unsqueeze", graph.affine("patches", *normalisations[0]), np.array([1]))
-    computed, outputs = [], []
-    for (kernel, bias), (scale, _) in zip(affine[:N_FRONT_END], normalisations[1:], strict=False):
-        live = _is_computed(kernel)
-        sign = np.sign(scale[live])  # the maximum after a normalisation with a negative scale is the minimum before it
-        output = graph.convolution(image, kernel[..., live] * sign, bias[live] * sign)
-        outputs.append(graph.add("MaxPool", output, kernel_shape=[1, N_MELS - kernel.shape[1] + 1]))
-        computed.append(live)
-    live = np.concatenate(computed)
-    bias = np.concatenate([bias for _, bias in affine[:N_FRONT_END]])
-    scale, offset = (np.concatenate(part) for part in zip(*normalisations[1 : N_FRONT_END + 1], strict=True))
-    constants = np.where(live, 0.0, np.maximum(bias, 0.0) * scale + offset)
-    signed = graph.add("Mul", graph.add("Concat", *outputs, axis=1), np.sign(scale[live]).reshape(-1, 1, 1))
-    return graph.affine(graph.add("Relu", signed), scale[live], offset[live]), live, constants
+    values["bias_8"] = bias + (np.repeat(constants, 2) * scale + offset) @ kernel
+    maximum, mean = (kernel * scale[:, None]).reshape(n_pooled, 2, -1)[computed].swapaxes(0, 1)  # they alternate
+    values["kernel_8"] = np.concatenate([maximum, mean]).T[..., None, None]
+    return {name: np.ascontiguousarray(array, np.float32) for name, array in values.items()}
 
 
 def _is_computed(kernel: Array) -> npt.NDArray[np.bool_]:
@@ -247,8 +194,3 @@ def _is_computed(kernel: Array) -> npt.NDArray[np.bool_]:
     norms = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]).astype(np.float64), axis=0)
     count = -(-np.count_nonzero(norms > DEAD * norms.max()) // BLOCK) * BLOCK
     return np.isin(np.arange(len(norms)), np.argsort(-norms)[:count])
-
-
-def _convolved(taps: Array) -> Array:
-    """Return the output for a patch of ones [shape=(187, filters)] of filters [shape=(7, filters)]."""
-    return np.stack([np.convolve(np.ones(PATCH_FRAMES), tap[::-1], "same") for tap in taps.T], axis=1)

@@ -76,6 +76,19 @@ def from_xgboost(estimator: Any, n_values: int) -> bytes:
     return _named(exported, exported.graph.output[1].name)
 
 
+def from_text(path: Path, constants: Mapping[str, npt.NDArray[Any]], **sizes: int) -> bytes:
+    """Return the ONNX file of a graph in ONNX's text format, with its constants by name; `sizes` replaces names."""
+    import onnx
+
+    text = path.read_text(encoding="utf-8")
+    for name, size in sizes.items():
+        text = text.replace(name, str(size))
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
 def with_outputs(model: bytes, positions: npt.NDArray[np.int64], n_outputs: int) -> bytes:
     """Return a classifier's ONNX file with `n_outputs` outputs: its own at `positions`, 0 elsewhere."""
     import onnx
