@@ -206,7 +206,7 @@ def _decoded(path: Path, sample_rate: int, channel: int | None) -> Iterator[Bloc
     for link in links:
         try:
             part = link if len(links) > 1 else None
-            for _, frames in _frames(path, "s16", part, warns=channel is None, ar=sample_rate, **mono):
+            for _, frames in _frames(path, "s16", part, warns=channel is None, ar=sample_rate, ac=1, af=filters):
                 n_samples += len(frames)
                 if n_samples >= sample_rate * MAX_SECONDS:
                     raise AudioError(f"{path}: is longer than {MAX_SECONDS // 3600} hours")

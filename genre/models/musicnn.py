@@ -155,16 +155,15 @@ def _constants(affine: list[Pair], normalisations: list[Pair]) -> dict[str, Arra
     convolution, and in the result. The maximum over frequency comes before ReLU and normalisation; with a negative
     scale it is the minimum.
     """
-    live = [_is_computed(kernel) for kernel, _ in affine[:N_FRONT_END]]
     values: dict[str, Array] = {}
-    for number in (*range(N_FRONT_END), 6, 7):
-        kernel, bias = affine[number]
-        if number < N_FRONT_END:
-            sign = np.sign(normalisations[number + 1][0])
-            kernel, bias = (kernel * sign)[..., live[number]], (bias * sign)[live[number]]
-        else:
-            kernel = kernel.transpose(0, 2, 1, 3)  # the package convolves an image over its whole height
+    live = [_is_computed(kernel) for kernel, _ in affine[:N_FRONT_END]]
+    for number, computed in enumerate(live):
+        (kernel, bias), sign = affine[number], np.sign(normalisations[number + 1][0])
+        kernel, bias = (kernel * sign)[..., computed], (bias * sign)[computed]
         values |= {f"kernel_{number}": kernel.transpose(3, 2, 0, 1), f"bias_{number}": bias}
+    for number in (6, 7):  # the package convolves an image over its whole height
+        kernel, bias = affine[number]
+        values |= {f"kernel_{number}": kernel.transpose(3, 1, 0, 2), f"bias_{number}": bias}
     computed, bias = np.concatenate(live), np.concatenate([bias for _, bias in affine[:N_FRONT_END]])
     scale, offset = (np.concatenate(part) for part in zip(*normalisations[1 : N_FRONT_END + 1], strict=True))
     constants = np.where(computed, 0.0, np.maximum(bias, 0.0) * scale + offset)
