@@ -197,9 +197,7 @@ def _decoded(path: Path, sample_rate: int, channel: int | None) -> Iterator[Bloc
 
     Raises AudioError if nothing could be decoded.
     """
-    mono: dict[str, str | int] = (
-        {"ac": 1, "af": FRAMES} if channel is None else {"af": f"{FRAMES},pan=mono|c0=c{channel}"}
-    )
+    filters = FRAMES if channel is None else f"{FRAMES},pan=mono|c0=c{channel}"
     _check_file(path)
     links = headers.links(path)
     n_samples = 0
