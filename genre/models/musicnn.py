@@ -68,8 +68,7 @@ class MusiCNN:
         parts = [onnx.run(self._session, patch, self._name) for patch in inputs]
         if any(part.shape != (1, VECTORS["both"].stop) for part in parts):
             raise ModelError(f"{self._name} has another number of outputs: {onnx.REMEDY}")
-        vector: npt.NDArray[np.float32] = np.concatenate(parts).mean(axis=0, dtype=np.float64).astype(np.float32)
-        return vector
+        return np.asarray(np.concatenate(parts).mean(axis=0, dtype=np.float64), np.float32)
 
 
 def convert(checkpoint: str, path: Path) -> None:
@@ -108,8 +107,7 @@ def mel_filters() -> npt.NDArray[np.float32]:
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     frequency = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)[:, np.newaxis]
     triangles = np.minimum((frequency - low) / (centre - low), (high - frequency) / (high - centre))
-    weights: npt.NDArray[np.float32] = (np.maximum(triangles, 0.0) * 2 / (high - low)).astype(np.float32)
-    return weights
+    return np.asarray(np.maximum(triangles, 0.0) * 2 / (high - low), np.float32)
 
 
 def _log_mel(frames: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
@@ -119,8 +117,7 @@ def _log_mel(frames: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """
     spectrum = np.fft.rfft(frames * hann(FFT), axis=1)
     power = spectrum.real**2 + spectrum.imag**2
-    log_mel: npt.NDArray[np.float32] = np.log10(10_000 * (power.astype(np.float32) @ mel_filters()) + 1)
-    return log_mel
+    return np.asarray(np.log10(10_000 * (power.astype(np.float32) @ mel_filters()) + 1))
 
 
 def _weights(checkpoint: str) -> tuple[list[Pair], list[Pair]]:
