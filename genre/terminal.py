@@ -48,10 +48,10 @@ def prepare(log_format: str = "%(message)s") -> None:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    if sys.stdin is None:
-        sys.stdin = open(os.devnull)  # noqa: SIM115
-    sys.stdout = _Escaped(sys.stdout or _closed(), "standard output")
-    sys.stderr = _Escaped(sys.stderr or _closed())
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    closed = open(os.open(os.devnull, os.O_RDONLY), "w")  # noqa: SIM115 (nothing can be written to it)
+    sys.stdout = _Escaped(sys.stdout or closed, "standard output")
+    sys.stderr = _Escaped(sys.stderr or closed)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine(log_format))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -105,8 +105,3 @@ class _OneLine(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         record.message = one_line(record.message)
         return super().formatMessage(record)
-
-
-def _closed() -> TextIO:
-    """Return a stream to which nothing can be written."""
-    return open(os.open(os.devnull, os.O_RDONLY), "w")

@@ -44,15 +44,15 @@ def read(path: Path) -> list[Correction]:
 
 def add(path: Path, song: str, genre: str, reason: str = "") -> None:
     """Append a correction of today, in place of the song's earlier one; the file is replaced atomically."""
-    kept = [correction for correction in read(path) if correction.song != song]
-    _write(path, [*kept, Correction(song, genre, datetime.date.today().isoformat(), reason)])
+    kept = [astuple(correction) for correction in read(path) if correction.song != song]
+    files.write_table(path, COLUMNS, [*kept, (song, genre, datetime.date.today().isoformat(), reason)])
 
 
 def undo(path: Path) -> Correction | None:
     """Remove the last correction and return it; None if there is none. One that `add` replaced does not return."""
     corrections = read(path)
     if corrections:
-        _write(path, corrections[:-1])
+        files.write_table(path, COLUMNS, map(astuple, corrections[:-1]))
     return corrections[-1] if corrections else None
 
 
@@ -110,7 +110,3 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]
     except csv.Error as error:
         raise DatasetError(f"{path}, line {reader.line_num}: {error}") from error
     return rows
-
-
-def _write(path: Path, corrections: Sequence[Correction]) -> None:
-    files.write_table(path, COLUMNS, map(astuple, corrections))

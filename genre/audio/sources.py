@@ -39,15 +39,13 @@ def is_file_name(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def local_file(
-    name: str, *, stdin: BinaryIO | None = None, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS
-) -> Iterator[Path]:
+def local_file(name: str) -> Iterator[Path]:
     """Yield a song as a file: a local file itself, or a temporary file that is removed at the end.
 
-    `name` is a file name, '-' for standard input (or `stdin`), or the http(s) URL of an audio file or of a page that
-    yt-dlp supports. Playlists are refused; of a video in a playlist, the video is taken. Raises AudioError if the song
-    cannot be read or downloaded within the limits. An AudioError raised in the context gets the name of the song in
-    place of the temporary path.
+    `name` is a file name, '-' for standard input, or the http(s) URL of an audio file or of a page that yt-dlp
+    supports. Playlists are refused; of a video in a playlist, the video is taken. Raises AudioError if the song cannot
+    be read or downloaded within `MAX_BYTES` and `MAX_SECONDS`. An AudioError raised in the context gets the name of the
+    song in place of the temporary path.
     """
     if is_file_name(name):
         yield Path(name)
@@ -55,9 +53,9 @@ def local_file(
     with tempfile.TemporaryDirectory(prefix="song-", ignore_cleanup_errors=True) as folder:
         if name == STANDARD_INPUT:
             path = Path(folder, "standard-input")
-            _spool(stdin or sys.stdin.buffer, path, max_bytes)
+            _spool(sys.stdin.buffer, path)
         else:
-            path = _fetch(name, Path(folder), max_bytes, max_seconds)
+            path = _fetch(name, Path(folder))
         try:
             yield path
         except AudioError as error:
@@ -65,7 +63,7 @@ def local_file(
             raise AudioError(str(error).replace(str(path), shown)) from error
 
 
-def _spool(stream: BinaryIO, path: Path, max_bytes: int) -> None:
+def _spool(stream: BinaryIO, path: Path) -> None:
     """Copy a stream to a file; AudioError if it is a terminal, empty or too large."""
     if stream.isatty():
         raise AudioError("standard input: is a terminal; pipe a song into it, as in: cat song.mp3 | ...")
@@ -73,13 +71,13 @@ def _spool(stream: BinaryIO, path: Path, max_bytes: int) -> None:
     with path.open("wb") as file:
         while block := stream.read(READ_BYTES):
             size += file.write(block)
-            if size > max_bytes:
-                raise AudioError(f"standard input: is larger than {max_bytes / 1e6:.3g} MB")
+            if size > MAX_BYTES:
+                raise AudioError(f"standard input: is larger than {MAX_BYTES / 1e6:.3g} MB")
     if not size:
         raise AudioError("standard input: is empty")
 
 
-def _fetch(url: str, folder: Path, max_bytes: int, max_seconds: float) -> Path:
+def _fetch(url: str, folder: Path) -> Path:
     """Download a song with yt-dlp, in a process, into an empty folder, and return the file."""
     if not re.match(r"https?://", url, re.IGNORECASE):
         raise AudioError(f"{url}: only http and https URLs can be fetched")
@@ -87,8 +85,8 @@ def _fetch(url: str, folder: Path, max_bytes: int, max_seconds: float) -> Path:
         raise AudioError(f"{url}: needs yt-dlp: install it with `pip install yt-dlp`")
     # -P: no imports from the download folder. Without ffmpeg, since it would download the items of a playlist. LIMITED
     # is for servers that name no size.
-    command = [*LIMITED, "unlimited", "unlimited", str(max_bytes // 512), sys.executable, "-P", "-m", "yt_dlp"]
-    command += [*YT_DLP_OPTIONS, "--max-filesize", str(max_bytes), "--ffmpeg-location", ".", "--output", "song"]
+    command = [*LIMITED, "unlimited", "unlimited", str(MAX_BYTES // 512), sys.executable, "-P", "-m", "yt_dlp"]
+    command += [*YT_DLP_OPTIONS, "--max-filesize", str(MAX_BYTES), "--ffmpeg-location", ".", "--output", "song"]
     try:
         result = subprocess.run(
             [*command, "--", url],
@@ -96,12 +94,12 @@ def _fetch(url: str, folder: Path, max_bytes: int, max_seconds: float) -> Path:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=max_seconds,
+            timeout=MAX_SECONDS,
             check=False,
             start_new_session=True,
         )
     except subprocess.TimeoutExpired:
-        raise AudioError(f"{url}: was not fetched within {max_seconds:g} s") from None
+        raise AudioError(f"{url}: was not fetched within {MAX_SECONDS:g} s") from None
     downloads = [path for path in folder.iterdir() if path.is_file()]
     if result.returncode == _PLAYLIST_STATUS:
         raise AudioError(f"{url}: is a playlist: give the URL of one song")

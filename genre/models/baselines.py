@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from genre.errors import ModelError
 from genre.models import calibration, onnx
-from genre.models.calibration import Calibration, Validation, calibrate, validation_folds
+from genre.models.calibration import Calibration, Probabilities, Rows, Validation, calibrate, validation_folds
+from genre.models.embeddings import Vectors
 from genre.models.vote import middle_rows
 from genre.params import MusicnnParams
-
-Rows = npt.NDArray[np.int64]  # row numbers or labels [shape=(chunks,)]
-Names = Sequence[str]  # one per chunk
-Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
 
 VALIDATION_FOLDS = 8
 GAINS_DB = (6.0, -6.0)  # of the copies of the training chunks
@@ -78,10 +74,10 @@ def train(
     name: str,
     vectors: Vectors,
     labels: Rows,
-    songs: Names,
+    songs: Sequence[str],
     *,
     n_genres: int,
-    groups: Names = (),
+    groups: Sequence[str] = (),
     copies: Vectors | None = None,
     seed: int = 0,
 ) -> TrainedBaseline:
@@ -133,7 +129,7 @@ def classifier(name: str, vectors: Vectors, labels: Rows, n_genres: int, seed: i
     return graph if len(genres) == n_genres else onnx.with_outputs(graph, genres, n_genres)
 
 
-def predict(graph: bytes, vectors: Vectors) -> npt.NDArray[np.float32]:
+def predict(graph: bytes, vectors: Vectors) -> Probabilities:
     """Return the uncalibrated probabilities [shape=(chunks, genres)] of a classifier, the bytes of an ONNX file."""
     return onnx.run(onnx.session(graph), {onnx.VECTOR: vectors})
 

@@ -20,17 +20,15 @@ import numpy.typing as npt
 from genre import files
 from genre.errors import ModelError
 from genre.models import cards
-from genre.models.calibration import Validation
+from genre.models.calibration import Rows, Validation
 from genre.models.cards import ENSEMBLE
-from genre.models.embeddings import Embedder
+from genre.models.embeddings import Embedder, Vectors
 from genre.models.vote import vote_by_song
 from genre.paths import Paths
 
 Validations = Mapping[str, Validation]  # by model
 Names = Sequence[str]  # one per chunk
-Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
 Scores = npt.NDArray[np.float64]  # one per song or chunk
-Rows = npt.NDArray[np.int64]
 
 LOG = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genre.audio import chunks, ffmpeg
-from genre.models.embeddings import Embedder, Vectors
+from genre.models.embeddings import Embedder, Samples, Vectors
 from genre.search.embedding_index import WINDOW_HOP_S, WINDOW_S, Projection
 from genre.search.engine import MAX_SNIPPET_S, Candidate, IndexedSong, probability
 from genre.search.store import Neighbour, VectorStore
@@ -26,8 +26,6 @@ CHANCE = 1.05  # divided by the root of the number of windows: mean similarity o
 
 # Logistic function from evidence to score: 2 % of out-of-set snippets exceed the centre (docs/search.md).
 CENTRE, SPREAD = 0.37, 0.05
-
-Samples = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from genre.audio import sources
 from genre.audio.sources import local_file
 from genre.errors import AudioError
 from tests.made import MakeSong
@@ -110,8 +112,11 @@ def test_a_song_is_fetched_as_it_is_through_a_redirect(server: str, song: Path, 
         ("endless", "File too large"),
     ],
 )
-def test_a_failed_download_is_one_sentence_with_the_url(server: str, page: str, reason: str) -> None:
-    with pytest.raises(AudioError) as caught, local_file(f"{server}/{page}", max_bytes=5_000_000, max_seconds=60):
+def test_a_failed_download_is_one_sentence_with_the_url(
+    server: str, page: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "MAX_BYTES", 5_000_000)
+    with pytest.raises(AudioError) as caught, local_file(f"{server}/{page}"):
         pass
     message = str(caught.value)
     assert message.startswith(f"{server}/{page}: ")
@@ -121,10 +126,11 @@ def test_a_failed_download_is_one_sentence_with_the_url(server: str, page: str, 
 
 
 @pytest.mark.slow
-def test_a_slow_server_is_abandoned_in_time(server: str) -> None:
+def test_a_slow_server_is_abandoned_in_time(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     start = time.monotonic()
     url = f"{server}/slow"
-    with pytest.raises(AudioError, match=rf"^{url}: was not fetched within 2 s"), local_file(url, max_seconds=2.0):
+    monkeypatch.setattr(sources, "MAX_SECONDS", 2.0)
+    with pytest.raises(AudioError, match=rf"^{url}: was not fetched within 2 s"), local_file(url):
         pass
     assert time.monotonic() - start < 10
 
@@ -179,16 +185,14 @@ def test_a_dash_is_standard_input_and_an_interruption_leaves_no_file(
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("size", "reason"), [(0, "is empty"), (2001, "is larger than 0.002 MB")])
-def test_standard_input_must_not_be_empty_or_too_large(size: int, reason: str) -> None:
-    stream = io.BytesIO(bytes(size))
-    with pytest.raises(AudioError, match=f"^standard input: {reason}"), local_file("-", stdin=stream, max_bytes=2000):
-        pass
-
-
-def test_a_terminal_is_refused() -> None:
+@pytest.mark.parametrize(("size", "reason"), [(0, "is empty"), (2001, "is larger than 0.002 MB"), (None, "is a term")])
+def test_standard_input_must_not_be_empty_too_large_or_a_terminal(
+    size: int | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, theirs = os.openpty()
-    message = r"^standard input: is a terminal"
-    with open(theirs, "rb", buffering=0) as stream, pytest.raises(AudioError, match=message):
-        local_file("-", stdin=stream).__enter__()
+    with open(theirs, "rb", buffering=0) as terminal, pytest.raises(AudioError, match=f"^standard input: {reason}"):
+        stream = terminal if size is None else io.BytesIO(bytes(size))
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
+        monkeypatch.setattr(sources, "MAX_BYTES", 2000)
+        local_file("-").__enter__()
     os.close(ours)

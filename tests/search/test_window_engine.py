@@ -9,7 +9,7 @@ import pytest
 
 from genre.models import embeddings
 from genre.paths import Paths
-from genre.search import embedding_index, store, window_engine
+from genre.search import embedding_index, store
 from genre.search.embedding_index import WINDOW_HOP_S
 from genre.search.engine import IndexedSong
 from genre.search.store import Neighbour, Window
@@ -21,7 +21,7 @@ SAMPLE_RATE = 22_050
 N_SONGS = 5
 
 
-def _samples(seed: int, seconds: float = 12.0) -> window_engine.Samples:
+def _samples(seed: int, seconds: float = 12.0) -> embeddings.Samples:
     return pcm(music(seed, seconds, SAMPLE_RATE))
 
 
