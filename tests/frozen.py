@@ -71,25 +71,18 @@ def _ask(command: str, *arguments: str) -> Any:
 def _digest(folder: Path) -> str:
     """Return one SHA-256 of the names and bytes of all audio and feature files of a folder."""
     digest = hashlib.sha256()
-    for path in _files(folder):
+    for path in sorted(path for suffix in ("wav", "csv") for path in folder.rglob(f"*/*.{suffix}")):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    yield from sorted(path for suffix in ("wav", "csv") for path in folder.rglob(f"*/*.{suffix}"))
 
 
 def differences(actual: Any, expected: Any, tolerance: float) -> Iterator[str]:
     """Yield a line for every value that is missing, new or differs by more than `tolerance`."""
     left, right = ({k: v for k, v in _values(x) if not k.endswith(INTERVAL)} for x in (actual, expected))
     for name in sorted(left.keys() | right.keys()):
-        if name not in left:
-            yield f"{name}: missing, expected {right[name]}"
-        elif name not in right:
-            yield f"{name}: {left[name]} is new"
-        elif not _close(left[name], right[name], tolerance):
-            yield f"{name}: {left[name]}, expected {right[name]}"
+        actual, wanted = (values.get(name, "missing") for values in (left, right))
+        if not _close(actual, wanted, tolerance):
+            yield f"{name}: {actual}, expected {wanted}"
 
 
 def _values(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

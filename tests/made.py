@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import subprocess
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import yaml
 
 from genre.audio import chunks, manifest
@@ -168,6 +172,18 @@ def ape_bomb(sample_rate: int, n_frames: int = 1190) -> bytes:
     head += struct.pack("<HHIIIHHI", 2000, 0, n_samples, n_samples, n_frames, 16, 2, sample_rate)
     positions = struct.pack(f"<{n_frames}I", *range(first, first + size * n_frames, size))
     return head + positions + frame * n_frames
+
+
+@contextlib.contextmanager
+def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Run a quiet HTTP server on loopback, and yield its host and port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseHTTPRequestHandler, "log_message", lambda *_: None)
+        patch.setenv("no_proxy", "127.0.0.1")
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def write_songs(folder: Path, n_songs: int = 4, suffix: str = ".flac") -> None:

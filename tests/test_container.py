@@ -36,12 +36,9 @@ def test_every_copied_file_exists_and_is_not_ignored() -> None:
         assert (ROOT / name).exists() and name in not_ignored, name
 
 
-def test_packages_report_nothing_from_both_images() -> None:
+def test_both_images_report_nothing_and_run_without_root() -> None:
     base = DOCKERFILE.split("FROM base AS ")[0]
     assert "ORT_DISABLE_TELEMETRY=1" in base and "DVC_NO_ANALYTICS=1" in base
-
-
-def test_both_images_run_without_root() -> None:
     for stage in re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[2:]:
         assert re.findall(r"^USER (\S+)$", stage, re.MULTILINE) == ["10001"], stage.splitlines()[0]
 

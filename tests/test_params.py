@@ -42,7 +42,9 @@ def test_a_bad_key_or_value_is_named(tmp_path: Path, old: str, new: str, named: 
         params.load(path)
 
 
-def test_all_errors_are_reported_together(tmp_path: Path) -> None:
+def test_all_errors_are_reported_together_and_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="root folder"):
+        params.load(tmp_path / "params.yaml")
     write_params(tmp_path, train__epochs=0, train__dropout=7)
     with pytest.raises(ParamsError, match=r"train\.dropout.*train\.epochs"):
         params.load(tmp_path / "params.yaml")
@@ -53,11 +55,6 @@ def test_numbers_as_dvc_writes_them_are_numbers(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(path.read_text().replace("learning_rate: 0.002", "learning_rate: 1e-05"))
     assert params.load(path).train.optimizer.learning_rate == 1e-5
-
-
-def test_the_message_for_a_missing_file_names_the_root_folder(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="root folder"):
-        params.load(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(("old", "new"), params.RENAMED.items())

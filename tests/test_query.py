@@ -8,15 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import mutagen.id3
 import pytest
 
 from genre.audio.ffmpeg import executable
-from tests.made import ROOT, MakeSong, save_svm, write_params
+from tests.made import ROOT, MakeSong, save_svm, serving, write_params
 
 pytestmark = pytest.mark.slow
 
@@ -78,18 +77,10 @@ def test_the_middle_is_analysed_and_excludes_start_and_duration(songs: Path) -> 
 
 def test_a_url_is_a_song(songs: Path) -> None:
     pytest.importorskip("yt_dlp", reason="yt-dlp is not installed")
-    handler = functools.partial(_Quiet, directory=str(songs / "album"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/1.mp3"
+    with serving(functools.partial(SimpleHTTPRequestHandler, directory=str(songs / "album"))) as address:
+        url = f"http://{address}/1.mp3"
         answer = json.loads(query(songs, url, "--format", "json").stdout)
-        server.shutdown()
     assert answer == json.loads(query(songs, "album/1.mp3", "--format", "json").stdout) | {"file": url}
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 def test_the_answer_is_plotted(songs: Path) -> None:

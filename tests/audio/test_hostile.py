@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import mutagen.id3
@@ -19,7 +19,7 @@ import pytest
 from genre.audio import chunks, ffmpeg, process
 from genre.cli import answer_all
 from genre.errors import AudioError, TimeLimitError
-from tests.made import ROOT, MakeSong, ape_bomb, ffmpeg_run
+from tests.made import ROOT, MakeSong, ape_bomb, ffmpeg_run, serving
 
 pytestmark = pytest.mark.slow
 
@@ -37,14 +37,8 @@ def requests() -> Iterator[tuple[str, list[str]]]:
             paths.append(self.path)
             self.send_error(404)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}", paths
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as address:
+        yield address, paths
 
 
 def _cut(path: Path) -> list[chunks.Chunk]:

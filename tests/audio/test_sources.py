@@ -9,7 +9,6 @@ import io
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 from genre.audio import sources
 from genre.audio.sources import local_file
 from genre.errors import AudioError
-from tests.made import MakeSong
+from tests.made import MakeSong, serving
 
 
 @pytest.fixture(autouse=True)
@@ -46,15 +45,8 @@ def server(song: Path) -> Iterator[str]:
     class Handler(_Handler):
         song_bytes = song.read_bytes()
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.daemon_threads = True
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("no_proxy", "127.0.0.1")
-            yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
+    with serving(Handler) as address:
+        yield f"http://{address}"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -87,9 +79,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             while "Connection" in headers and time.monotonic() < end:
                 self.wfile.write(b"\0" * 65_536 if self.path == "/endless" else b"x")
                 time.sleep(0.005 if self.path == "/endless" else 0.3)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.mark.slow

@@ -58,11 +58,14 @@ def test_times_are_rounded_to_the_nearest_nanosecond(first_frame: int, sample_ra
 
 
 def test_rows_formatted_in_pieces_or_from_a_view_are_those_formatted_at_once() -> None:
-    values = _features(3000, 7)
+    values = np.exp(np.random.default_rng(0).normal(0, 4, (3000, 7))).astype(np.float32)
     pieces = [csv.format_rows(values[at : at + 700], 44_100, 512, at) for at in range(0, 3000, 700)]
     assert b"".join(pieces) == csv.format_rows(values, 44_100, 512)
     assert csv.format_rows(values[:0], 44_100, 512) == b""
     assert csv.format_rows(values[::2, ::2], 22_050, 512) == csv.format_rows(values[::2, ::2].copy(), 22_050, 512)
+    for bad in (np.nan, np.inf):
+        with pytest.raises(FeatureError, match="NaN or infinite"):
+            csv.format_rows(np.array([[1.0, bad]], np.float32), 22_050, 512)
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.csv")), ids=lambda p: p.stem)
@@ -85,12 +88,6 @@ def test_reading_gives_the_float32_next_to_what_is_printed(
     np.testing.assert_array_equal(csv.read(path), expected)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nan_and_infinity_are_not_written(bad: float) -> None:
-    with pytest.raises(FeatureError, match="NaN or infinite"):
-        csv.format_rows(np.array([[1.0, bad]], np.float32), 22_050, 512)
-
-
 @pytest.mark.parametrize(
     ("content", "columns", "line"),
     [
@@ -107,18 +104,15 @@ def test_nan_and_infinity_are_not_written(bad: float) -> None:
         (b"0,1,2\n1,\0\0\0\0\n", None, 2),
     ],
 )
-def test_a_malformed_file_is_refused_by_name_and_line(
+def test_a_missing_or_malformed_file_is_refused_by_name_and_line(
     content: bytes, columns: int | None, line: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "f.csv"
+    with pytest.raises(FeatureError, match=r"f\.csv: cannot be read \(No such file"):
+        csv.read(path)
     path.write_bytes(content)
     with pytest.raises(FeatureError, match=rf"{path}, line {line}: not a time and {columns or '[12]'} finite numbers"):
         csv.read(path, columns=columns)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match=r"f\.csv: cannot be read \(No such file"):
-        csv.read(tmp_path / "f.csv")
 
 
 def _as_qt(values: npt.NDArray[np.float32]) -> list[str]:
@@ -126,7 +120,3 @@ def _as_qt(values: npt.NDArray[np.float32]) -> list[str]:
     rounded = Context(prec=6, rounding=ROUND_HALF_UP, Emin=-99).create_decimal_from_float
     texts = [f"{float(rounded(v)):.6g}" for v in values.ravel().tolist()]
     return [text.replace("e-0", "e-").replace("e+0", "e+") for text in texts]
-
-
-def _features(n_frames: int, columns: int) -> npt.NDArray[np.float32]:
-    return np.exp(np.random.default_rng(0).normal(0, 4, (n_frames, columns))).astype(np.float32)
