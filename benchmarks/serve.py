@@ -32,6 +32,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
+from genre import params
 from genre.audio import chunks
 from genre.cli import integer
 from genre.paths import Paths
@@ -124,12 +125,12 @@ def _write_clip(path: Path) -> Path:
 
 def _peer(clip: Path, model: str | None) -> float:
     """Return clips a second of the model without the service."""
-    service = Service(Paths(), model=model)
-    service.load()
+    service = Service(Paths(), params.load().serve, model=model)
+    service.load("")
     try:
         began = time.perf_counter()
         for _ in range(N_PEER):
-            service.query(clip)
+            service.answer("query", clip)
         return N_PEER / (time.perf_counter() - began)
     finally:
         service.close()

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger(name).setLevel(logging.INFO)
     paths = Paths()
     settings = params.load(paths.params).serve
-    app = create_app(Service(paths, model=arguments.model), settings, paths, host=arguments.host)
+    app = create_app(Service(paths, settings, model=arguments.model), host=arguments.host)
     server.run(app, settings, host=arguments.host, port=arguments.port)
     return 0
 

@@ -11,9 +11,9 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -29,25 +29,17 @@ from typing_extensions import TypedDict
 from genre.audio import process
 from genre.errors import AudioError, GenreError, TimeLimitError
 from genre.models.query import Answer
-from genre.params import ServeParams
-from genre.paths import Paths
 from genre.search.identify import Match
 from genre.search.similar import Similar
-from genre.web import upload
-from genre.web.connections import Connection
+from genre.web import songs, upload
 from genre.web.limits import LOOPBACK_NAMES, CheckRequests, failure
-from genre.web.metrics import DISCONNECTED, CountRequests, Metrics
-from genre.web.service import ModelInfo, Service
-from genre.web.songs import MEDIA_TYPES, Songs
-from genre.web.workers import Workers
+from genre.web.metrics import DISCONNECTED, CountRequests
+from genre.web.service import Info, Service
 
 log = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
-
 STATIC = Path(__file__).parent / "static"
 MAX_TOP = 100  # songs that similar returns
-N_EXAMPLES = 5
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -72,21 +64,6 @@ class Failure(TypedDict):
     message: str
 
 
-class Example(TypedDict):
-    """An indexed song that a client can try."""
-
-    song: str
-    genre: str
-
-
-class Info(ModelInfo):
-    """Description of the model, limits of uploads and example songs."""
-
-    max_upload_bytes: int
-    max_audio_s: float
-    examples: list[Example]
-
-
 class Excerpt(BaseModel):
     """Query parameters: the excerpt of the song to analyse."""
 
@@ -103,68 +80,42 @@ class TopExcerpt(Excerpt):
     top: Annotated[int, Query(ge=1, le=MAX_TOP, description="number of songs")] = 10
 
 
-class Backend:
-    """State of one application: models, worker threads, songs and metrics."""
+async def _answer(service: Service, request: Request, command: str, excerpt: Excerpt) -> Any:
+    """Return the answer of a command about the uploaded song; HTTPException if it fails."""
+    service.check_ready()
+    upload.check_content_type(request)
+    service.workers.check()  # before the upload is read
+    duration = min(excerpt.duration or math.inf, service.params.max_audio_s)
+    options = excerpt.model_dump() | {"duration": duration}
+    try:
+        with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
+            song = await upload.receive(request, Path(folder), max_fields=service.params.max_parts)
 
-    def __init__(self, service: Service, params: ServeParams, paths: Paths) -> None:
-        self.service, self.params, self.songs, self.metrics = service, params, Songs(paths), Metrics()
-        self.uploads: set[Connection] = set()
-        self._workers = jobs = Workers(params.workers, params.queue, params.timeout_s)
-        self.metrics.gauge("genre_queue_waiting", "Songs in the queue", lambda: len(jobs.jobs) - jobs.n_running)
-        self.metrics.gauge("genre_queue_running", "Songs being analysed", lambda: jobs.n_running)
-        self.metrics.gauge("genre_uploads", "Large uploads being received", lambda: len(self.uploads))
-        self.metrics.gauge("genre_ready", "1 when the models are loaded", lambda: service.ready)
+            def analyse(limit_s: float, cancelled: threading.Event) -> Mapping[str, Any]:
+                with process.time_limit(limit_s, cancelled):
+                    return service.answer(command, song, **options)
 
-    def load(self, url: str) -> None:
-        """Load the models; `url` is the address of the service."""
-        self.service.load()
-        log.info("ready: %s (page at /ui, documentation at /docs)", url)
-
-    def close(self) -> None:
-        """End the work, and close the indexes."""
-        self._workers.close()
-        self.service.close()
-
-    def check_ready(self) -> None:
-        """Raise HTTPException 503 until the models are loaded."""
-        if not self.service.ready:
-            raise HTTPException(503, "the models are still loading: retry shortly", {"Retry-After": "2"})
-
-    async def answer(self, request: Request, function: Callable[..., Result], excerpt: Excerpt) -> Result:
-        """Return the result of `function` for the uploaded song; HTTPException if it fails."""
-        self.check_ready()
-        upload.check_content_type(request)
-        self._workers.check()  # before the upload is read
-        try:
-            with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
-                song = await upload.receive(request, Path(folder), max_fields=self.params.max_parts)
-                duration = min(excerpt.duration or math.inf, self.params.max_audio_s)
-
-                def analyse(limit_s: float, cancelled: threading.Event) -> Result:
-                    with process.time_limit(limit_s, cancelled):
-                        return function(song, start=excerpt.start, duration=duration)
-
-                result: Any = await self._workers.run(analyse, functools.partial(_disconnected, request))
-                return {**result, "file": song.name}  # type: ignore[return-value]
-        except TimeLimitError:
-            raise HTTPException(504, f"the answer took longer than {self.params.timeout_s:g} s") from None
-        except AudioError as error:
-            raise HTTPException(400, str(error).replace(f"{folder}/", "")) from None
-        except GenreError as error:
-            log.warning("%s", error)
-            raise HTTPException(503, str(error).replace(f"{folder}/", "")) from None
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            log.warning("%s: the disk for temporary files is full", tempfile.gettempdir())
-            raise HTTPException(507, "the disk for temporary files is full") from None
-        except asyncio.CancelledError:  # by uvicorn, after timeout_graceful_shutdown
-            raise HTTPException(503, "the service is shutting down") from None
+            result = await service.workers.run(analyse, functools.partial(_disconnected, request))
+            return {**result, "file": song.name}
+    except TimeLimitError:
+        raise HTTPException(504, f"the answer took longer than {service.params.timeout_s:g} s") from None
+    except AudioError as error:
+        raise HTTPException(400, str(error).replace(f"{folder}/", "")) from None
+    except GenreError as error:
+        log.warning("%s", error)
+        raise HTTPException(503, str(error).replace(f"{folder}/", "")) from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        log.warning("%s: the disk for temporary files is full", tempfile.gettempdir())
+        raise HTTPException(507, "the disk for temporary files is full") from None
+    except asyncio.CancelledError:  # by uvicorn, after timeout_graceful_shutdown
+        raise HTTPException(503, "the service is shutting down") from None
 
 
-async def _backend(request: Request) -> Backend:
-    backend: Backend = request.app.state.backend
-    return backend
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
 
 
 async def _disconnected(request: Request) -> None:
@@ -173,7 +124,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-Injected = Annotated[Backend, Depends(_backend)]
+Injected = Annotated[Service, Depends(_service)]
 _FILE = {"type": "string", "format": "binary", "description": "an audio file of any format"}
 _SCHEMA = {"type": "object", "required": [upload.FIELD], "properties": {upload.FIELD: _FILE}}
 _FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}}
@@ -186,54 +137,51 @@ router = APIRouter(responses=_ERRORS)
 
 
 @router.post("/", summary="Genre of a song, one word", openapi_extra=_FORM)
-async def verdict(request: Request, backend: Injected) -> Verdict:
+async def verdict(request: Request, service: Injected) -> Verdict:
     """Return the genre, in the format of the first version of this service."""
     start = time.perf_counter()
-    answer = await query(request, backend, Excerpt())
+    answer = await query(request, service, Excerpt())
     return {"duration": round(time.perf_counter() - start, 3), "message": answer["genre"], "status": "success"}
 
 
 @router.post("/v1/query", summary="Genre of a song and of each chunk", openapi_extra=_FORM)
-async def query(request: Request, backend: Injected, excerpt: Annotated[Excerpt, Query()]) -> Answer:
+async def query(request: Request, service: Injected, excerpt: Annotated[Excerpt, Query()]) -> Answer:
     """Return the answer of query (docs/query.md)."""
-    answer = await backend.answer(request, backend.service.query, excerpt)
-    backend.metrics.audio.inc(answer["duration"])
+    answer: Answer = await _answer(service, request, "query", excerpt)
+    service.metrics.audio.inc(answer["duration"])
     return answer
 
 
 @router.post("/v1/identify", summary="Indexed song that a snippet is from", openapi_extra=_FORM)
-async def identify(request: Request, backend: Injected, excerpt: Annotated[Excerpt, Query()]) -> Match:
+async def identify(request: Request, service: Injected, excerpt: Annotated[Excerpt, Query()]) -> Match:
     """Return the answer of identify (docs/search.md)."""
-    return await backend.answer(request, backend.service.identify, excerpt)
+    answer: Match = await _answer(service, request, "identify", excerpt)
+    return answer
 
 
 @router.post("/v1/similar", summary="Indexed songs most similar to a song", openapi_extra=_FORM)
-async def similar(request: Request, backend: Injected, excerpt: Annotated[TopExcerpt, Query()]) -> Similar:
+async def similar(request: Request, service: Injected, excerpt: Annotated[TopExcerpt, Query()]) -> Similar:
     """Return the answer of similar (docs/search.md)."""
-    return await backend.answer(request, functools.partial(backend.service.similar, top=excerpt.top), excerpt)
+    answer: Similar = await _answer(service, request, "similar", excerpt)
+    return answer
 
 
 @router.get("/v1/info", summary="Model, limits and example songs")
-async def info(backend: Injected) -> Info:
+def info(service: Injected) -> Info:
     """Return the description of the model, the limits of uploads and example songs."""
-    backend.check_ready()
-    songs = await asyncio.to_thread(backend.songs.examples, N_EXAMPLES)
-    return {
-        **backend.service.info,
-        "max_upload_bytes": backend.params.max_upload_bytes,
-        "max_audio_s": backend.params.max_audio_s,
-        "examples": [{"song": song.song, "genre": song.genre} for song in songs],
-    }
+    service.check_ready()
+    return service.info()
 
 
 @router.get("/v1/audio", include_in_schema=False)
-def audio(backend: Injected, genre: str, song: str) -> FileResponse:
+def audio(service: Injected, genre: str, song: str) -> FileResponse:
     """Return the file of an indexed song; byte ranges are supported."""
-    path = backend.songs.audio(genre, song)
+    path = songs.audio(service.paths, genre, song)
     if path is None:
         raise HTTPException(404, "there is no such song in the index")
-    media_type = MEDIA_TYPES[path.suffix.lower()]
-    return FileResponse(path, media_type=media_type, headers={"cache-control": "private, max-age=3600"})
+    return FileResponse(
+        path, media_type=songs.MEDIA_TYPES[path.suffix.lower()], headers={"cache-control": "private, max-age=3600"}
+    )
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -245,16 +193,16 @@ async def healthz() -> State:
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Whether the models are loaded")
-async def readyz(backend: Injected) -> State:
+async def readyz(service: Injected) -> State:
     """Return 200 if the models are loaded."""
-    backend.check_ready()
+    service.check_ready()
     return {"status": "ready"}
 
 
 @router.get("/metrics", include_in_schema=False)
-async def metrics_text(backend: Injected) -> Response:
+async def metrics_text(service: Injected) -> Response:
     """Return the metrics for Prometheus."""
-    return Response(backend.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/docs", include_in_schema=False)
@@ -271,11 +219,12 @@ async def page() -> RedirectResponse:
     return RedirectResponse("ui/")
 
 
-def create_app(service: Service, params: ServeParams, paths: Paths, *, host: str) -> FastAPI:
+def create_app(service: Service, *, host: str) -> FastAPI:
     """Return the application, which is reached at the address `host`; before `service` is loaded it answers with 503.
 
     It accepts the host names of the params, by default on loopback its names, elsewhere any; a key, if one is set.
     """
+    params = service.params
     hosts = params.hosts or (LOOPBACK_NAMES if {host, f"[{host}]"} & {*LOOPBACK_NAMES} else ())
     key = os.environ.get(params.api_key)
     app = FastAPI(
@@ -289,13 +238,13 @@ def create_app(service: Service, params: ServeParams, paths: Paths, *, host: str
         servers=[{"url": "."}],  # relative to openapi.json: works under a prefix of a proxy
         exception_handlers=HANDLERS,
     )
-    app.state.backend = Backend(service, params, paths)
+    app.state.service = service
     app.include_router(router)
     app.mount("/ui", StaticFiles(directory=STATIC, html=True))
     app.mount("/docs-assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     labels = {getattr(route, "path", "") for route in router.routes} | {"/openapi.json"}
     app.add_middleware(CheckRequests, max_bytes=params.max_upload_bytes, hosts=hosts, key=key)
-    app.add_middleware(CountRequests, metrics=app.state.backend.metrics, paths=labels, prefix="/ui")  # outermost
+    app.add_middleware(CountRequests, metrics=service.metrics, paths=labels, prefix="/ui")  # outermost
     return app
 
 

@@ -26,7 +26,7 @@ EXCERPT_S = 10.0
 def create_app(review: Review, params: ServeParams, load: Callable[[str], object]) -> FastAPI:
     """Return the application, for this machine only; `load` is called with the address of the page."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers={**HANDLERS, GenreError: _failed})
-    app.state.backend = SimpleNamespace(uploads=set(), load=lambda url: load(f"{url}/review/"), close=lambda: None)
+    app.state.service = SimpleNamespace(uploads=set(), load=lambda url: load(f"{url}/review/"), close=lambda: None)
     app.add_middleware(CheckRequests, max_bytes=params.max_upload_bytes, hosts=LOOPBACK_NAMES, key=None)
 
     @app.get("/v1/review")

@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from genre.audio import process
 from genre.errors import GenreError
 from genre.params import ServeParams
-from genre.web.app import Backend
 from genre.web.connections import Connection
 from genre.web.limits import LOOPBACK_NAMES, MAX_HEAD_BYTES, SECURITY_HEADERS
+from genre.web.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +34,14 @@ TCP_OPTIONS = {  # of Linux; connections inherit them
 def run(app: FastAPI, params: ServeParams, *, host: str, port: int) -> None:
     """Serve an application until SIGTERM or SIGINT; requests in flight are completed.
 
-    Port 0 is a free port; the address is logged. `app.state.backend` is a `Backend`, or like one: `load` is called in
+    Port 0 is a free port; the address is logged. `app.state.service` is a `Service`, or like one: `load` is called in
     a thread with the address, `close` at the end. Raises what `load` raises; GenreError if the port is taken.
     """
-    backend: Backend = app.state.backend
+    service: Service = app.state.service
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=functools.partial(Connection, params=params, uploads=backend.uploads),  # type: ignore[arg-type]
+            http=functools.partial(Connection, params=params, uploads=service.uploads),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -59,7 +59,7 @@ def run(app: FastAPI, params: ServeParams, *, host: str, port: int) -> None:
 
     def load() -> None:
         try:
-            backend.load(url)
+            service.load(url)
         except BaseException as error:
             errors.append(error)
             server.should_exit = True
@@ -79,7 +79,7 @@ def run(app: FastAPI, params: ServeParams, *, host: str, port: int) -> None:
     failed = list(errors)  # before the decoder of a loader that still runs is ended
     process.kill_all()
     loader.join(CLOSE_S)
-    backend.close()
+    service.close()
     if failed:
         raise failed[0]
 

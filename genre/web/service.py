@@ -1,114 +1,138 @@
-"""The answers of the service: models and indexes, loaded once."""
+"""The service behind the HTTP interface: models and indexes, loaded once, worker threads and metrics."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from fastapi import HTTPException
 from typing_extensions import TypedDict
 
 from genre import params
 from genre.audio import chunks, ffmpeg
 from genre.errors import GenreError, SearchError
-from genre.models import cards, predict, rejection
-from genre.models.query import Answer, answer
+from genre.models import cards, predict, query, rejection
+from genre.params import ServeParams
 from genre.paths import Paths
-from genre.search.identify import Engine, Match, identify, open_engine
-from genre.search.similar import Neighbours, Similar, open_neighbours
+from genre.search.identify import identify, open_engine
+from genre.search.similar import open_neighbours
+from genre.web import songs
+from genre.web.connections import Connection
+from genre.web.metrics import Metrics
+from genre.web.workers import Workers
 
 log = logging.getLogger(__name__)
 
 WARM_UP_S = 5.0  # length of the noise that is analysed before the service is ready
+N_EXAMPLES = 5
 
 
-class ModelInfo(TypedDict):
-    """Description of the model."""
+class Example(TypedDict):
+    """An indexed song that a client can try."""
+
+    song: str
+    genre: str
+
+
+class Info(TypedDict):
+    """Description of the model, limits of uploads and example songs."""
 
     model: str
     genres: list[str]  # in the order of the model's outputs
     accuracy: float | None  # on validation songs; None if the card has none
     validation_songs: int | None
+    max_upload_bytes: int
+    max_audio_s: float
+    examples: list[Example]
 
 
 class Service:
-    """The answers of query, identify and similar. The methods are thread-safe."""
+    """Models, indexes, worker threads and metrics of a project. `answer` is thread-safe."""
 
-    def __init__(self, paths: Paths, *, model: str | None = None) -> None:
+    def __init__(self, paths: Paths, params: ServeParams, *, model: str | None = None) -> None:
         """Use the models of a project; `model` None: the default model of query."""
-        self._paths, self._model = paths, model
-        self._predictor: predict.Predictor
-        self._engine: Engine
-        self._neighbours: Neighbours
+        self.paths, self.params, self._model = paths, params, model
+        self.uploads: set[Connection] = set()
+        self.workers = jobs = Workers(params.workers, params.queue, params.timeout_s)
+        self.metrics = Metrics()
+        self.metrics.gauge("genre_queue_waiting", "Songs in the queue", lambda: len(jobs.jobs) - jobs.n_running)
+        self.metrics.gauge("genre_queue_running", "Songs being analysed", lambda: jobs.n_running)
+        self.metrics.gauge("genre_uploads", "Large uploads being received", lambda: len(self.uploads))
+        self.metrics.gauge("genre_ready", "1 when the models are loaded", lambda: self.ready)
+        self._commands: dict[str, Callable[..., Mapping[str, Any]]] = {}
         self._failures: dict[str, str] = {}  # command: why it is not available
         self._resources = contextlib.ExitStack()
         self.ready = False
 
-    def load(self) -> None:
-        """Load models and indexes and answer once about noise, which loads the rest.
+    def load(self, url: str) -> None:
+        """Load models and indexes and answer once about noise, which loads the rest; `url` is logged.
 
         If only an index is missing or damaged, query still works.
         Raises GenreError if params.yaml, ffmpeg or the model is missing or damaged.
         """
         ffmpeg.executable()
-        settings = params.load(self._paths.params)
-        self._min_score = settings.search.min_score
-        self._predictor = predict.load(self._model, self._paths)
-        self._rejection = rejection.load(self._paths, self._predictor.card.model, settings.query.reject)
-        sample_rate = self._predictor.card.feature_settings.sample_rate
+        settings = params.load(self.paths.params)
+        predictor = predict.load(self._model, self.paths)
+        self._card = predictor.card
+        detectors = rejection.load(self.paths, predictor.card.model, settings.query.reject)
+        self._commands["query"] = functools.partial(query.answer, predictor=predictor, rejection=detectors)
+        sample_rate = predictor.card.feature_settings.sample_rate
         samples = np.random.default_rng(0).normal(0.0, 1000.0, round(WARM_UP_S * sample_rate)).astype(np.int16)
         with tempfile.TemporaryDirectory(prefix="genre-") as folder:
             noise = Path(folder, "noise.wav")
             chunks.write(noise, samples, sample_rate=sample_rate)
-            self.query(noise)
+            self.answer("query", noise)
             with self._optional("identify"):
-                self._engine = self._resources.enter_context(open_engine(settings, self._paths))
-                self.identify(noise)
+                engine = self._resources.enter_context(open_engine(settings, self.paths))
+                least = settings.search.min_score
+                self._commands["identify"] = functools.partial(identify, engine=engine, min_score=least)
+                self.answer("identify", noise)
             with self._optional("similar"):
-                self._neighbours = self._resources.enter_context(open_neighbours(settings, self._paths))
-                self.similar(noise)
+                neighbours = self._resources.enter_context(open_neighbours(settings, self.paths))
+                self._commands["similar"] = neighbours.similar
+                self.answer("similar", noise)
         self.ready = True
+        log.info("ready: %s (page at /ui, documentation at /docs)", url)
 
     def close(self) -> None:
-        """Close the vector stores."""
+        """End the work, and close the vector stores."""
         self.ready = False
+        self.workers.close()
         self._resources.close()
 
-    @property
-    def info(self) -> ModelInfo:
-        """Name, genres and validation accuracy of the model."""
-        card = self._predictor.card
+    def check_ready(self) -> None:
+        """Raise HTTPException 503 until the models are loaded."""
+        if not self.ready:
+            raise HTTPException(503, "the models are still loading: retry shortly", {"Retry-After": "2"})
+
+    def info(self) -> Info:
+        """Return the description of the model, the limits of uploads and example songs."""
+        card = self._card
         scores = card.scores
-        if cards.ENSEMBLE in cards.available(self._paths):
-            scores = cards.read(cards.ENSEMBLE, self._paths).scores.get(card.model, scores)
-        accuracy, songs = scores.get("song_accuracy", scores.get("validation_accuracy")), scores.get("n_songs")
+        if cards.ENSEMBLE in cards.available(self.paths):
+            scores = cards.read(cards.ENSEMBLE, self.paths).scores.get(card.model, scores)
+        n_songs = scores.get("n_songs")
         return {
             "model": card.model,
             "genres": list(card.genres),
-            "accuracy": accuracy,
-            "validation_songs": None if songs is None else int(songs),
+            "accuracy": scores.get("song_accuracy", scores.get("validation_accuracy")),
+            "validation_songs": None if n_songs is None else int(n_songs),
+            "max_upload_bytes": self.params.max_upload_bytes,
+            "max_audio_s": self.params.max_audio_s,
+            "examples": [{"song": r.song, "genre": r.genre} for r in songs.examples(self.paths, N_EXAMPLES)],
         }
 
-    def query(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Answer:
-        """Return the genre of a song; see `genre.models.query.answer`."""
-        return answer(path, self._predictor, start=start, duration=duration, rejection=self._rejection)
-
-    def identify(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Match:
-        """Return the indexed song of a snippet; SearchError if there is no index."""
-        self._check("identify")
-        return identify(path, self._engine, start=start, duration=duration, min_score=self._min_score)
-
-    def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
-        """Return the indexed songs most similar to a song; SearchError if there is no index."""
-        self._check("similar")
-        return self._neighbours.similar(path, top=top, start=start, duration=duration)
-
-    def _check(self, command: str) -> None:
+    def answer(self, command: str, path: Path, **options: Any) -> Mapping[str, Any]:
+        """Return the answer of query, identify or similar about a song; SearchError if there is no index."""
         if command in self._failures:
             raise SearchError(self._failures[command])
+        return self._commands[command](path, **options)
 
     @contextlib.contextmanager
     def _optional(self, command: str) -> Iterator[None]:
