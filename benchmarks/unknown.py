@@ -26,7 +26,7 @@ from genre.features import arrays
 from genre.models import embeddings, rejection
 from genre.models.vote import vote_by_song
 from genre.paths import Paths
-from stages.compare import Job, embed, train_and_predict
+from stages.compare import Job, Project, train_and_predict
 
 SOURCES = sorted(Path(models.__file__).parent.glob("*.py"))
 
@@ -36,7 +36,7 @@ def train(model: str, fold: Fold, data: Any, settings: Any, cache: Cache) -> Out
     config = model, settings.train.model_dump(), settings.compare.seed, [files.sha256(path) for path in SOURCES]
     key = files.digest("benchmark", config, [data.songs[row] for row in fold.train], fold.test.tolist())
     job = Job(model, fold, key)
-    kept = cache.recall(key) or train_and_predict(job, settings=settings, paths=Paths(), cache=cache)
+    kept = cache.recall(key) or train_and_predict(job, settings=settings, paths=Paths())
     outcome = Outcome.from_bytes(kept)
     return replace(outcome, probabilities=outcome.probabilities[: len(fold.test)])
 
@@ -65,9 +65,10 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=1, choices=range(1, 6), help="of five; default: %(default)s")
     options = parser.parse_args()
     known, rate, cache = options.known, settings.query.reject or 0.02, Cache(paths.cache, settings.cache.max_bytes)
-    data = arrays.read_all(paths.vectors)
+    project = Project(settings, paths)
+    data = project.data
     used = [rejection.STATISTICS, settings.musicnn.embedding]
-    vectors = {name: embed(name, data, paths, cache)[0] for name in used}
+    vectors = {name: project.embed(name)[0] for name in used}
     genres, songs = np.array([data.genres[label] for label in data.labels]), np.array(data.songs)
     ranks = {song: n for genre in set(genres) for n, song in enumerate(sorted(set(songs[genres == genre])))}
     fold = np.array([ranks[song] for song in songs]) % (3 if known else 5)

@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from genre import files, params
 from genre.audio import chunks, manifest
-from genre.audio.manifest import Row
 from genre.cache import Cache
 from genre.cli import integer, run_command
 from genre.errors import ModelError
@@ -61,94 +60,111 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings, paths = params.load(), Paths()
     options = vars(_parser(settings.compare).parse_args(argv))
     settings = settings.model_copy(update={"compare": settings.compare.model_copy(update=options)})
-    data = arrays.read_all(paths.vectors)
-    folds = _folds(data, settings.compare, paths)
-    cache = Cache(paths.cache, settings.cache.max_bytes)
     averaged = settings.ensemble.models if ENSEMBLE in settings.compare.models else []
     models = list(dict.fromkeys([*(name for name in settings.compare.models if name != ENSEMBLE), *averaged]))
     names = [*networks.MODELS, *(LSTM + model for model in networks.MODELS), *BASELINES]
     if unknown := [model for model in models if model not in names]:
         raise ModelError(f"compare.models: unknown model {unknown[0]}; choose from {', '.join([*names, ENSEMBLE])}")
+    project = Project(settings, paths)
+    data, folds = project.data, project.folds(project.data.groups)
     for model in set(models) & set(BASELINES):
-        embed(embedding_name(model, settings.musicnn), data, paths, cache)  # once for all folds
-    _changed(middle_rows(data.songs), settings, paths, cache, settings.parallel.workers)  # fills the cache
+        project.embed(embedding_name(model, settings.musicnn))  # once for all folds
+    project.changed(project.middle, settings.parallel.workers)  # fills the cache
     counts, seed = settings.compare.songs_per_genre, settings.compare.seed
-    few = comparison.with_few_songs(folds, counts, data.labels, data.songs, seed=seed)
+    every_fold = folds + comparison.with_few_songs(folds, counts, data.labels, data.songs, seed=seed)
     if settings.split.group_by and settings.compare.split == "folds":
-        by_song = _folds(replace(data, groups=data.songs), settings.compare, paths)
-        few += [replace(fold, by_song=True) for fold in by_song]
-    outcomes = _outcomes(models, [*folds, *few], settings, paths, cache)
+        every_fold += [replace(fold, by_song=True) for fold in project.folds(data.songs)]
+    outcomes = _outcomes(models, every_fold, project)
     if averaged:
         of_averaged = {model: outcomes[model] for model in averaged}
-        outcomes[ENSEMBLE] = comparison.ensemble(of_averaged, [*folds, *few], data.labels, data.songs)
-    middle = np.concatenate([_middle(fold, data) for fold in folds])
+        outcomes[ENSEMBLE] = comparison.ensemble(of_averaged, every_fold, data.labels, data.songs)
+    middle = np.concatenate([project.middle_of(fold) for fold in folds])
     stressed = []
     for model, of_model in outcomes.items():
         parts = [outcome.probabilities[len(fold.test) :] for fold, outcome in zip(folds, of_model, strict=False)]
         stressed += stress.rows(model, np.concatenate(parts), data.labels[middle], len(set(middle)))
-    values = recording.properties(_rows(paths), paths)
-    outcomes[RECORDING] = [_of_recording(values, fold, data) for fold in [*folds, *few]]
-    curve = comparison.curve(outcomes, [*folds, *few], data.labels, data.songs) if few else []
+    values = recording.properties(project.rows, paths)
+    outcomes[RECORDING] = [_of_recording(values, fold, data) for fold in every_fold]
+    few = len(every_fold) > len(folds)
+    curve = comparison.curve(outcomes, every_fold, data.labels, data.songs) if few else []
     outcomes = {model: of_model[: len(folds)] for model, of_model in outcomes.items()}
     results = comparison.rank(outcomes, folds, data.labels, data.songs)
-    _write(results, {"curve": curve, "stress": stressed}, data, settings, paths)
-    cache.trim()
+    _write(results, {"curve": curve, "stress": stressed}, project)
+    project.cache.trim()
     return 0
 
 
-def train_and_predict(job: Job, *, settings: params.Params, paths: Paths, cache: Cache) -> bytes:
+class Project:
+    """The chunks that models are compared on, their embeddings, and the cache."""
+
+    def __init__(self, settings: params.Params, paths: Paths) -> None:
+        self.settings, self.paths = settings, paths
+        self.cache = Cache(paths.cache, settings.cache.max_bytes)
+        self.data = arrays.read_all(paths.vectors)
+        self.rows = sorted(manifest.read(paths.chunks), key=lambda row: row.split != "train")  # as in the vectors
+        self.middle = middle_rows(self.data.songs)
+
+    def folds(self, groups: Sequence[str]) -> list[Fold]:
+        """Return the folds of params.yaml, given the group of each chunk."""
+        options = self.settings.compare
+        if options.split == "folds":
+            counts = {"n_folds": options.folds, "n_repeats": options.repeats}
+            return comparison.folds(self.data.labels, groups, seed=options.seed, **counts)
+        n_train = sum(row.split == "train" for row in self.rows)
+        if shared := set(groups[:n_train]) & set(groups[n_train:]):
+            advice = "run `dvc repro --force split`"
+            raise ModelError(f"{self.paths.vectors}/: {min(shared)} is in training and in test: {advice}")
+        rows = np.arange(len(groups))
+        return [Fold(repeat, 0, rows[:n_train], rows[n_train:]) for repeat in range(options.repeats)]
+
+    def middle_of(self, fold: Fold) -> npt.NDArray[np.int64]:
+        """Return the row of the middle chunk of each test song."""
+        return self.middle[np.isin(self.middle, fold.test)]
+
+    def files(self, rows: npt.NDArray[np.int64]) -> list[Path]:
+        """Return the files of chunks."""
+        return [self.paths.chunks / self.rows[row].chunk for row in rows]
+
+    def changed(self, rows: npt.NDArray[np.int64], workers: int | None) -> Arrays:
+        """Return `stress.inputs` of some chunks for all models."""
+        settings = self.settings
+        models = {*settings.compare.models, *(settings.ensemble.models if ENSEMBLE in settings.compare.models else [])}
+        names = {embedding_name(model, settings.musicnn) for model in models & set(BASELINES)}
+        embedders = [embeddings.load(name, self.paths) for name in sorted(names)]
+        return stress.inputs(self.files(rows), embedders, self.cache, workers)
+
+    def embed(self, name: str) -> tuple[Vectors, Vectors, float]:
+        """Return embeddings of all chunks, those of each song's middle chunk at other levels, and seconds per chunk.
+
+        Shapes: (n_chunks, n_values) and (n_levels, n_songs, n_values). They are cached.
+        """
+        embedder = embeddings.load(name, self.paths, cache=self.cache)
+        digest = provenance.digest(self.paths.vectors)
+        key = files.digest("compare embedding", embedder.describe(), digest, _sources())
+        if (kept := self.cache.recall(key)) is None:
+            of_files = functools.partial(embedder.of_files, workers=1)
+            chunk_files = self.files(np.arange(len(self.rows)))
+            vectors = of_files(chunk_files) if embedder.needs_audio else embedder.of_features(self.data.inputs)
+            copies = [of_files(self.files(self.middle), gain_db=gain_db) for gain_db in baselines.GAINS_DB]
+            uncached, samples = embeddings.load(name, self.paths), chunks.read(chunk_files[0])
+            start = time.perf_counter()
+            if uncached.needs_audio:
+                uncached.of_audio(*samples)
+            else:
+                uncached.of_features(self.data.at([0]).inputs)
+            chunk_s = np.array(time.perf_counter() - start)
+            kept = self.cache.keep(key, files.npz(vectors=vectors, copies=np.stack(copies), chunk_s=chunk_s))
+        loaded = files.read_npz(kept)
+        return loaded["vectors"], loaded["copies"], float(loaded["chunk_s"])
+
+
+def train_and_predict(job: Job, *, settings: params.Params, paths: Paths) -> bytes:
     """Train one model on the training chunks of a fold, predict its test chunks, and keep the outcome in the cache."""
-    data = arrays.read_all(paths.vectors)
-    stressed = job.fold.songs_per_genre is None and not job.fold.by_song
-    changed = _changed(_middle(job.fold, data), settings, paths, cache, 1) if stressed else {}
+    project, fold = Project(settings, paths), job.fold
+    stressed = fold.songs_per_genre is None and not fold.by_song
+    changed = project.changed(project.middle_of(fold), 1) if stressed else {}
     train = _train_baseline if job.model in BASELINES else _train_network
-    return cache.keep(job.key, train(job.model, job.fold, data, changed, settings, paths, cache).to_bytes())
-
-
-def embed(name: str, data: VectorSet, paths: Paths, cache: Cache) -> tuple[Vectors, Vectors, float]:
-    """Return the embeddings of all chunks, those of each song's middle chunk at other levels, and seconds per chunk.
-
-    Shapes: (n_chunks, n_values) and (n_levels, n_songs, n_values). They are cached.
-    """
-    embedder = embeddings.load(name, paths, cache=cache)
-    key = files.digest("compare embedding", embedder.describe(), provenance.digest(paths.vectors), _sources())
-    if (kept := cache.recall(key)) is None:
-        chunk_files = [paths.chunks / row.chunk for row in _rows(paths)]
-        of_files = functools.partial(embedder.of_files, workers=1)
-        vectors = of_files(chunk_files) if embedder.needs_audio else embedder.of_features(data.inputs)
-        middle = [chunk_files[row] for row in middle_rows(data.songs)]
-        copies = np.stack([of_files(middle, gain_db=gain_db) for gain_db in baselines.GAINS_DB])
-        uncached, samples, start = embeddings.load(name, paths), chunks.read(chunk_files[0]), time.perf_counter()
-        if uncached.needs_audio:
-            uncached.of_audio(*samples)
-        else:
-            uncached.of_features(data.at([0]).inputs)
-        kept = cache.keep(key, files.npz(vectors=vectors, copies=copies, chunk_s=np.array(time.perf_counter() - start)))
-    loaded = files.read_npz(kept)
-    return loaded["vectors"], loaded["copies"], float(loaded["chunk_s"])
-
-
-def _rows(paths: Paths) -> list[Row]:
-    """Return the rows of chunks/index.csv in the order of `read_all`."""
-    return sorted(manifest.read(paths.chunks), key=lambda row: row.split != "train")
-
-
-def _changed(
-    rows: npt.NDArray[np.int64], settings: params.Params, paths: Paths, cache: Cache, workers: int | None
-) -> Arrays:
-    """Return `stress.inputs` of some chunks for all models."""
-    models = {*settings.compare.models, *(settings.ensemble.models if ENSEMBLE in settings.compare.models else [])}
-    names = {embedding_name(model, settings.musicnn) for model in models & set(BASELINES)}
-    embedders = [embeddings.load(name, paths) for name in sorted(names)]
-    index = _rows(paths)
-    chunk_files = [paths.chunks / index[row].chunk for row in rows]
-    return stress.inputs(chunk_files, embedders, cache, workers)
-
-
-def _middle(fold: Fold, data: VectorSet) -> npt.NDArray[np.int64]:
-    """Return the row of the middle chunk of each test song."""
-    middle = middle_rows(data.songs)
-    return middle[np.isin(middle, fold.test)]
+    return project.cache.keep(job.key, train(job.model, fold, project, changed).to_bytes())
 
 
 def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: VectorSet) -> Outcome:
@@ -156,15 +172,13 @@ def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: VectorSet) 
     return Outcome(probabilities, Validation(fold.test[:0], probabilities[:0]), np.zeros(3))
 
 
-def _train_network(
-    model: str, fold: Fold, data: VectorSet, changed: Arrays, settings: params.Params, _paths: Paths, _cache: Cache
-) -> Outcome:
+def _train_network(model: str, fold: Fold, project: Project, changed: Arrays) -> Outcome:
     from genre.models import keras_backend
 
     keras_backend.prepare()
     from genre.models.training import fit
 
-    features = model.removeprefix(LSTM)
+    features, data, settings = model.removeprefix(LSTM), project.data, project.settings
     changes = {"architecture": "lstm2016", "members": 1} if model.startswith(LSTM) else {}
     config = settings.train.model_copy(update={**changes, "seed": settings.compare.seed + fold.repeat})
     start = time.perf_counter()
@@ -179,22 +193,19 @@ def _train_network(
     return Outcome(calibrate(outputs, trained.calibration), trained.validation, costs)
 
 
-def _train_baseline(
-    model: str, fold: Fold, data: VectorSet, changed: Arrays, settings: params.Params, paths: Paths, cache: Cache
-) -> Outcome:
-    name = embedding_name(model, settings.musicnn)
-    vectors, copies, chunk_s = embed(name, data, paths, cache)
-    training = data.at(fold.train)
+def _train_baseline(model: str, fold: Fold, project: Project, changed: Arrays) -> Outcome:
+    name, training = embedding_name(model, project.settings.musicnn), project.data.at(fold.train)
+    vectors, copies, chunk_s = project.embed(name)
     start = time.perf_counter()
     trained = baselines.train(
         model,
         vectors[fold.train],
         training.labels,
         training.songs,
-        n_genres=len(data.genres),
+        n_genres=len(training.genres),
         groups=training.groups,
-        copies=copies[:, np.isin(middle_rows(data.songs), fold.train)],
-        seed=settings.compare.seed + fold.repeat,
+        copies=copies[:, np.isin(project.middle, fold.train)],
+        seed=project.settings.compare.seed + fold.repeat,
     )
     train_end = time.perf_counter()
     outputs = baselines.predict(trained.onnx, np.concatenate([vectors[fold.test], changed.get(name, vectors[:0])]))
@@ -203,30 +214,25 @@ def _train_baseline(
     return Outcome(calibrate(outputs, trained.calibration), trained.validation, costs)
 
 
-def _outcomes(
-    models: Sequence[str], folds: Sequence[Fold], settings: params.Params, paths: Paths, cache: Cache
-) -> dict[str, list[Outcome]]:
+def _outcomes(models: Sequence[str], folds: Sequence[Fold], project: Project) -> dict[str, list[Outcome]]:
     """Return the outcomes of each model on all folds; what is not in the cache is computed."""
+    settings, paths = project.settings, project.paths
     common = [settings.compare.seed, provenance.digest(paths.vectors), _sources()]
-    jobs = [
-        Job(model, fold, files.digest("compare", model, fold.repeat, fold.train.tolist(), fold.test.tolist(), config))
-        for model in models
-        for config in [[*common, _config(model, settings)]]
-        for fold in folds
-    ]
-    kept = {job.key: cache.recall(job.key) for job in jobs}
+    jobs = []
+    for model in models:
+        of_model = embedding_name(model, settings.musicnn) if model in BASELINES else settings.train.model_dump()
+        for fold in folds:
+            rows = fold.train.tolist(), fold.test.tolist()
+            jobs.append(Job(model, fold, files.digest("compare", model, fold.repeat, *rows, [*common, of_model])))
+    kept = {job.key: project.cache.recall(job.key) for job in jobs}
     missing = [job for job in jobs if kept[job.key] is None]
-    function = functools.partial(train_and_predict, settings=settings, paths=paths, cache=cache)
+    function = functools.partial(train_and_predict, settings=settings, paths=paths)
     results = run(function, missing, description="compare", unit="fold", workers=settings.parallel.workers)
     kept |= {job.key: data for job, data in zip(missing, all_or_error(results), strict=True)}
     outcomes: dict[str, list[Outcome]] = {model: [] for model in models}
     for job in jobs:
         outcomes[job.model].append(Outcome.from_bytes(kept[job.key] or b""))
     return outcomes
-
-
-def _config(model: str, settings: params.Params) -> object:
-    return embedding_name(model, settings.musicnn) if model in BASELINES else settings.train.model_dump()
 
 
 def _sources() -> str:
@@ -237,34 +243,20 @@ def _sources() -> str:
     return files.digest([files.sha256(path) for path in paths])
 
 
-def _folds(data: VectorSet, options: params.CompareParams, paths: Paths) -> list[Fold]:
-    if options.split == "folds":
-        counts = {"n_folds": options.folds, "n_repeats": options.repeats}
-        return comparison.folds(data.labels, data.groups, seed=options.seed, **counts)
-    n_train = len(arrays.read(paths.vectors, "train").songs)
-    if shared := set(data.groups[:n_train]) & set(data.groups[n_train:]):
-        raise ModelError(f"{paths.vectors}/: {min(shared)} is in training and in test: run `dvc repro --force split`")
-    rows = np.arange(len(data.songs))
-    return [Fold(repeat, 0, rows[:n_train], rows[n_train:]) for repeat in range(options.repeats)]
-
-
 def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.compare", description="Compare models on identical folds by song."
     )
     parser.add_argument("--models", nargs="+", default=defaults.models, metavar="MODEL", help="default: compare.models")
-    parser.add_argument(
-        "--folds", type=integer(2, 1000), default=defaults.folds, help="default: compare.folds (%(default)s)"
-    )
-    parser.add_argument(
-        "--repeats", type=integer(1, 1000), default=defaults.repeats, help="default: compare.repeats (%(default)s)"
-    )
+    for name, least in (("folds", 2), ("repeats", 1)):
+        default, shown = getattr(defaults, name), f"default: compare.{name} (%(default)s)"
+        parser.add_argument(f"--{name}", type=integer(least, 1000), default=default, help=shown)
     return parser
 
 
-def _write(results: Sequence[Result], more: Tables, data: VectorSet, settings: params.Params, paths: Paths) -> None:
+def _write(results: Sequence[Result], more: Tables, project: Project) -> None:
     """Write the results as CSV, JSON, Markdown, PNG and HTML; print the Markdown table."""
-    folder = paths.comparison
+    data, settings, paths, folder = project.data, project.settings, project.paths, project.paths.comparison
     summaries = {result.model: result.scores for result in results}
     scores = [{"model": model, **summary} for model, summary in summaries.items()]
     report.write_tables(folder, results, data.genres, results=scores, **more)

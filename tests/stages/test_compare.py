@@ -32,20 +32,8 @@ def data(project: Path) -> Path:
     """Write random vectors of two genres with different means, and return the project."""
     write_params(project, parallel__workers=1, compare__folds=3, compare__repeats=2)
     labels = [n % 2 for n in range(2 * N_SONGS)]
-    rows = [
-        Row(
-            f"{split}/{n}.wav",
-            f"{split} {n}",
-            "xy"[label],
-            split,
-            0.0,
-            3.0,
-            f"dataset/tiny/{split} {n}",
-            f"{split} {n}",
-        )
-        for split in manifest.SPLITS
-        for n, label in enumerate(labels)
-    ]
+    songs = [(f"{split} {n}", "xy"[label], split) for split in manifest.SPLITS for n, label in enumerate(labels)]
+    rows = [Row(f"{s}/{song}.wav", song, genre, s, 0.0, 3.0, f"dataset/tiny/{song}", song) for song, genre, s in songs]
     write_vectors(Path("pickled_vectors"), rows, Settings(22_050, 3.0, 1.0))
     manifest.write(Path("chunks"), rows)
     samples = pcm(music(0, 40 * 1024 / 22_050, 22_050))
@@ -124,9 +112,10 @@ def test_groups_are_tested_with_and_without_the_artist_filter(data: Path) -> Non
     names = json.loads(path.read_text())
     groups = {f"{key}_groups": [f"{song[:1]}{int(song[-2:]) // 6}" for song in songs] for key, songs in names.items()}
     path.write_text(json.dumps(names | groups))
-    vectors = arrays.read_all(Paths().vectors)
+    tested = compare.Project(load(), Paths())
+    vectors = tested.data
     assert len(set(vectors.groups)) == 8 < len(set(vectors.songs))
-    for fold in compare._folds(vectors, load().compare, Paths()):
+    for fold in tested.folds(vectors.groups):
         assert not {vectors.groups[row] for row in fold.train} & {vectors.groups[row] for row in fold.test}
     assert compare.main(["--models", "knn"]) == 0
     curve = pd.read_csv(data / "comparison" / "curve.csv")
@@ -149,6 +138,6 @@ def test_wrong_test_labels_change_no_prediction(data: Path, model: str, monkeypa
     for labels in (vectors.labels, wrong):
         monkeypatch.setattr(arrays, "read_all", lambda _, labels=labels: replace(vectors, labels=labels))
         job = compare.Job(model, fold, key="0" * 64)
-        kept = compare.train_and_predict(job, settings=load(), paths=paths, cache=Cache(data / ".cache", 10**9))
+        kept = compare.train_and_predict(job, settings=load(), paths=paths)
         probabilities.append(Outcome.from_bytes(kept).probabilities)
     assert np.array_equal(probabilities[0], probabilities[1])
