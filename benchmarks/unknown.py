@@ -22,7 +22,6 @@ from genre import files, models, params
 from genre.cache import Cache
 from genre.evaluation import comparison
 from genre.evaluation.comparison import Fold, Outcome
-from genre.features import arrays
 from genre.models import embeddings, rejection
 from genre.models.vote import vote_by_song
 from genre.paths import Paths

@@ -244,9 +244,7 @@ def _sources() -> str:
 
 
 def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.compare", description="Compare models on identical folds by song."
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.compare", description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=defaults.models, metavar="MODEL", help="default: compare.models")
     for name, least in (("folds", 2), ("repeats", 1)):
         default, shown = getattr(defaults, name), f"default: compare.{name} (%(default)s)"
