@@ -20,7 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.security import APIKeyHeader
 from fastapi.staticfiles import StaticFiles
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
@@ -32,8 +32,7 @@ from genre.models.query import Answer
 from genre.search.identify import Match
 from genre.search.similar import Similar
 from genre.web import songs, upload
-from genre.web.limits import LOOPBACK_NAMES, CheckRequests, failure
-from genre.web.metrics import DISCONNECTED, CountRequests
+from genre.web.middleware import DISCONNECTED, LOOPBACK_NAMES, CheckRequests, CountRequests, failure
 from genre.web.service import Info, Service
 
 log = logging.getLogger(__name__)
@@ -148,22 +147,20 @@ async def verdict(request: Request, service: Injected) -> Verdict:
 async def query(request: Request, service: Injected, excerpt: Annotated[Excerpt, Query()]) -> Answer:
     """Return the answer of query (docs/query.md)."""
     answer: Answer = await _answer(service, request, "query", excerpt)
-    service.metrics.audio.inc(answer["duration"])
+    service.audio_s.inc(answer["duration"])
     return answer
 
 
-@router.post("/v1/identify", summary="Indexed song that a snippet is from", openapi_extra=_FORM)
-async def identify(request: Request, service: Injected, excerpt: Annotated[Excerpt, Query()]) -> Match:
+@router.post("/v1/identify", summary="Indexed song that a snippet is from", openapi_extra=_FORM, response_model=Match)
+async def identify(request: Request, service: Injected, excerpt: Annotated[Excerpt, Query()]) -> Any:
     """Return the answer of identify (docs/search.md)."""
-    answer: Match = await _answer(service, request, "identify", excerpt)
-    return answer
+    return await _answer(service, request, "identify", excerpt)
 
 
-@router.post("/v1/similar", summary="Indexed songs most similar to a song", openapi_extra=_FORM)
-async def similar(request: Request, service: Injected, excerpt: Annotated[TopExcerpt, Query()]) -> Similar:
+@router.post("/v1/similar", summary="Indexed songs most similar to a song", openapi_extra=_FORM, response_model=Similar)
+async def similar(request: Request, service: Injected, excerpt: Annotated[TopExcerpt, Query()]) -> Any:
     """Return the answer of similar (docs/search.md)."""
-    answer: Similar = await _answer(service, request, "similar", excerpt)
-    return answer
+    return await _answer(service, request, "similar", excerpt)
 
 
 @router.get("/v1/info", summary="Model, limits and example songs")
@@ -202,7 +199,7 @@ async def readyz(service: Injected) -> State:
 @router.get("/metrics", include_in_schema=False)
 async def metrics_text(service: Injected) -> Response:
     """Return the metrics for Prometheus."""
-    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(service.metrics), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/docs", include_in_schema=False)
@@ -244,7 +241,7 @@ def create_app(service: Service, *, host: str) -> FastAPI:
     app.mount("/docs-assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     labels = {getattr(route, "path", "") for route in router.routes} | {"/openapi.json"}
     app.add_middleware(CheckRequests, max_bytes=params.max_upload_bytes, hosts=hosts, key=key)
-    app.add_middleware(CountRequests, metrics=service.metrics, paths=labels, prefix="/ui")  # outermost
+    app.add_middleware(CountRequests, registry=service.metrics, paths=labels, prefix="/ui")  # outermost
     return app
 
 

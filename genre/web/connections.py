@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from genre.params import ServeParams
-from genre.web.limits import MAX_HEADERS, too_large
+from genre.web.middleware import MAX_HEADERS, too_large
 
 MIN_READ_BYTES = 1 << 9  # read at once from heads and chunked bodies, whose lines and chunks take processor time
 MAX_READ_BYTES = 1 << 13  # the same, while they take little

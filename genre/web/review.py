@@ -17,7 +17,7 @@ from genre.audit.review import Review
 from genre.errors import GenreError
 from genre.params import ServeParams
 from genre.web.app import HANDLERS, STATIC
-from genre.web.limits import LOOPBACK_NAMES, CheckRequests, failure
+from genre.web.middleware import LOOPBACK_NAMES, CheckRequests, failure
 
 SAMPLE_RATE = 44_100  # Hz
 EXCERPT_S = 10.0

@@ -16,7 +16,7 @@ from genre.audio import process
 from genre.errors import GenreError
 from genre.params import ServeParams
 from genre.web.connections import Connection
-from genre.web.limits import LOOPBACK_NAMES, MAX_HEAD_BYTES, SECURITY_HEADERS
+from genre.web.middleware import LOOPBACK_NAMES, MAX_HEAD_BYTES, SECURITY_HEADERS
 from genre.web.service import Service
 
 log = logging.getLogger(__name__)

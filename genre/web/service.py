@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import HTTPException
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 from typing_extensions import TypedDict
 
 from genre import params
@@ -24,7 +25,6 @@ from genre.search.identify import identify, open_engine
 from genre.search.similar import open_neighbours
 from genre.web import songs
 from genre.web.connections import Connection
-from genre.web.metrics import Metrics
 from genre.web.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -60,11 +60,17 @@ class Service:
         self.paths, self.params, self._model = paths, params, model
         self.uploads: set[Connection] = set()
         self.workers = jobs = Workers(params.workers, params.queue, params.timeout_s)
-        self.metrics = Metrics()
-        self.metrics.gauge("genre_queue_waiting", "Songs in the queue", lambda: len(jobs.jobs) - jobs.n_running)
-        self.metrics.gauge("genre_queue_running", "Songs being analysed", lambda: jobs.n_running)
-        self.metrics.gauge("genre_uploads", "Large uploads being received", lambda: len(self.uploads))
-        self.metrics.gauge("genre_ready", "1 when the models are loaded", lambda: self.ready)
+        self.metrics = CollectorRegistry()
+        ProcessCollector(registry=self.metrics)
+        self.audio_s = Counter("genre_audio_seconds", "Seconds of audio analysed by query", registry=self.metrics)
+        gauges: dict[str, tuple[str, Callable[[], float]]] = {
+            "genre_queue_waiting": ("Songs in the queue", lambda: len(jobs.jobs) - jobs.n_running),
+            "genre_queue_running": ("Songs being analysed", lambda: jobs.n_running),
+            "genre_uploads": ("Large uploads being received", lambda: len(self.uploads)),
+            "genre_ready": ("1 when the models are loaded", lambda: self.ready),
+        }
+        for name, (description, value) in gauges.items():
+            Gauge(name, description, registry=self.metrics).set_function(value)
         self._commands: dict[str, Callable[..., Mapping[str, Any]]] = {}
         self._failures: dict[str, str] = {}  # command: why it is not available
         self._resources = contextlib.ExitStack()

@@ -1,19 +1,23 @@
-"""Checks of the head of every request, as ASGI middleware; form of the error responses; security headers."""
+"""ASGI middleware: checks of the head of every request, metrics; form of the error responses; security headers."""
 
 from __future__ import annotations
 
 import base64
 import hmac
+import time
 from collections.abc import Collection, Iterator, Mapping
 
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # need no key: orchestrators probe them
 MAX_HEAD_BYTES = 1 << 14  # of the path and the headers of a request
 MAX_HEADERS = 128
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+DISCONNECTED = 499  # status of a request whose client disconnected before the response
 
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -70,6 +74,36 @@ class CheckRequests:
             response.headers.append("www-authenticate", "Bearer")
             response.headers.append("www-authenticate", 'Basic realm="genre"')
             yield response
+
+
+class CountRequests:
+    """Middleware that counts requests and measures their duration, by path."""
+
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry, paths: Collection[str], prefix: str) -> None:
+        """Label a request with its path if it is in `paths`, with `prefix` if it is below it, or else with 'other'."""
+        self._app, self._paths, self._prefix = app, frozenset(paths), prefix
+        description = "Requests by path and status; 499: the client disconnected"
+        self._requests = Counter("genre_requests", description, ["path", "status"], registry=registry)
+        description = "Time from the head of a request to the end of its response"
+        self._seconds = Histogram("genre_request_seconds", description, ["path"], buckets=BUCKETS_S, registry=registry)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        status, start = DISCONNECTED, time.perf_counter()
+
+        async def observe(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observe)
+        finally:
+            path = scope["path"]
+            label = path if path in self._paths else self._prefix if path.startswith(f"{self._prefix}/") else "other"
+            self._requests.labels(label, str(status)).inc()
+            self._seconds.labels(label).observe(time.perf_counter() - start)
 
 
 def _has_key(headers: Headers, key: bytes) -> bool:
