@@ -19,7 +19,7 @@ from genre.audio import ffmpeg, manifest
 from genre.audio.manifest import Row
 from genre.cache import Cache
 from genre.cli import run_command
-from genre.features.settings import Settings
+from genre.features.transforms import Settings
 from genre.models import embeddings
 from genre.models.embeddings import Embedder, Vectors
 from genre.parallel import all_or_error, run

@@ -18,8 +18,7 @@ from genre import params
 from genre.audio import manifest
 from genre.cli import run_command
 from genre.features import arrays, csv
-from genre.features.settings import Settings
-from genre.features.transforms import TRANSFORMS
+from genre.features.transforms import TRANSFORMS, Settings
 from genre.parallel import all_or_error, run
 from genre.paths import Paths
 

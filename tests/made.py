@@ -19,8 +19,7 @@ import yaml
 from genre.audio import chunks, manifest
 from genre.audio.ffmpeg import executable
 from genre.features import arrays
-from genre.features.settings import Settings
-from genre.features.transforms import TRANSFORMS
+from genre.features.transforms import TRANSFORMS, Settings
 from genre.search.landmarks import SAMPLE_RATE
 
 ROOT = Path(__file__).parent.parent

@@ -19,7 +19,7 @@ from genre import params
 from genre.audio import manifest
 from genre.errors import DatasetError, GenreError, ModelError, ParamsError, VectorError
 from genre.features import arrays
-from genre.features.settings import Settings
+from genre.features.transforms import Settings
 from genre.models import cards
 from genre.models.cards import ModelCard
 from genre.paths import Paths

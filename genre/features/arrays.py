@@ -20,8 +20,7 @@ import numpy.typing as npt
 from genre import files
 from genre.audio.manifest import Row
 from genre.errors import VectorError
-from genre.features.settings import Settings
-from genre.features.transforms import TRANSFORMS
+from genre.features.transforms import TRANSFORMS, Settings
 
 Split = Literal["train", "test"]
 

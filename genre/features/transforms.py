@@ -1,4 +1,4 @@
-"""Table of the Vamp transforms, and the spectra of a signal as the Vamp host computes them.
+"""Table of the Vamp transforms, the settings of features, and the spectra of a signal as the Vamp host computes them.
 
 Source of every number: sonic-annotator 1.6 with qm-vamp-plugins 1.8 (qm-mfcc) and bbc-vamp-plugins 1.1
 (bbc-spectral-contrast) at their defaults.
@@ -7,8 +7,11 @@ Source of every number: sonic-annotator 1.6 with qm-vamp-plugins 1.8 (qm-mfcc) a
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +59,33 @@ TRANSFORMS: dict[str, Transform] = {t.feature: t for t in (MFCC, CONTRAST_PEAKS,
 
 NOT_FINITE = "the samples contain NaN or infinity: decode the audio again"
 CONTRAST_FLOOR = 1e-4  # magnitude; about the noise of 16-bit samples in one bin of a 1024-sample Hann window
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, besides the transform table, that changes a feature vector: equal for what can be combined."""
+
+    sample_rate: int  # Hz
+    chunk_seconds: float
+    min_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings, the transform table, and the SHA-256 of both in hexadecimal, ready for JSON."""
+        described = {**asdict(self), "transforms": [asdict(t) for t in TRANSFORMS.values()]}
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return {**described, "digest": digest}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """Return the settings in a dict as `to_dict` returns it.
+
+        Raises KeyError, TypeError, ValueError if a setting is missing or outside the range that params.yaml allows.
+        """
+        settings = cls(*(values[key] for key in ("sample_rate", "chunk_seconds", "min_seconds")))
+        rate, chunk_s, min_s = settings.sample_rate, settings.chunk_seconds, settings.min_seconds
+        if not (8_000 <= rate <= 192_000 and 1 <= chunk_s <= 600 and min_s > 0):
+            raise ValueError(f"sample_rate {rate}, chunk_seconds {chunk_s} or min_seconds {min_s} is out of range")
+        return settings
 
 
 def batches(blocks: Iterable[Samples]) -> Iterator[tuple[npt.NDArray[np.float64], int]]:

@@ -15,7 +15,7 @@ from typing import Any
 from genre import files
 from genre.audio.dataset import genre_fault
 from genre.errors import ModelError
-from genre.features.settings import Settings
+from genre.features.transforms import Settings
 from genre.models.calibration import Calibration
 from genre.paths import Paths
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from genre import files
 from genre.errors import SearchError
-from genre.features.settings import Settings
+from genre.features.transforms import Settings
 from genre.models import embeddings
 from genre.models.embeddings import Embedder, Vectors
 from genre.params import Params

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from genre import files
 from genre.audio import chunks
 from genre.audio.process import collected_warnings
-from genre.features.settings import Settings
+from genre.features.transforms import Settings
 from genre.models.embeddings import Embedder, Vectors
 from genre.params import Params
 from genre.paths import Paths

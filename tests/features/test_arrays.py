@@ -13,7 +13,7 @@ import pytest
 from genre.audio.manifest import SPLITS, Row
 from genre.errors import VectorError
 from genre.features import arrays
-from genre.features.settings import Settings
+from genre.features.transforms import Settings
 from tests.made import write_vectors
 
 SETTINGS = Settings(22_050, 30.0, 10.0)

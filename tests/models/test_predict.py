@@ -15,7 +15,7 @@ import pytest
 from genre import files
 from genre.errors import ModelError
 from genre.features.numpy_engine import compute
-from genre.features.settings import Settings
+from genre.features.transforms import Settings
 from genre.models import baselines, cards, predict
 from genre.models.calibration import Calibration, calibrate
 from genre.models.cards import ModelCard

@@ -10,7 +10,7 @@ import pytest
 
 from genre import files
 from genre.errors import SearchError
-from genre.features.settings import Settings
+from genre.features.transforms import Settings
 from genre.models.embeddings import Vectors
 from genre.search import embedding_index
 from genre.search.embedding_index import Description, Projection

@@ -17,7 +17,7 @@ from genre.errors import ModelError
 from genre.evaluation import comparison
 from genre.evaluation.comparison import Outcome
 from genre.features import arrays
-from genre.features.settings import Settings
+from genre.features.transforms import Settings
 from genre.models import baselines
 from genre.params import load
 from genre.paths import Paths
