@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from genre.errors import FeatureError
 from genre.features.transforms import (
     CONTRAST_PEAKS,
     CONTRAST_VALLEYS,
@@ -51,10 +50,8 @@ def compute_blocks(blocks: Iterable[Samples], sample_rate: int) -> Iterator[Feat
 
     `blocks` are as for `batches`, at `sample_rate` in Hz. The rows, joined, are bit for bit those of `compute` on the
     joined blocks; row i describes the `block` samples centred on sample i * step, with zeros before the start and, up
-    to a multiple of HOST_BLOCK, after the end. Raises FeatureError as `batches`, or if the sample rate is not positive.
+    to a multiple of HOST_BLOCK, after the end. Raises FeatureError as `batches`.
     """
-    if sample_rate <= 0:
-        raise FeatureError(f"the sample rate is {sample_rate} Hz: it must be positive")
     for batch, n_samples in batches(blocks):  # of one shape, so that BLAS adds in one order
         features = {MFCC.feature: _mfcc(batch, sample_rate), **_contrast(batch)}
         yield {name: features[name][: TRANSFORMS[name].n_frames(n_samples)] for name in TRANSFORMS}
@@ -91,8 +88,7 @@ def _power(batch: npt.NDArray[np.float64], transform: Transform, n_bins: int) ->
     """Return the squared magnitudes of the lowest bins of every frame [shape=(frames, n_bins)]."""
     squares = spectra(batch, transform, n_bins).view(np.float32).astype(np.float64)  # real, imaginary, real, ...
     squares *= squares
-    power: npt.NDArray[np.float64] = squares[:, ::2] + squares[:, 1::2]
-    return power
+    return squares[:, ::2] + squares[:, 1::2]
 
 
 def _mfcc(batch: npt.NDArray[np.float64], sample_rate: int) -> npt.NDArray[np.float32]:
@@ -119,5 +115,4 @@ def _contrast(batch: npt.NDArray[np.float64]) -> Features:
 def _mean_magnitude(power: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Return the mean magnitude of each row, added up in float32 from left to right as the plugin does."""
     magnitude = np.sqrt(power).astype(np.float32)
-    mean: npt.NDArray[np.float32] = np.cumsum(magnitude, axis=1, dtype=np.float32)[:, -1] / np.float32(power.shape[1])
-    return mean
+    return np.cumsum(magnitude, axis=1, dtype=np.float32)[:, -1] / np.float32(power.shape[1])

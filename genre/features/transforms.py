@@ -94,13 +94,11 @@ def batches(blocks: Iterable[Samples]) -> Iterator[tuple[npt.NDArray[np.float64]
     `blocks` are consecutive parts [shape=(any,)] of one mono signal: int16, which is divided by 32768, or float32,
     which is clipped to -1.0 to 1.0. A batch [shape=((1 + BATCH_HOST_BLOCKS) * HOST_BLOCK,)] starts with the last host
     block of the previous one, or with zeros, and ends with zeros behind the signal. Its array is reused. Raises
-    FeatureError if the signal is not one-dimensional int16 or finite float32.
+    FeatureError if a sample is NaN or infinite.
     """
     batch = np.zeros((1 + BATCH_HOST_BLOCKS) * HOST_BLOCK)
     end = HOST_BLOCK
     for block in blocks:
-        if block.ndim != 1 or block.dtype not in (np.int16, np.float32):
-            raise FeatureError(f"the samples must be int16 or float32 [shape=(n,)], not {block.dtype} {block.shape}")
         if not np.isfinite(block).all():
             raise FeatureError(NOT_FINITE)
         rest = block

@@ -135,7 +135,5 @@ def _check(card: ModelCard, model: str) -> None:
         return
     if not isinstance(card.onnx_sha256, str) or bool(card.inputs) == bool(card.embedding):
         raise ValueError("onnx_sha256, inputs or embedding")
-    if any([type(n) for n in shape] != [int, int] for shape in card.inputs.values()):
-        raise ValueError("inputs")
     if card.embedding and not isinstance(card.embedding["name"], str):
         raise TypeError("embedding")

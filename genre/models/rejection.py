@@ -180,13 +180,12 @@ def fit(
     validations : mapping of Validation
         Predictions of each model for songs that it was not trained on.
     """
-    position = {song: number for number, song in enumerate(dict.fromkeys(songs))}
-    if len(position) < MIN_SONGS:
+    import pandas as pd
+
+    song_of, names = pd.factorize(np.array(songs))
+    if len(names) < MIN_SONGS:
         return {}
-    song_of = np.array([position[song] for song in songs])
-    units = groups if len(set(groups)) > 1 else songs
-    numbers = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
-    group_of = np.array([numbers[unit] for unit in units])
+    group_of, _ = pd.factorize(np.array(groups if len(set(groups)) > 1 else songs))
     distances = held_out_distances(vectors, labels, song_of, group_of)
     z = np.stack([distances.mean(axis=0), distances.std(axis=0) + MIN_VARIANCE])
     z_scores = (distances - z[0]) / z[1]
@@ -201,11 +200,11 @@ def fit(
         arrays |= {f"{name}.{unit}.{key}": value for key, value in gaussians.items()}
     for model, validation in validations.items():
         votes = vote_by_song(validation.probabilities, [songs[row] for row in validation.rows])
-        if 2 * len(votes) < len(position):
+        if 2 * len(votes) < len(names):
             continue
         unsure = np.array([1 - vote.confidence for vote in votes.values()])
         confidence = np.array([unsure.mean(), unsure.std() + MIN_VARIANCE])
-        of_songs = z_scores[[position[song] for song in votes]]
+        of_songs = z_scores[pd.Index(names).get_indexer(list(votes))]
         both = np.column_stack([of_songs, (unsure - confidence[0]) / confidence[1]])
         arrays |= {f"confidence.{model}": confidence, f"scores.{model}": np.sort(both.mean(axis=1))}
     return arrays
@@ -260,5 +259,4 @@ def _log_deviation(statistics: Vectors) -> Scores:
 
 
 def _song_means(values: Scores, song_of: Rows) -> Scores:
-    means: Scores = np.bincount(song_of, values) / np.bincount(song_of)
-    return means
+    return np.bincount(song_of, values) / np.bincount(song_of)

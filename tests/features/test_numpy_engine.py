@@ -63,19 +63,9 @@ def test_float32_samples_give_the_features_of_int16_and_are_clipped_at_full_scal
         assert values.tobytes() == expected[feature].tobytes()
 
 
-@pytest.mark.parametrize(
-    ("samples", "sample_rate", "message"),
-    [
-        (np.zeros((2, 1024), np.int16), SAMPLE_RATE, "the samples"),
-        (np.zeros(1024, np.float64), SAMPLE_RATE, "the samples"),
-        (np.array([0.0, np.nan], np.float32), SAMPLE_RATE, "the samples"),
-        (np.zeros(1024, np.int16), 0, "sample rate is 0 Hz"),
-    ],
-    ids=["stereo", "float64", "nan", "rate"],
-)
-def test_invalid_samples_are_refused(samples: npt.NDArray[np.float32], sample_rate: int, message: str) -> None:
-    with pytest.raises(FeatureError, match=message):
-        numpy_engine.compute(samples, sample_rate)
+def test_samples_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(FeatureError, match="the samples contain NaN"):
+        numpy_engine.compute(np.array([0.0, np.nan], np.float32), SAMPLE_RATE)
 
 
 def test_a_long_signal_needs_no_more_memory_than_a_short_one() -> None:
