@@ -39,15 +39,14 @@ class Cache:
         `key` is as `files.digest` returns it, and `target` maps the number of a file to its path.
         """
         entry = self._entry(key)
-        if (contents := self._checked(entry)) is None:
+        if (manifest := self._checked(entry)) is None:
             return None
-        n_files, note = contents
         try:
-            for number in range(n_files):
+            for number in range(len(manifest["sha256"])):
                 link_or_copy(entry / str(number), target(number))
         except FileNotFoundError:  # another process has just removed the entry
             return None
-        return note
+        return manifest["note"]
 
     def store(self, key: str, paths: Sequence[Path], note: Any) -> None:
         """Store files with a note, any JSON value but null. If the cache cannot be written, log a warning."""
@@ -84,14 +83,13 @@ class Cache:
                 shutil.rmtree(entry, ignore_errors=True)
                 total -= size
 
-    def _checked(self, entry: Path) -> tuple[int, Any] | None:
-        """Return the number of files and the note of an entry; None if there is none, or if it is damaged."""
+    def _checked(self, entry: Path) -> Any | None:
+        """Return the manifest of an entry; None if there is none, or if it is damaged."""
         try:
             manifest = read_json(entry / _MANIFEST)
-            digests, note, digest_of_both = manifest["sha256"], manifest["note"], manifest["digest"]
-            if digest_of_both != digest(entry.name, digests, note):
+            if manifest["digest"] != digest(entry.name, manifest["sha256"], manifest["note"]):
                 raise ValueError(f"{entry / _MANIFEST} is damaged")
-            for number, expected in enumerate(digests):
+            for number, expected in enumerate(manifest["sha256"]):
                 if sha256(entry / str(number)) != expected:
                     raise ValueError(f"{entry / str(number)} is damaged")
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -102,27 +100,26 @@ class Cache:
             return None
         with contextlib.suppress(OSError):  # the entry may be another user's
             os.utime(entry)  # time of last use
-        return len(digests), note
+        return manifest
 
     def _add(self, key: str, writers: Sequence[Callable[[Path], object]], note: Any) -> None:
         """Write an entry; each writer is called with the path of its file."""
         entry = self._entry(key)
-        temporary: Path | None = None
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix="unfinished-"))
-            for number, write in enumerate(writers):
-                write(temporary / str(number))
-            digests = [sha256(temporary / str(number)) for number in range(len(writers))]
-            manifest = {"sha256": digests, "note": note, "digest": digest(key, digests, note)}
-            (temporary / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-            temporary.rename(entry)
+            with tempfile.TemporaryDirectory(
+                dir=entry.parent, prefix="unfinished-", ignore_cleanup_errors=True
+            ) as name:
+                temporary = Path(name)
+                for number, write in enumerate(writers):
+                    write(temporary / str(number))
+                digests = [sha256(temporary / str(number)) for number in range(len(writers))]
+                manifest = {"sha256": digests, "note": note, "digest": digest(key, digests, note)}
+                (temporary / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+                temporary.rename(entry)
         except OSError as error:
             if not entry.is_dir():  # otherwise another process has stored the same entry
                 log.warning("cache: %s cannot be written (%s)", self.folder, error)
-        finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
 
     def _entry(self, key: str) -> Path:
         return self.folder / key[:2] / key

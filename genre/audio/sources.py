@@ -104,17 +104,14 @@ def _fetch(url: str, folder: Path) -> Path:
     if result.returncode == _PLAYLIST_STATUS:
         raise AudioError(f"{url}: is a playlist: give the URL of one song")
     if result.returncode or len(downloads) != 1:
-        reason = _reason(result.stdout.decode("utf-8", errors="replace"), url)
+        reason = _reason(result.stdout.decode("utf-8", errors="replace").strip(), url) or "yt-dlp gave no reason"
         raise AudioError(f"{url}: cannot be fetched ({reason})")
     return downloads[0]
 
 
 def _reason(output: str, url: str) -> str:
     """Return the error message of yt-dlp without its extractor, the URL and advice to report it."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")]
-    if not lines:
-        return "yt-dlp gave no reason"
-    text = re.sub(r"^(ERROR: *)?(\[[^\]]*\] *)?([^\s:]+: )?", "", (errors or lines)[-1])
+    lines = re.findall(r"^ERROR: *(.+)$", output, re.MULTILINE) or output.split("\n")
+    text = re.sub(r"^(\[[^\]]*\] *)?([^\s:]+: )?", "", lines[-1])
     text = re.split(r"; please report this issue|\(caused by", text)[0].replace(url, "")
     return re.sub(r"\w+\(host=[^)]*\): ", "", text).strip(" .;:")
