@@ -56,7 +56,7 @@ class MusiCNN:
         Raises ModelError if the file is missing or damaged.
         """
         self._name = str(path)
-        self._session = onnx.session(path)
+        self._session = onnx.session(path, optimised=True)
 
     def embed(self, samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:
         """Return the embedding [shape=(953,)] of a mono chunk [shape=(n,)]: the mean over its patches of 3 s.

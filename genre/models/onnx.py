@@ -104,10 +104,11 @@ def with_outputs(model: bytes, positions: npt.NDArray[np.int64], n_outputs: int)
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def session(model: Path | bytes, sha256: str | None = None) -> Any:
+def session(model: Path | bytes, sha256: str | None = None, *, optimised: bool = False) -> Any:
     """Return an `onnxruntime.InferenceSession` of an ONNX file or of its bytes; threads may share it.
 
-    It uses as many threads as the environment variable OMP_NUM_THREADS says (0: one per core).
+    It uses as many threads as the environment variable OMP_NUM_THREADS says (0: one per core). A graph with large
+    convolutions is faster `optimised` for the processor; a small one takes longer to optimise than to run.
 
     Raises ModelError if the file cannot be read, has another SHA-256 than `sha256` or cannot be loaded.
     """
@@ -115,6 +116,8 @@ def session(model: Path | bytes, sha256: str | None = None) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised too; the log could send control characters to a terminal
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
     try:
         data = model if isinstance(model, bytes) else model.read_bytes()
