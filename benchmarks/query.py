@@ -1,11 +1,11 @@
-"""What a query costs, step by step, against `import keras` in the same run.
+"""What a query costs, step by step, against `ffmpeg` decoding the song and `import keras` in the same run.
 
-    python -m benchmarks.query [--model NAME] [--repeats 3] [--songs 20] [SONG or FOLDER]
+    python -m benchmarks.query [--model NAME] [--repeats 5] [--songs 20] [--tree FOLDER] [SONG or FOLDER]
 
 Run it in a project's folder whose models are trained. Without a SONG, an mp3 of 4 minutes is made. The steps are
-measured one after the other in a process of their own; the query does them side by side. Each figure is the least of
-the repeats: wall-clock seconds, and CPU seconds of the process and its ffmpeg. Last come the songs a minute of a
-FOLDER, or of --songs copies of the song.
+measured one after the other in a process of their own; the query does them side by side. Each figure is the median of
+the repeats: wall-clock seconds, and CPU seconds of all processes. Last come the songs a minute of a FOLDER, or of
+--songs copies of the song. --tree is another checkout whose code is measured.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,36 +32,55 @@ RATE = 44_100  # Hz
 MADE_S = 240
 Cost = tuple[float, float]  # wall-clock and CPU seconds
 
-# Does what a query does, step after step, and prints the seconds of each as JSON.
+# Does what a query does, step after step, and prints the costs of each as JSON.
 STEPS = """
 import json, os, resource, sys, time
 from dataclasses import asdict
 from pathlib import Path
 model, song = json.loads(sys.argv[1])
-costs, last = {}, None
+costs = {}
+def now():
+    both = (resource.getrusage(kind) for kind in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return time.perf_counter(), sum(usage.ru_utime + usage.ru_stime for usage in both)
 def lap(name):
     global last
-    both = (resource.getrusage(kind) for kind in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    now = time.perf_counter(), sum(usage.ru_utime + usage.ru_stime for usage in both)
-    if name:
-        costs[name] = now[0] - last[0], now[1] - last[1]
-    last = now
-lap("")
-import numpy, onnxruntime
+    costs[name] = [after - before for after, before in zip(now(), last)]
+    last = now()
+last = now()
+import numpy, onnxruntime, stages.query
 from genre.audio import chunks
-from genre.models import predict, query
-from genre.models.embeddings import Batch
+from genre.models import embeddings, musicnn, predict, query, rejection
+from genre.paths import Paths
 lap("imports")
-predictor = predict.load(model, Paths())
-lap("model load")
+paths = Paths()
+predictor = predict.load(model, paths)
+if hasattr(stages.query, "_reject"):
+    reject = stages.query._reject(paths.params)
+else:
+    reject = stages.query.params.load(paths.params).query.reject
+detectors = rejection.load(paths, predictor.card.model, reject)
+lap("settings, cards, ONNX sessions")
 settings = predictor.card.feature_settings
+rate = settings.sample_rate
 cut = list(chunks.iterate(Path(song), **asdict(settings)))
-lap("decode")
-features = [query.compute(chunk.samples, settings.sample_rate) for chunk in cut]
+lap("decoding (ffmpeg and reading)")
+features = [query.compute(chunk.samples, rate) for chunk in cut]
 lap("features")
-for chunk, of_chunk in zip(cut, features):
-    predictor.predict(Batch({name: values[None] for name, values in of_chunk.items()}, [chunk.samples]))
-lap("predict")
+batches = [embeddings.Batch({name: values[None] for name, values in row.items()}) for row in features]
+names = [e.name for e in detectors.embedders] if detectors else []
+for name in [name for name in names if name.endswith("_both")]:
+    network = embeddings._network(name.removesuffix("_both"), paths)
+    patches = [musicnn.patches(chunk.samples, rate) for chunk in cut]
+    lap("mel spectrogram")
+    for batch, of_chunk in zip(batches, patches):
+        parts = [network._session.run(None, {"patches": patch[None]})[0] for patch in of_chunk]
+        batch._embeddings[name] = numpy.concatenate(parts).mean(axis=0, dtype=float).astype(numpy.float32)[None]
+    lap("MusiCNN")
+for batch in batches:
+    predictor.predict(batch)
+    if detectors:
+        detectors.distances({e.name: batch.embedding(e, rate) for e in detectors.embedders})
+lap("statistics, classifiers, rejection")
 print(json.dumps(costs))
 """
 
@@ -70,7 +90,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.query", description=__doc__.splitlines()[0])
     parser.add_argument("song", nargs="?", type=Path, metavar="SONG")
     parser.add_argument("--model", metavar="NAME", help="as of stages.query")
-    parser.add_argument("--repeats", type=integer(1, 10**8), default=3)
+    parser.add_argument("--repeats", type=integer(1, 10**8), default=5)
+    parser.add_argument("--tree", type=Path, default=ROOT, metavar="FOLDER", help="the checkout that is measured")
     parser.add_argument(
         "--songs", type=integer(1, 10**8), default=20, help="copies of the song that are analysed in one run"
     )
@@ -82,59 +103,56 @@ def main() -> None:
             songs = _copies(song, folder / "songs", options.songs)
         else:
             song = walk(options.song, follow_links=True)[0][0]
-        _report(song.absolute(), songs.absolute(), options.model, options.repeats)
+        _report(song.absolute(), songs.absolute(), options)
 
 
-def _report(song: Path, songs: Path, model: str | None, repeats: int) -> None:
-    command = ["-m", "stages.query", *(["--model", model] if model else [])]
+def _report(song: Path, songs: Path, options: argparse.Namespace) -> None:
+    query = [sys.executable, "-m", "stages.query", *(["--model", options.model] if options.model else [])]
+    commands = {
+        "ffmpeg": [executable(), "-v", "error", "-i", str(song), "-f", "null", "-"],
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "query": [*query, str(song)],
+        "query --middle 7": [*query, "--middle", "7", str(song)],
+        "query --help": [*query, "--help"],
+        "import keras": [sys.executable, "-c", "import keras"],
+    }
     steps: list[dict[str, Cost]] = []
     runs: dict[str, list[Cost]] = {}
-    commands = {
-        "python start": ["-c", "pass"],
-        "query": [*command, str(song)],
-        "query --middle 7": [*command, "--middle", "7", str(song)],
-        "query --help": [*command, "--help"],
-        "import keras": ["-c", "import keras"],
-    }
-    for _ in range(repeats):  # all in turn: what else the machine does hits them alike
-        steps.append(json.loads(_run(["-c", STEPS, json.dumps([model, str(song)])])[1]))
-        for name, words in commands.items():
-            runs.setdefault(name, []).append(_run(words)[0])
-    results = {name: _least(costs) for name, costs in runs.items()}
-    parts = {name: _least([step[name] for step in steps]) for name in steps[0]}
-    print(f"{song.name}, model {model or 'of the project'}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print(f"{'':<18} {'wall s':>8} {'CPU s':>8}")
-    for name, (wall, cpu) in {"python start": results["python start"], **parts}.items():
-        print(f"{name:<18} {wall:>8.3f} {cpu:>8.3f}")
-    for name in list(commands)[1:]:
-        wall, cpu = results[name]
-        keras = results["import keras"]
-        print(f"{name:<18} {wall:>8.3f} {cpu:>8.3f}   {wall / keras[0]:.1%} of import keras ({cpu / keras[1]:.1%} CPU)")
-    (wall, cpu), output = _run([*command, "--format", "jsonl", str(songs)])
+    for _ in range(options.repeats):  # all in turn: what else the machine does hits them alike
+        _, output = _run([sys.executable, "-c", STEPS, json.dumps([options.model, str(song)])], options.tree, "1")
+        steps.append(json.loads(output))
+        for name, command in commands.items():
+            runs.setdefault(name, []).append(_run(command, options.tree)[0])
+    results = {name: _median(costs) for name, costs in runs.items()}
+    parts = {name: _median([step[name] for step in steps]) for name in steps[0]}
+    model = options.model or "of the project"
+    print(f"{song.name}, model {model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{'':<36} {'wall s':>8} {'CPU s':>8}")
+    for name, (wall, cpu) in parts.items():
+        print(f"{name:<36} {wall:>8.3f} {cpu:>8.3f}")
+    for name, (wall, cpu) in results.items():
+        ratios = f"{cpu / results['ffmpeg'][1]:.2f} x ffmpeg's CPU, {cpu / results['import keras'][1]:.1%} of keras's"
+        print(f"{name:<36} {wall:>8.3f} {cpu:>8.3f}   {ratios}")
+    (wall, cpu), output = _run([*query, "--format", "jsonl", str(songs)], options.tree)
     n_songs = len(output.splitlines())
     print(f"{n_songs} songs in one go: {60 * n_songs / wall:.0f} songs a minute, {cpu / n_songs:.2f} CPU s a song")
 
 
-def _run(arguments: list[str]) -> tuple[Cost, str]:
-    """Run Python, as the query runs: without threads within a chunk."""
-    single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} if arguments[1] == STEPS else {}
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+def _run(command: list[str], tree: Path, threads: str | None = None) -> tuple[Cost, str]:
+    """Run a command with the code of a checkout; `threads` is the number of threads within a chunk."""
+    single = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads} if threads else {}
+    path = os.pathsep.join(filter(None, [str(tree.absolute()), os.environ.get("PYTHONPATH")]))
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        env=os.environ | single | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = os.environ | single | {"PYTHONPATH": path}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if result.returncode:
         sys.exit(result.stderr)
     return (wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime), result.stdout
 
 
-def _least(costs: list[Cost]) -> Cost:
-    return min(wall for wall, _ in costs), min(cpu for _, cpu in costs)
+def _median(costs: list[Cost]) -> Cost:
+    return statistics.median(wall for wall, _ in costs), statistics.median(cpu for _, cpu in costs)
 
 
 def _made(path: Path) -> Path:
