@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # dvc repro takes a 
 
 GENRES = {"high": 660.0, "low": 110.0}
 N_SONGS = 4
-TRAINING = ["train@mfcc", "train@spectral_contrast", "train@merged", "ensemble", "evaluate"]
+TRAINING = ["train", "ensemble", "evaluate"]
 MODELS = ["mfcc", "spectral_contrast", "merged", "stats_svm", "ensemble"]
 
 
