@@ -26,7 +26,7 @@ from genre.terminal import one_line
 
 # Name and version in mirdata, which declares addresses, checksums, citation and licence; names of the remote files
 MIRDATA = {"gtzan-mini": ("gtzan_genre", "mini", ["index", "mini"])}
-MADE = ("demo",)  # data sets that another stage makes
+MADE = "demo"  # the data set that another stage makes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, paths = parser.parse_args(argv), Paths()
     name = arguments.name or params.load().dataset.name
     folder = paths.datasets / name
-    if not (folder.is_dir() or arguments.check):
-        _make(folder)
+    if not (folder.is_dir() or arguments.check or name == MADE):
+        _download(folder)
     faults = list(dataset.dvc_faults(folder))  # DVC's own errors name neither path nor reason
     for path, fault in faults:
         print(one_line(f"fetch: {path} {fault}"), file=sys.stderr)
@@ -52,17 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _make(folder: Path) -> None:
-    """Download a data set that is declared here; raise DatasetError for any other, unless another stage makes it."""
-    if folder.name in MIRDATA:
-        _download(folder)
-    elif folder.name not in MADE:
-        folders = {path.name for path in folder.parent.glob("[!.]*/")}
-        names = ", ".join(sorted(folders | {*MADE, *MIRDATA}))
-        raise DatasetError(f"there is no data set {folder}/: set dataset.name in params.yaml to one of {names}")
-
-
 def _download(out: Path) -> None:
+    """Download a data set; raise DatasetError if that fails, or it is not declared here."""
+    if out.name not in MIRDATA:
+        folders = {path.name for path in out.parent.glob("[!.]*/")}
+        names = ", ".join(sorted(folders | {MADE, *MIRDATA}))
+        raise DatasetError(f"there is no data set {out}/: set dataset.name in params.yaml to one of {names}")
     try:
         import mirdata
     except ImportError:

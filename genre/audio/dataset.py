@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,18 +75,16 @@ def scan(folder: Path) -> list[Song]:
     for path, fault in dvc_faults(folder):
         if fault in (LINKED_FOLDER, HIDES_FILES):
             raise DatasetError(f"{path} {fault}")
-    names = {path.name for path in _folders(folder)}
-    splits = [name for name in SPLITS if name in names] or [""]
-    layout = {split: _folders(folder / split) for split in splits}
-    _check_layout(layout, folder)
+    splits = [folder / split for split in SPLITS if folder / split in _folders(folder)]
+    genres = [genre for parent in splits or [folder] for genre in _folders(parent)]
+    _check_layout(folder, splits, genres)
     songs = []
-    for split, genres in layout.items():
-        for genre in genres:
-            name = unicodedata.normalize("NFC", genre.name)
-            of_genre = [Song(path, name, safe_name(path.stem), split) for path in walk(genre)[0]]
-            if not of_genre:
-                log.warning("%s/: is left out: it has no song", genre)
-            songs += of_genre
+    for genre in genres:
+        name, split = unicodedata.normalize("NFC", genre.name), genre.parent.name if splits else ""
+        of_genre = [Song(path, name, safe_name(path.stem), split) for path in walk(genre)[0]]
+        if not of_genre:
+            log.warning("%s/: is left out: it has no song", genre)
+        songs += of_genre
     check_genres(songs, folder)
     return with_unique_names(songs, folder)
 
@@ -251,15 +249,14 @@ def safe_name(name: str) -> str:
     return encoded.decode("utf-8", errors="ignore").strip() or "_"
 
 
-def _check_layout(layout: Mapping[str, Sequence[Path]], folder: Path) -> None:
-    """Raise `DatasetError` if the genre folders by split are invalid; log files outside them."""
-    splits = [folder / split for split in layout if split]
+def _check_layout(folder: Path, splits: Sequence[Path], genres: Sequence[Path]) -> None:
+    """Raise `DatasetError` if the folders train and test or the genre folders are invalid; log files outside them."""
     if splits:
-        for missing in set(SPLITS) - set(layout):
-            raise DatasetError(f"{folder}/ has {min(layout)}/ but no {missing}/: add it, or use genre folders alone")
-        if others := {path.name for path in _folders(folder)} - set(SPLITS):
-            raise DatasetError(f"{folder}/ has {min(others)}/ beside train/ and test/: move it into one of them")
-    for path in [*splits, *(genre for genres in layout.values() for genre in genres)]:
+        for missing in set(SPLITS) - {split.name for split in splits}:
+            raise DatasetError(f"{folder}/ has {splits[0].name}/ but no {missing}/: add it, or use genre folders alone")
+        if others := set(_folders(folder)) - set(splits):
+            raise DatasetError(f"{folder}/ has {min(others).name}/ beside train/ and test/: move it into one of them")
+    for path in [*splits, *genres]:
         if folder.resolve().is_relative_to(path.resolve()):
             raise DatasetError(f"{path} is a link to a folder that contains it: remove it")
     files = [path for parent in [folder, *splits] for path in sorted(parent.iterdir())]
