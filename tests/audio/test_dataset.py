@@ -171,12 +171,6 @@ def test_a_new_song_changes_the_split_of_at_most_one_other(tmp_path: Path) -> No
     assert sum(before[name] != after[name] for name in before) <= 1
 
 
-def test_a_genre_of_one_song_cannot_be_divided(tmp_path: Path) -> None:
-    _touch(tmp_path, "jazz/a.mp3", "rock/a.mp3", "rock/b.mp3")
-    with pytest.raises(DatasetError, match="genre jazz has fewer than two"):
-        _divided(tmp_path)
-
-
 def test_songs_on_neither_of_two_lists_are_left_out(tmp_path: Path) -> None:
     _touch(tmp_path, "jazz/a.mp3", "jazz/b.mp3", "rock/a.mp3", "rock/c.mp3")
     (tmp_path / "test.txt").write_text("jazz/a.mp3\n")
