@@ -3,7 +3,6 @@
 Framing, window and FFT are this project's, as in sonic-annotator's host, because the package gives other numbers: its
 first frame starts at sample 0, where sonic-annotator's is centred there, and its FFT is less exact.
 
-    python -m genre.features.vamp_engine -l               list the transforms that can be computed
     python -m genre.features.vamp_engine -s ID            print the version of a transform's plugin
     python -m genre.features.vamp_engine -d ID ... FILE.wav ...
 """
@@ -57,6 +56,7 @@ class _Plugin:
         self._name, self._realtime, self._n_frames = outputs[0].plugin, vampyhost.frame_to_realtime, 0
         try:
             self._plugin = vampyhost.load_plugin(self._name, sample_rate, vampyhost.ADAPT_NONE)
+            self.version = self._plugin.info["pluginVersion"]
             self._plugin.initialise(1, outputs[0].step, outputs[0].block)
             self._outputs = [(t, self._plugin.get_output(t.vamp_id.split(":")[3])["output_index"]) for t in outputs]
         except Exception as error:  # the package raises Exception itself for an unknown output
@@ -92,21 +92,14 @@ class _Plugin:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """List transforms, print a version, or write the CSV files of all features of wav files to the current folder."""
-    output = os.fdopen(os.dup(1), "w", buffering=1)  # of lines: the next plugin may crash
+    """Print the version of a plugin, or write the CSV files of all features of wav files to the current folder."""
+    output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # plugins may print
-    if arguments[0] == "-s":
-        from vamp import vampyhost
-
-        plugin = next(t.plugin for t in TRANSFORMS.values() if t.vamp_id == arguments[1])
-        version = vampyhost.load_plugin(plugin, 44_100, vampyhost.ADAPT_NONE).info["pluginVersion"]
-        output.write(f'vamp:plugin_version "{version}"\n')
-        return
     try:
-        for transform in TRANSFORMS.values() if arguments[0] == "-l" else ():
-            sys.stderr.write(f"running {transform.plugin}\n")
-            list(compute_blocks([np.zeros(1, np.float32)], 44_100, transforms=[transform]))
-            output.write(f"{transform.vamp_id}\n")
+        if arguments[0] == "-s":
+            transform = next(t for t in TRANSFORMS.values() if t.vamp_id == arguments[1])
+            sys.stderr.write(f"running {transform.plugin}\n")  # before a crash
+            output.write(f'vamp:plugin_version "{_Plugin([transform], 44_100).version}"\n')
         for name in (argument for argument in arguments if argument.endswith(".wav")):
             job = Job(Path(name), dict.fromkeys(TRANSFORMS, Path()))
             for error in extraction.extract([job], compute_blocks).values():
