@@ -17,7 +17,7 @@ import numpy.typing as npt
 from genre.audio import chunks, ffmpeg
 from genre.models.embeddings import Embedder, Samples, Vectors
 from genre.search.embedding_index import WINDOW_HOP_S, WINDOW_S, Projection
-from genre.search.engine import MAX_SNIPPET_S, Candidate, IndexedSong, probability
+from genre.search.engine import Candidate, IndexedSong, probability
 from genre.search.store import Neighbour, VectorStore
 
 SNIPPET_HOP_S = 0.4  # of a snippet; no multiple of WINDOW_HOP_S, so that errors of the offset average out
@@ -44,9 +44,8 @@ class EmbeddingEngine:
     def embed(self, samples: Samples) -> Vectors:
         """Return the vectors of the windows of a snippet [shape=(windows, dimension)]; silence has none.
 
-        The samples are mono at `sample_rate` [shape=(n,)]; at most `engine.MAX_SNIPPET_S` are used.
+        The samples are mono at `sample_rate` [shape=(n,)].
         """
-        samples = samples[: round(MAX_SNIPPET_S * self.sample_rate)]
         if chunks.is_silent(samples, self.sample_rate):
             return np.empty((0, self.projection.dimension), np.float32)
         return self.projection(embed(samples, self.embedder, self.sample_rate, SNIPPET_HOP_S))
