@@ -1,4 +1,4 @@
-"""Degradations of snippets, to measure identification: noise, other music, rooms, codecs and changes of speed."""
+"""Degradations of snippets, to measure identification: noise, other music, rooms, codecs, other speeds and pitches."""
 
 from __future__ import annotations
 
@@ -29,13 +29,24 @@ class Condition:
 
     name: str
     apply: Callable[[Signal, Signal, Generator], Signal] = _unchanged  # of the snippet and as long a piece of music
-    speed: float = 1.0
-    codec: Mapping[str, str] = field(default_factory=lambda: {"format": "wav"})  # options of ffmpeg
+    speed: float = 1.0  # of tempo and pitch
+    tempo: float = 1.0  # alone, after `speed`
+    codec: Mapping[str, str] = field(default_factory=lambda: {"format": "wav"})
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Return the options of ffmpeg."""
+        return {**self.codec, "af": f"atempo={self.tempo}"} if self.tempo != 1 else dict(self.codec)
 
     @property
     def with_music(self) -> bool:
         """Return whether other music is mixed in."""
-        return self.name.startswith("music")
+        return self.name.startswith("music") or self.with_both
+
+    @property
+    def with_both(self) -> bool:
+        """Return whether the other music is to be recognised too."""
+        return self.name == "crossfade"
 
 
 def mix(signal: Signal, noise: Signal, snr_db: float) -> Signal:
@@ -79,11 +90,18 @@ def change_speed(signal: Signal, speed: float) -> Signal:
     return resampled
 
 
-def write_snippet(path: Path, snippet: Signal, codec: Mapping[str, str]) -> None:
-    """Write a snippet with a codec of `Condition`, scaled down if it is louder than full scale; raise AudioError."""
+def crossfade(signal: Signal, other: Signal, _rng: Generator) -> Signal:
+    """Return a signal, then another of the same length; in the middle third both, at constant power."""
+    angle = np.pi / 2 * np.clip(np.linspace(-1, 2, len(signal), dtype=np.float32), 0, 1)
+    mixed: Signal = np.cos(angle) * signal + np.sin(angle) * other
+    return mixed
+
+
+def write_snippet(path: Path, snippet: Signal, options: Mapping[str, str]) -> None:
+    """Write a snippet with options of `Condition`, scaled down if it is louder than full scale; raise AudioError."""
     peak = max(1.0, float(np.abs(snippet).max()))
     samples: npt.NDArray[np.int16] = np.rint(snippet / peak * 32767).astype(np.int16)
-    ffmpeg.encode(path, samples[:, np.newaxis], sample_rate=SAMPLE_RATE, **codec)
+    ffmpeg.encode(path, samples[:, np.newaxis], sample_rate=SAMPLE_RATE, **options)
 
 
 def _pink(snr_db: float) -> Callable[[Signal, Signal, Generator], Signal]:
@@ -102,5 +120,8 @@ CONDITIONS = [
     Condition("room", room),
     *(Condition(f"pink {snr_db} dB", _pink(snr_db)) for snr_db in (10, 5, 0)),
     *(Condition(f"music {snr_db} dB", _music(snr_db)) for snr_db in (10, 5, 0)),
-    *(Condition(f"speed {change:+g} %", speed=1 + change / 100) for change in (2, -2)),
+    *(Condition(f"speed {change:+g} %", speed=1 + change / 100) for change in (2, -2, 5, -5, 7, -7)),
+    *(Condition(f"tempo {change:+g} %", tempo=1 + change / 100) for change in (5, -5)),
+    *(Condition(f"pitch {n:+d} semitone", speed=2 ** (n / 12), tempo=2 ** (-n / 12)) for n in (1, -1)),
+    Condition("crossfade", crossfade),
 ]

@@ -26,7 +26,7 @@ from genre.search.identify import Engine
 if TYPE_CHECKING:
     import pandas as pd
 
-MARGIN = 1.04  # a snippet that is played faster needs more of the song
+MARGIN = 1.04  # a snippet that is played faster needs more of the song: at least this times its length
 N_DRAWN = 100  # snippets drawn at least, and truncated: a shorter run is a prefix of a longer one
 NO_EVIDENCE = -1e3  # without a candidate
 
@@ -40,8 +40,8 @@ class Recording:
     n_samples: int  # at `degradations.SAMPLE_RATE`
 
     def cut(self, n_samples: int, rng: Generator) -> tuple[int, Signal]:
-        """Return the start, in samples, and the samples of a random part, at most `MARGIN` longer than `n_samples`."""
-        n_cut = min(self.n_samples, int(n_samples * MARGIN) + 1)
+        """Return the start, in samples, and the samples of a random part of at most `n_samples`."""
+        n_cut = min(self.n_samples, n_samples)
         start = int(rng.integers(0, self.n_samples - n_cut + 1))
         second, first = divmod(start, SAMPLE_RATE)  # decoders are exact at whole seconds
         duration = (first + n_cut + 1) / SAMPLE_RATE
@@ -138,10 +138,11 @@ def summary(outcomes: pd.DataFrame, min_score: float) -> pd.DataFrame:
 
 def _write(path: Path, song: Recording, other: Recording, condition: Condition, n_samples: int, rng: Generator) -> int:
     """Write a degraded snippet of a song; return its start in samples."""
-    start, samples = song.cut(n_samples, rng)
-    noise = other.cut(n_samples, rng)[1][:n_samples] if condition.with_music else np.zeros(0, np.float32)
-    clean = degradations.change_speed(samples, condition.speed)[:n_samples]
-    degradations.write_snippet(path, condition.apply(clean, noise, rng), condition.codec)
+    n_cut = int(n_samples * max(MARGIN, condition.speed * condition.tempo)) + 1
+    start, samples = song.cut(n_cut, rng)
+    noise = other.cut(n_cut, rng)[1][:n_samples] if condition.with_music else np.zeros(0, np.float32)
+    clean = degradations.change_speed(samples, condition.speed)[: round(n_samples * condition.tempo)]
+    degradations.write_snippet(path, condition.apply(clean, noise, rng), condition.options)
     return start
 
 
