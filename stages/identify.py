@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from genre import params
 from genre.audio import manifest
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         def answer(path: Path) -> Answer:
             match = identify(path, engine=engine, **options)
-            return {**match, "path": sources.get(f"{match['genre']}/{match['song']}")}
+            songs = [{**song, "path": sources.get(f"{song['genre']}/{song['song']}")} for song in match["songs"]]
+            return {**match, "songs": songs, "path": songs[0]["path"] if songs else None}
 
         return answer_all(arguments.songs, answer, _text, arguments.format, COLUMNS, _rows)
 
@@ -46,11 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _text(answer: Answer) -> str:
     if answer["song"] is None:
         return f"{answer['file']}: no indexed song (score {answer['score']:.2f})"
-    song = f"{answer['genre']}/{answer['song']}"
-    offset = answer["offset"]
+    return f"{answer['file']}: " + ", and ".join(_song(song) for song in answer["songs"])
+
+
+def _song(song: dict[str, Any]) -> str:
+    offset = song["offset"]
     position = f"at {offset:.2f} s" if offset >= 0 else f"starts {-offset:.2f} s before the song"
-    path = f", {answer['path']}" if answer["path"] else ""
-    return f"{answer['file']}: {song} {position} (score {answer['score']:.2f} of 1{path})"
+    path = f", {song['path']}" if song["path"] else ""
+    return f"{song['genre']}/{song['song']} {position} (score {song['score']:.2f} of 1{path})"
 
 
 def _rows(answer: Answer) -> Iterator[Sequence[object]]:

@@ -19,14 +19,24 @@ from genre.search.window_engine import EmbeddingEngine
 Engine = LandmarkEngine | EmbeddingEngine
 
 
+class MatchedSong(TypedDict):
+    """A song of a snippet."""
+
+    song: str
+    offset: float  # s from the start of the song to the start of the snippet
+    score: float  # 0 to 1
+    genre: str
+
+
 class Match(TypedDict):
     """The answer of identify (docs/search.md)."""
 
     file: str
     song: str | None  # None if no indexed song matches
-    offset: float | None  # s from the start of the song to the start of the snippet
-    score: float  # 0 to 1
+    offset: float | None
+    score: float  # of the best indexed song
     genre: str | None
+    songs: list[MatchedSong]  # all that are in the snippet, best first
 
 
 @contextlib.contextmanager
@@ -45,7 +55,7 @@ def open_engine(params: Params, paths: Paths, engine: str | None = None) -> Iter
 def identify(
     path: Path, engine: Engine, *, start: float = 0.0, duration: float | None = None, min_score: float = 0.5
 ) -> Match:
-    """Return the indexed song of an audio file (docs/search.md); below `min_score` no song is named.
+    """Return the indexed songs of an audio file (docs/search.md); below `min_score` no song is named.
 
     `start` and `duration` are the part of the file to use, in seconds; at most `MAX_SNIPPET_S` are used.
 
@@ -53,12 +63,16 @@ def identify(
     """
     duration = MAX_SNIPPET_S if duration is None else min(duration, MAX_SNIPPET_S)
     candidates = engine.recognise(engine.load(path, start=start, duration=duration))
-    best = candidates[0] if candidates else None
-    match = best if best is not None and best.score >= min_score else None
+    songs: list[MatchedSong] = [
+        {"song": c.song.song, "offset": round(c.offset_s, 2), "score": round(c.score, 4), "genre": c.song.genre}
+        for c in candidates
+        if c.score >= min_score
+    ]
     return {
         "file": str(path),
-        "song": match.song.song if match else None,
-        "offset": round(match.offset_s, 2) if match else None,
-        "score": round(best.score, 4) if best else 0.0,
-        "genre": match.song.genre if match else None,
+        "song": songs[0]["song"] if songs else None,
+        "offset": songs[0]["offset"] if songs else None,
+        "score": round(candidates[0].score, 4) if candidates else 0.0,
+        "genre": songs[0]["genre"] if songs else None,
+        "songs": songs,
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,10 @@ CENTRE, SPREAD = 4.0, 1.2
 
 MAX_CHANCE = 0.9  # upper bound of the probability that a peak agrees by chance
 
-Kind = Literal["speed", "pitch", "tempo"]  # of changes; speed changes tempo and pitch
+KINDS = ((1, 1), (0, 1), (1, 0))  # of changes, in tempo and in frequency: of speed, pitch and tempo
+
+Doubles = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 _AXIS = 2**40  # frames; larger than any index
 _BORDER = 3  # empty frames before and after the peaks of a snippet
@@ -53,69 +56,67 @@ class LandmarkEngine:
     def recognise(self, snippet: Floats, *, without: Collection[str] = ()) -> list[Candidate]:
         """Return one candidate per song, best first, leaving out songs of these SHA-256.
 
-        The samples are as `landmarks.load` returns them; at most `engine.MAX_SNIPPET_S` are used.
+        Peaks that agree with a song add no evidence to the songs after it, so that other copies of its recording have
+        none. The samples are as `landmarks.load` returns them; at most `engine.MAX_SNIPPET_S` are used.
         """
         samples = snippet[: round(MAX_SNIPPET_S * landmarks.SAMPLE_RATE)]
-        return self.recognise_peaks(landmarks.find_peaks(samples, landmarks.SNIPPET_NEIGHBOURHOOD), without=without)
+        peaks = landmarks.find_peaks(samples, landmarks.SNIPPET_NEIGHBOURHOOD)
+        return [self._candidate(alignment) for alignment in self._search(peaks, without).distinct()]
 
     def recognise_peaks(self, peaks: Peaks, *, without: Collection[str] = ()) -> list[Candidate]:
-        """Return the candidates of `recognise` for the peaks of a snippet, which may be those of an indexed song."""
-        steps = [STEP * n for n in range(1, int(self.max_change / STEP + 1e-6) + 1)]
-        factors = [1 + change for step in steps for change in (step, -step)]
-        kinds: list[list[Change]] = [[Change(factor, kind) for factor in factors] for kind in get_args(Kind)]
+        """Return one candidate per song, copies included, for peaks, which may be those of an indexed song."""
+        return [self._candidate(alignment) for alignment in self._search(peaks, without).ranking()]
+
+    def _search(self, peaks: Peaks, without: Collection[str]) -> _Search:
+        n_steps = int(self.max_change / STEP + 1e-6)
+        amounts = [sign * STEP * step for step in range(1, n_steps + 1) for sign in (1, -1)]
+        changes = [[Change(1 + amount * a, 1 + amount * b) for amount in amounts] for a, b in KINDS if amounts]
         excluded = np.array([song.sha256 in without for song in self.index.songs], bool)
-        search = _Search(self.index, peaks, excluded, np.log(1 + len(kinds) * len(factors)))
-        for changes in ([Change()], *filter(None, kinds)):
-            search.vote(changes)
-            if search.best and search.ranking()[0].evidence >= CERTAIN:
+        search = _Search(self.index, peaks, excluded, np.log(1 + sum(map(len, changes))))
+        for of_one_kind in ([Change()], *changes):
+            search.vote(of_one_kind)
+            if search.alignments and max(search.alignments).evidence >= CERTAIN:
                 break
         for alignment in search.ranking()[:N_REFINED]:
             search.refine(alignment)
-        begins = self.index.begins
-        return [
-            Candidate(
-                song=self.index.songs[a.song],
-                offset_s=float((a.position - begins[a.song]) / STEPS * landmarks.FRAME_S),
-                evidence=a.evidence,
-                score=probability(a.evidence, CENTRE, SPREAD),
-                speed=a.change.of_times,
-                pitch=a.change.of_bins / a.change.of_times,
-                n_agreeing=a.n_agreeing,
-            )
-            for a in search.ranking()
-        ]
+        return search
+
+    def _candidate(self, alignment: _Alignment) -> Candidate:
+        evidence, song, position, n_agreeing, change = alignment
+        return Candidate(
+            song=self.index.songs[song],
+            offset_s=float((position - self.index.begins[song]) / STEPS * landmarks.FRAME_S),
+            evidence=evidence,
+            score=probability(evidence, CENTRE, SPREAD),
+            speed=change.tempo,
+            pitch=change.frequency / change.tempo,
+            n_agreeing=n_agreeing,
+        )
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Change:
-    """A change of a snippet relative to its song."""
+class Change(NamedTuple):
+    """Tempo and frequencies of a snippet, relative to the song."""
 
-    factor: float = 1.0
-    kind: Kind = "speed"
-
-    @property
-    def of_times(self) -> float:
-        """Return the tempo of the snippet, relative to the song."""
-        return 1.0 if self.kind == "pitch" else self.factor
-
-    @property
-    def of_bins(self) -> float:
-        """Return the frequencies of the snippet, relative to the song."""
-        return 1.0 if self.kind == "tempo" else self.factor
+    tempo: float = 1.0
+    frequency: float = 1.0
 
     def undone(self, peaks: Peaks) -> Peaks:
         """Return the peaks of a snippet without the change."""
-        n_frames = int(np.ceil(peaks.n_frames * self.of_times)) + 1
-        return Peaks(peaks.times * np.float32(self.of_times), peaks.bins / np.float32(self.of_bins), n_frames)
+        n_frames = int(np.ceil(peaks.n_frames * self.tempo)) + 1
+        return Peaks(peaks.times * np.float32(self.tempo), peaks.bins / np.float32(self.frequency), n_frames)
+
+    def nearby(self) -> list[Change]:
+        """Return changes of the same kind, at fine steps; those of the speed near no change."""
+        kind = KINDS[0] if self == Change() else (self.tempo != 1, self.frequency != 1)
+        return [Change(self.tempo + step * kind[0], self.frequency + step * kind[1]) for step in FINE_STEPS]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Alignment:
+class _Alignment(NamedTuple):
     evidence: float
     song: int
     position: int  # of the snippet's start on the axis of the index
-    change: Change
     n_agreeing: int  # peaks of the song that the snippet has
+    change: Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +125,33 @@ class _Search:
 
     index: LandmarkIndex
     peaks: Peaks
-    excluded: npt.NDArray[np.bool_]  # songs, shape (songs,)
+    excluded: Mask  # songs, shape (songs,)
     penalty: float  # subtracted from the evidence of a change: the log of the number of changes that are tried
-    best: dict[int, _Alignment] = field(default_factory=dict)  # by song
+    alignments: list[_Alignment] = field(default_factory=list)
 
     def ranking(self) -> list[_Alignment]:
         """Return the best alignment of each song, best first."""
-        return sorted(self.best.values(), reverse=True)
+        return sorted({alignment.song: alignment for alignment in sorted(self.alignments)}.values(), reverse=True)
+
+    def distinct(self) -> list[_Alignment]:
+        """Return the ranking, in which peaks that agree with a song add no evidence to the songs after it."""
+        ranking = self.ranking()
+        n_likely = sum(alignment.evidence > 0 for alignment in ranking)
+        if n_likely < 2:
+            return ranking
+        others = replace(self, peaks=self.unexplained(ranking[0]), alignments=ranking[n_likely:])
+        for alignment in ranking[1:n_likely]:
+            others.compare(alignment.change, np.array([alignment.position]), np.array([alignment.song]))
+        return [ranking[0], *others.distinct()]
+
+    def unexplained(self, alignment: _Alignment) -> Peaks:
+        """Return the peaks of the snippet that do not agree with a song."""
+        aligned = alignment.change.undone(self.peaks)
+        first = round((alignment.position - self.index.begins[alignment.song]) / STEPS)
+        nearby = _vicinity(self.index.peaks(alignment.song, first, aligned.n_frames))
+        frames, bins = np.rint(aligned.times).astype(np.int64), np.rint(aligned.bins).astype(np.int64)
+        kept = ~nearby[frames + _BORDER, np.minimum(bins, _N_BINS - 1)]
+        return Peaks(self.peaks.times[kept], self.peaks.bins[kept], self.peaks.n_frames)
 
     def vote(self, changes: Sequence[Change]) -> None:
         """Compare the peaks at the offsets with most votes."""
@@ -138,28 +159,22 @@ class _Search:
         songs = self.index.song_at(starts * STEPS)
         for number, change in enumerate(changes):
             kept = (numbers == number) & ~self.excluded[songs]
-            if kept.any():
-                self.compare(change, starts[kept] * STEPS, songs[kept])
+            self.compare(change, starts[kept] * STEPS, songs[kept])
 
     def refine(self, coarse: _Alignment) -> None:
         """Compare alignments shifted by parts of a frame, and with nearby changes around the middle of the snippet."""
         shifts = np.arange(-STEPS, STEPS + 1)
-        for step in FINE_STEPS:
-            change = replace(coarse.change, factor=coarse.change.factor + step)
-            drift = STEPS * self.peaks.n_frames / 2 * (coarse.change.of_times - change.of_times)
-            positions = coarse.position + shifts + round(drift)
-            self.compare(change, positions, np.full(len(positions), coarse.song))
+        for change in coarse.change.nearby():
+            drift = STEPS * self.peaks.n_frames / 2 * (coarse.change.tempo - change.tempo)
+            self.compare(change, coarse.position + shifts + round(drift), np.full(len(shifts), coarse.song))
 
     def compare(self, change: Change, positions: Integers, songs: Integers) -> None:
-        """Compare the peaks at positions [shape=(n,)] in songs [shape=(n,)]; keep the best alignment of each song."""
-        evidence, n_agreeing = _evidence(change.undone(self.peaks), positions, self.index)
-        if abs(change.factor - 1) > max(FINE_STEPS):
-            evidence -= self.penalty
-        columns = (evidence, songs, positions, n_agreeing)
-        for value, song, position, n in zip(*(column.tolist() for column in columns), strict=True):
-            alignment = _Alignment(value, song, position, change, int(n))
-            if song not in self.best or alignment > self.best[song]:
-                self.best[song] = alignment
+        """Compare the peaks at positions [shape=(n,)] in songs [shape=(n,)]."""
+        if len(positions):
+            evidence, n_agreeing = _evidence(change.undone(self.peaks), positions, songs, self.index)
+            evidence -= self.penalty * (change not in Change().nearby())
+            columns = (column.tolist() for column in (evidence, songs, positions, n_agreeing))
+            self.alignments.extend(_Alignment._make((*row, change)) for row in zip(*columns, strict=True))
 
 
 def _most_voted(peaks: Peaks, changes: Sequence[Change], index: LandmarkIndex) -> tuple[Integers, Integers]:
@@ -192,63 +207,47 @@ def _most_voted(peaks: Peaks, changes: Sequence[Change], index: LandmarkIndex) -
     return np.divmod(starts[most], _AXIS)
 
 
-def _evidence(
-    peaks: Peaks, positions: Integers, index: LandmarkIndex
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
+def _evidence(peaks: Peaks, positions: Integers, songs: Integers, index: LandmarkIndex) -> tuple[Doubles, Integers]:
     """Return the evidence that the snippet starts at these positions, and how many peaks agree [shape=(positions,)].
 
     The evidence is the log likelihood ratio of the peaks that agree, less the log of the number of frames in the index.
     """
     nearby = _vicinity(peaks)
-    n_frames = len(nearby) - 2 * _BORDER
-    span = STEPS * n_frames
-    owners, indices = landmarks.ranges(
-        np.searchsorted(index.peak_positions, positions), np.searchsorted(index.peak_positions, positions + span)
-    )
+    edges = (np.searchsorted(index.peak_positions, positions + span) for span in (0, STEPS * peaks.n_frames))
+    owners, indices = landmarks.ranges(*edges)
     frames = np.rint((index.peak_positions[indices] - positions[owners]) / STEPS).astype(np.int64) + _BORDER
     bins = np.rint(index.peak_bins[indices]).astype(np.int64)
     n_peaks = np.bincount(owners, minlength=len(positions))
-    hits = np.bincount(owners, nearby[frames, bins], minlength=len(positions))
-    chances = _chances(nearby, frames, bins, owners, _overlap(positions, n_frames, index))
+    hits = np.bincount(owners[nearby[frames, bins]], minlength=len(positions))
+    begins = index.begins[songs] - positions
+    ends = begins + STEPS * np.array(index.n_frames, np.int64)[songs]
+    firsts = np.clip(begins // STEPS, 0, peaks.n_frames - 1)
+    ends = np.clip(-(-ends // STEPS), firsts + 1, peaks.n_frames)
+    chances = _chances(nearby, frames, bins, firsts[owners], ends[owners])
     by_chance = np.bincount(owners, chances, minlength=len(positions))
     shares = np.minimum(1, MAX_PEAKS / np.maximum(n_peaks, 1))
     return shares * _likelihood_ratio(hits, by_chance, n_peaks) - float(np.log(max(index.total_frames, 1))), hits
 
 
-def _chances(
-    nearby: npt.NDArray[np.bool_],
-    frames: Integers,
-    bins: Integers,
-    owners: Integers,
-    overlap: tuple[Integers, Integers],
-) -> npt.NDArray[np.float64]:
+def _chances(nearby: Mask, frames: Integers, bins: Integers, firsts: Integers, ends: Integers) -> Doubles:
     """Return the probability that each peak agrees by chance [shape=(peaks,)], from the density of its bin and frame.
 
+    `firsts` and `ends` are the first frame of the overlap of snippet and song, and the frame after it, for each peak.
     The density of the frame counts because a drum fills its frames, and so agrees with any song that has a beat there.
     """
-    firsts, ends = overlap
     inside = nearby[_BORDER:-_BORDER]
     cumulated = np.zeros((len(inside) + 1, _N_BINS), np.uint16)
     np.cumsum(inside, axis=0, dtype=np.uint16, out=cumulated[1:])
-    n_frames = (ends - firsts)[owners]
-    bin_density = (cumulated[ends[owners], bins] - cumulated[firsts[owners], bins]) / n_frames
+    n_frames = ends - firsts
+    bin_density = (cumulated[ends, bins] - cumulated[firsts, bins]) / n_frames
     n_set = nearby.sum(axis=1)
     total = np.concatenate([[0], np.cumsum(n_set[_BORDER:-_BORDER])])
-    mean = (total[ends] - total[firsts])[owners] / n_frames
-    chances: npt.NDArray[np.float64] = np.minimum(bin_density * n_set[frames] / np.maximum(mean, 1e-6), MAX_CHANCE)
+    mean = (total[ends] - total[firsts]) / n_frames
+    chances: Doubles = np.minimum(bin_density * n_set[frames] / np.maximum(mean, 1e-6), MAX_CHANCE)
     return chances
 
 
-def _overlap(positions: Integers, n_frames: int, index: LandmarkIndex) -> tuple[Integers, Integers]:
-    """Return the first frame of the snippet that overlaps the song, and the frame after the last."""
-    songs = index.song_at(positions)
-    begins = index.begins[songs] - positions
-    ends = begins + STEPS * np.array(index.n_frames, np.int64)[songs]
-    firsts = np.clip(begins // STEPS, 0, n_frames - 1)
-    return firsts, np.clip(-(-ends // STEPS), firsts + 1, n_frames)
-
-
-def _vicinity(peaks: Peaks) -> npt.NDArray[np.bool_]:
+def _vicinity(peaks: Peaks) -> Mask:
     """Return True within one frame and one bin of a peak of the snippet [shape=(frames, bins)]."""
     nearby = np.zeros((peaks.n_frames + 2 * _BORDER, _N_BINS), bool)
     frames = np.rint(peaks.times).astype(np.int64) + _BORDER
@@ -260,7 +259,7 @@ def _vicinity(peaks: Peaks) -> npt.NDArray[np.bool_]:
     return nearby
 
 
-def _likelihood_ratio(hits: npt.NDArray[Any], by_chance: npt.NDArray[Any], n: Integers) -> npt.NDArray[np.float64]:
+def _likelihood_ratio(hits: Integers, by_chance: npt.NDArray[Any], n: Integers) -> Doubles:
     """Return the log likelihood ratio of the observed rate `hits / n` against chance; 0 if it is not above chance."""
     n = np.maximum(n, 1)
     rate = np.clip(hits / n, 1e-6, 1 - 1e-6)

@@ -79,10 +79,11 @@ def test_every_song_is_identified_from_its_middle(project: Path, answers: Answer
     songs = sorted(project.glob("dataset/tiny/*/*.wav"))
     matches = answers(identify, *map(str, songs), "--start", "2.5", "--duration", "4")
     for path, answer in zip(songs, matches, strict=True):
-        assert list(answer) == ["file", "song", "offset", "score", "genre", "path"]
+        assert list(answer) == ["file", "song", "offset", "score", "genre", "songs", "path"]
         assert (answer["song"], answer["genre"]) == (path.stem, path.parent.name)
         assert answer["offset"] == pytest.approx(2.5, abs=0.05)
         assert answer["path"] == path.relative_to(project).as_posix()
+        assert answer["songs"] == [{key: answer[key] for key in ("song", "offset", "score", "genre", "path")}]
 
 
 def test_an_out_of_set_snippet_and_one_that_starts_before_its_song_are_described_in_words(

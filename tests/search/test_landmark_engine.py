@@ -113,6 +113,18 @@ def test_only_the_first_30_seconds_of_a_recording_are_used(songs: list[Signal], 
     assert all(candidate.song.song != "song2" or candidate.score < THRESHOLD for candidate in candidates)
 
 
+def test_both_songs_of_a_crossfade_are_candidates_and_a_copy_is_not(songs: list[Signal]) -> None:
+    engine = LandmarkEngine(landmark_index([*songs, songs[1] * np.float32(0.5)]))
+    fade = np.linspace(1, 0, 2 * SAMPLE_RATE, dtype=np.float32)
+    first, second = _cut(songs[1], 3.0, 8.0), _cut(songs[6], 10.0, 8.0)
+    mixed = first[-len(fade) :] * fade + second[: len(fade)] * fade[::-1]
+    snippet = np.concatenate([first[: -len(fade)], mixed, second[len(fade) :]])
+    present = {c.song.song: c.offset_s for c in engine.recognise(snippet) if c.score > THRESHOLD}
+    assert present in (
+        {"song6": pytest.approx(4.0, abs=0.1), name: pytest.approx(3.0, abs=0.1)} for name in ("song1", "song8")
+    )
+
+
 @pytest.mark.parametrize("n_samples", [0, 1, landmarks.N_FFT, 5 * SAMPLE_RATE])
 def test_silence_and_an_empty_index_have_no_candidates(
     n_samples: int, songs: list[Signal], engine: LandmarkEngine

@@ -315,8 +315,10 @@ function row(entry, detail, score) {
 
 function showMatch(match) {
   if (match.song === null) return note("match", new Error("No indexed song matches."));
-  const offset = Math.max(0, match.offset);
-  $("match").replaceChildren(row({ ...match, offset }, offset < 0.5 ? " · from its beginning" : ` · from ${clock(offset)}`));
+  $("match").replaceChildren(...match.songs.map((song) => {
+    const offset = Math.max(0, song.offset);
+    return row({ ...song, offset }, offset < 0.5 ? " · from its beginning" : ` · from ${clock(offset)}`);
+  }));
 }
 
 function showSimilar(similar) {
