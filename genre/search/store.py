@@ -127,12 +127,13 @@ class VectorStore:
                     self.client.drop_collection(name, timeout=BUILD_S)
                     _digest_path(self.uri, name).unlink(missing_ok=True)
             self._create()
+            # released meanwhile: in the background, Milvus Lite would write the index that is loaded below
+            self.client.release_collection(self.collection, timeout=BUILD_S)
             for first in range(0, len(windows), BATCH):
                 rows = map(_row, windows[first : first + BATCH], vectors[first : first + BATCH])
                 self.client.upsert(self.collection, list(rows), timeout=BUILD_S)
             # the index is used for vectors that are flushed and then loaded
             self.client.flush(self.collection, timeout=BUILD_S)
-            self.client.release_collection(self.collection, timeout=BUILD_S)
             self.client.load_collection(self.collection, timeout=BUILD_S)
         self.is_written = True
 
