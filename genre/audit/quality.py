@@ -6,7 +6,6 @@ import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ from genre.cache import Cache
 from genre.errors import AudioError
 from genre.parallel import all_or_error, run
 
-VERSION = 1  # part of the cache key: raise it when a measurement changes
+VERSION = 2  # part of the cache key: raise it when a measurement or a limit changes
 N_FFT = 4096  # samples
 PIECE = 64 * N_FFT  # samples in memory
 FULL_SCALE = 0.999  # amplitude from which a sample is at full scale
@@ -33,6 +32,8 @@ BANDS = 40  # of equal width from 0 Hz to half the sample rate
 EDGES = range(8, 28)  # bands where a spectrum may end too early: 0.2 to 0.7 of half the sample rate
 EDGE_DB = 20.0  # drop within two bands where a spectrum ends; music, without a low-pass filter, has up to 17 dB
 
+Fault = tuple[str, str, str, float]  # kind, evidence, suggestion and severity, as of a `Finding`
+
 
 def find(project: Project) -> Iterator[Finding]:
     """Yield the faults of the songs' files, and the songs that split could not decode."""
@@ -40,21 +41,18 @@ def find(project: Project) -> Iterator[Finding]:
         kind = "silent" if reason.endswith(chunks.SILENT_MESSAGE) else "damaged"
         yield Finding(project.name(source), kind, reason.removeprefix(f"{source}: "), "replace or remove it")
     songs = [(row.source_sha256, project.paths.root / row.source) for row in project.songs.values()]
-    function = functools.partial(_measured, project.cache)
-    measured = run(function, songs, description="quality", workers=project.settings.parallel.workers)
-    for (song, row), values in zip(project.songs.items(), all_or_error(measured), strict=True):
-        yield from faults(song, values)
+    function = functools.partial(_cached, project.cache)
+    of_songs = run(function, songs, description="quality", workers=project.settings.parallel.workers)
+    for (song, row), of_song in zip(project.songs.items(), all_or_error(of_songs), strict=True):
+        for kind, evidence, suggestion, severity in of_song:
+            yield Finding(song, kind, evidence, suggestion, severity=severity)
         if row.seconds < project.settings.split.chunk_seconds - MAX_MISSING_S:
             evidence = f"{row.seconds:.1f} s of {project.settings.split.chunk_seconds:g} s"
             yield Finding(song, "short", evidence, "use the whole song", severity=-row.seconds)
 
 
-def measure(path: Path) -> dict[str, Any]:
-    """Return the measurements of a file, ready for JSON; `warnings` are those of the decoder.
-
-    `level_db` is relative to full scale, `clipped` the share of samples in runs at full scale, `is_mono` whether two
-    channels are equal, `bandwidth` where the spectrum ends as a fraction of half the `sample_rate`, or None.
-    """
+def faults(path: Path) -> list[Fault]:
+    """Return the faults of a file: what the decoder warns of, silence, clipping, equal channels, a low bandwidth."""
     from scipy import fft
 
     power, energy, difference, n_clipped, n_samples = np.zeros(N_FFT // 2 + 1), 0.0, 0.0, 0, 0
@@ -72,32 +70,19 @@ def measure(path: Path) -> dict[str, Any]:
                 power += np.square(np.abs(fft.rfft(frames * window, axis=1))).sum(axis=0)
         except AudioError as error:
             warnings.append(str(error))
-    return {
-        "level_db": float(10 * np.log10(energy / max(n_samples, 1) + 1e-12)),
-        "clipped": n_clipped / max(n_samples, 1),
-        "is_mono": n_channels == 2 and difference <= MONO_RATIO * 2 * energy,
-        "sample_rate": sample_rate,
-        "bandwidth": _bandwidth(power),
-        "warnings": [warning.removeprefix(f"{path}: ") for warning in warnings],
-    }
-
-
-def faults(song: str, values: dict[str, Any]) -> Iterator[Finding]:
-    """Yield the findings of what `measure` returned."""
-    for warning in values["warnings"]:
-        yield Finding(song, "damaged", warning, "replace it")
-    if values["level_db"] < SILENT_DB:
-        evidence = f"level {values['level_db']:.0f} dB"
-        yield Finding(song, "silent", evidence, "replace or remove it", severity=-values["level_db"])
-    if values["clipped"] > MAX_CLIPPED:
-        evidence = f"{values['clipped']:.2%} of the samples are clipped"
-        yield Finding(song, "clipped", evidence, "look for a better copy", severity=values["clipped"])
-    if values["is_mono"]:
-        yield Finding(song, "mono", "two equal channels", "none: the models use one channel")
-    if (share := values["bandwidth"]) is not None:
-        half_khz = values["sample_rate"] / 2000
-        evidence = f"the spectrum ends at {share * half_khz:.1f} kHz of {half_khz:.1f} kHz"
-        yield Finding(song, "bandwidth", evidence, "look for a copy of a higher bit rate", severity=-share)
+    found = [("damaged", warning.removeprefix(f"{path}: "), "replace it", 0.0) for warning in warnings]
+    level_db = float(10 * np.log10(energy / max(n_samples, 1) + 1e-12))  # of full scale
+    if level_db < SILENT_DB:
+        found.append(("silent", f"level {level_db:.0f} dB", "replace or remove it", -level_db))
+    clipped = n_clipped / max(n_samples, 1)
+    if clipped > MAX_CLIPPED:
+        found.append(("clipped", f"{clipped:.2%} of the samples are clipped", "look for a better copy", clipped))
+    if n_channels == 2 and difference <= MONO_RATIO * 2 * energy:
+        found.append(("mono", "two equal channels", "none: the models use one channel", 0.0))
+    if (share := _bandwidth(power)) is not None:
+        evidence = f"the spectrum ends at {share * sample_rate / 2000:.1f} kHz of {sample_rate / 2000:.1f} kHz"
+        found.append(("bandwidth", evidence, "look for a copy of a higher bit rate", -share))
+    return found
 
 
 def _n_clipped(block: npt.NDArray[np.float32]) -> int:
@@ -114,9 +99,8 @@ def _bandwidth(power: npt.NDArray[np.float64]) -> float | None:
     return next(ends, None)
 
 
-def _measured(cache: Cache, song: tuple[str, Path]) -> dict[str, Any]:
-    """Return the measurements of a song, given as SHA-256 and path, through the cache."""
+def _cached(cache: Cache, song: tuple[str, Path]) -> list[Fault]:
+    """Return the faults of a song, given as SHA-256 and path, through the cache."""
     key = files.digest("audit quality", VERSION, ffmpeg.version(), song[0])
-    data = cache.recall(key) or cache.keep(key, json.dumps(measure(song[1])).encode())
-    values: dict[str, Any] = json.loads(data)
-    return values
+    data = cache.recall(key) or cache.keep(key, json.dumps(faults(song[1])).encode())
+    return [(kind, evidence, suggestion, severity) for kind, evidence, suggestion, severity in json.loads(data)]

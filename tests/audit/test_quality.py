@@ -24,29 +24,25 @@ def _noise(seed: int = 0) -> Signal:
     [
         ([_noise()], RATE, {}),
         ([_noise(), _noise(1)], RATE, {}),
-        ([_noise(), _noise()], RATE, {"is_mono": True}),
+        ([_noise(), _noise()], RATE, {"mono": 0.0}),
         ([np.clip(20 * music(1, 8.0, RATE), -1, 1)], RATE, {"clipped": pytest.approx(0.3, abs=0.3)}),
-        ([1e-4 * _noise()], RATE, {"level_db": pytest.approx(-96, abs=6)}),
-        ([_noise()[: 8 * 16_000]], 16_000, {"bandwidth": pytest.approx(8 / 22.05, abs=0.025)}),
+        ([1e-4 * _noise()], RATE, {"silent": pytest.approx(96, abs=6)}),
+        ([_noise()[: 8 * 16_000]], 16_000, {"bandwidth": pytest.approx(-8 / 22.05, abs=0.025)}),
     ],
     ids=["mono", "stereo", "mono as stereo", "clipped", "silent", "resampled"],
 )
 def test_each_fault_is_the_only_one(channels: list[Signal], rate: int, fault: dict[str, Any], tmp_path: Path) -> None:
     samples = np.stack([pcm(channel) for channel in channels], axis=1)
     ffmpeg.encode(tmp_path / "a.wav", samples, sample_rate=rate, ar=RATE, format="wav")
-    values = quality.measure(tmp_path / "a.wav")
-    kinds = {finding.finding for finding in quality.faults("a.wav", values)}
-    names = {"is_mono": "mono", "clipped": "clipped", "level_db": "silent", "bandwidth": "bandwidth"}
-    assert kinds == {names[key] for key in fault}
-    assert {key: values[key] for key in fault} == fault
+    assert {kind: severity for kind, _, _, severity in quality.faults(tmp_path / "a.wav")} == fault
 
 
 def test_damaged_parts_are_reported_with_the_reason_of_the_decoder(tmp_path: Path) -> None:
     ffmpeg.encode(tmp_path / "a.flac", pcm(_noise())[:, np.newaxis], sample_rate=RATE, format="flac")
     data = (tmp_path / "a.flac").read_bytes()
     (tmp_path / "a.flac").write_bytes(data[: len(data) // 2])
-    (warning,) = quality.measure(tmp_path / "a.flac")["warnings"]
-    assert "of the 8.0 s that its header states" in warning
+    ((kind, evidence, *_),) = quality.faults(tmp_path / "a.flac")
+    assert (kind, "of the 8.0 s that its header states" in evidence) == ("damaged", True)
     (tmp_path / "b.mp3").write_bytes(b"no audio")
-    (warning,) = quality.measure(tmp_path / "b.mp3")["warnings"]
-    assert "cannot be decoded" in warning
+    (kind, evidence, *_), silent = quality.faults(tmp_path / "b.mp3")
+    assert (kind, "cannot be decoded" in evidence, silent[0]) == ("damaged", True, "silent")
