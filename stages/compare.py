@@ -270,15 +270,11 @@ def _write(results: Sequence[Result], more: Tables, project: Project) -> None:
     }
     files.write_json(folder / "results.json", described)
     files.write_bytes(folder / "song_accuracy.png", plots.png(plots.intervals(summaries)))
-    folds = f"{settings.compare.folds} folds by {'group' if settings.split.group_by else 'song'}"
-    method = folds if settings.compare.split == "folds" else "Training songs against test songs"
-    if settings.compare.repeats > 1:
-        method += f", {settings.compare.repeats} repeats with other seeds"
     ensemble = settings.ensemble.models if ENSEMBLE in summaries else []
+    values = {"options": settings.compare, "group_by": settings.split.group_by, "ensemble": ensemble, **more}
     basis = provenance.describe(settings, paths, data.genres)
-    html = report.comparison_html(results, basis, method=f"{method}.", ensemble=ensemble, **more)
-    files.write_text(folder / "report.html", html)
-    table = report.comparison_markdown(results)
+    files.write_text(folder / "report.html", report.html("comparison.html", results, basis, **values))
+    table = report.markdown(results)
     files.write_text(folder / "table.md", table)
     print(table, end="")
 

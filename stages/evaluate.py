@@ -88,7 +88,7 @@ def _write(results: Sequence[Result], stressed: list[Any], basis: Provenance, pa
         files.write_bytes(folder / "plots" / f"{name}.png", plots.png(figure))
     default = predict.default_card(paths).model
     ranked = sorted(results, key=lambda result: -result.scores["song_accuracy"])
-    html = report.evaluation_html(ranked, basis, curves, default, stressed)
+    html = report.html("evaluation.html", ranked, basis, stress=stressed, curves=curves, default=default)
     files.write_text(folder / "report.html", html)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +109,11 @@ def intervals(scores: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.set_xlabel(f"song accuracy with 95 % interval (n = {scores[upwards[0]]['n_songs']:.0f} songs)")
     axes.grid(axis="x", alpha=0.3)
     return figure
+
+
+def few_songs(curve: Sequence[Mapping[str, Any]]) -> Figure:
+    """Return the figure of `intervals` of the rows of `comparison.curve`, one for each model and number of songs."""
+    return intervals({f"{r['model']}, {r['songs_per_genre']:.0f} songs": r for r in curve if not r["by_song"]})
 
 
 def png(figure: Figure) -> bytes:

@@ -66,35 +66,26 @@ def learning_curves(folders: Mapping[str, Path]) -> pd.DataFrame:
     return pd.concat(curves) if curves else pd.DataFrame(columns=["model", "measure", "split", "epoch", "value"])
 
 
-def evaluation_html(
-    results: Sequence[Result], provenance: Provenance, curves: pd.DataFrame, default: str, stress: Sequence[Any] = ()
-) -> str:
-    """Return the report of an evaluation, the best model first; `curves` (see `plots.curves`) may be empty.
+def html(template: str, results: Sequence[Result], provenance: Provenance, **values: object) -> str:
+    """Return a report from templates/, with figures, the best model first. All names are escaped, nothing is loaded.
 
-    `default` is the name of the model that query uses unless another is named, `stress` the rows of `stress.rows`.
-    All names are escaped and nothing is loaded from elsewhere.
+    Parameters
+    ----------
+    template : str
+        "evaluation.html" or "comparison.html".
+    values : object
+        Of both: stress, the rows of `stress.rows`. Of an evaluation: curves (see `learning_curves`) and default, the
+        model that query uses unless another is named. Of a comparison: options, the section compare of the parameters;
+        group_by; ensemble, the models that it averages; curve, the rows of `comparison.curve`. Tables may be empty.
     """
-    figure = plots.data_url(plots.curves(curves)) if len(curves) else ""
-    return _html("evaluation.html", results, provenance, curves=figure, default=default, stress=stress)
+    models = [_model(result, provenance.genres) for result in results]
+    scores = {result.model: result.scores for result in results}
+    counts = {"n_songs": len(results[0].predictions[0]), "n_repeats": len(results[0].predictions)}
+    page = environment().get_template(template)
+    return page.render({"curves": (), **counts, **values}, models=models, scores=scores, provenance=provenance)
 
 
-def comparison_html(
-    results: Sequence[Result], provenance: Provenance, *, method: str, ensemble: Sequence[str] = (), **tables: Any
-) -> str:
-    """Return the report of a comparison, the best model first.
-
-    `method` is a sentence on how the songs were split, and `ensemble` the models that the ensemble averages. `tables`
-    are those of `comparison.curve` and of `stress.rows`, by the names curve and stress; each may be empty.
-    """
-    intervals = plots.data_url(plots.intervals({result.model: result.scores for result in results}))
-    values = {"intervals": intervals, "method": method, "ensemble": ensemble, **tables}
-    sizes = [row for row in tables["curve"] if not row["by_song"]]
-    curve = {f"{row['model']}, {row['songs_per_genre']:.0f} songs": row for row in sizes}
-    values["few_songs"] = plots.data_url(plots.intervals(curve)) if curve else ""
-    return _html("comparison.html", results, provenance, **values)
-
-
-def comparison_markdown(results: Sequence[Result]) -> str:
+def markdown(results: Sequence[Result]) -> str:
     """Return the scores of a comparison as a Markdown table, the best model first."""
     return environment().get_template("comparison.md").render(results=results)
 
@@ -108,28 +99,21 @@ def environment() -> jinja2.Environment:
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
     )
+    environment.globals["plots"] = plots
     environment.filters["percent"] = lambda value, digits=1: f"{value:.{digits}%}"
     environment.filters["p_value"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}"
     return environment
 
 
-def _html(template: str, results: Sequence[Result], provenance: Provenance, **values: object) -> str:
-    models = [_model(result, provenance) for result in results]
-    counts = {"n_songs": len(results[0].predictions[0]), "n_repeats": len(results[0].predictions)}
-    page = environment().get_template(template)
-    return page.render(**{"curves": "", **counts, **values}, models=models, provenance=provenance)
-
-
-def _model(result: Result, provenance: Provenance) -> dict[str, Any]:
+def _model(result: Result, genres: list[str]) -> dict[str, Any]:
     import pandas as pd
 
-    genres, predictions = provenance.genres, pd.concat(result.predictions)
-    matrix = metrics.confusion_matrix(result.predictions, len(genres))
+    predictions = pd.concat(result.predictions)
     return {
         "name": result.model,
         "scores": result.scores,
-        "confusion": plots.data_url(plots.confusion(matrix, genres, result.model)),
-        "reliability": plots.data_url(plots.reliability(predictions)),
+        "predictions": predictions,
+        "matrix": metrics.confusion_matrix(result.predictions, len(genres)),
         "genres": dict(zip(genres, metrics.per_genre(result.predictions, len(genres)), strict=True)),
         "errors": _errors(predictions),
     }

@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from genre import params
 from genre.evaluation import comparison, metrics, report
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
 from genre.evaluation.provenance import Provenance
 from genre.models.calibration import Validation
+from tests.made import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +42,8 @@ def _evaluation() -> str:
     splits = [(split, epoch) for split in ("training", "validation") for epoch in (1, 2)]
     rows = [("merged", "loss", split, epoch, 1 / epoch) for split, epoch in splits]
     curves = pd.DataFrame(rows, columns=["model", "measure", "split", "epoch", "value"])
-    return report.evaluation_html([RESULT, replace(RESULT, model="other")], _provenance([]), curves, HTML_NAME)
+    values = {"curves": curves, "default": HTML_NAME, "stress": []}
+    return report.html("evaluation.html", [RESULT, replace(RESULT, model="other")], _provenance([]), **values)
 
 
 def _results() -> list[Result]:
@@ -57,8 +60,8 @@ def _comparison() -> str:
     losses = {"unchanged": 0.0, "mp3": 5.0, "opus": 7.5}
     stress = [{"model": "merged", "change": name, "loss_points": loss, **score} for name, loss in losses.items()]
     tables = {"stress": stress, "curve": [{"model": "merged", "songs_per_genre": 5, "by_song": False, **RESULT.scores}]}
-    issues, ensemble = _provenance([HTML_NAME]), ["merged", HTML_NAME]
-    return report.comparison_html(_results(), issues, method="5 folds.", ensemble=ensemble, **tables)
+    values = {"options": params.load(ROOT / "params.yaml").compare, "group_by": None, "ensemble": ["merged", HTML_NAME]}
+    return report.html("comparison.html", _results(), _provenance([HTML_NAME]), **values, **tables)
 
 
 def _text(html: str) -> str:
@@ -76,12 +79,13 @@ def test_the_most_confident_error_is_linked_and_in_repeats_is_one_row_with_its_c
 
 def test_the_comparison_states_its_method_costs_and_issues() -> None:
     text = _text(_comparison())
-    for part in ("5 folds.", "0.040", "162", "0.0427", "3 songs", "average of merged", "Known issues", "all 8 48"):
+    method = "5 folds by song, 3 repeats with other seeds."
+    for part in (method, "0.040", "162", "0.0427", "3 songs", "average of merged", "Known issues", "all 8 48"):
         assert part in text
 
 
 def test_the_markdown_table_has_one_row_per_model() -> None:
-    lines = report.comparison_markdown(_results()).splitlines()
+    lines = report.markdown(_results()).splitlines()
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| merged | 3 | 66.7% (20.7 to 93.9 %) | ")
@@ -101,7 +105,7 @@ def test_every_score_has_its_interval_and_number_of_songs() -> None:
 
 def test_what_the_scores_hide_is_a_red_sentence() -> None:
     results = [replace(RESULT, model=model) for model in ("merged", "recording")]
-    html = report.evaluation_html(results, _provenance([]), pd.DataFrame(), "merged")
+    html = report.html("evaluation.html", results, _provenance([]), default="merged", stress=[])
     (warning,) = re.findall('<p class="warning">(.*?)</p>', html, re.DOTALL)
     assert "alone are right for 66.7% of 3 songs" in _text(warning) and "interval of merged" in _text(warning)
     assert "warning" not in re.sub("<style>.*</style>", "", _evaluation(), flags=re.DOTALL)
