@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,11 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     from genre.demo import styles
 
-    start = time.perf_counter()
     songs = styles.plan(options.seed, options.songs)
     audio_s = write_songs(songs, options.out)
-    n_styles, wall_s = len({song.style for song in songs}), time.perf_counter() - start
-    print(f"demo: {len(songs)} songs, {n_styles} styles, {audio_s / 60:.0f} min, in {wall_s:.1f} s")
+    print(f"demo: {len(songs)} songs, {len(styles.STYLES)} styles, {audio_s / 60:.0f} min")
     return 0
 
 

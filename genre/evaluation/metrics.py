@@ -244,16 +244,14 @@ def _ranking(
 
     Ties count as scikit-learn counts them; NaN where a draw has no songs of the genre or of others.
     """
-    order = np.argsort(values)
-    first, last = (np.searchsorted(values[order], values[order], side) for side in ("left", "right"))  # of equal values
-    true, false = (weights[:, order] * part for part in (is_true[order], ~is_true[order]))
-    true_below, false_below = (np.pad(np.cumsum(part, axis=1), ((0, 0), (1, 0))) for part in (true, false))
-    n_true, n_false = true_below[:, -1:], false_below[:, -1:]
+    order = np.argsort(-values)
+    ends = np.flatnonzero(np.diff(values[order], append=np.inf))  # the last song of each value is a threshold
+    true, false = (np.cumsum(weights[:, order] * part[order], axis=1)[:, ends] for part in (is_true, ~is_true))
+    n_true, n_false, start = true[:, -1], false[:, -1], ((0, 0), (1, 0))
     with np.errstate(invalid="ignore"):
-        area = (true * (false_below[:, first] + false_below[:, last])).sum(axis=1) / (2 * n_true * n_false)[:, 0]
-        true_above, false_above = n_true - true_below[:, first], n_false - false_below[:, first]
-        precision = true_above / np.maximum(true_above + false_above, 1)
-        return area, (true * precision).sum(axis=1) / n_true[:, 0]
+        area = np.trapezoid(np.pad(true, start), np.pad(false, start), axis=1) / (n_true * n_false)
+        precision = true / np.maximum(true + false, 1)
+        return area, (np.diff(true, axis=1, prepend=0) * precision).sum(axis=1) / n_true
 
 
 def _labels(*repeats: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

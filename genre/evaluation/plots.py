@@ -56,17 +56,14 @@ def reliability(predictions: pd.DataFrame) -> Figure:
 
     `predictions` are as in `metrics.by_song`.
     """
-    confidences = predictions["confidence"].to_numpy()
-    correct = (predictions["actual"] == predictions["predicted"]).to_numpy()
-    bins = calibration_bins(confidences)
+    songs = predictions[["confidence"]].assign(correct=predictions["actual"] == predictions["predicted"])
+    points = songs.groupby(calibration_bins(songs["confidence"].to_numpy())).mean()
     figure = _figure(4.8, 4.8)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-    points = [(confidences[bins == b].mean(), correct[bins == b].mean()) for b in np.unique(bins)]
-    upper.plot(*zip(*points, strict=True), "o-", color=BLUE)
-    upper.set(ylim=(-0.03, 1.05), ylabel="fraction of songs correct", title=f"reliability (n = {len(predictions)})")
-    centres = (np.arange(CALIBRATION_BINS) + 0.5) / CALIBRATION_BINS
-    lower.bar(centres, np.bincount(bins, minlength=CALIBRATION_BINS), width=0.9 / CALIBRATION_BINS, color=BLUE)
+    upper.plot(points["confidence"], points["correct"], "o-", color=BLUE)
+    upper.set(ylim=(-0.03, 1.05), ylabel="fraction of songs correct", title=f"reliability (n = {len(songs)})")
+    lower.hist(songs["confidence"], CALIBRATION_BINS, (0.0, 1.0), rwidth=0.9, color=BLUE)
     lower.set(xlim=(0, 1.02), xlabel="confidence", ylabel="songs")
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
