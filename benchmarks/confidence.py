@@ -34,7 +34,7 @@ MEAN, DEFAULT = "ensemble", "default"
 def predictions(models: list[str], fold: Fold, data: Any, settings: Any, cache: Cache) -> dict[str, Any]:
     """Return by model the probabilities of the test rows and the calibration; also of their mean and the default."""
     outcomes = {name: train(name, fold, data, settings, cache) for name in models}
-    outcomes[MEAN] = comparison.ensemble({m: [o] for m, o in outcomes.items()}, [fold], data.labels, data.songs)[0]
+    outcomes[MEAN] = comparison.ensemble({m: [o] for m, o in outcomes.items()}, [fold], data)[0]
     rows, held_out = calibration.common_predictions([outcome.validation for outcome in outcomes.values()])
     labels, songs = data.labels[fold.train[rows]], [data.songs[row] for row in fold.train[rows]]
     of_songs = functools.partial(calibration.true_probabilities, labels=labels, songs=songs)

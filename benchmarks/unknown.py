@@ -78,7 +78,7 @@ def main() -> None:
             held_out = ~of_train & (~np.isin(genres, trained) | (fold == i))
             rows = Fold(0, i, np.flatnonzero(of_train), np.flatnonzero(held_out), songs_per_genre=len(songs))
             parts = {name: [train(name, rows, data, settings, cache)] for name in options.models}
-            outcome = comparison.ensemble(parts, [rows], data.labels, data.songs)[0]
+            outcome = comparison.ensemble(parts, [rows], data)[0]
             results += [(row[3].split("/")[0] in trained, *row) for row in outcomes(rows, outcome, vectors, data, rate)]
     known_song, scores, reasons, genre, names = map(np.array, zip(*results, strict=True))
     right = [f"{g}/" == name[: len(g) + 1] for g, name in zip(genre, names, strict=True)]

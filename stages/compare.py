@@ -71,13 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         project.embed(embedding_name(model, settings.musicnn))  # once for all folds
     project.changed(project.middle, settings.parallel.workers)  # fills the cache
     counts, seed = settings.compare.songs_per_genre, settings.compare.seed
-    every_fold = folds + comparison.with_few_songs(folds, counts, data.labels, data.songs, seed=seed)
+    every_fold = folds + comparison.with_few_songs(folds, counts, data, seed=seed)
     if settings.split.group_by and settings.compare.split == "folds":
         every_fold += [replace(fold, by_song=True) for fold in project.folds(data.songs)]
     outcomes = _outcomes(models, every_fold, project)
     if averaged:
         of_averaged = {model: outcomes[model] for model in averaged}
-        outcomes[ENSEMBLE] = comparison.ensemble(of_averaged, every_fold, data.labels, data.songs)
+        outcomes[ENSEMBLE] = comparison.ensemble(of_averaged, every_fold, data)
     middle = np.concatenate([project.middle_of(fold) for fold in folds])
     stressed = []
     for model, of_model in outcomes.items():
@@ -86,9 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     values = recording.properties(project.rows, paths)
     outcomes[RECORDING] = [_of_recording(values, fold, data) for fold in every_fold]
     few = len(every_fold) > len(folds)
-    curve = comparison.curve(outcomes, every_fold, data.labels, data.songs) if few else []
+    curve = comparison.curve(outcomes, every_fold, data) if few else []
     outcomes = {model: of_model[: len(folds)] for model, of_model in outcomes.items()}
-    results = comparison.rank(outcomes, folds, data.labels, data.songs)
+    results = comparison.rank(outcomes, folds, data)
     _write(results, {"curve": curve, "stress": stressed}, project)
     project.cache.trim()
     return 0

@@ -13,6 +13,7 @@ from genre import files
 from genre.errors import ParamsError
 from genre.evaluation import metrics
 from genre.evaluation.metrics import Result
+from genre.features.arrays import VectorSet
 from genre.models import calibration
 from genre.models.calibration import Validation, calibrate, common_predictions
 
@@ -58,6 +59,9 @@ class Outcome:
         return cls(arrays["probabilities"], Validation(arrays["rows"], arrays["validation"]), arrays["costs"])
 
 
+Outcomes = Mapping[str, Sequence[Outcome]]  # by model, one for each fold
+
+
 def folds(labels: Rows, groups: Sequence[str], *, n_folds: int, n_repeats: int, seed: int) -> list[Fold]:
     """Return folds by group and stratified by genre; each chunk is tested once in every repeat.
 
@@ -82,15 +86,13 @@ def folds(labels: Rows, groups: Sequence[str], *, n_folds: int, n_repeats: int, 
     ]
 
 
-def with_few_songs(
-    folds: Sequence[Fold], counts: Sequence[int], labels: Rows, songs: Sequence[str], *, seed: int
-) -> list[Fold]:
+def with_few_songs(folds: Sequence[Fold], counts: Sequence[int], data: VectorSet, *, seed: int) -> list[Fold]:
     """Return folds with the same test chunks and fewer training songs of each genre; nested, and only real subsets."""
     import pandas as pd
 
     few = []
     for fold in folds:
-        table = pd.DataFrame({"song": [songs[row] for row in fold.train], "genre": labels[fold.train]})
+        table = pd.DataFrame({"song": [data.songs[row] for row in fold.train], "genre": data.labels[fold.train]})
         rng = np.random.default_rng([seed, fold.repeat, fold.number])
         drawn = table.drop_duplicates().sample(frac=1, random_state=rng).set_index("song")
         ranks = table["song"].map(drawn.groupby("genre").cumcount()).to_numpy()
@@ -99,51 +101,45 @@ def with_few_songs(
     return few
 
 
-def curve(
-    outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
-) -> list[dict[str, str | float]]:
+def curve(outcomes: Outcomes, folds: Sequence[Fold], data: VectorSet) -> list[dict[str, str | float]]:
     """Return one row per model and kind of fold: mean training songs of a genre, whether folds by song, scores."""
     table: list[dict[str, str | float]] = []
-    kinds = [(fold.by_song, fold.songs_per_genre or len(songs)) for fold in folds]
+    kinds = [(fold.by_song, fold.songs_per_genre or len(data.songs)) for fold in folds]
     for kind in sorted(set(kinds)):
         positions = [i for i, of_fold in enumerate(kinds) if of_fold == kind]
         of_size = [folds[i] for i in positions]
-        n_train = np.mean([len({songs[row] for row in fold.train}) for fold in of_size]) / len(np.unique(labels))
+        n_train = np.mean([len({data.songs[row] for row in fold.train}) for fold in of_size])
         for model, of_model in outcomes.items():
-            scores = _result(model, [of_model[i] for i in positions], of_size, labels, songs).scores
-            table.append({"model": model, "songs_per_genre": float(n_train), "by_song": kind[0], **scores})
+            scores = _result(model, [of_model[i] for i in positions], of_size, data).scores
+            n_songs = float(n_train / len(np.unique(data.labels)))
+            table.append({"model": model, "songs_per_genre": n_songs, "by_song": kind[0], **scores})
     return table
 
 
-def ensemble(
-    outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
-) -> list[Outcome]:
+def ensemble(outcomes: Outcomes, folds: Sequence[Fold], data: VectorSet) -> list[Outcome]:
     """Return the outcome of the ensemble of several models on each fold.
 
-    It is calibrated in each fold on the training chunks that every model held out. `outcomes` has one per fold for each
-    model, `labels` and `songs` the class index and song of each chunk of the data set.
+    It is calibrated in each fold on the training chunks that every model held out.
     """
     combined = []
     for fold, *members in zip(folds, *outcomes.values(), strict=True):
         rows, predictions = common_predictions([member.validation for member in members])
         held_out = fold.train[rows]
-        fitted = calibration.fit(_mean(predictions), labels[held_out], [songs[row] for row in held_out])
+        fitted = calibration.fit(_mean(predictions), data.labels[held_out], [data.songs[row] for row in held_out])
         tested, validated = _mean([member.probabilities for member in members]), _mean(predictions)
         costs = np.sum([member.costs for member in members], axis=0)
         combined.append(Outcome(calibrate(tested, fitted), Validation(rows, calibrate(validated, fitted)), costs))
     return combined
 
 
-def rank(
-    outcomes: Mapping[str, Sequence[Outcome]], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
-) -> list[Result]:
+def rank(outcomes: Outcomes, folds: Sequence[Fold], data: VectorSet) -> list[Result]:
     """Return the scores and predictions of all models, the most accurate first, each tested against the first.
 
     Besides those of `metrics.scores`: song_accuracy_sd (standard deviation over the repeats), n_repeats, train_s and
     size_mb (of a fold, mean; 10^6 bytes), predict_s_per_song (embedding included, decoding and features not), and
     p_against_best (`paired_p_value` against the first, corrected by `metrics.holm`; 1 of the first).
     """
-    results = [_result(model, of_model, folds, labels, songs) for model, of_model in outcomes.items()]
+    results = [_result(model, of_model, folds, data) for model, of_model in outcomes.items()]
     results.sort(key=lambda result: -result.scores["song_accuracy"])
     accuracies = [result.song_accuracies for result in results]
     p_values = metrics.holm([paired_p_value(of_model, accuracies[0]) for of_model in accuracies[1:]])
@@ -171,15 +167,13 @@ def _mean(probabilities: Sequence[Probabilities]) -> Probabilities:
     return np.asarray(np.mean(probabilities, axis=0), np.float32)
 
 
-def _result(
-    model: str, outcomes: Sequence[Outcome], folds: Sequence[Fold], labels: Rows, songs: Sequence[str]
-) -> Result:
+def _result(model: str, outcomes: Sequence[Outcome], folds: Sequence[Fold], data: VectorSet) -> Result:
     predictions = []
     for repeat in sorted({fold.repeat for fold in folds}):
         parts = [(fold, outcome) for fold, outcome in zip(folds, outcomes, strict=True) if fold.repeat == repeat]
         rows = np.concatenate([fold.test for fold, _ in parts])
         probabilities = np.concatenate([outcome.probabilities[: len(fold.test)] for fold, outcome in parts])
-        predictions.append(metrics.by_song(probabilities, labels[rows], [songs[row] for row in rows]))
+        predictions.append(metrics.by_song(probabilities, data.labels[rows], [data.songs[row] for row in rows]))
     deviation = float(np.std([np.mean(table["actual"] == table["predicted"]) for table in predictions]))
     train_s, chunk_s, n_bytes = np.mean([outcome.costs for outcome in outcomes], axis=0).tolist()
     song_s = chunk_s * sum(len(fold.test) for fold in folds) / sum(map(len, predictions))

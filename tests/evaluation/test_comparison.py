@@ -13,6 +13,7 @@ from genre.errors import ParamsError
 from genre.evaluation import comparison, recording, stress
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
+from genre.features.arrays import VectorSet
 from genre.models.calibration import Calibration, Validation, calibrate
 from genre.paths import Paths
 
@@ -20,6 +21,7 @@ RATE = 22_050  # Hz
 N_SONGS = 40
 SONGS = [f"song {n // 2}" for n in range(2 * N_SONGS)]  # two chunks each
 LABELS = np.array([(n // 2) % 4 for n in range(2 * N_SONGS)])
+DATA = VectorSet({}, LABELS, SONGS, list("abcd"), SONGS)
 
 
 def _folds() -> list[Fold]:
@@ -40,7 +42,7 @@ def _outcomes(accuracy: float, seed: int = 0) -> list[Outcome]:
 
 
 def _rank(**outcomes: list[Outcome]) -> list[Result]:
-    return comparison.rank(outcomes, _folds(), LABELS, SONGS)
+    return comparison.rank(outcomes, _folds(), DATA)
 
 
 def test_each_repeat_tests_every_chunk_once_without_its_song_in_training() -> None:
@@ -54,7 +56,7 @@ def test_each_repeat_tests_every_chunk_once_without_its_song_in_training() -> No
 
 
 def test_few_songs_are_the_first_of_more_and_the_test_songs_stay() -> None:
-    few = comparison.with_few_songs(_folds(), [2, 5, 8], LABELS, SONGS, seed=0)
+    few = comparison.with_few_songs(_folds(), [2, 5, 8], DATA, seed=0)
     assert [fold.songs_per_genre for fold in few] == [2, 5] * 10  # a genre has 8 training songs
     for fold, two, five in zip(_folds(), few[::2], few[1::2], strict=True):
         assert np.array_equal(fold.test, two.test) and np.array_equal(fold.test, five.test)
@@ -81,7 +83,7 @@ def test_models_are_ranked_with_their_costs_and_tested_against_the_best() -> Non
 
 def test_the_ensemble_averages_its_members_and_adds_their_costs() -> None:
     members = {"a": _outcomes(1.0), "b": _outcomes(0.5)}
-    combined = comparison.ensemble(members, _folds(), LABELS, SONGS)
+    combined = comparison.ensemble(members, _folds(), DATA)
     expected = np.mean([outcomes[0].probabilities for outcomes in members.values()], axis=0)
     np.testing.assert_allclose(combined[0].probabilities, calibrate(expected, Calibration()), rtol=1e-5)
     assert combined[0].costs.tolist() == [2.0, 1.0, 200.0]

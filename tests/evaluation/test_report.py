@@ -15,6 +15,7 @@ from genre.evaluation import comparison, metrics, report
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
 from genre.evaluation.provenance import Provenance
+from genre.features.arrays import VectorSet
 from genre.models.calibration import Validation
 from tests.made import ROOT
 
@@ -51,7 +52,9 @@ def _results() -> list[Result]:
     folds = [Fold(repeat, 0, rows, rows) for repeat in range(3)]
     costs = np.array([161.7, 0.0427, 349_000])
     outcomes = [Outcome(PROBABILITIES, Validation(rows, PROBABILITIES), costs) for _ in folds]
-    results = comparison.rank({"merged": outcomes, HTML_NAME: outcomes}, folds, LABELS, SONGS)
+    results = comparison.rank(
+        {"merged": outcomes, HTML_NAME: outcomes}, folds, VectorSet({}, LABELS, SONGS, GENRES, SONGS)
+    )
     return [replace(result, scores=result.scores | {"p_against_best": 0.04}) for result in results]
 
 
