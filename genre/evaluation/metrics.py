@@ -60,26 +60,12 @@ class Result:
         return (table["actual"] == table["predicted"]).astype(float).groupby("song").mean()
 
 
-def validate(probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64], songs: Sequence[str]) -> None:
-    """Raise EvaluationError for empty arrays, different lengths, non-finite probabilities or labels out of range."""
-    if probabilities.ndim != 2 or not len(probabilities) == len(labels) == len(songs):
-        raise EvaluationError(
-            f"probabilities of shape {probabilities.shape}, {len(labels)} labels and {len(songs)} song names do not fit"
-        )
-    if not len(songs):
-        raise EvaluationError("the set of chunks to score is empty")
-    if not np.isfinite(probabilities).all():
-        raise EvaluationError("the probabilities contain NaN or infinity")
-    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise EvaluationError(f"labels must be 0 to {probabilities.shape[1] - 1}")
-
-
 def by_song(
     probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64], songs: Sequence[str]
 ) -> pd.DataFrame:
     """Return a table with the prediction of each song, in the order of first appearance.
 
-    Raises EvaluationError if the arguments fail `validate`, or the chunks of one song have different labels.
+    Raises EvaluationError for probabilities that are not finite, and if the chunks of a song have different labels.
 
     Returns
     -------
@@ -90,7 +76,8 @@ def by_song(
     """
     import pandas as pd
 
-    validate(probabilities, labels, songs)
+    if not np.isfinite(probabilities).all():
+        raise EvaluationError("the probabilities contain NaN or infinity")
     actual = dict(zip(songs, labels.tolist(), strict=True))
     if mixed := [song for song, label in zip(songs, labels.tolist(), strict=True) if actual[song] != label]:
         raise EvaluationError(f"the chunks of {mixed[0]} have different labels")

@@ -173,8 +173,8 @@ def info(service: Injected) -> Info:
 @router.get("/v1/audio", include_in_schema=False)
 def audio(service: Injected, genre: str, song: str) -> FileResponse:
     """Return the file of an indexed song; byte ranges are supported."""
-    path = songs.audio(service.paths, genre, song)
-    if path is None:
+    row = service.songs.get((genre, song))
+    if row is None or (path := songs.playable(row, service.paths)) is None:
         raise HTTPException(404, "there is no such song in the index")
     return FileResponse(
         path, media_type=songs.MEDIA_TYPES[path.suffix.lower()], headers={"cache-control": "private, max-age=3600"}

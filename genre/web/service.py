@@ -71,6 +71,7 @@ class Service:
         }
         for name, (description, value) in gauges.items():
             Gauge(name, description, registry=self.metrics).set_function(value)
+        self.songs: songs.Index = {}
         self._commands: dict[str, Callable[..., Mapping[str, Any]]] = {}
         self._failures: dict[str, str] = {}  # command: why it is not available
         self._resources = contextlib.ExitStack()
@@ -83,6 +84,7 @@ class Service:
         Raises GenreError if params.yaml, ffmpeg or the model is missing or damaged.
         """
         ffmpeg.executable()
+        self.songs = songs.read(self.paths)
         settings = params.load(self.paths.params)
         predictor = predict.load(self._model, self.paths)
         self._card = predictor.card
@@ -123,7 +125,7 @@ class Service:
         scores = card.scores
         if cards.ENSEMBLE in cards.available(self.paths):
             scores = cards.read(cards.ENSEMBLE, self.paths).scores.get(card.model, scores)
-        n_songs = scores.get("n_songs")
+        n_songs, examples = scores.get("n_songs"), songs.examples(self.songs, self.paths, N_EXAMPLES)
         return {
             "model": card.model,
             "genres": list(card.genres),
@@ -131,7 +133,7 @@ class Service:
             "validation_songs": None if n_songs is None else int(n_songs),
             "max_upload_bytes": self.params.max_upload_bytes,
             "max_audio_s": self.params.max_audio_s,
-            "examples": [{"song": r.song, "genre": r.genre} for r in songs.examples(self.paths, N_EXAMPLES)],
+            "examples": [{"song": row.song, "genre": row.genre} for row in examples],
         }
 
     def answer(self, command: str, path: Path, **options: Any) -> Mapping[str, Any]:
