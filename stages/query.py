@@ -76,12 +76,12 @@ def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
     if arguments.plot and arguments.write_tags:
         parser.error("--plot and --write-tags do not go together")
     if arguments.plot:
-        from genre.evaluation import timeline
+        from genre.evaluation import plots
 
-        timeline.check_path(arguments.plot)
+        plots.check_path(arguments.plot)
         if len(arguments.songs) > 1 or is_folder(arguments.songs[0]):
             parser.error("--plot takes one song")
-        return lambda answer: timeline.plot(cast(Any, answer), arguments.plot)
+        return lambda answer: plots.write_timeline(cast(Any, answer), arguments.plot)
     if arguments.write_tags:
         from genre.audio.sources import is_file_name
 

@@ -24,7 +24,6 @@ PRESENTATION = frozenset(  # modules of these rooms that change no number
         "genre/evaluation/plots.py",
         "genre/evaluation/provenance.py",
         "genre/evaluation/report.py",
-        "genre/evaluation/timeline.py",
     }
 )
 

@@ -13,9 +13,8 @@ from matplotlib import image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
-from genre.evaluation import timeline
+from genre.evaluation import plots
 from genre.evaluation.plots import colours
-from genre.evaluation.timeline import plot
 
 GENRES = "blues classical country disco hiphop jazz metal pop reggae rock".split()
 MANY_GENRES = [*GENRES, *"ambient techno house folk soul funk punk latin gospel opera trance grunge ska dub".split()]
@@ -42,7 +41,7 @@ def _answer(genre_of_chunks: list[str], genres: list[str] = GENRES, start: float
 
 def _draw(answer: Any) -> Any:
     """Return the figure after layout."""
-    figure = timeline.draw(answer)
+    figure = plots.timeline(answer)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return figure
@@ -55,7 +54,7 @@ def _texts(figure: Any) -> list[str]:
 
 def test_each_chunk_has_the_colour_of_its_genre_at_its_time(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    plot(_answer(["jazz", "jazz", "rock", "blues"]), path)
+    plots.write_timeline(_answer(["jazz", "jazz", "rock", "blues"]), path)
     picture = image.imread(path)[..., :3]
     assert picture.shape == (690, 1500, 3)
     palette = {genre: np.array(to_rgb(colour)) for genre, colour in colours(GENRES).items()}
@@ -91,7 +90,7 @@ def test_any_song_has_readable_labels_and_the_same_bytes_each_time(
     for suffix, start in ((".png", b"\x89PNG"), (".SVG", b"<?xml")):
         paths = [tmp_path / f"{name}{suffix}" for name in "ab"]
         for path in paths:
-            plot(answer, path)
+            plots.write_timeline(answer, path)
         first, second = (path.read_bytes() for path in paths)
         assert first == second and first.startswith(start)
 
@@ -109,7 +108,7 @@ def test_any_file_name_is_shown_as_text(tmp_path: Path, file: str, shown: str) -
     answer = _answer(["jazz"], file=file)
     assert shown in _draw(answer).get_suptitle()
     path = tmp_path / "a.svg"
-    plot(answer, path)
+    plots.write_timeline(answer, path)
     tags = {element.tag.rpartition("}")[2] for element in ElementTree.parse(path).iter()}
     assert "path" in tags and "title" in tags
     assert not tags & {"script", "image", "foreignObject"}
