@@ -24,7 +24,7 @@ from genre.audio import chunks, manifest
 from genre.cache import Cache
 from genre.cli import integer, run_command
 from genre.errors import ModelError
-from genre.evaluation import comparison, plots, provenance, recording, report, stress
+from genre.evaluation import comparison, plots, recording, report, stress
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
 from genre.evaluation.recording import RECORDING
@@ -139,7 +139,7 @@ class Project:
         Shapes: (n_chunks, n_values) and (n_levels, n_songs, n_values). They are cached.
         """
         embedder = embeddings.load(name, self.paths, cache=self.cache)
-        digest = provenance.digest(self.paths.vectors)
+        digest = report.digest(self.paths.vectors)
         key = files.digest("compare embedding", embedder.describe(), digest, _sources())
         if (kept := self.cache.recall(key)) is None:
             of_files = functools.partial(embedder.of_files, workers=1)
@@ -217,7 +217,7 @@ def _train_baseline(model: str, fold: Fold, project: Project, changed: Arrays) -
 def _outcomes(models: Sequence[str], folds: Sequence[Fold], project: Project) -> dict[str, list[Outcome]]:
     """Return the outcomes of each model on all folds; what is not in the cache is computed."""
     settings, paths = project.settings, project.paths
-    common = [settings.compare.seed, provenance.digest(paths.vectors), _sources()]
+    common = [settings.compare.seed, report.digest(paths.vectors), _sources()]
     jobs = []
     for model in models:
         of_model = embedding_name(model, settings.musicnn) if model in BASELINES else settings.train.model_dump()
@@ -260,7 +260,7 @@ def _write(results: Sequence[Result], more: Tables, project: Project) -> None:
     report.write_tables(folder, results, data.genres, results=scores, **more)
     described = {
         "dataset": settings.dataset.name,
-        "vectors": provenance.digest(paths.vectors),
+        "vectors": report.digest(paths.vectors),
         "split": settings.compare.model_dump(exclude={"models"}),
         "songs": len(set(data.songs)),
         "chunks": len(data.songs),
@@ -272,7 +272,7 @@ def _write(results: Sequence[Result], more: Tables, project: Project) -> None:
     files.write_bytes(folder / "song_accuracy.png", plots.png(plots.intervals(summaries)))
     ensemble = settings.ensemble.models if ENSEMBLE in summaries else []
     values = {"options": settings.compare, "group_by": settings.split.group_by, "ensemble": ensemble, **more}
-    basis = provenance.describe(settings, paths, data.genres)
+    basis = report.provenance(settings, paths, data.genres)
     files.write_text(folder / "report.html", report.html("comparison.html", results, basis, **values))
     table = report.markdown(results)
     files.write_text(folder / "table.md", table)

@@ -18,10 +18,10 @@ from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import run_command
 from genre.errors import ModelError
-from genre.evaluation import metrics, plots, provenance, recording, report, stress
+from genre.evaluation import metrics, plots, recording, report, stress
 from genre.evaluation.metrics import Result
-from genre.evaluation.provenance import Provenance
 from genre.evaluation.recording import RECORDING
+from genre.evaluation.report import Provenance
 from genre.features import arrays
 from genre.features.arrays import VectorSet
 from genre.models import embeddings, networks, predict
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stressed = []
     for predictor in predictors:
         stressed += stress.rows(predictor.card.model, predictor.predict(changed), test.labels[middle], len(middle))
-    _write(results, stressed, provenance.describe(settings, paths, test.genres), paths)
+    _write(results, stressed, report.provenance(settings, paths, test.genres), paths)
     cache.trim()
     return 0
 

@@ -22,7 +22,6 @@ PRESENTATION = frozenset(  # modules of these rooms that change no number
         "genre/audit/findings.py",
         "genre/audit/review.py",
         "genre/evaluation/plots.py",
-        "genre/evaluation/provenance.py",
         "genre/evaluation/report.py",
     }
 )

@@ -10,7 +10,7 @@ import pytest
 from genre import params
 from genre.audio import dataset, manifest
 from genre.errors import DatasetError
-from genre.evaluation import provenance
+from genre.evaluation import report
 from genre.paths import Paths
 from genre.web import songs
 from stages import extract, split, vectorize
@@ -46,7 +46,7 @@ def test_an_index_of_chunks_with_a_path_out_of_the_project_is_refused(divided: P
         with pytest.raises(DatasetError, match=rf"index\.csv is damaged .*{column}"):
             stage.main([])
     with pytest.raises(DatasetError, match="damaged"):
-        provenance.describe(params.load(), Paths(), ["high", "low"])
+        report.provenance(params.load(), Paths(), ["high", "low"])
     assert songs.read(Paths(divided)) == {}
     assert _names(divided.parent) == before
 

@@ -8,6 +8,8 @@ import functools
 import logging
 import math
 import os
+import re
+import shutil
 import tempfile
 import threading
 import time
@@ -22,6 +24,7 @@ from fastapi.security import APIKeyHeader
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 from typing_extensions import TypedDict
@@ -31,7 +34,7 @@ from genre.errors import AudioError, GenreError, TimeLimitError
 from genre.models.query import Answer
 from genre.search.identify import Match
 from genre.search.similar import Similar
-from genre.web import songs, upload
+from genre.web import songs
 from genre.web.middleware import DISCONNECTED, LOOPBACK_NAMES, CheckRequests, CountRequests, failure
 from genre.web.service import Info, Service
 
@@ -40,6 +43,11 @@ log = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
 MAX_TOP = 100  # songs that similar returns
 FULL = (errno.ENOSPC, errno.EDQUOT)
+FIELD = "audio"  # the form field of the file
+MAX_FIELD_BYTES = 1 << 16  # of a form field that is not a file
+COPY_BYTES = 1 << 20
+MAX_NAME_BYTES = 200  # file systems allow 255
+MISSING = f"the form field {FIELD} is missing: send the song as a file in it"
 
 
 class Verdict(TypedDict):
@@ -82,13 +90,13 @@ class TopExcerpt(Excerpt):
 async def _answer(service: Service, request: Request, command: str, excerpt: Excerpt) -> Any:
     """Return the answer of a command about the uploaded song; HTTPException if it fails."""
     service.check_ready()
-    upload.check_content_type(request)
+    _check_content_type(request)
     service.workers.check()  # before the upload is read
     duration = min(excerpt.duration or math.inf, service.params.max_audio_s)
     options = excerpt.model_dump() | {"duration": duration}
     try:
         with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
-            song = await upload.receive(request, Path(folder), max_fields=service.params.max_parts)
+            song = await _receive(request, Path(folder), max_fields=service.params.max_parts)
 
             def analyse(limit_s: float, cancelled: threading.Event) -> Mapping[str, Any]:
                 with process.time_limit(limit_s, cancelled):
@@ -112,6 +120,39 @@ async def _answer(service: Service, request: Request, command: str, excerpt: Exc
         raise HTTPException(503, "the service is shutting down") from None
 
 
+def _check_content_type(request: Request) -> None:
+    """Raise HTTPException 422 (no body) or 415 (another type) if a request has no multipart form."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    if not media_type and not has_body:
+        raise HTTPException(422, MISSING)
+    if media_type != "multipart/form-data":
+        raise HTTPException(415, f"send the song as the file {FIELD} of a multipart/form-data form")
+
+
+async def _receive(request: Request, folder: Path, *, max_fields: int) -> Path:
+    """Store the uploaded song in a folder, under its name, and return it; HTTPException 400 or 422 if there is none."""
+    try:
+        async with request.form(max_files=1, max_fields=max_fields, max_part_size=MAX_FIELD_BYTES) as fields:
+            file = fields.get(FIELD)
+            if not isinstance(file, UploadFile) or not (file.filename or file.size):
+                raise HTTPException(422, MISSING)
+            if not file.size:
+                raise HTTPException(400, f"the file in the form field {FIELD} is empty")
+            song = folder / _plain_name(file.filename or "")
+            with song.open("xb") as stream:
+                await asyncio.to_thread(shutil.copyfileobj, file.file, stream, COPY_BYTES)
+            return song
+    except (UnicodeError, LookupError):  # unknown charset
+        raise HTTPException(400, "the form is malformed") from None
+
+
+def _plain_name(name: str) -> str:
+    """Return the last part of a file name without unprintable characters; it names no other folder."""
+    last = "".join(char for char in re.split(r"[/\\]", name)[-1] if char.isprintable())
+    return last.strip().lstrip(".").encode()[-MAX_NAME_BYTES:].decode(errors="ignore") or "upload"
+
+
 async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
@@ -125,7 +166,7 @@ async def _disconnected(request: Request) -> None:
 
 Injected = Annotated[Service, Depends(_service)]
 _FILE = {"type": "string", "format": "binary", "description": "an audio file of any format"}
-_SCHEMA = {"type": "object", "required": [upload.FIELD], "properties": {upload.FIELD: _FILE}}
+_SCHEMA = {"type": "object", "required": [FIELD], "properties": {FIELD: _FILE}}
 _FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _SCHEMA}}}}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Failure, "description": "The request is refused; `message` has the reason"},
@@ -259,7 +300,7 @@ async def _invalid_parameter(_: Request, error: Any) -> Response:
     messages = []
     for fault in error.errors():
         message = "unknown parameter" if fault["type"] == "extra_forbidden" else fault["msg"].lower()
-        messages.append(f"{str(fault['loc'][-1])[: upload.MAX_NAME_BYTES]}: {message}")
+        messages.append(f"{str(fault['loc'][-1])[:MAX_NAME_BYTES]}: {message}")
     return failure(422, "; ".join(messages))
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from genre import params
 from genre.audio import corrections, manifest
 from genre.audio.manifest import Row
-from genre.evaluation import provenance
-from genre.evaluation.provenance import Provenance
+from genre.evaluation import report
+from genre.evaluation.report import Provenance
 from genre.paths import Paths
 from tests.made import write_params
 
@@ -24,7 +24,7 @@ def _describe(folder: Path, name: str, *, failures: str = "", group_by: str | No
     Paths(folder).vectors.mkdir(exist_ok=True)
     (folder / "chunks" / "failures.csv").write_text("source,reason\n" + failures)
     write_params(folder, dataset__name=name, split__group_by=group_by)
-    return provenance.describe(params.load(folder / "params.yaml"), Paths(folder), ["a", "b"])
+    return report.provenance(params.load(folder / "params.yaml"), Paths(folder), ["a", "b"])
 
 
 def test_songs_are_counted_by_split_and_linked_and_the_issues_of_their_files_are_listed(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_the_artist_filter_and_the_corrections_are_shown(tmp_path: Path) -> None
 
 def test_the_digest_changes_with_the_vectors_and_no_other_file(tmp_path: Path) -> None:
     (tmp_path / "genres.json").write_text("[]")
-    first = provenance.digest(tmp_path)
+    first = report.digest(tmp_path)
     (tmp_path / "notes.txt").write_text("not part of the vectors")
-    assert provenance.digest(tmp_path) == first
+    assert report.digest(tmp_path) == first
     (tmp_path / "genres.json").write_text("[1]")
-    assert provenance.digest(tmp_path) != first
+    assert report.digest(tmp_path) != first

@@ -14,7 +14,7 @@ from genre import params
 from genre.evaluation import comparison, metrics, report
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
-from genre.evaluation.provenance import Provenance
+from genre.evaluation.report import Provenance
 from genre.features.arrays import VectorSet
 from genre.models.calibration import Validation
 from tests.made import ROOT
