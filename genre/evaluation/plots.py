@@ -83,7 +83,7 @@ def reliability(predictions: pd.DataFrame) -> Figure:
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
     upper.plot(points["confidence"], points["correct"], "o-", color=BLUE)
     upper.set(ylim=(-0.03, 1.05), ylabel="fraction of songs correct", title=f"reliability (n = {len(songs)})")
-    lower.hist(songs["confidence"], CALIBRATION_BINS, (0.0, 1.0), rwidth=0.9, color=BLUE)
+    lower.hist(songs["confidence"], CALIBRATION_BINS, range=(0.0, 1.0), rwidth=0.9, color=BLUE)
     lower.set(xlim=(0, 1.02), xlabel="confidence", ylabel="songs")
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
