@@ -70,19 +70,13 @@ class PluginEngine:
         return failures
 
     def run(self, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-        """Run the program in a temporary folder, where sonic-annotator also writes log and configuration files.
-
-        Raises EngineError if it cannot be run.
-        """
-        path = Path(shutil.which(self.program[0]) or self.program[0]).absolute()
+        """Run the program in a temporary folder, where sonic-annotator also writes log and configuration files."""
+        program = Path(shutil.which(self.program[0]) or self.program[0]).absolute()
         environment = {"HOME": str(folder), "VAMP_PATH": os.pathsep.join(_vamp_folders())}
         environment["PYTHONPATH"] = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
-        options: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace"}
-        try:
-            command = [str(path), *self.program[1:], *arguments]
-            return subprocess.run(command, env=os.environ | environment, cwd=folder, check=False, **options)
-        except OSError as error:
-            raise EngineError(f"{self.name} cannot be run: {error}") from error
+        options: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace", "check": False}
+        command = [str(program), *self.program[1:], *arguments]
+        return subprocess.run(command, env=os.environ | environment, cwd=folder, **options)
 
     def _extract_batch(self, folder: Path, batch: dict[Path, Job]) -> Failures:
         transforms = [argument for t in TRANSFORMS.values() for argument in ("-d", t.vamp_id)]

@@ -48,13 +48,12 @@ class _Plugin:
     """An instance of a plugin for one signal, and the outputs to read."""
 
     def __init__(self, outputs: Sequence[Transform], sample_rate: int) -> None:
+        self._transform, self._sample_rate = outputs[0], sample_rate  # all have one block and step
+        self._name, self._n_frames = outputs[0].plugin, 0
         try:
             from vamp import vampyhost
-        except ImportError as error:
-            raise EngineError(f"the package vamp cannot be loaded ({error})") from error
-        self._transform, self._sample_rate = outputs[0], sample_rate  # all have one block and step
-        self._name, self._realtime, self._n_frames = outputs[0].plugin, vampyhost.frame_to_realtime, 0
-        try:
+
+            self._realtime = vampyhost.frame_to_realtime
             self._plugin = vampyhost.load_plugin(self._name, sample_rate, vampyhost.ADAPT_NONE)
             self.version = self._plugin.info["pluginVersion"]
             self._plugin.initialise(1, outputs[0].step, outputs[0].block)

@@ -186,7 +186,7 @@ def test_what_is_missing_is_reported_with_what_to_do(plugins: Path, monkeypatch:
         choose("sonic-annotator")
     with pytest.raises(EngineError, match=f"here: vamp, {packs}; `pip install vamp` .* install the Vamp plugin packs"):
         choose("vamp")
-    with pytest.raises(EngineError, match="the package vamp cannot be loaded"):
+    with pytest.raises(EngineError, match="cannot be used: import of vamp halted"):
         next(vamp_engine.compute_blocks([np.zeros(1, np.float32)], 44_100))
     with pytest.raises(EngineError, match="choose auto, sonic-annotator"):
         choose("essentia")
