@@ -118,10 +118,9 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
 
 def _check(card: ModelCard, model: str) -> None:
     """Check the form of a card; raise ValueError, TypeError or KeyError naming the field."""
-    genres = card.genres
-    if not genres or len(set(genres)) != len(genres) or not all(isinstance(g, str) and g for g in genres):
+    if not card.genres or len(set(card.genres)) != len(card.genres):
         raise ValueError("genres")
-    for genre in genres:
+    for genre in card.genres:
         if fault := genre_fault(genre):
             raise ValueError(f"the genre {genre!r} {fault}")
     temperature, scores = card.calibration.temperature, [0.0, *card.calibration.scores, 1.0]
