@@ -23,9 +23,8 @@ from genre.audit.project import Project
 from genre.cli import integer, run_command
 from genre.evaluation import comparison
 from genre.paths import Paths
-from genre.search import landmarks
+from genre.search import landmark_index, landmarks
 from genre.search.engine import IndexedSong
-from genre.search.landmark_index import LandmarkIndex, Landmarks
 
 COPIES = {  # name and extension: options of ffmpeg
     "mp3, 64 kbps.mp3": ("-b:a", "64k"),
@@ -66,12 +65,13 @@ def _copies(folder: Path) -> None:
         for copy, original in copies.items():
             command = [ffmpeg.executable(), "-v", "error", "-i", original, *COPIES[copy.name], copy]
             subprocess.run(command, check=True)
-        items = []
+        items = {}
         for path in [*songs, *copies]:
             song = IndexedSong(str(path), path.name, path.parent.name)
-            items.append((song, Landmarks.of_samples(landmarks.load(path))))
-        index = Path(temporary, "landmarks.npz")
-        LandmarkIndex.build(items).save(index)
+            items[song] = landmark_index.song_peaks(landmarks.load(path))
+        index = Path(temporary, "landmarks")
+        density = params.load().index.landmark_density
+        landmark_index.write(index, items, lambda part: [items[song] for song in part], density)
         start = time.process_time()
         pairs = {frozenset((m.song, m.other)): m for m in duplicates.matches(index, 1)}
         cpu_s = (time.process_time() - start) / len(items)

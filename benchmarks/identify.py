@@ -32,11 +32,10 @@ from genre.errors import GenreError
 from genre.models import embeddings
 from genre.params import Params
 from genre.paths import Paths
-from genre.search import embedding_index, landmarks, store, window_engine
+from genre.search import embedding_index, landmark_index, landmarks, store, window_engine
 from genre.search.engine import IndexedSong
 from genre.search.identify import Engine
 from genre.search.landmark_engine import LandmarkEngine
-from genre.search.landmark_index import LandmarkIndex, Landmarks
 from genre.search.store import Window
 from genre.search.window_engine import EmbeddingEngine
 
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = params.load()
     open_engine = _landmarks if options.engine == "landmarks" else _embeddings
     try:
-        songs = _recordings(options.folder)
+        songs = recordings(options.folder)
         began = time.perf_counter()
         with open_engine(songs, settings) as engine:
             print(f"{len(songs)} songs indexed in {time.perf_counter() - began:.1f} s")
@@ -80,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _recordings(folder: Path) -> list[Recording]:
+def recordings(folder: Path) -> list[Recording]:
+    """Return the songs below a folder, of those with equal bytes one."""
     songs = {}
     for path in tqdm(dataset.walk(folder, follow_links=True)[0], desc="decode", disable=not sys.stderr.isatty()):
         n_samples = sum(len(block) for block in ffmpeg.stream_pcm(path, sample_rate=SAMPLE_RATE))
@@ -95,8 +95,11 @@ def _name(song: Recording) -> IndexedSong:
 
 @contextlib.contextmanager
 def _landmarks(songs: Sequence[Recording], settings: Params) -> Iterator[Engine]:
-    items = [(_name(song), Landmarks.of_samples(landmarks.load(song.path))) for song in songs]
-    yield LandmarkEngine(LandmarkIndex.build(items), settings.search.max_speed_change)
+    of_songs = {_name(song): landmark_index.song_peaks(landmarks.load(song.path)) for song in songs}
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        density = settings.index.landmark_density
+        index = landmark_index.write(Path(folder), of_songs, lambda part: [of_songs[song] for song in part], density)
+        yield LandmarkEngine(index, settings.search.max_speed_change)
 
 
 @contextlib.contextmanager

@@ -159,13 +159,14 @@ class EnsembleParams(_Section):
 
 
 class IndexParams(_Section):
-    """The embedding index."""
+    """The embedding index and the landmark index."""
 
     uri: Annotated[str, Field(min_length=1)]
     embedding: Literal["musicnn", "statistics", "librosa"]
     windows: bool
     index_type: Literal["FLAT", "IVF_FLAT", "HNSW"]
     build_params: dict[str, Count]
+    landmark_density: Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class SearchParams(_Section):

@@ -44,7 +44,7 @@ class Paths:
     comparison = _Below("comparison")  # scores on folds
     index = _Below("vectors", "index.json")  # description of the embedding index
     projection = _Below("vectors", "projection.npz")  # from embeddings to the vectors of the store
-    landmarks = _Below("vectors", "landmarks.npz")  # landmark index
+    landmarks = _Below("vectors", "landmarks")  # landmark index
 
     def is_synthetic(self, dataset: str) -> bool:
         """Return whether the songs of a data set are marked as synthetic."""

@@ -1,4 +1,4 @@
-"""Make the songs searchable: landmarks of every song in a file, embeddings of every chunk in the vector store.
+"""Make the songs searchable: landmarks of every song in files, embeddings of every chunk in the vector store.
 
 python -m stages.index
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from genre.paths import Paths
 from genre.search import embedding_index, landmark_index, landmarks, window_engine
 from genre.search.embedding_index import WINDOW_HOP_S, WINDOW_SETTINGS, Description, Projection
 from genre.search.engine import IndexedSong
-from genre.search.landmark_index import LandmarkIndex, Landmarks
+from genre.search.landmark_index import LandmarkIndex
+from genre.search.landmarks import Peaks
 from genre.search.store import Window
 
 Song = list[Row]  # the chunks of a song, in order
@@ -43,13 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     cache = Cache(paths.cache, settings.cache.max_bytes)
     indexer = Indexer(songs, settings, paths, cache)
     index = indexer.landmarks()
-    index.save(paths.landmarks)
     description = indexer.embeddings()
     description.save(paths.index)
     cache.trim()
     hours = index.total_frames * landmarks.FRAME_S / 3600
     print(
-        f"index: {len(songs)} songs, {hours:.2f} h, {len(index.hashes)} landmarks,"
+        f"index: {len(songs)} songs, {hours:.2f} h,"
         f" {description.vectors + (description.windows or 0)} vectors of {description.dimension} values"
         + (f", recall@10 {description.recall_at_10:.3f}" if description.recall_at_10 is not None else "")
     )
@@ -66,9 +66,16 @@ class Indexer:
     cache: Cache
 
     def landmarks(self) -> LandmarkIndex:
-        """Return the landmark index."""
-        data = self._results("landmarks", _landmarks_of_file, landmarks.SETTINGS)
-        return LandmarkIndex.build(list(zip(self._indexed(), map(Landmarks.from_bytes, data), strict=True)))
+        """Write the landmark index, and return it."""
+        songs = {song[0].source_sha256: song for song in self.songs}
+
+        def peaks_of(part: Sequence[IndexedSong]) -> Iterator[Peaks]:
+            rows = [songs[indexed.sha256] for indexed in part]
+            for data in self._results(rows, "landmarks", _peaks_of_file, landmarks.SETTINGS):
+                yield Peaks(**files.read_npz(data))
+
+        density = self.settings.index.landmark_density
+        return landmark_index.write(self.paths.landmarks, self._indexed(), peaks_of, density)
 
     def embeddings(self) -> Description:
         """Write the projection and the vectors; return their description."""
@@ -108,7 +115,7 @@ class Indexer:
         """Return the embeddings of the windows of each song [shape=(windows, values) each]."""
         rate = self.settings.split.sample_rate
         compute = functools.partial(_windows_of_file, Embedder(embedder.name, self.paths), rate)
-        data = self._results("windows", compute, embedder.describe(), rate, WINDOW_SETTINGS)
+        data = self._results(self.songs, "windows", compute, embedder.describe(), rate, WINDOW_SETTINGS)
         return [np.frombuffer(values, np.float32).reshape(-1, embedder.n_values) for values in data]
 
     def _store(
@@ -125,11 +132,11 @@ class Indexer:
             collection.write(windows, vectors)
             return embedding_index.recall(collection, vectors)
 
-    def _results(self, name: str, compute: Callable[[Path], bytes], *parts: Any) -> list[bytes]:
+    def _results(self, songs: Sequence[Song], name: str, compute: Callable[[Path], bytes], *parts: Any) -> list[bytes]:
         """Return the result of `compute` for the file of each song; `parts` are what else the result depends on."""
         items = [
             (files.digest(name, *parts, ffmpeg.version(), song[0].source_sha256), self.paths.root / song[0].source)
-            for song in self.songs
+            for song in songs
         ]
         results = run(
             functools.partial(_computed, compute, self.cache),
@@ -147,8 +154,8 @@ def _computed(compute: Callable[[Path], bytes], cache: Cache, item: tuple[str, P
     return cache.keep(key, compute(path))
 
 
-def _landmarks_of_file(path: Path) -> bytes:
-    return Landmarks.of_samples(landmarks.load(path)).to_bytes()
+def _peaks_of_file(path: Path) -> bytes:
+    return files.npz(**asdict(landmark_index.song_peaks(landmarks.load(path))))
 
 
 def _windows_of_file(embedder: Embedder, sample_rate: int, path: Path) -> bytes:

@@ -88,7 +88,7 @@ def _engine(index: Path) -> LandmarkEngine:
 
 def _matches_of_song(path: Path, number: int) -> list[Match]:
     engine = _engine(path)
-    song, n_frames = engine.index.songs[number].sha256, engine.index.n_frames[number]
+    song, n_frames = engine.index.songs[number].sha256, int(engine.index.n_frames[number])
     length = max(1, min(n_frames, int(PART_S / landmarks.FRAME_S)))
     found = []
     for first in np.linspace(0, n_frames - length, min(MAX_PARTS, -(-n_frames // length)), dtype=int).tolist():

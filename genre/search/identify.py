@@ -49,7 +49,8 @@ def open_engine(params: Params, paths: Paths, engine: str | None = None) -> Iter
         with embedding_index.opened(params, paths, "windows") as (description, projection, embedder, windows):
             yield EmbeddingEngine(embedder, description.feature_settings.sample_rate, projection, windows)
     else:
-        yield LandmarkEngine(LandmarkIndex.load(paths.landmarks), params.search.max_speed_change)
+        index = LandmarkIndex.load(paths.landmarks, params.index.landmark_density)
+        yield LandmarkEngine(index, params.search.max_speed_change)
 
 
 def identify(

@@ -194,10 +194,10 @@ def _most_voted(peaks: Peaks, changes: Sequence[Change], index: LandmarkIndex) -
         hashes.append(of_change)
         times.append(song.times[firsts][owners].astype(np.float64) - number * _AXIS)
     distinct, inverse = np.unique(np.concatenate(hashes), return_inverse=True)
-    matched, positions = index.lookup(distinct)
+    matched, in_index = index.lookup(distinct)
     edges = np.searchsorted(matched, np.arange(len(distinct) + 1))
     owners, indices = landmarks.ranges(edges[inverse], edges[inverse + 1])
-    votes = np.rint(positions[indices] / STEPS - np.concatenate(times)[owners]).astype(np.int64)
+    votes = np.rint(in_index[indices] - np.concatenate(times)[owners]).astype(np.int64)
     starts, counts = np.unique(votes, return_counts=True)
     with_adjacent = counts.copy()
     adjacent = np.diff(starts) == 1
@@ -213,14 +213,13 @@ def _evidence(peaks: Peaks, positions: Integers, songs: Integers, index: Landmar
     The evidence is the log likelihood ratio of the peaks that agree, less the log of the number of frames in the index.
     """
     nearby = _vicinity(peaks)
-    edges = (np.searchsorted(index.peak_positions, positions + span) for span in (0, STEPS * peaks.n_frames))
-    owners, indices = landmarks.ranges(*edges)
-    frames = np.rint((index.peak_positions[indices] - positions[owners]) / STEPS).astype(np.int64) + _BORDER
-    bins = np.rint(index.peak_bins[indices]).astype(np.int64)
+    owners, peak_positions, peak_bins = index.peaks_between(positions, positions + STEPS * peaks.n_frames)
+    frames = np.rint((peak_positions - positions[owners]) / STEPS).astype(np.int64) + _BORDER
+    bins = np.rint(peak_bins).astype(np.int64)
     n_peaks = np.bincount(owners, minlength=len(positions))
     hits = np.bincount(owners[nearby[frames, bins]], minlength=len(positions))
     begins = index.begins[songs] - positions
-    ends = begins + STEPS * np.array(index.n_frames, np.int64)[songs]
+    ends = begins + STEPS * index.n_frames[songs]
     firsts = np.clip(begins // STEPS, 0, peaks.n_frames - 1)
     ends = np.clip(-(-ends // STEPS), firsts + 1, peaks.n_frames)
     chances = _chances(nearby, frames, bins, firsts[owners], ends[owners])

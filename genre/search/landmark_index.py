@@ -1,60 +1,45 @@
-"""The landmark index: the hashes and peaks of all songs in one file.
+"""The landmark index: the hashes and peaks of all songs, in memory-mapped shards of at most `SHARD_SONGS` songs.
 
 All songs lie one after another on one time axis, separated by gaps longer than any snippet, so that a position on the
-axis identifies a song and an offset in it.
+axis identifies a song and an offset in it. A shard has the songs whose SHA-256 begin with the same bits, so another
+song changes one shard. It has their peaks, by time, and a share of the pairs of peaks, by hash.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import mmap
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from genre import files
+from genre.audio import ffmpeg
 from genre.audio.manifest import Row
 from genre.errors import SearchError
 from genre.search import landmarks
 from genre.search.engine import MAX_SNIPPET_S, IndexedSong
-from genre.search.landmarks import Floats, Integers, Peaks, Unsigned
+from genre.search.landmarks import HASH_BITS, Floats, Integers, Peaks, Unsigned
 
 STEPS = 4  # positions on the axis per frame
+BIN_STEPS = 128  # frequencies of a peak per bin
 GAP = STEPS * int(1.2 * MAX_SNIPPET_S / landmarks.FRAME_S)  # positions between two songs
+SHARD_SONGS = 1024
+BLOCK = 256  # positions: the place of a peak in its block is one byte
+MAX_READ = 1_000_000  # occurrences of hashes that a look-up reads; a hash counts one more in each shard
+CHECKED_SHARDS = 16  # an index of more is opened without reading all of it
 
-_ARRAYS = {"hashes": "<u4", "positions": "<u4", "peak_positions": "<u4", "peak_bins": "<f4"}
+_HEAD = "index.json"  # settings, and the songs and digest of each shard
+
+Shard = npt.NDArray[np.void]  # of one record, as `_shard` returns it
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Landmarks:
-    """The landmarks of a song. Times are in 1/`STEPS` of a frame."""
-
-    hashes: Unsigned  # of its pairs of peaks, shape (pairs,)
-    positions: Unsigned  # time of the first peak of each pair, shape (pairs,)
-    peak_positions: Unsigned  # times of the peaks, ascending, shape (peaks,)
-    peak_bins: Floats  # frequencies of the peaks, shape (peaks,)
-    n_frames: int
-
-    @classmethod
-    def of_samples(cls, samples: Floats) -> Landmarks:
-        """Return the landmarks of a song, of samples as `landmarks.load` returns them."""
-        peaks = landmarks.find_peaks(samples, landmarks.SONG_NEIGHBOURHOOD)
-        hashes, times = landmarks.song_hashes(peaks)
-        return cls(hashes, _in_steps(times), _in_steps(peaks.times), peaks.bins, peaks.n_frames)
-
-    def to_bytes(self) -> bytes:
-        """Return the landmarks in NumPy's npz format."""
-        return files.npz(**asdict(self))
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Landmarks:
-        """Return the landmarks in bytes as `to_bytes` returns them."""
-        arrays = files.read_npz(data)
-        return cls(**{**arrays, "n_frames": int(arrays["n_frames"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,73 +47,122 @@ class LandmarkIndex:
     """The landmarks of all songs, on one axis."""
 
     songs: Sequence[IndexedSong]
-    n_frames: Sequence[int]  # of each song
-    hashes: Unsigned  # ascending, shape (pairs,)
-    positions: Unsigned  # of the first peak of each pair, shape (pairs,)
-    peak_positions: Unsigned  # ascending, shape (peaks,)
-    peak_bins: Floats  # shape (peaks,)
-
-    @property
-    def begins(self) -> Integers:
-        """Return the position of the start of each song [shape=(songs,)]."""
-        return _begins(self.n_frames)
-
-    @property
-    def total_frames(self) -> int:
-        """Return the number of frames of all songs."""
-        return sum(self.n_frames)
+    n_frames: Integers  # of each song, shape (songs,)
+    total_frames: int
+    begins: Integers  # position of the start of each song, shape (songs,)
+    shards: Sequence[Shard]
+    first_songs: Integers  # index in `songs` of the first song of each shard, shape (shards,)
+    density: float  # share of the pairs that is indexed
 
     @classmethod
-    def build(cls, items: Sequence[tuple[IndexedSong, Landmarks]]) -> LandmarkIndex:
-        """Return the index of songs with their landmarks; raise SearchError if they are longer than 290 days."""
-        n_frames = [item.n_frames for _, item in items]
-        begins = _begins(n_frames)
-        if items and begins[-1] + STEPS * n_frames[-1] + GAP >= 2**32:
-            raise SearchError("a landmark index holds at most 290 days of music: divide the data set")
-        shifted = [
-            (item.hashes, item.positions + begin, item.peak_positions + begin, item.peak_bins)
-            for (_, item), begin in zip(items, begins.astype(np.uint32), strict=True)
-        ]
-        empty = tuple(np.empty(0, dtype) for dtype in _ARRAYS.values())
-        hashes, positions, peak_positions, peak_bins = map(np.concatenate, zip(empty, *shifted, strict=True))
-        order = np.argsort(hashes, kind="stable")
-        songs = [song for song, _ in items]
-        return cls(songs, n_frames, hashes[order], positions[order], peak_positions, peak_bins)
+    def load(cls, folder: Path, density: float | None = None) -> LandmarkIndex:
+        """Open an index that `write` wrote, of a density, or of any.
 
-    def lookup(self, hashes: Unsigned) -> tuple[Integers, Unsigned]:
-        """Return (index of the hash, position on the axis) of every occurrence [shape=(n,) each]."""
-        begin, end = (np.searchsorted(self.hashes, hashes, side) for side in ("left", "right"))
-        owners, indices = landmarks.ranges(begin, end)
-        return owners, self.positions[indices]
+        Raises SearchError if a file is missing, damaged or of other settings of landmarks.
+        """
+        with files.reading(folder, SearchError, "index"):
+            head = files.read_json(folder / _HEAD)
+            if head["settings"] != landmarks.SETTINGS or density not in (None, head["density"]):
+                raise SearchError(f"{folder} was made with other settings of landmarks: run `dvc repro --force index`")
+            is_small = len(head["shards"]) <= CHECKED_SHARDS
+            shards = [_open(folder / entry["file"], check=is_small) for entry in head["shards"]]
+            songs = [IndexedSong(*song) for entry in head["shards"] for song in entry["songs"]]
+        n_frames = np.concatenate([np.empty(0, np.int64), *(shard["n_frames"][0] for shard in shards)])
+        first_songs = np.cumsum([0, *(shard["n_frames"].shape[1] for shard in shards)])[:-1]
+        return cls(songs, n_frames, int(n_frames.sum()), _begins(n_frames), shards, first_songs, head["density"])
+
+    def lookup(self, hashes: Unsigned) -> tuple[Integers, Integers]:
+        """Return (index of the hash, ascending, and frame on the axis) of the occurrences of hashes [shape=(n,) each].
+
+        The rarest hashes are looked up first, and no more than give `MAX_READ` occurrences.
+        """
+        chosen = self._rarest(hashes)
+        owners, frames = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for shard, first_song in zip(self.shards, self.first_songs, strict=True):
+            of_chosen, indices = landmarks.ranges(*_pairs_with(shard, hashes[chosen]))
+            owners.append(chosen[of_chosen])
+            digits = shard["frames"][0][indices]
+            in_shard = np.pad(digits, ((0, 0), (0, 4 - digits.shape[1]))).view("<u4")[:, 0]
+            frames.append(in_shard + (self.begins[first_song] - GAP) // STEPS)
+            _release(shard)
+        all_owners = np.concatenate(owners)
+        order = np.argsort(all_owners, kind="stable")
+        return all_owners[order], np.concatenate(frames)[order]
 
     def song_at(self, positions: Integers) -> Integers:
         """Return the index in `songs` of the song at each position; the gap before a song belongs to it."""
         return np.searchsorted(self.begins, positions + GAP, side="right") - 1
 
+    def peaks_between(self, begins: Integers, ends: Integers) -> tuple[Integers, Integers, Floats]:
+        """Return (index of the interval, position, bin) of the peaks in intervals of the axis [shape=(n,) each].
+
+        An interval [begins[i], ends[i]) is of one song and the gaps around it.
+        """
+        found: list[tuple[Any, ...]] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
+        numbers = np.searchsorted(self.first_songs, self.song_at(begins), side="right") - 1
+        for number in np.unique(numbers):
+            shard, intervals = self.shards[number], np.flatnonzero(numbers == number)
+            start = self.begins[self.first_songs[number]] - GAP
+            length = BLOCK * (shard["blocks"].shape[1] - 1)
+            first, end = (np.clip(edges[intervals] - start, 0, length) for edges in (begins, ends))
+            owners, blocks = landmarks.ranges(first // BLOCK, -(-end // BLOCK))
+            of_block, indices = landmarks.ranges(*(shard["blocks"][0][blocks + i] for i in (0, 1)))
+            positions, owners = blocks[of_block] * BLOCK + shard["times"][0][indices], owners[of_block]
+            inside = (positions >= first[owners]) & (positions < end[owners])
+            bins = shard["bins"][0][indices[inside]] / np.float32(BIN_STEPS)
+            found.append((intervals[owners[inside]], positions[inside] + start, bins))
+            _release(shard)
+        owners, positions, bins = map(np.concatenate, zip(*found, strict=True))
+        return owners, positions, bins
+
     def peaks(self, song: int, first: int, n_frames: int) -> Peaks:
         """Return the peaks of `n_frames` frames, from the frame `first`, of the song at an index in `songs`."""
-        begin = self.begins[song] + STEPS * first
-        part = slice(*np.searchsorted(self.peak_positions, [begin, begin + STEPS * n_frames]))
-        times = (self.peak_positions[part] - begin).astype(np.float32) / STEPS
-        return Peaks(times, self.peak_bins[part], n_frames)
+        begin = self.begins[[song]] + STEPS * first
+        _, positions, bins = self.peaks_between(begin, begin + STEPS * n_frames)
+        return Peaks(((positions - begin) / STEPS).astype(np.float32), bins, n_frames)
 
-    def save(self, path: Path) -> None:
-        """Write the index to one file, atomically; the same songs in the same order give the same bytes."""
-        songs = [asdict(song) for song in self.songs]
-        head = json.dumps({"settings": landmarks.SETTINGS, "songs": songs, "n_frames": list(self.n_frames)}).encode()
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        files.write_bytes(path, files.npz(head=np.frombuffer(head, np.uint8), **arrays))
+    def _rarest(self, hashes: Unsigned) -> Integers:
+        """Return the indices of the hashes to look up, by hash; a few shards tell how many occurrences each has."""
+        kept = np.flatnonzero(hashes < self.density * 2**HASH_BITS)
+        kept = kept[np.argsort(hashes[kept])]
+        sample = self.shards[:: len(self.shards) // 8 + 1]
+        counts = np.full(len(kept), len(self.shards), np.float64)
+        for shard in sample:
+            first, end = _pairs_with(shard, hashes[kept])
+            counts += (end - first) * (len(self.shards) / len(sample))
+        order = np.argsort(counts, kind="stable")
+        return kept[np.sort(order[: np.searchsorted(np.cumsum(counts[order]), MAX_READ)])]
 
-    @classmethod
-    def load(cls, path: Path) -> LandmarkIndex:
-        """Read an index; raise SearchError if the file is missing, damaged or of other settings of landmarks."""
-        with files.reading(path, SearchError, "index"):
-            arrays = files.read_npz(path)
-            head = json.loads(arrays.pop("head").tobytes())
-            if head["settings"] != landmarks.SETTINGS:
-                raise SearchError(f"{path} was made with other settings of landmarks: run `dvc repro --force index`")
-            songs, n_frames = [IndexedSong(**song) for song in head["songs"]], [int(n) for n in head["n_frames"]]
-            return cls(songs, n_frames, **arrays)
+
+def write(
+    folder: Path, songs: Iterable[IndexedSong], peaks_of: Callable[[list[IndexedSong]], Iterable[Peaks]], density: float
+) -> LandmarkIndex:
+    """Write the index of songs of different SHA-256 to a folder, and open it; the same songs give the same bytes.
+
+    `peaks_of` returns the peaks of songs as `song_peaks` does. It is called for each shard, unless the folder has it of
+    the same songs, settings, density and version of ffmpeg.
+    """
+    entries: list[dict[str, Any]] = []
+    for part in _divided(sorted(songs, key=lambda song: song.sha256)):
+        identity = files.digest(landmarks.SETTINGS, density, ffmpeg.version(), [song.sha256 for song in part])
+        path = folder / f"{identity[:16]}.npy"
+        try:
+            _open(path, check=True)
+        except SearchError:
+            with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
+                np.save(stream, _shard(list(peaks_of(part)), density), allow_pickle=False)
+        entries.append({"file": path.name, "songs": [astuple(song) for song in part]})
+    head = {"settings": landmarks.SETTINGS, "density": density, "shards": entries}
+    files.write_text(folder / _HEAD, json.dumps(head, ensure_ascii=False) + "\n")
+    files.remove_others(folder, {folder / name for name in (_HEAD, *(entry["file"] for entry in entries))})
+    return LandmarkIndex.load(folder, density)
+
+
+def song_peaks(samples: Floats) -> Peaks:
+    """Return the peaks of a song, rounded as in a shard, of samples as `landmarks.load` returns them."""
+    peaks = landmarks.find_peaks(samples, landmarks.SONG_NEIGHBOURHOOD)
+    times, bins = np.rint(peaks.times.clip(0) * STEPS) / STEPS, np.rint(peaks.bins * BIN_STEPS) / BIN_STEPS
+    return Peaks(times.astype(np.float32), bins.astype(np.float32), peaks.n_frames)
 
 
 def group_songs(rows: Sequence[Row]) -> list[list[Row]]:
@@ -143,11 +177,75 @@ def group_songs(rows: Sequence[Row]) -> list[list[Row]]:
     return list(songs.values())
 
 
-def _begins(n_frames: Sequence[int]) -> Integers:
+def _divided(songs: list[IndexedSong], bit: int = 255) -> list[list[IndexedSong]]:
+    """Return the songs of each shard; songs are divided by the next bit of their SHA-256 while they are too many."""
+    if len(songs) <= SHARD_SONGS:
+        return [songs] if songs else []
+    halves = [[song for song in songs if int(song.sha256, 16) >> bit & 1 == value] for value in (0, 1)]
+    return [shard for half in halves for shard in _divided(half, bit - 1)]
+
+
+def _shard(songs: Sequence[Peaks], density: float) -> Shard:
+    """Return a shard of songs [shape=(1,)]: a record of arrays, so that one file can be memory-mapped.
+
+    n_frames: of each song, shape (songs,);
+    buckets: index of the first pair of each bucket of 2**shift hashes, and the number of pairs, shape (buckets + 1,);
+    blocks: index of the first peak of each block of the axis, and the number of peaks, shape (blocks + 1,);
+    bins, times: of each peak, the frequency, and the position in its block, shape (peaks,);
+    frames: of the first peak of each pair, by hash, in as many bytes as the axis needs, shape (pairs, bytes).
+    """
+    n_frames = np.array([peaks.n_frames for peaks in songs], np.int64)
+    times, pairs = [], []
+    for peaks, begin in zip(songs, _begins(n_frames), strict=True):
+        hashes, firsts = landmarks.song_hashes(peaks)
+        kept = hashes < density * 2**HASH_BITS
+        pairs.append(hashes[kept].astype(np.int64) << 32 | begin // STEPS + np.rint(firsts[kept]).astype(np.int64))
+        times.append(begin + (peaks.times * STEPS).astype(np.int64))
+    positions, sorted_pairs = np.concatenate(times), np.sort(np.concatenate(pairs))
+    length = int(np.sum(STEPS * n_frames + GAP))
+    shift = max(0, HASH_BITS - (4 * len(sorted_pairs)).bit_length())  # four buckets for each pair, if there are few
+    n_buckets = (int(density * 2**HASH_BITS) >> shift) + 1
+    frames = sorted_pairs.astype("<u4").view(np.uint8).reshape(-1, 4)
+    arrays = {
+        "n_frames": n_frames.astype("<u4"),
+        "buckets": np.searchsorted(sorted_pairs >> 32 + shift, np.arange(n_buckets + 1)).astype("<u4"),
+        "blocks": np.searchsorted(positions, BLOCK * np.arange(length // BLOCK + 2)).astype("<u4"),
+        "bins": (np.concatenate([peaks.bins for peaks in songs]) * BIN_STEPS).astype("<u2"),
+        "times": (positions % BLOCK).astype("u1"),
+        "frames": frames[:, : -(-(length // STEPS).bit_length() // 8)],
+        "shift": np.array(shift, "u1"),
+        "crc": np.array(0, "<u4"),
+    }
+    shard = np.array([tuple(arrays.values())], [(name, a.dtype.str, a.shape) for name, a in arrays.items()])
+    shard["crc"] = _crc(shard)
+    return shard
+
+
+def _open(path: Path, *, check: bool) -> Shard:
+    with files.reading(path, SearchError, "index"):
+        shard: Shard = np.load(path, mmap_mode="r", allow_pickle=False)
+        if check and shard["crc"][0] != _crc(shard):
+            raise ValueError("its contents changed")
+    return shard
+
+
+def _crc(shard: Shard) -> int:
+    return zlib.crc32(shard.view(np.uint8)[: -shard["crc"].nbytes].data)
+
+
+def _pairs_with(shard: Shard, hashes: Unsigned) -> tuple[Unsigned, Unsigned]:
+    """Return the index of the first pair with each hash, and of the pair after the last [shape=(n,) each]."""
+    buckets = hashes >> shard["shift"][0]
+    return shard["buckets"][0][buckets], shard["buckets"][0][buckets + 1]
+
+
+def _release(shard: Shard) -> None:
+    """Take the pages of a mapped shard that were read out of this process's memory; they stay in the page cache."""
+    if isinstance(shard.base, mmap.mmap):
+        shard.base.madvise(mmap.MADV_DONTNEED)
+
+
+def _begins(n_frames: Integers) -> Integers:
     """Return the position of the start of each song [shape=(songs,)]."""
-    lengths = STEPS * np.asarray(n_frames, np.int64) + GAP
+    lengths = STEPS * n_frames + GAP
     return GAP + np.cumsum(lengths) - lengths
-
-
-def _in_steps(times: Floats) -> Unsigned:
-    return (times.clip(0) * STEPS).round().astype(np.uint32)

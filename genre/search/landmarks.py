@@ -12,13 +12,14 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from genre.audio import ffmpeg
 
-VERSION = 1  # part of the cache key: raise it with every change of the landmarks
+VERSION = 2  # part of the cache key: raise it with every change of the landmarks
 SAMPLE_RATE = 11_025  # Hz
 N_FFT = 1024  # samples, 93 ms: bins of 10.8 Hz
 HOP = 256  # samples, 23 ms
@@ -31,6 +32,8 @@ MAX_BINS, MIN_FRAMES, MAX_FRAMES = 40, 2, 44  # of the second peak of a pair aft
 BLOCK_FRAMES = 4096  # frames of the spectrogram in memory
 
 _BIN_BITS, _DIFFERENCE_BITS, _FRAME_BITS = 9, 7, 6
+HASH_BITS = _BIN_BITS + _DIFFERENCE_BITS + _FRAME_BITS
+_MULTIPLIER = np.uint32(0x9E3779B1)  # 2**32 / golden ratio, odd (Knuth, The Art of Computer Programming, 6.4)
 
 SETTINGS = {
     "version": VERSION,
@@ -100,9 +103,9 @@ def pairs(peaks: Peaks) -> tuple[Integers, Integers]:
     return firsts[near], seconds[near]
 
 
-def ranges(begin: Integers, end: Integers) -> tuple[Integers, Integers]:
+def ranges(begin: npt.NDArray[np.integer[Any]], end: npt.NDArray[np.integer[Any]]) -> tuple[Integers, Integers]:
     """Return i and j of every i and j with begin[i] <= j < end[i] [shape=(n,) each]."""
-    counts = end - begin
+    counts = end.astype(np.int64) - begin
     owners = np.repeat(np.arange(len(counts)), counts)
     before = np.cumsum(counts) - counts
     return owners, np.arange(counts.sum()) + (begin - before)[owners]
@@ -124,25 +127,21 @@ def snippet_hashes(
     `low`, `apart` and `frames` [shape=(pairs,) each] are the bin of the first peak, and bins and frames from it to the
     second one; `tolerance` is the largest error of each of the three.
     """
-    edges = [(np.floor(x - t), np.floor(x + t)) for x, t in zip((low, apart, frames), tolerance, strict=True)]
-    hashes, owners = [], []
-    for roundings in itertools.product((0, 1), repeat=3):  # each value down or up
-        distinct = np.ones(len(low), bool)
-        for up, (lower, upper) in zip(roundings, edges, strict=True):
-            if up:
-                distinct &= upper != lower
-        owner = np.flatnonzero(distinct)
-        hashes.append(_hash(*(edge[up][owner] for up, edge in zip(roundings, edges, strict=True))))
-        owners.append(owner)
-    return np.concatenate(hashes), np.concatenate(owners)
+    values, errors = np.stack([low, apart, frames]), np.array(tolerance, np.float32)[:, None]
+    edges = np.floor([values - errors, values + errors])
+    roundings = np.array(list(itertools.product((0, 1), repeat=3)))  # each value down or up
+    distinct = ((roundings[:, :, None] == 0) | (edges[1] != edges[0])).all(axis=1)
+    low_edges, apart_edges, frame_edges = (edges[roundings[:, k], k][distinct] for k in range(3))
+    return _hash(low_edges, apart_edges, frame_edges), np.nonzero(distinct)[1]
 
 
 def _hash(low: Floats, apart: Floats, frames: Floats) -> Unsigned:
+    """Return numbers below 2**`HASH_BITS`, one for all values; those below a limit are a random sample [shape=(n,)]."""
     shifted = apart + 2 ** (_DIFFERENCE_BITS - 1)
     hashes: Unsigned = np.zeros(len(low), np.uint32)
     for value, n_bits in ((low, _BIN_BITS), (shifted, _DIFFERENCE_BITS), (frames, _FRAME_BITS)):
         hashes = (hashes << np.uint32(n_bits)) + np.clip(value, 0, 2**n_bits - 1).astype(np.uint32)
-    return hashes
+    return hashes * _MULTIPLIER & np.uint32(2**HASH_BITS - 1)
 
 
 def _levels(samples: Floats) -> Floats:

@@ -10,7 +10,7 @@ import pytest
 from genre.audit import duplicates
 from genre.search import landmarks
 from tests.made import Signal, music
-from tests.search.conftest import landmark_index
+from tests.search.conftest import landmark_items, write_landmarks
 
 SONG_S = 75.0
 SPEED = 1.02
@@ -50,8 +50,8 @@ def songs() -> list[Signal]:
     ids=["level", "noise", "faster", "excerpt", "start missing", "another start"],
 )
 def test_a_copy_is_found_once_with_its_offset(songs, copy, offset_s: float, speed: float, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    landmark_index([*songs, copy(songs[0])]).save(tmp_path / "landmarks.npz")
-    (match,) = duplicates.matches(tmp_path / "landmarks.npz", 1)
+    write_landmarks(tmp_path, landmark_items([*songs, copy(songs[0])]))
+    (match,) = duplicates.matches(tmp_path, 1)
     assert {int(match.song, 16), int(match.other, 16)} == {0, 3}
     forwards = int(match.song, 16) == 3
     assert match.speed ** (1 if forwards else -1) == pytest.approx(speed, abs=0.006)

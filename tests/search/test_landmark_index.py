@@ -1,7 +1,8 @@
-"""The landmark index is one file; damaged files and files of other settings are refused."""
+"""The landmark index is written in shards, of which unchanged ones are kept; damaged files are refused."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,48 +11,96 @@ import pytest
 
 from genre.audio.manifest import Row
 from genre.errors import SearchError
-from genre.search import landmarks
-from genre.search.landmark_index import LandmarkIndex, Landmarks, group_songs
+from genre.search import landmark_index, landmarks
+from genre.search.engine import IndexedSong
+from genre.search.landmark_index import STEPS, LandmarkIndex, group_songs, song_peaks
+from genre.search.landmarks import Peaks
 from tests.made import music
-from tests.search.conftest import landmark_index
+from tests.search.conftest import DENSITY, landmark_items, write_landmarks
+
+Items = list[tuple[IndexedSong, Peaks]]
 
 
 @pytest.fixture(scope="module")
-def index() -> LandmarkIndex:
-    return landmark_index([music(seed, 6.0) for seed in range(4)])
+def items() -> Items:
+    return landmark_items([music(seed, 6.0) for seed in range(4)])
 
 
 @pytest.fixture
-def path(index: LandmarkIndex, tmp_path: Path) -> Path:
-    index.save(tmp_path / "landmarks.npz")
-    return tmp_path / "landmarks.npz"
+def folder(items: Items, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an index of two shards."""
+    monkeypatch.setattr(landmark_index, "SHARD_SONGS", 2)
+    write_landmarks(tmp_path / "landmarks", items)
+    return tmp_path / "landmarks"
 
 
-def test_a_saved_index_is_loaded_and_saved_with_the_same_bytes(path: Path, index: LandmarkIndex) -> None:
-    loaded = LandmarkIndex.load(path)
-    loaded.save(path.with_name("again.npz"))
-    assert loaded.songs == index.songs
-    assert path.with_name("again.npz").read_bytes() == path.read_bytes()
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_changed_byte_is_noticed(path: Path) -> None:
+def test_shards_are_read_as_one_index(folder: Path, items: Items) -> None:
+    loaded = LandmarkIndex.load(folder, DENSITY)
+    assert len(list(folder.glob("*.npy"))) == 2
+    assert loaded.songs == [song for song, _ in items]
+    for song, (_, peaks) in enumerate(items):
+        np.testing.assert_equal(asdict(loaded.peaks(song, 0, peaks.n_frames)), asdict(peaks))
+        hashes, times = landmarks.song_hashes(peaks)
+        kept = hashes < DENSITY * 2**landmarks.HASH_BITS
+        assert kept.mean() == pytest.approx(DENSITY, abs=0.1)
+        found = {(hashes[owner], frame) for owner, frame in zip(*loaded.lookup(hashes), strict=True)}
+        frames = np.rint(times) + loaded.begins[song] // STEPS
+        assert set(zip(hashes[kept], frames[kept], strict=True)) <= found
+        assert {hash_ for hash_, _ in found} == set(hashes[kept])
+
+
+def test_the_order_of_the_songs_changes_no_byte_and_another_song_one_shard(folder: Path, items: Items) -> None:
+    before = _contents(folder)
+    write_landmarks(folder.with_name("again"), items[::-1])
+    assert _contents(folder.with_name("again")) == before
+    write_landmarks(folder, items[:3])
+    assert len(before.keys() & _contents(folder).keys() - {"index.json"}) == 1
+    write_landmarks(folder, items)
+    assert _contents(folder) == before
+
+
+def test_unchanged_shards_are_kept_and_damaged_ones_are_written_again(folder: Path, items: Items) -> None:
+    before = _contents(folder)
+    computed: list[str] = []
+
+    def peaks_of(part: Sequence[IndexedSong]) -> list[Peaks]:
+        computed.extend(song.song for song in part)
+        return [dict(items)[song] for song in part]
+
+    landmark_index.write(folder, dict(items), peaks_of, DENSITY)
+    assert computed == []
+    damaged = sorted(folder.glob("*.npy"))[0]
+    damaged.write_bytes(b"")
+    landmark_index.write(folder, dict(items), peaks_of, DENSITY)
+    assert len(computed) == 2
+    assert _contents(folder) == before
+
+
+def test_a_changed_byte_is_noticed(folder: Path) -> None:
+    path = sorted(folder.glob("*.npy"))[1]
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(SearchError, match="damaged"):
-        LandmarkIndex.load(path)
+    with pytest.raises(SearchError, match=rf"{path.name} is damaged .*: run `dvc repro --force index`"):
+        LandmarkIndex.load(folder)
 
 
-def test_an_index_of_other_settings_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_of_other_settings_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SearchError, match="other settings"):
+        LandmarkIndex.load(folder, DENSITY / 2)
     monkeypatch.setitem(landmarks.SETTINGS, "hop", 512)
     with pytest.raises(SearchError, match="other settings"):
-        LandmarkIndex.load(path)
+        LandmarkIndex.load(folder)
 
 
 def test_landmarks_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Landmarks.of_samples(music(2, 12.0))
+    whole = song_peaks(music(2, 12.0))
     monkeypatch.setattr(landmarks, "BLOCK_FRAMES", 50)
-    np.testing.assert_equal(asdict(Landmarks.of_samples(music(2, 12.0))), asdict(whole))
+    np.testing.assert_equal(asdict(song_peaks(music(2, 12.0))), asdict(whole))
 
 
 def test_of_songs_with_the_same_bytes_only_the_first_is_indexed(caplog: pytest.LogCaptureFixture) -> None:
