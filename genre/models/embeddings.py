@@ -104,6 +104,7 @@ class Embedder:
             unit="chunk",
             workers=workers,
             scheduler=scheduler,
+            recall=None if scheduler else functools.partial(self._recall, gain_db=gain_db),
         )
         return self._stacked(list(all_or_error(rows)))
 
@@ -112,9 +113,12 @@ class Embedder:
         return {"name": self.name, "n_values": self.n_values, "version": self.embedding.version}
 
     def _of_file(self, path: Path, gain_db: float) -> Vector:
-        samples, sample_rate = chunks.read(path)
-        amplified = np.rint(samples * 10 ** (gain_db / 20)).clip(-32768, 32767).astype(np.int16)
-        return self.of_audio(amplified, sample_rate)
+        return self.of_audio(*_read(path, gain_db))
+
+    def _recall(self, path: Path, gain_db: float) -> Vector | None:
+        """Return the embedding of a file from the cache: no process is started where it has all."""
+        data = self.cache.recall(self._key(*_read(path, gain_db))) if self.cache else None
+        return None if data is None else np.frombuffer(data, np.float32)
 
     def _compute(self, samples: Samples, sample_rate: int) -> Vector:
         if self.embedding.of_audio is not None:
@@ -200,6 +204,14 @@ def librosa_ranges(samples: Samples, sample_rate: int, _paths: Paths) -> Vector:
     )
     ranges = [statistic(table, axis=1) for table in tables for statistic in (np.min, np.mean, np.max)]
     return np.concatenate(ranges).astype(np.float32)
+
+
+def _read(path: Path, gain_db: float) -> tuple[Samples, int]:
+    """Return the samples of a chunk file at another level, and their sample rate in Hz."""
+    samples, sample_rate = chunks.read(path)
+    if gain_db:
+        samples = np.rint(samples * 10 ** (gain_db / 20)).clip(-32768, 32767).astype(np.int16)
+    return samples, sample_rate
 
 
 def _over_time(columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
