@@ -32,22 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     training = arrays.read(paths.vectors, "train")
     cache = Cache(paths.cache, settings.cache.max_bytes)
     embedder = embeddings.load(baselines.embedding_name(name, settings.musicnn), paths, cache=cache)
-    labels, songs, seed = training.labels, training.songs, settings.baselines.seed
+    songs, seed = training.songs, settings.baselines.seed
     chunk_files = manifest.chunk_files(paths.chunks, "train", songs)
     embed = functools.partial(embedder.of_files, workers=settings.parallel.workers)
     vectors = embed(chunk_files) if embedder.needs_audio else embedder.of_features(training.inputs)
     middle = [chunk_files[row] for row in middle_rows(songs)]
     copies = np.stack([embed(middle, gain_db=gain_db) for gain_db in baselines.GAINS_DB])
-    trained = baselines.train(
-        name,
-        vectors,
-        labels,
-        songs,
-        n_genres=len(training.genres),
-        groups=training.groups,
-        copies=copies,
-        seed=seed,
-    )
+    trained = baselines.train(name, vectors, training, copies=copies, seed=seed)
     calibration.write_validation(paths.validation(name), trained.validation, training.genres)
     files.write_bytes(paths.onnx(name), trained.onnx)
     classifier = BASELINES[name].classifier

@@ -194,19 +194,11 @@ def _train_network(model: str, fold: Fold, project: Project, changed: Arrays) ->
 
 
 def _train_baseline(model: str, fold: Fold, project: Project, changed: Arrays) -> Outcome:
-    name, training = embedding_name(model, project.settings.musicnn), project.data.at(fold.train)
+    name, data, seed = embedding_name(model, project.settings.musicnn), project.data, project.settings.compare.seed
     vectors, copies, chunk_s = project.embed(name)
+    copies = copies[:, np.isin(project.middle, fold.train)]
     start = time.perf_counter()
-    trained = baselines.train(
-        model,
-        vectors[fold.train],
-        training.labels,
-        training.songs,
-        n_genres=len(training.genres),
-        groups=training.groups,
-        copies=copies[:, np.isin(project.middle, fold.train)],
-        seed=project.settings.compare.seed + fold.repeat,
-    )
+    trained = baselines.train(model, vectors[fold.train], data.at(fold.train), copies=copies, seed=seed + fold.repeat)
     train_end = time.perf_counter()
     outputs = baselines.predict(trained.onnx, np.concatenate([vectors[fold.test], changed.get(name, vectors[:0])]))
     chunk_s += (time.perf_counter() - train_end) / len(outputs)

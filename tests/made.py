@@ -233,7 +233,7 @@ def save_svm(root: Path, **dataset: object) -> None:
     labels = np.repeat([0, 1], 8)
     songs = [str(number) for number in range(16)]
     vectors = (np.random.default_rng(0).normal(0, 3, (16, 287)) + labels[:, np.newaxis]).astype(np.float32)
-    trained = baselines.train("stats_svm", vectors, labels, songs, n_genres=2)
+    trained = baselines.train("stats_svm", vectors, arrays.VectorSet({}, labels, songs, ["high", "low"], songs))
     files.write_bytes(paths.onnx("stats_svm"), trained.onnx)
     cards.write(
         cards.ModelCard(

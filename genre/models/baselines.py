@@ -6,10 +6,10 @@ to uncalibrated `probabilities` [shape=(chunks, classes)].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from genre.models.calibration import Calibration, Probabilities, Rows, Validatio
 from genre.models.embeddings import Vectors
 from genre.models.vote import middle_rows
 from genre.params import MusicnnParams
+
+if TYPE_CHECKING:
+    from genre.features.arrays import VectorSet
 
 VALIDATION_FOLDS = 8
 GAINS_DB = (6.0, -6.0)  # of the copies of the training chunks
@@ -71,51 +74,39 @@ def embedding_name(name: str, params: MusicnnParams) -> str:
 
 
 def train(
-    name: str,
-    vectors: Vectors,
-    labels: Rows,
-    songs: Sequence[str],
-    *,
-    n_genres: int,
-    groups: Sequence[str] = (),
-    copies: Vectors | None = None,
-    seed: int = 0,
+    name: str, vectors: Vectors, data: VectorSet, *, copies: Vectors | None = None, seed: int = 0
 ) -> TrainedBaseline:
     """Train a baseline, a key of `BASELINES`; the same arguments give the same bytes.
 
-    Its calibration is fitted on out-of-fold predictions: the songs are split into folds, and each fold is predicted by
-    a classifier that is trained on the others.
+    Its calibration is fitted on out-of-fold predictions: the groups are split into folds, and each fold is predicted by
+    a classifier that is trained on the others. A genre without chunks has a probability of 0.
 
     Raises ModelError if the classifier's package is not installed.
 
     Parameters
     ----------
     vectors : npt.NDArray[np.float32] [shape=(chunks, values)]
-        Embeddings.
-    labels, songs, groups : npt.NDArray[np.int64] [shape=(chunks,)], sequences of str
-        Genre (0 to n_genres - 1, at least two), song and group of each chunk; songs of a group, by default a song, are
-        in one fold.
-    n_genres : int
-        Number of outputs. A genre without chunks has a probability of 0.
+        Embeddings of the chunks of `data`, which have at least two genres; features are not used.
     copies : npt.NDArray[np.float32] [shape=(levels, songs, values)]
         Embeddings of the chunks of `middle_rows` at other levels, for training only. Without them, many songs are given
         another genre if they are made louder or quieter.
     """
-    copied = np.tile(middle_rows(songs), 0 if copies is None else len(copies))
+    copied = np.tile(middle_rows(data.songs), 0 if copies is None else len(copies))
     of_levels = vectors[copied] if copies is None else copies.reshape(len(copied), -1)
+    n_genres = len(data.genres)
 
     def fit(rows: Rows) -> bytes:
         used = np.isin(copied, rows)
-        of_rows = labels[np.concatenate([rows, copied[used]])]
+        of_rows = data.labels[np.concatenate([rows, copied[used]])]
         return classifier(name, np.concatenate([vectors[rows], of_levels[used]]), of_rows, n_genres, seed)
 
-    all_rows, is_validated = np.arange(len(labels)), CLASSIFIERS[BASELINES[name].classifier].validated
-    held_out = validation_folds(labels, songs, VALIDATION_FOLDS if is_validated else 1, groups)
+    all_rows, is_validated = np.arange(len(vectors)), CLASSIFIERS[BASELINES[name].classifier].validated
+    held_out = validation_folds(data.labels, data.songs, VALIDATION_FOLDS if is_validated else 1, data.groups)
     folds = [rows for rows in held_out if len(rows)]
     predictions = [predict(fit(np.setdiff1d(all_rows, rows)), vectors[rows]) for rows in folds]
     rows = np.concatenate([all_rows[:0], *folds])
     probabilities = np.concatenate([np.empty((0, n_genres), np.float32), *predictions])
-    fitted = calibration.fit(probabilities, labels[rows], [songs[row] for row in rows])
+    fitted = calibration.fit(probabilities, data.labels[rows], [data.songs[row] for row in rows])
     return TrainedBaseline(fit(all_rows), fitted, Validation(rows, calibrate(probabilities, fitted)))
 
 

@@ -17,13 +17,14 @@ N_SONGS, N_CHUNKS = 6, 2  # songs of a genre, chunks of a song
 N_VALUES = 287  # of the embedding `statistics`
 
 
-def embeddings_of_genres(spread: float = 1.0) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[str]]:
-    """Return embeddings [shape=(36, 287)], labels and songs; the genres overlap more with a larger spread."""
+def embeddings_of_genres(spread: float = 1.0) -> tuple[npt.NDArray[np.float32], VectorSet]:
+    """Return embeddings [shape=(36, 287)] and their chunks; the genres overlap more with a larger spread."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(len(GENRES)), N_SONGS * N_CHUNKS)
     songs = [f"{GENRES[label]}/s{i // N_CHUNKS % N_SONGS}" for i, label in enumerate(labels)]
     centres = rng.normal(0, 1, (len(GENRES), N_VALUES))
-    return (centres[labels] + rng.normal(0, spread, (len(labels), N_VALUES))).astype(np.float32), labels, songs
+    vectors = (centres[labels] + rng.normal(0, spread, (len(labels), N_VALUES))).astype(np.float32)
+    return vectors, VectorSet({}, labels, songs, GENRES, songs)
 
 
 def feature_set(n_songs: int = 4, n_frames: int = 64) -> VectorSet:

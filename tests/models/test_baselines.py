@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from genre.errors import ModelError
+from genre.features.arrays import VectorSet
 from genre.models import baselines, onnx
 from genre.models.baselines import BASELINES
 from genre.params import MusicnnParams
@@ -16,19 +17,19 @@ TOLERANCE = 1e-6
 
 @pytest.mark.slow
 def test_every_baseline_learns_and_its_probabilities_sum_to_1() -> None:
-    vectors, labels, songs = embeddings_of_genres()
+    vectors, data = embeddings_of_genres()
     for name in BASELINES:
-        trained = baselines.train(name, vectors, labels, songs, n_genres=len(GENRES))
+        trained = baselines.train(name, vectors, data)
         probabilities = baselines.predict(trained.onnx, vectors)
-        assert (probabilities.argmax(axis=1) == labels).all(), name
+        assert (probabilities.argmax(axis=1) == data.labels).all(), name
         np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["stats_svm", "musicnn_logistic", "musicnn_xgboost"])
 def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
-    vectors, labels, songs = embeddings_of_genres()
-    first, second = (baselines.train(name, vectors, labels, songs, n_genres=3, seed=3) for _ in range(2))
+    vectors, data = embeddings_of_genres()
+    first, second = (baselines.train(name, vectors, data, seed=3) for _ in range(2))
     assert first.onnx == second.onnx
     assert first.calibration == second.calibration
 
@@ -36,7 +37,8 @@ def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
 @pytest.mark.parametrize("n_genres", [2, 3])
 @pytest.mark.parametrize("classifier", ["svm", "logistic", "xgboost"])
 def test_the_onnx_file_agrees_with_the_library_of_the_classifier(classifier: str, n_genres: int) -> None:
-    vectors, labels, _ = embeddings_of_genres(spread=4.0)  # the genres overlap
+    vectors, data = embeddings_of_genres(spread=4.0)  # the genres overlap
+    labels = data.labels
     vectors[:, 7] = 3.0  # a constant column
     rows = labels < n_genres
     test = vectors + np.random.default_rng(1).normal(0, 2, vectors.shape).astype(np.float32)
@@ -58,7 +60,8 @@ def test_the_onnx_file_of_the_nearest_neighbours_agrees_with_scikit_learn() -> N
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    vectors, labels, _ = embeddings_of_genres(spread=4.0)
+    vectors, data = embeddings_of_genres(spread=4.0)
+    labels = data.labels
     test = vectors + np.random.default_rng(1).normal(0, 2, vectors.shape).astype(np.float32)
     neighbours = KNeighborsClassifier(baselines.NEIGHBOURS, weights="distance", metric="cosine")
     shares = make_pipeline(StandardScaler(), neighbours).fit(vectors, labels).predict_proba(test)
@@ -69,29 +72,33 @@ def test_the_onnx_file_of_the_nearest_neighbours_agrees_with_scikit_learn() -> N
 
 @pytest.mark.parametrize("name", ["knn", "musicnn_logistic"])
 def test_with_copies_at_other_levels_the_prediction_hardly_depends_on_the_level(name: str) -> None:
-    vectors, labels, _ = embeddings_of_genres(spread=4.0)
-    songs = [str(row) for row in range(len(labels))]
+    vectors, data = embeddings_of_genres(spread=4.0)
+    labels, songs = data.labels, [str(row) for row in range(len(vectors))]
+    data = VectorSet({}, labels, songs, GENRES, songs)
     level = np.float32(4.0) * (np.arange(vectors.shape[1]) < 40).astype(np.float32)
     vectors += labels[:, np.newaxis].astype(np.float32) * level  # the genres differ in level, too
     changes = []
     for copies in (None, np.stack([vectors + 2 * level, vectors - 2 * level])):
-        graph = baselines.train(name, vectors, labels, songs, n_genres=3, copies=copies).onnx
+        graph = baselines.train(name, vectors, data, copies=copies).onnx
         louder = baselines.predict(graph, vectors + 2 * level)
         changes.append(np.abs(louder - baselines.predict(graph, vectors)).max())
     assert changes[1] < changes[0] / 2
 
 
 def test_the_copies_of_a_song_are_in_its_validation_fold() -> None:
-    vectors, labels, _ = embeddings_of_genres(spread=100.0)  # only a copy of the chunk gives its genre away
-    songs = [str(row) for row in range(len(labels))]
-    validation = baselines.train("knn", vectors, labels, songs, n_genres=3, copies=vectors[np.newaxis]).validation
+    vectors, data = embeddings_of_genres(spread=100.0)  # only a copy of the chunk gives its genre away
+    labels, songs = data.labels, [str(row) for row in range(len(vectors))]
+    data = VectorSet({}, labels, songs, GENRES, songs)
+    validation = baselines.train("knn", vectors, data, copies=vectors[np.newaxis]).validation
     assert sorted(validation.rows) == list(range(len(labels)))
     assert (validation.probabilities.argmax(axis=1) == labels[validation.rows]).mean() < 0.6
 
 
 def test_a_genre_without_chunks_has_a_probability_of_0_and_keeps_its_place() -> None:
-    vectors, labels, songs = embeddings_of_genres()
-    trained = baselines.train("stats_svm", vectors, labels * 2, songs, n_genres=6)
+    vectors, data = embeddings_of_genres()
+    labels = data.labels
+    six = VectorSet({}, 2 * labels, data.songs, list("abcdef"), data.groups)
+    trained = baselines.train("stats_svm", vectors, six)
     probabilities = baselines.predict(trained.onnx, vectors)
     assert probabilities.shape == (len(labels), 6)
     assert (probabilities[:, [1, 3, 5]] == 0).all()
@@ -100,8 +107,8 @@ def test_a_genre_without_chunks_has_a_probability_of_0_and_keeps_its_place() -> 
 
 
 def test_vectors_of_another_length_are_refused() -> None:
-    vectors, labels, _ = embeddings_of_genres()
-    graph = baselines.classifier("stats_svm", vectors, labels, 3)
+    vectors, data = embeddings_of_genres()
+    graph = baselines.classifier("stats_svm", vectors, data.labels, 3)
     with pytest.raises(ModelError, match="cannot be run"):
         onnx.run(onnx.session(graph), {onnx.VECTOR: vectors[:, 1:]})
 
