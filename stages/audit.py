@@ -23,7 +23,12 @@ FAIL_ON = {"duplicates": ("duplicate", "leak"), "leaks": ("leak",), "labels": ("
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the audit: write audit/, print the number of findings of each kind; return 1 for those of --fail-on."""
-    options = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(prog="python -m stages.audit", description=__doc__.splitlines()[0])
+    of_kinds = f"exit code 1 if there are findings of these kinds, with commas between them: {', '.join(FAIL_ON)}"
+    parser.add_argument("--fail-on", type=_kinds, default=(), metavar="KINDS", help=of_kinds)
+    to_split = "write the pairs to corrections/, where split reads them"
+    parser.add_argument("--write-duplicates", action="store_true", help=to_split)
+    options = parser.parse_args(argv)
     settings, paths = params.load(), Paths()
     project = Project(settings, paths)
     parts = (duplicates, quality, labels)
@@ -36,21 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = [f"  {kind}: {n} ({findings.KINDS[kind]})" for kind, n in counts.items() if n]
     print("\n".join([*lines, f"audit: {len(project.songs)} songs, {len(ranked)} findings: audit/audit.html"]))
     return int(any(counts[kind] for name in options.fail_on for kind in FAIL_ON[name]))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m stages.audit", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--fail-on",
-        type=_kinds,
-        default=(),
-        metavar="KINDS",
-        help=f"exit code 1 if there are findings of these kinds, with commas between them: {', '.join(FAIL_ON)}",
-    )
-    parser.add_argument(
-        "--write-duplicates", action="store_true", help="write the pairs to corrections/, where split reads them"
-    )
-    return parser
 
 
 def _kinds(text: str) -> list[str]:
