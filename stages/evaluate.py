@@ -84,11 +84,13 @@ def _write(results: Sequence[Result], stressed: list[Any], basis: Provenance, pa
         files.write_json(paths.scores / f"{result.model}.json", dvc_metrics(result, paths))
         matrix = metrics.confusion_matrix(result.predictions, len(genres))
         figures[result.model] = plots.confusion(matrix, genres, result.model)
-    for name, figure in figures.items():
-        files.write_bytes(folder / "plots" / f"{name}.png", plots.png(figure))
+    images = {name: plots.png(figure) for name, figure in figures.items()}
+    for name, image in images.items():
+        files.write_bytes(folder / "plots" / f"{name}.png", image)
     default = predict.default_card(paths).model
     ranked = sorted(results, key=lambda result: -result.scores["song_accuracy"])
-    html = report.html("evaluation.html", ranked, basis, stress=stressed, curves=curves, default=default)
+    values = {"stress": stressed, "curves": curves, "images": images, "default": default}
+    html = report.html("evaluation.html", ranked, basis, **values)
     files.write_text(folder / "report.html", html)
 
 

@@ -140,9 +140,10 @@ def png(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-def data_url(figure: Figure) -> str:
-    """Return the figure as a data URL for the src attribute of an image."""
-    return "data:image/png;base64," + base64.b64encode(png(figure)).decode()
+def data_url(figure: Figure | bytes) -> str:
+    """Return a figure, or its PNG, as a data URL for the src attribute of an image."""
+    data = figure if isinstance(figure, bytes) else png(figure)
+    return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
 def check_path(path: Path) -> None:

@@ -142,15 +142,18 @@ def html(template: str, results: Sequence[Result], provenance: Provenance, **val
     template : str
         "evaluation.html" or "comparison.html".
     values : object
-        Of both: stress, the rows of `stress.rows`. Of an evaluation: curves (see `learning_curves`) and default, the
-        model that query uses unless another is named. Of a comparison: options, the section compare of the parameters;
-        group_by; ensemble, the models that it averages; curve, the rows of `comparison.curve`. Tables may be empty.
+        Of both: stress, the rows of `stress.rows`. Of an evaluation: curves (see `learning_curves`); images, the PNG of
+        figures by name, which are drawn if missing; default, the model that query uses unless another is named. Of a
+        comparison: options, the section compare of the parameters; group_by; ensemble, the models that it averages;
+        curve, the rows of `comparison.curve`. Tables may be empty.
     """
     models = [_model(result, provenance.genres) for result in results]
     scores = {result.model: result.scores for result in results}
     counts = {"n_songs": len(results[0].predictions[0]), "n_repeats": len(results[0].predictions)}
     page = environment().get_template(template)
-    return page.render({"curves": (), **counts, **values}, models=models, scores=scores, provenance=provenance)
+    return page.render(
+        {"curves": (), "images": {}, **counts, **values}, models=models, scores=scores, provenance=provenance
+    )
 
 
 def markdown(results: Sequence[Result]) -> str:
