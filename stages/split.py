@@ -9,6 +9,8 @@ import argparse
 import contextlib
 import functools
 import hashlib
+import shutil
+import statistics
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,6 +30,9 @@ from genre.terminal import one_line, progress
 
 Job = tuple[Song, str]  # a song and the SHA-256 of its file
 Failures = dict[Path, str]  # reason for each song that could not be read or decoded
+FEATURE_BYTES = 0.25  # of the CSVs, per byte of the chunks
+N_SAMPLE = 20  # songs whose durations are measured, to estimate the disk space
+SMALL_BYTES = 2e8  # of all songs; with fewer, the disk space is not estimated
 ADTS_EXTENSIONS = (".aac", ".adts", ".m2ts", ".mts", ".ts")  # of files whose AAC packets have headers
 
 
@@ -51,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     digests = _digests(scanned, failures)
     lists = {"test_list": config.split.test_list, "train_list": config.split.train_list}
     songs = [song for song in dataset.divide_by_list(scanned, folder, **lists) if song.path in digests]
+    _check_disk(songs, config, paths)
     pieces = _split_all([(song, digests[song.path]) for song in songs], config, paths, failures)
     contents = {song.path: [digests[song.path], *of_song.digests] for song, of_song in pieces.items()}
     duplicates = paths.corrections(f"{config.dataset.name}.duplicates")
@@ -105,6 +111,26 @@ def _move(pieces: Mapping[Song, SongChunks], songs: Sequence[Song], paths: Paths
             target.parent.mkdir(parents=True, exist_ok=True)
             _chunk_path(number, undivided, paths).replace(target)
     return dict(zip(songs, pieces.values(), strict=True))
+
+
+def _check_disk(songs: Sequence[Song], config: Params, paths: Paths) -> None:
+    """Print the disk space that chunks and features will take, from a sample of the songs, unless these are small.
+
+    Raises DatasetError if it is not there.
+    """
+    if sum(song.path.stat().st_size for song in songs) <= SMALL_BYTES:
+        return
+    durations = []
+    for song in songs[:: -(-len(songs) // N_SAMPLE)]:
+        with contextlib.suppress(AudioError):
+            durations.append(ffmpeg.decoded_seconds(song.path))
+    n_bytes = 2 * (1 + FEATURE_BYTES) * config.split.sample_rate * statistics.fmean(durations or [0.0]) * len(songs)
+    n_done = sum(path.stat().st_size for path in paths.cache.rglob("*") if path.is_file())
+    free = shutil.disk_usage(paths.root).free
+    text = f"chunks and features take about {n_bytes / 1e9:.3g} GB, and as much in DVC's cache unless that links files"
+    if n_bytes - n_done > free:
+        raise DatasetError(f"the disk has {free / 1e9:.3g} GB, too few for {len(songs)} songs: their {text}")
+    print(f"split: {text}; {free / 1e9:.3g} GB are free")
 
 
 def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Failures) -> dict[Song, SongChunks]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -190,6 +192,20 @@ def test_a_full_disk_is_an_error_and_leaves_no_partial_chunk(project: Path, song
     assert list((project / "chunks").rglob("*.wav")) == []
     assert split.main([]) == 0
     assert outs(project) == _fresh(project)
+
+
+def test_the_disk_space_is_estimated_and_must_be_there(
+    project: Path, songs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(split, "SMALL_BYTES", 0)
+    assert split.main([]) == 0
+    estimated = float(re.search(r"take about ([\d.e-]+) GB", capsys.readouterr().out)[1])  # type: ignore[index]
+    chunk_bytes = sum(path.stat().st_size for path in (project / "chunks").rglob("*.wav"))
+    assert 0.5 * chunk_bytes < 1e9 * estimated < 2 * chunk_bytes
+    shutil.rmtree(project / ".cache")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(DatasetError, match="the disk has 1e-06 GB, too few"):
+        split.main([])
 
 
 def test_an_output_folder_that_cannot_be_written_is_named(project: Path, songs: Path) -> None:
