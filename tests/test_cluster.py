@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,20 +66,15 @@ def test_a_cluster_gives_the_same_bytes_even_when_a_worker_dies(project: Path, s
     assert outs(project) == expected
 
 
-class Counted(Sequence[int]):
-    """Numbers up to `n`, of which `n_taken` were taken."""
+class Counted(list[int]):
+    """Numbers, of which `n_taken` were taken."""
 
-    def __init__(self, n: int) -> None:
-        self.n, self.n_taken = n, 0
+    n_taken = 0
 
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, index: int) -> int:  # type: ignore[override]
-        if index >= self.n:
-            raise IndexError
-        self.n_taken = max(self.n_taken, index + 1)
-        return index
+    def __iter__(self) -> Iterator[int]:
+        for number in super().__iter__():
+            self.n_taken += 1
+            yield number
 
 
 def _process(number: int) -> int:
@@ -93,7 +88,7 @@ def test_a_fatal_item_is_an_error_of_its_own_and_a_slow_one_bounds_the_queue(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel, "QUEUE_SIZE", 2)
-    items = Counted(1000)
+    items = Counted(range(1000))
     results = parallel.run(_process, items, description="", scheduler=cluster[0])
     first = [next(results) for _ in range(20)]
     assert isinstance(first.pop(7), WorkerError)
