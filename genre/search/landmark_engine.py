@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from genre.search import landmarks
 from genre.search.engine import MAX_SNIPPET_S, Candidate, probability
-from genre.search.landmark_index import STEPS, LandmarkIndex
+from genre.search.landmark_index import AXIS_BITS, STEPS, LandmarkIndex
 from genre.search.landmarks import Floats, Integers, Peaks
 
 STEP = 0.01  # between two changes; halfway between them, half of the peaks still match
@@ -40,7 +40,6 @@ KINDS = ((1, 1), (0, 1), (1, 0))  # of changes, in tempo and in frequency: of sp
 Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-_AXIS = 2**40  # frames; larger than any index
 _BORDER = 3  # empty frames before and after the peaks of a snippet
 _N_BINS = landmarks.N_FFT // 2 + 1
 
@@ -192,7 +191,7 @@ def _most_voted(peaks: Peaks, changes: Sequence[Change], index: LandmarkIndex) -
         apart, frames = song.bins[seconds] - song.bins[firsts], song.times[seconds] - song.times[firsts]
         of_change, owners = landmarks.snippet_hashes(song.bins[firsts], apart, frames, TOLERANCE)
         hashes.append(of_change)
-        times.append(song.times[firsts][owners].astype(np.float64) - number * _AXIS)
+        times.append(song.times[firsts][owners].astype(np.float64) - number * 2.0**AXIS_BITS)
     distinct, inverse = np.unique(np.concatenate(hashes), return_inverse=True)
     matched, in_index = index.lookup(distinct)
     edges = np.searchsorted(matched, np.arange(len(distinct) + 1))
@@ -204,7 +203,7 @@ def _most_voted(peaks: Peaks, changes: Sequence[Change], index: LandmarkIndex) -
     with_adjacent[:-1] += counts[1:] * adjacent
     with_adjacent[1:] += counts[:-1] * adjacent
     most = np.argsort(-with_adjacent, kind="stable")[:N_OFFSETS]
-    return np.divmod(starts[most], _AXIS)
+    return np.divmod(starts[most], 2**AXIS_BITS)
 
 
 def _evidence(peaks: Peaks, positions: Integers, songs: Integers, index: LandmarkIndex) -> tuple[Doubles, Integers]:

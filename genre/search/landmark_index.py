@@ -30,6 +30,7 @@ from genre.search.landmarks import HASH_BITS, Floats, Integers, Peaks, Unsigned
 STEPS = 4  # positions on the axis per frame
 BIN_STEPS = 128  # frequencies of a peak per bin
 GAP = STEPS * int(1.2 * MAX_SNIPPET_S / landmarks.FRAME_S)  # positions between two songs
+AXIS_BITS = 40  # of a frame on the axis
 SHARD_SONGS = 1024
 BLOCK = 256  # positions: the place of a peak in its block is one byte
 MAX_READ = 1_000_000  # occurrences of hashes that a look-up reads; a hash counts one more in each shard
@@ -77,17 +78,15 @@ class LandmarkIndex:
         The rarest hashes are looked up first, and no more than give `MAX_READ` occurrences.
         """
         chosen = self._rarest(hashes)
-        owners, frames = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        occurrences = [np.empty(0, np.int64)]
         for shard, first_song in zip(self.shards, self.first_songs, strict=True):
             of_chosen, indices = landmarks.ranges(*_pairs_with(shard, hashes[chosen]))
-            owners.append(chosen[of_chosen])
             digits = shard["frames"][0][indices]
             in_shard = np.pad(digits, ((0, 0), (0, 4 - digits.shape[1]))).view("<u4")[:, 0]
-            frames.append(in_shard + (self.begins[first_song] - GAP) // STEPS)
+            occurrences.append(chosen[of_chosen] << AXIS_BITS | in_shard + (self.begins[first_song] - GAP) // STEPS)
             _release(shard)
-        all_owners = np.concatenate(owners)
-        order = np.argsort(all_owners, kind="stable")
-        return all_owners[order], np.concatenate(frames)[order]
+        owners, frames = np.divmod(np.sort(np.concatenate(occurrences)), 2**AXIS_BITS)
+        return owners, frames
 
     def song_at(self, positions: Integers) -> Integers:
         """Return the index in `songs` of the song at each position; the gap before a song belongs to it."""
