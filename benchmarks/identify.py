@@ -127,23 +127,26 @@ def _embeddings(songs: Sequence[Recording], settings: Params) -> Iterator[Engine
 
 
 def _print_fit(outcomes: pd.DataFrame) -> None:
-    """Fit the logistic function of evidence on the songs of even index, and print its rates on the others."""
+    """Fit the logistic function of evidence on the songs of even index; print its rates on the others, by length."""
     from sklearn.linear_model import LogisticRegression
 
-    halves = []
-    for half in (0, 1):
-        rows = outcomes[outcomes["song"] % 2 == half]
-        evidence = np.concatenate([rows["evidence"], rows["false_evidence"]])
-        correct = np.repeat([1, 0], len(rows))
-        halves.append((evidence[evidence > NO_EVIDENCE, None], correct[evidence > NO_EVIDENCE]))
-    (evidence, correct), (other_evidence, other_correct) = halves
-    fitted = LogisticRegression(C=1e6).fit(evidence, correct)
-    slope, centre = fitted.coef_[0, 0], -fitted.intercept_[0] / fitted.coef_[0, 0]
-    print(f"\nmaximum likelihood on half of the songs: CENTRE, SPREAD = {centre:.3f}, {1 / slope:.3f}")
-    print("accepted on the other half, by evidence: right songs, wrong songs")
-    for limit in np.quantile(evidence[correct == 0], [0.98, 0.99, 0.995, 0.998]):
-        right, wrong = (np.mean(other_evidence[other_correct == kind] >= limit) for kind in (1, 0))
-        print(f"  {limit:6.3f}: {100 * right:6.2f} % {100 * wrong:6.2f} %")
+    for seconds, of_length in outcomes.groupby("seconds"):
+        halves = []
+        for half in (0, 1):
+            rows = of_length[of_length["song"] % 2 == half]
+            evidence = np.concatenate([rows["evidence"], rows["false_evidence"]])
+            correct = np.repeat([1, 0], len(rows))
+            halves.append((evidence[evidence > NO_EVIDENCE, None], correct[evidence > NO_EVIDENCE]))
+        (evidence, correct), (other_evidence, other_correct) = halves
+        fitted = LogisticRegression(C=1e6).fit(evidence, correct)
+        slope, centre = fitted.coef_[0, 0], -fitted.intercept_[0] / fitted.coef_[0, 0]
+        print(
+            f"\n{seconds:g} s: maximum likelihood on half of the songs: CENTRE, SPREAD = {centre:.3f}, {1 / slope:.3f}"
+        )
+        print("accepted on the other half, by evidence: right songs, wrong songs")
+        for limit in np.quantile(evidence[correct == 0], [0.98, 0.99, 0.995, 0.998]):
+            right, wrong = (np.mean(other_evidence[other_correct == kind] >= limit) for kind in (1, 0))
+            print(f"  {limit:6.3f}: {100 * right:6.2f} % {100 * wrong:6.2f} %")
 
 
 if __name__ == "__main__":
