@@ -76,9 +76,9 @@ def measure(
     Returns
     -------
     pandas.DataFrame
-        condition, seconds, song (index in `songs`), correct (whether the right song is first), score (of the first),
-        evidence (of the right song), offset_error_s (NaN if the right song is not first), ms; without the right song:
-        false_score and false_evidence (of the first).
+        condition, seconds, song (index in `songs`), correct (whether the right song is first; of a crossfade, whether
+        both songs are), score (of the first; of a crossfade, of the second), evidence (of the right song),
+        offset_error_s (NaN if not correct), ms; without the right songs: false_score and false_evidence (of the first).
 
     Raises
     ------
@@ -104,8 +104,9 @@ def measure(
                     other = songs[usable[int(rng.choice([k for k in range(len(usable)) if k != i]))]]
                     path = Path(folder) / "snippet"
                     start = _write(path, song, other, condition, round(length * SAMPLE_RATE), rng)
-                    left_out = {other.sha256} if condition.with_music else set()
-                    outcome = _identify(path, song.sha256, start / SAMPLE_RATE, engine, left_out)
+                    right = {song.sha256, other.sha256} if condition.with_both else {song.sha256}
+                    left_out = {other.sha256} - right if condition.with_music else set()
+                    outcome = _identify(path, song.sha256, right, start / SAMPLE_RATE, engine, left_out)
                     rows.append({"condition": condition.name, "seconds": length, "song": usable[i], **outcome})
     return pd.DataFrame(rows)
 
@@ -146,17 +147,20 @@ def _write(path: Path, song: Recording, other: Recording, condition: Condition, 
     return start
 
 
-def _identify(path: Path, sha256: str, start_s: float, engine: Engine, left_out: set[str]) -> dict[str, float | bool]:
+def _identify(
+    path: Path, sha256: str, right: set[str], start_s: float, engine: Engine, left_out: set[str]
+) -> dict[str, float | bool]:
     began = time.perf_counter()
     snippet = engine.load(path)
     candidates = engine.recognise(snippet, without=left_out)
     ms = 1000 * (time.perf_counter() - began)
-    false = engine.recognise(snippet, without={sha256, *left_out})
+    false = engine.recognise(snippet, without=right | left_out)
     own = next((candidate for candidate in candidates if candidate.song.sha256 == sha256), None)
-    correct = own is not None and candidates[0] is own
+    best = candidates[: len(right)]
+    correct = {candidate.song.sha256 for candidate in best} == right
     return {
         "correct": correct,
-        "score": candidates[0].score if candidates else 0.0,
+        "score": best[-1].score if len(best) == len(right) else 0.0,
         "evidence": own.evidence if own else NO_EVIDENCE,
         "offset_error_s": abs(own.offset_s - start_s) if own and correct else float("nan"),
         "ms": ms,
