@@ -49,10 +49,9 @@ def _train(model: str, settings: params.Params, paths: Paths) -> None:
     from genre.models.training import fit
 
     training = arrays.read(paths.vectors, "train", networks.MODELS[model])
-    total = settings.train.epochs * settings.train.members
     with keras_backend.quiet() as stderr:
         hidden = not stderr.isatty()
-        with tqdm(total=total, desc=f"train {model}", unit="epoch", file=stderr, disable=hidden) as bar:
+        with tqdm(total=settings.train.epochs, desc=f"train {model}", unit="epoch", file=stderr, disable=hidden) as bar:
             trained = fit(training, settings.train, model=model, on_epoch=bar.update)
     _log_curves(paths.training(model), trained.history)
     calibration.write_validation(paths.validation(model), trained.validation, training.genres)
@@ -63,15 +62,14 @@ def _train(model: str, settings: params.Params, paths: Paths) -> None:
 
 
 def _log_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write the learning curves for `dvc plots show`: for each epoch, the mean over the members."""
-    import pandas as pd
+    """Write the learning curves for `dvc plots show`."""
     from dvclive import Live
 
     with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
-        for means in pd.DataFrame(history).groupby("epoch").mean().to_dict("records"):
+        for scores in history:
             for key, name in CURVES.items():
-                if key in means:
-                    live.log_metric(name, means[key])
+                if key in scores:
+                    live.log_metric(name, scores[key])
             live.next_step()
 
 

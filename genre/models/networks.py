@@ -3,7 +3,7 @@
 A network is one graph from the raw features to the probabilities. Its parts have names:
 
 - `frontend`: logarithm of the spectral contrast, columns standardised by constants that `standardise` sets;
-- `member_0`, `member_1`, ...: bagged networks of one shape, trained apart, whose probabilities are averaged.
+- `members`: bagged networks of one shape, side by side in one graph, whose probabilities are averaged.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ MIN_VARIANCE = 1e-4  # of a standardised column over time, so that the square ro
 
 LAGS = (1, 3, 10)  # frames; 46, 139 and 464 ms at 22,050 Hz
 SLOW_FRAMES = 20  # 0.93 s at 22,050 Hz
+POOLED_FRAMES = 4  # averaged before the convolution; 0.19 s at 22,050 Hz
+WIDTH = 5  # of the convolution, in averages; 0.93 s
 HISTOGRAM_EDGES = (-1.5, -0.5, 0.5, 1.5)  # standard deviations
 HISTOGRAM_STEEPNESS = 4.0  # slope of the sigmoid, per standard deviation
 
@@ -55,16 +57,15 @@ def build(model: str, shapes: Mapping[str, tuple[int, int]], n_genres: int, para
         (batch, n_genres), each row sums to 1.
     """
     import keras
+    from keras import ops
 
     frontend = _frontend({feature: shapes[feature] for feature in MODELS[model]}, fused=params.architecture == "conv1d")
     raw = {feature: keras.Input(shapes[feature], name=feature) for feature in MODELS[model]}
     prepared = frontend(raw)
     parts = {name: (tensor.shape[1], tensor.shape[2]) for name, tensor in prepared.items()}
     architecture = {"conv1d": _conv1d, "lstm2016": _lstm2016}[params.architecture]
-    members = [architecture(parts, n_genres, params, name=f"member_{i}") for i in range(params.members)]
-    probabilities = [member(prepared) for member in members]
-    average = keras.layers.Average()(probabilities) if len(probabilities) > 1 else probabilities[0]
-    return keras.Model(raw, average, name=model)
+    members = architecture(parts, n_genres, params)
+    return keras.Model(raw, ops.mean(members(prepared), axis=1), name=model)
 
 
 def standardise(model: keras.Model, inputs: Mapping[str, npt.NDArray[np.float32]]) -> None:
@@ -123,8 +124,8 @@ def _concatenated(parts: Mapping[str, Any]) -> Any:
     )
 
 
-def _conv1d(shapes: Mapping[str, tuple[int, int]], n_genres: int, params: TrainParams, *, name: str) -> keras.Model:
-    """Return two convolutions, statistics over time of the input and of both, and one dense layer.
+def _conv1d(shapes: Mapping[str, tuple[int, int]], n_genres: int, params: TrainParams) -> keras.Model:
+    """Return the members [shape=(batch, members, genres)]: a convolution, statistics over time, one dense layer.
 
     With few songs, a linear model of the statistics of the input alone is already accurate.
     """
@@ -132,15 +133,18 @@ def _conv1d(shapes: Mapping[str, tuple[int, int]], n_genres: int, params: TrainP
     from keras import layers
 
     inputs = {part: keras.Input((None, columns), name=part) for part, (_, columns) in shapes.items()}
-    hidden = inputs["fused"]
-    pooled = _input_statistics(hidden, shapes["fused"][0])
-    for width in (5, 3):
-        hidden = layers.Conv1D(params.filters, width, padding="same", use_bias=False)(hidden)
-        hidden = layers.Activation("relu")(layers.BatchNormalization(momentum=0.9)(hidden))
-        pooled += _statistics(hidden)
-    summary = layers.BatchNormalization(momentum=0.9)(layers.Concatenate()(pooled))
-    output = layers.Dense(n_genres, activation="softmax")(layers.Dropout(params.dropout)(summary))
-    return keras.Model(inputs, output, name=name)
+    frames = inputs["fused"]
+    pooled = layers.Concatenate()(_input_statistics(frames, shapes["fused"][0]))
+    hidden = layers.AveragePooling1D(POOLED_FRAMES, padding="same")(frames)
+    hidden = layers.Conv1D(params.members * params.filters, WIDTH, padding="same", use_bias=False)(hidden)
+    hidden = layers.Activation("relu")(layers.BatchNormalization(momentum=0.9)(hidden))
+    own = [layers.Reshape((params.members, params.filters))(values) for values in _statistics(hidden)]
+    summary = layers.Concatenate()([layers.RepeatVector(params.members)(pooled), *own])
+    n_values = summary.shape[-1]
+    summary = layers.BatchNormalization(momentum=0.9)(layers.Reshape((params.members * n_values,))(summary))
+    summary = layers.Dropout(params.dropout)(layers.Reshape((params.members, n_values))(summary))
+    scores = layers.EinsumDense("bmi,mig->bmg", (params.members, n_genres), bias_axes="mg")(summary)
+    return keras.Model(inputs, layers.Softmax()(scores), name="members")
 
 
 def _input_statistics(frames: Any, n_frames: int) -> list[Any]:
@@ -163,21 +167,28 @@ def _statistics(frames: Any) -> list[Any]:
     return [ops.mean(frames, axis=1), ops.sqrt(variance + MIN_VARIANCE)]
 
 
-def _lstm2016(shapes: Mapping[str, tuple[int, int]], n_genres: int, _: TrainParams, *, name: str) -> keras.Model:
-    """Return the network of the first version: for each feature, convolutions (with pooling for MFCC) and an LSTM."""
+def _lstm2016(shapes: Mapping[str, tuple[int, int]], n_genres: int, params: TrainParams) -> keras.Model:
+    """Return members [shape=(batch, members, genres)] like the network of the first version.
+
+    For each feature, convolutions (with pooling for MFCC) and an LSTM.
+    """
     import keras
-    from keras import layers
+    from keras import layers, ops
 
     inputs = {part: keras.Input((None, columns), name=part) for part, (_, columns) in shapes.items()}
-    branches = []
-    if "mfcc" in inputs:
-        hidden = layers.Conv1D(100, 4, activation="sigmoid")(inputs["mfcc"])
-        hidden = layers.Conv1D(20, 4, activation="sigmoid")(layers.MaxPooling1D(4)(hidden))
-        branches.append(layers.LSTM(300)(layers.MaxPooling1D(4)(hidden)))
-    if "contrast" in inputs:
-        hidden = layers.Conv1D(100, 3, strides=4, activation="sigmoid")(inputs["contrast"])
-        branches.append(layers.LSTM(100)(hidden))
-    hidden = branches[0]
-    if len(branches) > 1:
-        hidden = layers.Dense(1000, activation="sigmoid")(layers.Concatenate()(branches))
-    return keras.Model(inputs, layers.Dense(n_genres, activation="softmax")(hidden), name=name)
+
+    def member() -> Any:
+        branches = []
+        if "mfcc" in inputs:
+            hidden = layers.Conv1D(100, 4, activation="sigmoid")(inputs["mfcc"])
+            hidden = layers.Conv1D(20, 4, activation="sigmoid")(layers.MaxPooling1D(4)(hidden))
+            branches.append(layers.LSTM(300)(layers.MaxPooling1D(4)(hidden)))
+        if "contrast" in inputs:
+            hidden = layers.Conv1D(100, 3, strides=4, activation="sigmoid")(inputs["contrast"])
+            branches.append(layers.LSTM(100)(hidden))
+        hidden = branches[0]
+        if len(branches) > 1:
+            hidden = layers.Dense(1000, activation="sigmoid")(layers.Concatenate()(branches))
+        return layers.Dense(n_genres, activation="softmax")(hidden)
+
+    return keras.Model(inputs, ops.stack([member() for _ in range(params.members)], axis=1), name="members")

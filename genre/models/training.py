@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 Rows = npt.NDArray[np.int64]  # row numbers or labels, one per chunk
-Seed = tuple[int, ...]  # of NumPy's generator
-Batch = tuple[Arrays, npt.NDArray[np.float32]]  # frames by part, and shares of the genres
+Targets = npt.NDArray[np.float32]  # shares of the genres [shape=(chunks, members, genres)]
+Batch = tuple[Arrays, Targets, npt.NDArray[np.float32]]  # frames by part, targets, weights [shape=(chunks, members)]
 
-VALIDATION_BATCH = 256  # chunks
+VALIDATION_EPOCHS = 10  # epochs from one validation to the next, without early stopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Trained:
     calibration: Calibration  # of the probabilities
     validation: Validation  # calibrated predictions of each member for the chunks that it was not trained on
     validation_accuracy: float | None  # of the members on their own validation chunks; None with one member
-    history: list[dict[str, float]]  # loss and accuracy, one row per epoch and member
+    history: list[dict[str, float]]  # loss and accuracy, one row per epoch; val_... of some epochs
 
 
 def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[[], object] = lambda: None) -> Trained:
@@ -56,7 +56,7 @@ def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[
     model : str
         A key of `networks.MODELS`.
     on_epoch : callable
-        Called after each epoch of each member.
+        Called after each epoch.
     """
     import keras
 
@@ -66,22 +66,16 @@ def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[
     shapes = {feature: (array.shape[1], array.shape[2]) for feature, array in inputs.items()}
     network = networks.build(model, shapes, len(data.genres), params)
     networks.standardise(network, inputs)
-    frontend = network.get_layer("frontend")
+    frontend, members = network.get_layer("frontend"), network.get_layer("members")
     frames = frontend.predict(inputs, verbose=0)
     level = level_direction(frontend, inputs)
-    targets = np.eye(len(data.genres), dtype=np.float32)[data.labels]
     held_out = validation_folds(data.labels, data.songs, params.members, data.groups)
-    history, predictions = [], []
+    folds = np.full(len(data.labels), -1)
     for i, rows in enumerate(held_out):
-        member = network.get_layer(f"member_{i}")
-        training = np.setdiff1d(np.arange(len(targets)), rows)
-        batches = augmented(frames, targets, training, level, params, (params.seed, i))
-        validation = ({part: values[rows] for part, values in frames.items()}, targets[rows])
-        for epoch, scores in enumerate(_train(member, batches, validation, len(training), params)):
-            history.append({"member": i, "epoch": epoch, **scores})
-            on_epoch()
-        predictions.append(member.predict(validation[0], verbose=0) if len(rows) else targets[rows])
-    rows, probabilities = np.concatenate(held_out), np.concatenate(predictions)
+        folds[rows] = i
+    history = _train(members, frames, data.labels, folds, level, params, on_epoch)
+    rows = np.concatenate(held_out)
+    probabilities = members.predict(frames, verbose=0)[rows, folds[rows]]
     labels = data.labels[rows]
     fitted = calibration.fit(probabilities, labels, [data.songs[row] for row in rows])
     return Trained(
@@ -93,71 +87,75 @@ def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[
     )
 
 
-def augmented(
-    frames: Arrays, targets: npt.NDArray[np.float32], training: Rows, level: Arrays, params: TrainParams, seed: Seed
-) -> Iterator[Batch]:
-    """Yield batches of the `training` rows without end: cropped, changed in level and columns, mixed in pairs.
+def augmented(frames: Arrays, targets: Targets, folds: Rows, level: Arrays, params: TrainParams) -> Iterator[Batch]:
+    """Yield batches without end: cropped, changed in level and columns, mixed in pairs of one fold.
 
-    `level` has by part the change of each column for ten times the amplitude, as `level_direction`.
+    `targets` has the shares of the genres [shape=(chunks, members, genres)], `folds` the member that does not train on
+    a chunk or -1, and `level` by part the change of each column for ten times the amplitude, as `level_direction`.
     """
-    changes, rng = params.augmentation, np.random.default_rng(seed)
-    order = _balanced(training, targets.argmax(axis=1), rng)
+    changes, rng = params.augmentation, np.random.default_rng(params.seed)
+    order = _balanced(targets[:, 0].argmax(axis=1), rng)
     while True:
         rows = np.fromiter(itertools.islice(order, params.batch_size), np.int64)
         starts = rng.random(len(rows))
         shift = rng.normal(0, changes.level_shift, (len(rows), 1, 1)).astype(np.float32)
-        share, partner = _pairs(len(rows), changes.mixup, rng)
+        share, partner = _pairs(folds[rows], changes.mixup, rng)
         batch = {}
         for part, values in frames.items():
             crops = _crops(values, rows, starts, changes.crop)
             columns = rng.normal(0, changes.column_shift, (len(rows), 1, values.shape[2])).astype(np.float32)
             batch[part] = _mixed(crops + shift * level[part] + columns, share, partner)
-        yield batch, _mixed(targets[rows], share, partner)
+        yield batch, _mixed(targets[rows], share, partner), _trains(folds[rows], params.members)
 
 
 def _train(
-    member: keras.Model, batches: Iterator[Batch], validation: Batch, n_chunks: int, params: TrainParams
-) -> Iterator[dict[str, float]]:
-    """Train a member and yield its scores after each epoch.
+    members: keras.Model,
+    frames: Arrays,
+    labels: Rows,
+    folds: Rows,
+    level: Arrays,
+    params: TrainParams,
+    on_epoch: Callable[[], object],
+) -> list[dict[str, float]]:
+    """Train all members and return their scores after each epoch, the means over the members.
 
-    This is `keras.Model.fit` without its data pipelines, which take half of the time.
+    The members share each batch; a member's weight of the chunks that it holds out is 0.
     """
     import keras
 
-    steps = -(-n_chunks // params.batch_size)
+    n_genres = members.output_shape[-1]
+    targets = np.repeat(np.eye(n_genres, dtype=np.float32)[labels][:, None], params.members, axis=1)
+    held_out = 1 - _trains(folds, params.members)
+    steps = -(-len(labels) // params.batch_size)
     n_epochs = max(1, min(params.epochs, params.max_steps // steps))
     rate = keras.optimizers.schedules.CosineDecay(params.optimizer.learning_rate, n_epochs * steps)
-    member.compile(
+    members.compile(
         optimizer=keras.optimizers.AdamW(rate, weight_decay=params.optimizer.weight_decay),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
-        metrics=["accuracy"],
+        loss=keras.losses.CategoricalCrossentropy(
+            label_smoothing=params.label_smoothing, reduction="mean_with_sample_weight"
+        ),
+        weighted_metrics=["accuracy"],
     )
-    stop = params.patience is not None and len(validation[1]) > 0
+    history: list[dict[str, float]] = []
+
+    def log(_: int, scores: dict[str, float]) -> None:
+        history.append(dict(scores))
+        on_epoch()
+
+    validated = bool(held_out.any())
+    stop = params.patience is not None and validated
     early = [keras.callbacks.EarlyStopping(patience=params.patience, restore_best_weights=True)] if stop else []
-    callbacks = keras.callbacks.CallbackList(early, model=member)
-    member.stop_training = False
-    callbacks.on_train_begin()
-    for epoch in range(n_epochs):
-        member.reset_metrics()
-        for x, y in itertools.islice(batches, steps):
-            logs = member.train_on_batch(x, y, return_dict=True)
-        scores = {name: float(value) for name, value in logs.items()} | _validated(member, *validation)
-        yield scores
-        callbacks.on_epoch_end(epoch, scores)
-        if member.stop_training:
-            break
-    callbacks.on_train_end()
-
-
-def _validated(member: keras.Model, inputs: Arrays, targets: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Return loss and accuracy of validation chunks, named val_...; empty without chunks."""
-    member.reset_metrics()
-    logs: Mapping[str, float] = {}
-    for start in range(0, len(targets), VALIDATION_BATCH):
-        rows = slice(start, start + VALIDATION_BATCH)
-        x = {part: frames[rows] for part, frames in inputs.items()}
-        logs = member.test_on_batch(x, targets[rows], return_dict=True)
-    return {f"val_{name}": float(value) for name, value in logs.items()}
+    members.fit(
+        augmented(frames, targets, folds, level, params),
+        shuffle=False,  # a generator has no order to change
+        epochs=n_epochs,
+        steps_per_epoch=steps,
+        validation_data=(frames, targets, held_out) if validated else None,
+        validation_freq=list(range(n_epochs, 0, -1 if stop else -VALIDATION_EPOCHS)),
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=log), *early],
+        verbose=0,
+    )
+    return history
 
 
 def level_direction(frontend: keras.Model, inputs: Arrays) -> dict[str, npt.NDArray[np.float32]]:
@@ -175,14 +173,14 @@ def level_direction(frontend: keras.Model, inputs: Arrays) -> dict[str, npt.NDAr
     return {part: np.median(after[part] - before[part], axis=(0, 1)) / np.float32(gain) for part in before}
 
 
-def _balanced(training: Rows, genres: Rows, rng: np.random.Generator) -> Iterator[int]:
+def _balanced(genres: Rows, rng: np.random.Generator) -> Iterator[int]:
     """Yield rows without end, one of each genre in turn: all genres have the same weight."""
 
     def shuffled(rows: Rows) -> Iterator[int]:
         while True:
             yield from rng.permutation(rows).tolist()
 
-    streams = [shuffled(training[genres[training] == genre]) for genre in np.unique(genres[training])]
+    streams = [shuffled(np.flatnonzero(genres == genre)) for genre in np.unique(genres)]
     while True:
         for i in rng.permutation(len(streams)):
             yield next(streams[i])
@@ -197,14 +195,22 @@ def _crops(
     return np.stack([frames[row, i : i + length] for row, i in zip(rows, first, strict=True)])
 
 
-def _pairs(n: int, mixup: float, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], Rows]:
-    """Return for each of `n` rows its own share in the mixture (at least half) and its partner."""
+def _pairs(folds: Rows, mixup: float, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], Rows]:
+    """Return for each row of a batch its own share in the mixture (at least half) and its partner, of the same fold."""
     if not mixup:
-        return np.ones(n, np.float32), np.arange(n)
-    share = rng.beta(mixup, mixup, n)
-    return np.maximum(share, 1 - share).astype(np.float32), rng.permutation(n)
+        return np.ones(len(folds), np.float32), np.arange(len(folds))
+    share, shuffled = rng.beta(mixup, mixup, len(folds)), rng.permutation(len(folds))
+    partner = np.empty(len(folds), np.int64)
+    partner[np.argsort(folds, kind="stable")] = shuffled[np.argsort(folds[shuffled], kind="stable")]
+    return np.maximum(share, 1 - share).astype(np.float32), partner
 
 
 def _mixed(values: npt.NDArray[np.float32], share: npt.NDArray[np.float32], partner: Rows) -> npt.NDArray[np.float32]:
     weight = share.reshape(-1, *[1] * (values.ndim - 1))
     return weight * values + (1 - weight) * values[partner]
+
+
+def _trains(folds: Rows, n_members: int) -> npt.NDArray[np.float32]:
+    """Return 1 where a member trains on a row, and 0 where it holds it out [shape=(rows, members)]."""
+    trains: npt.NDArray[np.bool_] = folds[:, None] != np.arange(n_members)
+    return trains.astype(np.float32)

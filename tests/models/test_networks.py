@@ -75,7 +75,7 @@ def test_frames_columns_and_genres_are_those_of_the_data(architecture: str) -> N
 
 def test_lstm2016_has_the_layers_of_2016() -> None:
     built = networks.build("merged", SHAPES, 10, train_params(architecture="lstm2016"))
-    layers = built.get_layer("member_0").layers
+    layers = built.get_layer("members").layers
     convolutions = [(x.filters, x.kernel_size[0], x.strides[0]) for x in layers if isinstance(x, keras.layers.Conv1D)]
     assert sorted(convolutions) == [(20, 4, 1), (100, 3, 4), (100, 4, 1)]
     assert sorted(x.units for x in layers if isinstance(x, keras.layers.LSTM)) == [100, 300]
