@@ -2,8 +2,8 @@
 
 Designed for 10 to 100 songs per genre: each batch holds random crops of chunks at random levels, mixed in pairs (Zhang
 et al. 2018, mixup), with all genres in equal numbers. Several networks, the members, are each trained without one fold
-of the songs and averaged (bagging). The calibration is fitted on the members' predictions for their own folds, and
-applied to the average.
+of the songs and averaged (bagging). They share the batches; a chunk has no weight in the loss of the member that holds
+it out. The calibration is fitted on the members' predictions for their own folds, and applied to the average.
 """
 
 from __future__ import annotations
@@ -117,10 +117,7 @@ def _train(
     params: TrainParams,
     on_epoch: Callable[[], object],
 ) -> list[dict[str, float]]:
-    """Train all members and return their scores after each epoch, the means over the members.
-
-    The members share each batch; a member's weight of the chunks that it holds out is 0.
-    """
+    """Train all members and return their scores after each epoch, the means over the members."""
     import keras
 
     n_genres = members.output_shape[-1]
