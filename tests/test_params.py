@@ -53,7 +53,7 @@ def test_all_errors_are_reported_together_and_a_missing_file_is_named(tmp_path: 
 def test_numbers_as_dvc_writes_them_are_numbers(tmp_path: Path) -> None:
     write_params(tmp_path)
     path = tmp_path / "params.yaml"
-    path.write_text(path.read_text().replace("learning_rate: 0.002", "learning_rate: 1e-05"))
+    path.write_text(path.read_text().replace("learning_rate: 0.003", "learning_rate: 1e-05"))
     assert params.load(path).train.optimizer.learning_rate == 1e-5
 
 
