@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from genre.models import training
-from tests.models.conftest import GENRES, N_CHUNKS, feature_set, train_params
+from tests.models.conftest import feature_set, train_params
 
 pytest.importorskip("keras")
-
-N_SONGS = 4  # of a genre
 
 
 def fit(model: str = "mfcc", **changes: Any) -> training.Trained:
@@ -25,8 +23,7 @@ def fit(model: str = "mfcc", **changes: Any) -> training.Trained:
 
 @pytest.mark.slow
 def test_a_network_learns_genres_that_differ() -> None:
-    network = fit(epochs=40, members=4, learning_rate=0.01, mixup=0.0, dropout=0.0, filters=8)
-    data = feature_set()
+    network, data = fit(epochs=40, members=4, learning_rate=0.01, mixup=0.0, dropout=0.0, filters=8), feature_set()
     probabilities = network.model.predict({"mfcc_coefficients": data.inputs["mfcc_coefficients"]}, verbose=0)
     assert np.mean(probabilities.argmax(axis=1) == data.labels) > 0.9
     assert network.validation_accuracy and network.validation_accuracy > 0.8
@@ -39,20 +36,14 @@ def test_lstm2016_is_trained_by_the_same_call() -> None:
 
 @pytest.mark.slow
 def test_each_song_is_held_out_by_one_member(monkeypatch: pytest.MonkeyPatch) -> None:
-    songs, folds_of = np.array(feature_set().songs), []
-    groups = [song[:-1] + str(int(song[-1]) in (0, 3)) for song in songs]  # not the blocks of neighbouring names
-    augmented = training.augmented
-
-    def spy(frames: Any, targets: Any, folds: Any, *others: Any) -> Iterator[Any]:
-        folds_of.append(folds)
-        return augmented(frames, targets, folds, *others)
-
-    monkeypatch.setattr(training, "augmented", spy)
-    data = replace(feature_set(), groups=groups)
-    trained = training.fit(data, train_params(members=2, epochs=2), model="merged")
+    groups = [
+        song[:-1] + str(int(song[-1]) in (0, 3)) for song in feature_set().songs
+    ]  # not the blocks of neighbouring names
+    monkeypatch.setattr(training, "augmented", spy := Mock(wraps=training.augmented))
+    trained = training.fit(replace(feature_set(), groups=groups), train_params(members=2, epochs=2), model="merged")
     held_out = np.split(trained.validation.rows, 2)
-    assert [np.flatnonzero(folds_of[0] == i).tolist() for i in range(2)] == [rows.tolist() for rows in held_out]
-    assert sorted(np.concatenate(held_out).tolist()) == list(range(len(songs)))
+    assert [np.flatnonzero(spy.call_args.args[2] == i).tolist() for i in (0, 1)] == [rows.tolist() for rows in held_out]
+    assert sorted(np.concatenate(held_out).tolist()) == list(range(len(groups)))
     assert not {groups[row] for row in held_out[0]} & {groups[row] for row in held_out[1]}
     assert [{"loss", "val_loss"} <= scores.keys() for scores in trained.history] == [False, True]
 
@@ -84,8 +75,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
 
 @pytest.mark.slow
 def test_max_steps_and_patience_end_a_training_before_its_epochs_do() -> None:
-    steps = math.ceil(len(GENRES) * N_SONGS * N_CHUNKS / 8)
-    assert len(fit(epochs=50, max_steps=2 * steps).history) == 2
+    assert len(fit(epochs=50, max_steps=2 * math.ceil(len(feature_set().songs) / 8)).history) == 2
     assert len(fit(epochs=12, members=2, learning_rate=1.0, patience=1).history) < 12
 
 
