@@ -31,7 +31,7 @@ MAX_PEAKS = 400  # peaks of 13 s; more add no evidence, because different songs 
 CERTAIN = 60.0  # evidence above which no other change is tried
 
 # Logistic function from evidence to score, fitted by `python -m benchmarks.identify --fit`.
-CENTRE, SPREAD = 2.0, 1.2
+CENTRE, SPREAD = 2.5, 1.2
 
 MAX_CHANCE = 0.9  # upper bound of the probability that a peak agrees by chance
 
