@@ -152,6 +152,7 @@ def _constants(affine: list[Pair], normalisations: list[Pair]) -> dict[str, Arra
     convolution, and in the result. The maximum over frequency comes before ReLU and normalisation; with a negative
     scale it is the minimum.
     """
+    affine = [(_without_dead(kernel), bias) for kernel, bias in affine[:N_FRONT_END]] + affine[N_FRONT_END:]
     values: dict[str, Array] = {}
     live = [_is_computed(kernel) for kernel, _ in affine[:N_FRONT_END]]
     for number, computed in enumerate(live):
@@ -187,6 +188,12 @@ def _constants(affine: list[Pair], normalisations: list[Pair]) -> dict[str, Arra
 
 def _is_computed(kernel: Array) -> npt.NDArray[np.bool_]:
     """Return which filters of a convolution are computed [shape=(filters,)]: the live ones, up to a full block."""
-    norms = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]).astype(np.float64), axis=0)
-    count = -(-np.count_nonzero(norms > DEAD * norms.max()) // BLOCK) * BLOCK
+    norms = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), axis=0)
+    count = -(-np.count_nonzero(norms) // BLOCK) * BLOCK
     return np.isin(np.arange(len(norms)), np.argsort(-norms)[:count])
+
+
+def _without_dead(kernel: Array) -> Array:
+    """Return a kernel with zeros for dead filters: their outputs are constants, which a classifier's scaling ignores."""
+    norms = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]).astype(np.float64), axis=0)
+    return np.where(norms > DEAD * norms.max(), kernel, 0.0)
