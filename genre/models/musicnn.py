@@ -194,6 +194,6 @@ def _is_computed(kernel: Array) -> npt.NDArray[np.bool_]:
 
 
 def _without_dead(kernel: Array) -> Array:
-    """Return a kernel with zeros for dead filters: their outputs are constants, which a classifier's scaling ignores."""
+    """Return a kernel with zeros for dead filters, so that a classifier does not scale up their noise."""
     norms = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]).astype(np.float64), axis=0)
     return np.where(norms > DEAD * norms.max(), kernel, 0.0)
