@@ -60,8 +60,9 @@ format: setup
 	ruff check --fix .
 	ruff format .
 
+# make bench FULL=--full measures all sizes, for hours.
 bench: setup
-	python -m benchmarks.extract
+	python -m benchmarks $(FULL)
 
 N_INPUTS ?= 2000
 
