@@ -45,7 +45,7 @@ def page(browser: Any, site: Server) -> Iterator[Any]:
 def _analyse(page: Any, song: Path) -> None:
     page.set_input_files("#file", str(song))
     page.wait_for_selector("#similar .play", timeout=ANSWER_MS)
-    page.wait_for_selector("#match .song-title", timeout=ANSWER_MS)
+    page.wait_for_selector("#match .song-title, #match .note", timeout=ANSWER_MS)  # or no song matches
 
 
 def test_a_song_is_answered_and_similar_ones_can_be_played(page: Any, songs: list[Path]) -> None:
