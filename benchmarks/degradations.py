@@ -45,7 +45,7 @@ class Condition:
 
     @property
     def with_both(self) -> bool:
-        """Return whether the other music is to be recognised too."""
+        """Return whether the right answer names both songs."""
         return self.name == "crossfade"
 
 

@@ -80,11 +80,11 @@ def build(
     folder: Path, real: dict[IndexedSong, Peaks], peaks: Sequence[Peaks], n_songs: int, density: float
 ) -> LandmarkIndex:
     """Write the index of songs with their peaks, and of `n_songs` songs made of others."""
-    made = {_song(files.digest(i)): i for i in range(n_songs)}
+    seeds = {_song(files.digest(i)): i for i in range(n_songs)}
     return landmark_index.write(
         folder,
-        [*real, *made],
-        lambda part: [real[song] if song in real else _made_up(peaks, made[song]) for song in part],
+        [*real, *seeds],
+        lambda part: [real[song] if song in real else _made_up(peaks, seeds[song]) for song in part],
         density,
     )
 

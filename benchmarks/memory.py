@@ -101,7 +101,7 @@ def _queue_table(sizes: Sequence[int]) -> None:
 
 
 def nothing(_: tuple[Song, str]) -> list[tuple[float, float]]:
-    """Return what split returns for a song of 8 chunks, without any work."""
+    """Return the spans of 8 chunks, as split does for a song, without decoding."""
     return [(30.0 * number, 30.0) for number in range(8)]
 
 

@@ -46,12 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(model: str, settings: params.Params, paths: Paths) -> None:
     """Train a network and write its files."""
-    from genre.models.training import fit
+    from genre.models.training import fit, schedule
 
     training = arrays.read(paths.vectors, "train", networks.MODELS[model])
     with keras_backend.quiet() as stderr:
         hidden = not stderr.isatty()
-        with tqdm(total=settings.train.epochs, desc=f"train {model}", unit="epoch", file=stderr, disable=hidden) as bar:
+        n_epochs, _ = schedule(len(training.labels), settings.train)
+        with tqdm(total=n_epochs, desc=f"train {model}", unit="epoch", file=stderr, disable=hidden) as bar:
             trained = fit(training, settings.train, model=model, on_epoch=bar.update)
     _log_curves(paths.training(model), trained.history)
     calibration.write_validation(paths.validation(model), trained.validation, training.genres)

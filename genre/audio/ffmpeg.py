@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import itertools
-import os
 import re
-import shutil
 import struct
 import subprocess
 import tempfile
@@ -53,12 +50,12 @@ def executable() -> str:
     The environment variable IMAGEIO_FFMPEG_EXE names another one. If the package has none for the platform, the one on
     PATH is used. Raises AudioError if there is none.
     """
-    spec = importlib.util.find_spec("imageio_ffmpeg")  # not imported: it would run ffmpeg to test it
-    folders = (spec.submodule_search_locations if spec else None) or ()
-    packaged = (str(path) for folder in folders for path in Path(folder, "binaries").glob("ffmpeg-*"))
-    if path := os.environ.get("IMAGEIO_FFMPEG_EXE") or next(packaged, None) or shutil.which("ffmpeg"):
-        return path
-    raise AudioError("ffmpeg is missing: install it, or the package imageio-ffmpeg")
+    import imageio_ffmpeg
+
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise AudioError("ffmpeg is missing: install it, or the package imageio-ffmpeg") from error
 
 
 @functools.cache

@@ -70,19 +70,19 @@ def faults(path: Path) -> list[Fault]:
                 power += np.square(np.abs(fft.rfft(frames * window, axis=1))).sum(axis=0)
         except AudioError as error:
             warnings.append(str(error))
-    found = [("damaged", warning.removeprefix(f"{path}: "), "replace it", 0.0) for warning in warnings]
+    faults = [("damaged", warning.removeprefix(f"{path}: "), "replace it", 0.0) for warning in warnings]
     level_db = float(10 * np.log10(energy / max(n_samples, 1) + 1e-12))  # of full scale
     if level_db < SILENT_DB:
-        found.append(("silent", f"level {level_db:.0f} dB", "replace or remove it", -level_db))
+        faults.append(("silent", f"level {level_db:.0f} dB", "replace or remove it", -level_db))
     clipped = n_clipped / max(n_samples, 1)
     if clipped > MAX_CLIPPED:
-        found.append(("clipped", f"{clipped:.2%} of the samples are clipped", "look for a better copy", clipped))
+        faults.append(("clipped", f"{clipped:.2%} of the samples are clipped", "look for a better copy", clipped))
     if n_channels == 2 and difference <= MONO_RATIO * 2 * energy:
-        found.append(("mono", "two equal channels", "none: the models use one channel", 0.0))
+        faults.append(("mono", "two equal channels", "none: the models use one channel", 0.0))
     if (share := _bandwidth(power)) is not None:
         evidence = f"the spectrum ends at {share * sample_rate / 2000:.1f} kHz of {sample_rate / 2000:.1f} kHz"
-        found.append(("bandwidth", evidence, "look for a copy of a higher bit rate", -share))
-    return found
+        faults.append(("bandwidth", evidence, "look for a copy of a higher bit rate", -share))
+    return faults
 
 
 def _n_clipped(block: npt.NDArray[np.float32]) -> int:

@@ -187,7 +187,7 @@ def _constants(affine: list[Pair], normalisations: list[Pair]) -> dict[str, Arra
 
 
 def _is_computed(kernel: Array) -> npt.NDArray[np.bool_]:
-    """Return which filters of a convolution are computed [shape=(filters,)]: the live ones, up to a full block."""
+    """Return True for the filters to compute [shape=(filters,)]: not zero, or up to a multiple of `BLOCK`."""
     norms = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), axis=0)
     count = -(-np.count_nonzero(norms) // BLOCK) * BLOCK
     return np.isin(np.arange(len(norms)), np.argsort(-norms)[:count])

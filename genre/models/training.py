@@ -87,6 +87,12 @@ def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[
     )
 
 
+def schedule(n_chunks: int, params: TrainParams) -> tuple[int, int]:
+    """Return the number of epochs, without early stopping, and the steps of each."""
+    steps = -(-n_chunks // params.batch_size)
+    return max(1, min(params.epochs, params.max_steps // steps)), steps
+
+
 def augmented(frames: Arrays, targets: Targets, folds: Rows, level: Arrays, params: TrainParams) -> Iterator[Batch]:
     """Yield batches without end: cropped, changed in level and columns, mixed in pairs of one fold.
 
@@ -126,8 +132,7 @@ def _train(
     n_genres = members.output_shape[-1]
     targets = np.repeat(np.eye(n_genres, dtype=np.float32)[labels][:, None], params.members, axis=1)
     held_out = 1 - _trains(folds, params.members)
-    steps = -(-len(labels) // params.batch_size)
-    n_epochs = max(1, min(params.epochs, params.max_steps // steps))
+    n_epochs, steps = schedule(len(labels), params)
     rate = keras.optimizers.schedules.CosineDecay(params.optimizer.learning_rate, n_epochs * steps)
     members.compile(
         optimizer=keras.optimizers.AdamW(rate, weight_decay=params.optimizer.weight_decay),

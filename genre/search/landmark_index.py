@@ -97,7 +97,7 @@ class LandmarkIndex:
 
         An interval [begins[i], ends[i]) is of one song and the gaps around it.
         """
-        found: list[tuple[Any, ...]] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
+        parts: list[tuple[Any, ...]] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
         numbers = np.searchsorted(self.first_songs, self.song_at(begins), side="right") - 1
         for number in np.unique(numbers):
             shard, intervals = self.shards[number], np.flatnonzero(numbers == number)
@@ -109,9 +109,9 @@ class LandmarkIndex:
             positions, owners = blocks[of_block] * BLOCK + shard["times"][0][indices], owners[of_block]
             inside = (positions >= first[owners]) & (positions < end[owners])
             bins = shard["bins"][0][indices[inside]] / np.float32(BIN_STEPS)
-            found.append((intervals[owners[inside]], positions[inside] + start, bins))
+            parts.append((intervals[owners[inside]], positions[inside] + start, bins))
             _release(shard)
-        owners, positions, bins = map(np.concatenate, zip(*found, strict=True))
+        owners, positions, bins = map(np.concatenate, zip(*parts, strict=True))
         return owners, positions, bins
 
     def peaks(self, song: int, first: int, n_frames: int) -> Peaks:

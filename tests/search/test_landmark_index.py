@@ -47,10 +47,10 @@ def test_shards_are_read_as_one_index(folder: Path, items: Items) -> None:
         hashes, times = landmarks.song_hashes(peaks)
         kept = hashes < DENSITY * 2**landmarks.HASH_BITS
         assert kept.mean() == pytest.approx(DENSITY, abs=0.1)
-        found = {(hashes[owner], frame) for owner, frame in zip(*loaded.lookup(hashes), strict=True)}
+        occurrences = {(hashes[owner], frame) for owner, frame in zip(*loaded.lookup(hashes), strict=True)}
         frames = np.rint(times) + loaded.begins[song] // STEPS
-        assert set(zip(hashes[kept], frames[kept], strict=True)) <= found
-        assert {hash_ for hash_, _ in found} == set(hashes[kept])
+        assert set(zip(hashes[kept], frames[kept], strict=True)) <= occurrences
+        assert {hash_ for hash_, _ in occurrences} == set(hashes[kept])
 
 
 def test_the_order_of_the_songs_changes_no_byte_and_another_song_one_shard(folder: Path, items: Items) -> None:
