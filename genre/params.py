@@ -191,7 +191,6 @@ class ServeParams(_Section):
     max_audio_s: Annotated[float, Field(ge=1.0, le=36_000.0)]
     timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)]
     upload_timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)]
-    min_bytes_s: Annotated[int, Field(ge=1)]
     stall_s: Annotated[float, Field(ge=1.0, le=3_600.0)]
     response_timeout_s: Annotated[float, Field(gt=0.0, le=36_000.0)]
     shutdown_s: Annotated[int, Field(ge=0, le=3_600)]

@@ -35,7 +35,7 @@ from genre.models.query import Answer
 from genre.search.identify import Match
 from genre.search.similar import Similar
 from genre.web import songs
-from genre.web.middleware import DISCONNECTED, LOOPBACK_NAMES, CheckRequests, CountRequests, failure
+from genre.web.middleware import DISCONNECTED, LOOPBACK_NAMES, CheckRequests, CountRequests, LimitTransfers, failure
 from genre.web.service import Info, Service
 
 log = logging.getLogger(__name__)
@@ -281,7 +281,8 @@ def create_app(service: Service, *, host: str) -> FastAPI:
     app.mount("/ui", StaticFiles(directory=STATIC, html=True))
     app.mount("/docs-assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     labels = {getattr(route, "path", "") for route in router.routes} | {"/openapi.json"}
-    app.add_middleware(CheckRequests, max_bytes=params.max_upload_bytes, hosts=hosts, key=key)
+    app.add_middleware(CheckRequests, hosts=hosts, key=key)
+    app.add_middleware(LimitTransfers, params=params, uploads=service.uploads)
     app.add_middleware(CountRequests, registry=service.metrics, paths=labels, prefix="/ui")  # outermost
     return app
 

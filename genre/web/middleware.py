@@ -1,21 +1,27 @@
-"""ASGI middleware: checks of the head of every request, metrics; form of the error responses; security headers."""
+"""ASGI middleware: checks of heads, limits of transfers, metrics; form of the error responses; security headers."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import time
 from collections.abc import Collection, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from genre.params import ServeParams
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # need no key: orchestrators probe them
 MAX_HEAD_BYTES = 1 << 14  # of the path and the headers of a request
 MAX_HEADERS = 128
+MEMORY_BYTES = 1 << 20  # of an upload, which Starlette holds in memory; a larger one takes a place on the disk
+LINGER_S = 1.0  # time before a connection is closed on a client that still sends, so that it can read the response
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 DISCONNECTED = 499  # status of a request whose client disconnected before the response
 
@@ -35,17 +41,12 @@ def failure(status: int, message: str, headers: Mapping[str, str] | None = None)
     return JSONResponse({"status": "error", "message": message}, status, headers)
 
 
-def too_large(max_bytes: int) -> str:
-    """Return the message of status 413."""
-    return f"the upload is larger than {max_bytes:,} bytes"
-
-
 class CheckRequests:
-    """Middleware that refuses requests by their length, head, host, origin and key."""
+    """Middleware that refuses requests by their head, host, origin and key."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, hosts: Collection[str], key: str | None) -> None:
-        """`max_bytes` is of a declared body, `hosts` are names without port (empty: any), `key` is needed if given."""
-        self._app, self._max_bytes, self._key = app, max_bytes, key
+    def __init__(self, app: ASGIApp, hosts: Collection[str], key: str | None) -> None:
+        """`hosts` are names without port (empty: any), `key` is needed if given."""
+        self._app, self._key = app, key
         self._hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,11 +55,8 @@ class CheckRequests:
         await (refusal or self._app)(scope, receive, send)
 
     def _refusals(self, scope: Scope, headers: Headers) -> Iterator[JSONResponse]:
-        n_declared = int(headers.get("content-length", "0"))
-        if n_declared and "transfer-encoding" in headers:  # request smuggling, RFC 9112 section 6.1
+        if headers.get("content-length", "0") != "0" and "transfer-encoding" in headers:  # smuggling, RFC 9112 6.1
             yield failure(400, "a request must not have both Content-Length and Transfer-Encoding")
-        if n_declared > self._max_bytes:
-            yield failure(413, too_large(self._max_bytes))
         n_bytes = len(scope["raw_path"]) + len(scope["query_string"])
         n_bytes += sum(len(name) + len(": \r\n") + len(value) for name, value in scope["headers"])
         if n_bytes > MAX_HEAD_BYTES or len(scope["headers"]) > MAX_HEADERS:
@@ -74,6 +72,78 @@ class CheckRequests:
             response.headers.append("www-authenticate", "Bearer")
             response.headers.append("www-authenticate", 'Basic realm="genre"')
             yield response
+
+
+class LimitTransfers:
+    """Middleware that limits the size, number and time of uploads, and the time of responses."""
+
+    def __init__(self, app: ASGIApp, params: ServeParams, uploads: set[object]) -> None:
+        """`uploads` holds the large bodies that are being received."""
+        self._app, self._params, self._uploads = app, params, uploads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; uvicorn closes the connection if the response is not complete."""
+        upload = _Upload(receive, self._params, self._uploads, Headers(scope=scope))
+        is_refused = False  # the response began before the body was complete
+
+        async def send_limited(message: Message) -> None:
+            nonlocal is_refused
+            if message["type"] == "http.response.start":
+                limit.reschedule(asyncio.get_running_loop().time() + self._params.response_timeout_s)
+                is_refused = not upload.is_complete
+                if is_refused:
+                    MutableHeaders(scope=message)["connection"] = "close"
+            elif is_refused and not message.get("more_body", False):
+                # Closing at once can reset the connection before the client has read the response.
+                await send({**message, "more_body": True})
+                await asyncio.sleep(LINGER_S)
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        try:
+            async with asyncio.timeout(None) as limit:
+                await self._app(scope, upload.receive, send_limited)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        finally:
+            self._uploads.discard(upload)
+
+
+class _Upload:
+    """The body of a request."""
+
+    def __init__(self, receive: Receive, params: ServeParams, uploads: set[object], headers: Headers) -> None:
+        self._receive, self._params, self._uploads = receive, params, uploads
+        self._n_declared, self._n_received = int(headers.get("content-length", "0")), 0  # bytes
+        self.is_complete = not self._n_declared and "transfer-encoding" not in headers
+        self._end = asyncio.get_running_loop().time() + params.upload_timeout_s
+
+    async def receive(self) -> Message:
+        """Return the next message; HTTPException 408, 413 or 429 if a limit is exceeded."""
+        if self.is_complete:
+            return await self._receive()
+        self._check()
+        try:
+            async with asyncio.timeout_at(min(self._end, asyncio.get_running_loop().time() + self._params.stall_s)):
+                message = await self._receive()
+        except TimeoutError:
+            limits = f"{self._params.upload_timeout_s:g} s, or paused for {self._params.stall_s:g} s"
+            raise HTTPException(408, f"the upload took longer than {limits}") from None
+        self._n_received += len(message.get("body", b""))
+        self._check()
+        self.is_complete = not message.get("more_body", False)
+        if self.is_complete:
+            self._uploads.discard(self)
+        return message
+
+    def _check(self) -> None:
+        if max(self._n_declared, self._n_received) > self._params.max_upload_bytes:
+            raise HTTPException(413, f"the upload is larger than {self._params.max_upload_bytes:,} bytes")
+        if self._n_received > MEMORY_BYTES and self not in self._uploads:
+            if len(self._uploads) >= self._params.uploads:
+                raise HTTPException(429, "too many uploads: retry after 2 s", {"Retry-After": "2"})
+            self._uploads.add(self)
 
 
 class CountRequests:

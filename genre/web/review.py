@@ -17,7 +17,7 @@ from genre.audit.review import Review
 from genre.errors import GenreError
 from genre.params import ServeParams
 from genre.web.app import HANDLERS, STATIC
-from genre.web.middleware import LOOPBACK_NAMES, CheckRequests, failure
+from genre.web.middleware import LOOPBACK_NAMES, CheckRequests, LimitTransfers, failure
 
 SAMPLE_RATE = 44_100  # Hz
 EXCERPT_S = 10.0
@@ -26,8 +26,9 @@ EXCERPT_S = 10.0
 def create_app(review: Review, params: ServeParams, load: Callable[[str], object]) -> FastAPI:
     """Return the application, for this machine only; `load` is called with the address of the page."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers={**HANDLERS, GenreError: _failed})
-    app.state.service = SimpleNamespace(uploads=set(), load=lambda url: load(f"{url}/review/"), close=lambda: None)
-    app.add_middleware(CheckRequests, max_bytes=params.max_upload_bytes, hosts=LOOPBACK_NAMES, key=None)
+    app.state.service = SimpleNamespace(load=lambda url: load(f"{url}/review/"), close=lambda: None)
+    app.add_middleware(CheckRequests, hosts=LOOPBACK_NAMES, key=None)
+    app.add_middleware(LimitTransfers, params=params, uploads=set())
 
     @app.get("/v1/review")
     async def question() -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import signal
 import socket
+import sys
 import threading
 
 import uvicorn
@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from genre.audio import process
 from genre.errors import GenreError
 from genre.params import ServeParams
-from genre.web.connections import Connection
 from genre.web.middleware import LOOPBACK_NAMES, MAX_HEAD_BYTES, SECURITY_HEADERS
 from genre.web.service import Service
 
@@ -23,12 +22,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 256  # connections that the kernel holds until they are accepted
 KEEP_ALIVE_S = 5
+MAX_UNSENT_BYTES = 1 << 14  # of a response, in the kernel
 CLOSE_S = 2.0  # for the end of the thread that loads the models
-TCP_OPTIONS = {  # of Linux; connections inherit them
-    "TCP_NODELAY": 1,  # without it a response takes 40 ms longer
-    "TCP_NOTSENT_LOWAT": 1 << 14,  # bytes to send in the kernel; what a client does not read is seen in the service
-    "TCP_USER_TIMEOUT": 30_000,  # ms until the kernel drops what the client of a closed connection does not read
-}
 
 
 def run(app: FastAPI, params: ServeParams, *, host: str, port: int) -> None:
@@ -41,7 +36,7 @@ def run(app: FastAPI, params: ServeParams, *, host: str, port: int) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=functools.partial(Connection, params=params, uploads=service.uploads),  # type: ignore[arg-type]
+            http="h11",
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -66,11 +61,14 @@ def run(app: FastAPI, params: ServeParams, *, host: str, port: int) -> None:
 
     # before uvicorn handles it, and after the shutdown, when uvicorn raises it again; the exit code is 0
     signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
-    with _listen(host, port) as listener:
+    with _listen(host, port, params.stall_s) as listener:
         url = f"http://{_bracketed(listener.getsockname()[0])}:{listener.getsockname()[1]}"
         log.info("%s", url)  # ends its line, for programs that read the port
         if _bracketed(host) not in LOOPBACK_NAMES:
-            log.warning("clients are not limited by address, and nothing is encrypted: put a reverse proxy in front")
+            log.warning(
+                "put a reverse proxy in front (docs/service.md): nothing is encrypted, addresses are not limited, and"
+                " slow heads, uploads and readers and bodies of tiny chunks take connections and time from others"
+            )
             if not os.environ.get(params.api_key):
                 log.warning("everyone who reaches %s can use the service: set a key in %s", url, params.api_key)
         loader = threading.Thread(target=load, daemon=True)
@@ -84,18 +82,17 @@ def run(app: FastAPI, params: ServeParams, *, host: str, port: int) -> None:
         raise failed[0]
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, stall_s: float) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=dual)
     except OSError as error:
-        raise GenreError(
-            f"cannot listen on {host} port {port} ({error.strerror}): choose others with --host, --port"
-        ) from None
-    for option, value in TCP_OPTIONS.items():
-        if hasattr(socket, option):
-            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        raise GenreError(f"cannot listen on {host} port {port} ({error.strerror}): see --host and --port") from None
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # of connections, whose responses take 40 ms less
+    if sys.platform == "linux":  # sending waits for the client; the kernel closes the connection if it reads nothing
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * stall_s))
     return listener
 
 

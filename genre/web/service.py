@@ -24,7 +24,6 @@ from genre.paths import Paths
 from genre.search.identify import identify, open_engine
 from genre.search.similar import open_neighbours
 from genre.web import songs
-from genre.web.connections import Connection
 from genre.web.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ class Service:
     def __init__(self, paths: Paths, params: ServeParams, *, model: str | None = None) -> None:
         """Use the models of a project; `model` None: the default model of query."""
         self.paths, self.params, self._model = paths, params, model
-        self.uploads: set[Connection] = set()
+        self.uploads: set[object] = set()  # large ones that are being received
         self.workers = jobs = Workers(params.workers, params.queue, params.timeout_s)
         self.metrics = CollectorRegistry()
         ProcessCollector(registry=self.metrics)

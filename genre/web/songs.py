@@ -20,7 +20,6 @@ MEDIA_TYPES = {  # formats that browsers play; of a song in another format, the 
     ".m4a": "audio/mp4",
 }
 
-
 Index = dict[tuple[str, str], Row]  # first chunk of each song, by genre and name
 
 
