@@ -1,11 +1,12 @@
 """Throughput, latency and memory of the HTTP service.
 
     python -m benchmarks.serve [--clients 1 4 16 64] [--requests 128] [--soak 2000] [--model NAME] [--clip FILE]
-    python -m benchmarks.serve --attackers 64
+    python -m benchmarks.serve --attackers 64 [--proxy]
 
 Run it in a project's folder. It starts the service as a process of its own on loopback and sends clips of 30 s to
 /v1/query. The peer is the same model called in this process, one clip after the other. With --attackers, it reports
-instead how another client fares beside so many hostile ones of each kind.
+instead how another client fares beside so many hostile ones of each kind, each with an address of its own. With
+--proxy, all clients reach the service through nginx with the project's nginx.conf.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import contextlib
 import itertools
 import math
 import multiprocessing
+import os
 import re
 import socket
 import subprocess
@@ -42,6 +44,8 @@ SAMPLE_RATE = 22_050  # Hz
 CLIP_S = 30.0
 START_S = 180.0  # time-out of the start
 REQUEST_S = 120.0  # time-out of a request
+ATTACKED_REQUEST_S = 10.0  # the same beside attackers
+NGINX_CONF = Path(__file__).parents[1] / "nginx.conf"
 N_PEER = 8  # clips of the peer
 SOAK_CLIENTS = 8
 ATTACK_START_S = 3.0
@@ -80,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         clip = arguments.clip or _write_clip(Path(folder, "clip.wav"))
         peer = _peer(clip, arguments.model)
         print(f"peer: {peer:.2f} clips/s, called directly, one after the other")
-        with _service(arguments.model) as url:
+        with _service(arguments.model, with_proxy=arguments.proxy) as url:
             body = clip.read_bytes()
             _load(url, body, 4, 8)
             print(f"{'clients':>8} {'requests':>9} {'clips/s':>8} {'ratio':>6} {'p50 s':>7} {'p95 s':>7} {'p99 s':>7}")
@@ -106,7 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--soak", type=integer(1, 10**8), default=2000, help="requests between the two memory readings")
     parser.add_argument("--model", help="as of stages.query")
     parser.add_argument("--clip", type=Path, help="a file to send (default: synthetic music of 30 s)")
-    parser.add_argument("--attackers", type=integer(1, 100_000), help="hostile clients at the same time")
+    parser.add_argument("--attackers", type=integer(1, 250), help="hostile clients at the same time")
+    parser.add_argument("--proxy", action="store_true", help="nginx in front of the service")
     return parser
 
 
@@ -137,8 +142,8 @@ def _peer(clip: Path, model: str | None) -> float:
 
 
 @contextlib.contextmanager
-def _service(model: str | None) -> Iterator[str]:
-    """Start the service; yield its address."""
+def _service(model: str | None, *, with_proxy: bool) -> Iterator[str]:
+    """Start the service; yield its address or that of a proxy in front of it."""
     command = [sys.executable, "-m", "stages.serve", "--port", "0", *(["--model", model] if model else [])]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -150,22 +155,49 @@ def _service(model: str | None) -> Iterator[str]:
                 if time.monotonic() > end:
                     raise TimeoutError("the service does not become ready")
                 time.sleep(0.1)
-            yield url
+            with proxy(url) if with_proxy else contextlib.nullcontext(url) as reached:
+                yield reached
         finally:
             process.terminate()
 
 
-def _load(url: str, body: bytes, clients: int, n_requests: int) -> Outcome:
-    """Send requests from a number of clients, each one after the other."""
+@contextlib.contextmanager
+def proxy(url: str, *, pause_s: int = 10) -> Iterator[str]:
+    """Start nginx with the project's nginx.conf in front of a service, on a free port; yield the address of nginx."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    text = NGINX_CONF.read_text().replace(" 10s;", f" {pause_s}s;")
+    text = text.replace("serve:5000", url.removeprefix("http://")).replace("listen 8080", f"listen {address}")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # if the user is root, nginx stores uploads as another one
+        config = Path(folder, "nginx.conf")
+        config.write_text(text)
+        with subprocess.Popen(
+            ["nginx", "-e", "stderr", "-p", folder, "-c", config], stderr=subprocess.DEVNULL
+        ) as nginx:
+            try:
+                while nginx.poll() is None:
+                    with contextlib.suppress(httpx.ConnectError):
+                        httpx.get(f"http://{address}/healthz")
+                        break
+                yield f"http://{address}"
+            finally:
+                nginx.terminate()
+
+
+def _load(url: str, body: bytes, clients: int, n_requests: int, *, timeout_s: float = REQUEST_S) -> Outcome:
+    """Send requests from a number of clients, each one after the other; status 0: no response in time."""
     numbers = itertools.count()
     latencies: list[float] = []
     statuses: Counter[int] = Counter()
 
     def work(_: int) -> None:
-        with httpx.Client(timeout=REQUEST_S) as client:
+        with httpx.Client(timeout=timeout_s) as client:
             while next(numbers) < n_requests:
                 began = time.perf_counter()
-                status = client.post(f"{url}/v1/query", files={"audio": ("clip.wav", body)}).status_code
+                status = 0
+                with contextlib.suppress(httpx.TransportError):
+                    status = client.post(f"{url}/v1/query", files={"audio": ("clip.wav", body)}).status_code
                 statuses[status] += 1
                 if status == 200:
                     latencies.append(time.perf_counter() - began)
@@ -187,7 +219,11 @@ def _print(clients: int, outcome: Outcome, peer: float) -> None:
 def _report_attacks(arguments: argparse.Namespace) -> int:
     """Print how one client with songs and one that asks for health fare beside hostile ones."""
     print(f"{'attack':<18} {'clients':>7} {'songs answered':>15} {'worst song s':>13} {'worst healthz s':>16}")
-    with tempfile.TemporaryDirectory() as folder, _service(arguments.model) as url, httpx.Client(timeout=60) as client:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _service(arguments.model, with_proxy=arguments.proxy) as url,
+        httpx.Client(timeout=ATTACKED_REQUEST_S) as client,
+    ):
         body = (arguments.clip or _write_clip(Path(folder, "clip.wav"))).read_bytes()
         for attack in ATTACKS:
             process = multiprocessing.get_context("spawn").Process(
@@ -196,12 +232,15 @@ def _report_attacks(arguments: argparse.Namespace) -> int:
             process.start()
             time.sleep(ATTACK_START_S)
             with ThreadPoolExecutor(1) as pool:
-                songs = pool.submit(_load, url, body, 1, ATTACK_SONGS)
+                songs = pool.submit(_load, url, body, 1, ATTACK_SONGS, timeout_s=ATTACKED_REQUEST_S)
                 healths: list[float] = []
                 while not songs.done() or len(healths) < ATTACK_HEALTHS:
                     began = time.perf_counter()
-                    client.get(f"{url}/healthz").raise_for_status()
+                    with contextlib.suppress(httpx.TransportError):
+                        client.get(f"{url}/healthz").raise_for_status()
                     healths.append(time.perf_counter() - began)
+                    if songs.done() and healths[-1] > ATTACKED_REQUEST_S:
+                        break
                     time.sleep(0.1)
             process.terminate()
             process.join()
@@ -216,21 +255,25 @@ def _report_attacks(arguments: argparse.Namespace) -> int:
 
 def _attack(attack: str, url: str, clients: int) -> None:
     """Attack until this process is terminated."""
+    os.nice(10)  # attackers have machines of their own: they take no processor time that the others need
 
     async def attack_all() -> None:
-        await asyncio.gather(*(_attack_again(attack, url.removeprefix("http://")) for _ in range(clients)))
+        sources = [f"127.0.0.{2 + n}" for n in range(clients)]
+        await asyncio.gather(*(_attack_again(attack, url.removeprefix("http://"), source) for source in sources))
 
     asyncio.run(attack_all())
 
 
-async def _attack_again(attack: str, address: str) -> None:
-    """Repeat an attack on new connections."""
+async def _attack_again(attack: str, address: str, source: str) -> None:
+    """Repeat an attack on new connections from an address."""
     first, again, pause_s = ATTACKS[attack]
     while True:
         with contextlib.suppress(OSError):
             connection = socket.socket()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.setblocking(False)
+            if sys.platform == "linux":  # others have one loopback address
+                connection.bind((source, 0))
             await asyncio.get_running_loop().sock_connect(
                 connection, (address.split(":")[0], int(address.split(":")[1]))
             )

@@ -16,11 +16,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from benchmarks import serve
 from tests.made import ROOT
 from tests.web.conftest import Server, StartServer, form, is_ready, wait_until
 
@@ -55,6 +57,15 @@ def patient(start_server: StartServer) -> Server:
     return start_server(
         serve__workers=1, serve__queue=1, serve__uploads=1, serve__shutdown_s=1, serve__response_timeout_s=3.0
     )
+
+
+@pytest.fixture(scope="module")
+def proxied(patient: Server) -> Iterator[Server]:
+    """Return the patient service as it is reached through nginx with the project's nginx.conf and short time-outs."""
+    if shutil.which("nginx") is None:
+        pytest.skip("nginx is not installed")
+    with serve.proxy(patient.url, pause_s=1) as url:
+        yield replace(patient, url=url)
 
 
 @pytest.fixture(scope="module")
@@ -211,14 +222,19 @@ def test_an_upload_that_is_too_large_is_refused_and_read_no_further(strict: Serv
 
 
 @pytest.mark.parametrize(
-    ("first", "again"),
+    ("name", "first", "again"),
     [
-        (b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 60000\r\n\r\n", b"x"),  # answered and not read
-        (5000 * (b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: %b\r\n\r\n" % KEY_BYTES), b""),
+        ("proxied", b"", b""),
+        ("proxied", b"GET / HTTP/1.1\r\n", b"a: b\r\n"),
+        ("strict", b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 60000\r\n\r\n", b"x"),  # body not read
+        ("strict", 5000 * (b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: %b\r\n\r\n" % KEY_BYTES), b""),
     ],
 )
-def test_a_client_that_reads_no_response_is_disconnected(strict: Server, first: bytes, again: bytes) -> None:
-    with _connection(strict, first, receive_buffer=4096) as connection:
+def test_a_client_that_completes_no_request_or_reads_no_response_is_disconnected(
+    request: pytest.FixtureRequest, name: str, first: bytes, again: bytes
+) -> None:
+    server = request.getfixturevalue(name)
+    with _connection(server, first, receive_buffer=4096) as connection:
         closed = select.poll()
         closed.register(connection, select.POLLRDHUP)
         for _ in range(200):
@@ -226,7 +242,7 @@ def test_a_client_that_reads_no_response_is_disconnected(strict: Server, first: 
                 break
             _send_all(connection, again)
         assert closed.poll(0)
-    assert httpx.get(f"{strict.url}/healthz").status_code == 200
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
 
 
 @pytest.mark.parametrize(("name", "in_time"), [("strict", True), ("patient", False)])
@@ -254,10 +270,24 @@ def test_an_upload_that_pauses_or_is_long_is_a_408(strict: Server, part: bytes) 
     assert (status, "3 s, or paused for 1 s" in answer["message"]) == (408, True)
 
 
-def test_a_song_in_small_chunks_is_answered(patient: Server, songs: list[Path]) -> None:
+@pytest.mark.parametrize("name", ["patient", "proxied"])
+def test_a_song_in_small_chunks_is_answered(request: pytest.FixtureRequest, name: str, songs: list[Path]) -> None:
+    url = f"{request.getfixturevalue(name).url}/v1/query"
     body = _multipart(songs[0].read_bytes()[:40_000])
     parts = (body[i : i + 100] for i in range(0, len(body), 100))
-    assert httpx.post(f"{patient.url}/v1/query", content=parts, headers=FORM_HEADERS, timeout=60).status_code == 200
+    assert httpx.post(url, content=parts, headers=FORM_HEADERS, timeout=60).status_code == 200
+
+
+def test_the_proxy_passes_complete_uploads_and_refuses_large_ones(
+    patient: Server, proxied: Server, songs: list[Path]
+) -> None:
+    assert _query(proxied, songs[0]).json() == _query(patient, songs[0]).json()
+    with _connection(proxied, _head("Content-Length: 1900000") + bytes(1_500_000)) as connection:
+        assert httpx.post(proxied.url, files={"audio": ("a.wav", bytes(1_500_000))}).status_code == 400  # not 429
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+    refused = httpx.post(proxied.url, files={"audio": ("a.wav", bytes(70_000_000))}, timeout=60)
+    assert (refused.status_code, refused.json()["message"]) == (413, "the upload is larger than 64 MiB")
 
 
 @pytest.mark.parametrize(
