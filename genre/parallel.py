@@ -239,7 +239,12 @@ def _processes(n_workers: int) -> Iterator[Executor]:
             tempfile.TemporaryDirectory(prefix="workers-") as folder,  # removes what a killed worker cannot
             ProcessPoolExecutor(n_workers, context, initializer=_start_worker, initargs=(folder,)) as executor,
         ):
-            yield executor
+            try:
+                yield executor
+            except BaseException:  # an error or Ctrl-C: nobody waits for the running batches
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
     except BrokenProcessPool:
         raise WorkerError(
             f"a worker process died (out of memory, or killed): {CONTINUES}; lower parallel.workers if memory was short"

@@ -6,6 +6,7 @@ python -m stages.train [MODEL ...]
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from genre.cli import run_command
 from genre.features import arrays
 from genre.models import calibration, cards, keras_backend, networks
 from genre.models.cards import ModelCard
+from genre.parallel import all_or_error, one_thread_each, run
 from genre.paths import Paths
 
 if TYPE_CHECKING:
@@ -37,29 +39,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", choices=[*networks.MODELS, "all"], default="all", help="default: all")
     models = parser.parse_args(argv).models
-    settings, paths = params.load(), Paths()
-    keras_backend.prepare()
-    for model in networks.MODELS if "all" in models else models:
-        _train(model, settings, paths)
+    longest_first = [model for model in reversed(networks.MODELS) if "all" in models or model in models]
+    settings = params.load()
+    one_thread_each()  # the number of threads changes the last digits of the weights
+    train = functools.partial(_train, settings=settings, paths=Paths())
+    results = run(train, longest_first, description="train", unit="network", workers=settings.parallel.workers)
+    print("\n".join(all_or_error(results)))
     return 0
 
 
-def _train(model: str, settings: params.Params, paths: Paths) -> None:
-    """Train a network and write its files."""
+def _train(model: str, settings: params.Params, paths: Paths) -> str:
+    """Train a network and write its files; return a line about it."""
+    keras_backend.prepare()
     from genre.models.training import fit, schedule
 
     training = arrays.read(paths.vectors, "train", networks.MODELS[model])
+    n_epochs, _ = schedule(len(training.labels), settings.train)
+    row = 1 + list(networks.MODELS).index(model)  # of the terminal; 0 has the bar of all networks
     with keras_backend.quiet() as stderr:
         hidden = not stderr.isatty()
-        n_epochs, _ = schedule(len(training.labels), settings.train)
-        with tqdm(total=n_epochs, desc=f"train {model}", unit="epoch", file=stderr, disable=hidden) as bar:
+        with tqdm(
+            total=n_epochs, desc=model, unit="epoch", file=stderr, position=row, leave=False, disable=hidden
+        ) as bar:
             trained = fit(training, settings.train, model=model, on_epoch=bar.update)
     _log_curves(paths.training(model), trained.history)
     calibration.write_validation(paths.validation(model), trained.validation, training.genres)
     _write(model, trained, training, settings, paths)
     accuracy = trained.validation_accuracy
     validated = "no validation songs" if accuracy is None else f"validation accuracy {accuracy:.1%}"
-    print(f"train: {model}: {len(training.labels)} chunks of {len(set(training.songs))} songs, {validated}")
+    return f"train: {model}: {len(training.labels)} chunks of {len(set(training.songs))} songs, {validated}"
 
 
 def _log_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
