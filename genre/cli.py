@@ -50,6 +50,14 @@ Answer = dict[str, Any]
 Number = TypeVar("Number", int, float)
 
 
+def argument_parser(doc: str) -> argparse.ArgumentParser:
+    """Return the parser of a command, described by the docstring of its module, which has examples."""
+    name = re.search(r"python -m stages\.\w+", doc)
+    return argparse.ArgumentParser(
+        name[0] if name else None, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
 def add_song_options(parser: argparse.ArgumentParser, metavar: str) -> None:
     """Add the arguments SONG..., --format, --start and --duration."""
     songs_help = "an audio file of any format, a folder of them, an http(s) URL, or - for standard input"

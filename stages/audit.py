@@ -1,8 +1,8 @@
 """Find copies, wrong labels and faulty files in the data set, and write audit/ with a page to look at and listen to.
 
-    python -m stages.audit
-    python -m stages.audit --fail-on duplicates,leaks      exit code 1 if there are any, for CI
-    python -m stages.audit --write-duplicates              also writes the pairs to corrections/, for split
+python -m stages.audit
+python -m stages.audit --fail-on duplicates,leaks      exit code 1 if there are any, for CI
+python -m stages.audit --write-duplicates              also writes the pairs to corrections/, for split
 
 Reads what split, vectorize and index wrote; docs/audit.md describes the findings.
 """
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from genre import files, params
 from genre.audit import duplicates, findings, labels, quality
 from genre.audit.project import Project
-from genre.cli import run_command
+from genre.cli import argument_parser, run_command
 from genre.paths import Paths
 
 FAIL_ON = {"duplicates": ("duplicate", "leak"), "leaks": ("leak",), "labels": ("label",), "damaged": ("damaged",)}
@@ -23,7 +23,7 @@ FAIL_ON = {"duplicates": ("duplicate", "leak"), "leaks": ("leak",), "labels": ("
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the audit: write audit/, print the number of findings of each kind; return 1 for those of --fail-on."""
-    parser = argparse.ArgumentParser(prog="python -m stages.audit", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     of_kinds = f"exit code 1 if there are findings of these kinds, with commas between them: {', '.join(FAIL_ON)}"
     parser.add_argument("--fail-on", type=_kinds, default=(), metavar="KINDS", help=of_kinds)
     to_split = "write the pairs to corrections/, where split reads them"

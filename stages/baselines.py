@@ -5,7 +5,6 @@ python -m stages.baselines musicnn_svm
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Sequence
 
@@ -14,7 +13,7 @@ import numpy as np
 from genre import files, params
 from genre.audio import manifest
 from genre.cache import Cache
-from genre.cli import run_command
+from genre.cli import argument_parser, run_command
 from genre.features import arrays
 from genre.models import baselines, calibration, cards, embeddings
 from genre.models.baselines import BASELINES, CLASSIFIERS
@@ -25,7 +24,7 @@ from genre.paths import Paths
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: pickled_vectors/ and chunks/ -> model_architecture/, model_weights/, training/<baseline>/."""
-    parser = argparse.ArgumentParser(prog="python -m stages.baselines", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument("baseline", choices=BASELINES)
     name = parser.parse_args(argv).baseline
     settings, paths = params.load(), Paths()

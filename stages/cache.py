@@ -6,19 +6,18 @@ python -m stages.cache --clear
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Sequence
 
 from genre import params
 from genre.cache import Cache
-from genre.cli import run_command
+from genre.cli import argument_parser, run_command
 from genre.paths import Paths
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print number and size of the cache's entries; with --clear, remove them."""
-    parser = argparse.ArgumentParser(prog="python -m stages.cache", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument("--clear", action="store_true", help="remove every entry")
     arguments = parser.parse_args(argv)
     cache = Cache(Paths().cache, params.load().cache.max_bytes)

@@ -1,7 +1,7 @@
 """Compare models on identical folds by song: accuracy with intervals, calibration, paired tests, time and size.
 
-    python -m stages.compare
-    python -m stages.compare --models merged stats_svm --repeats 1
+python -m stages.compare
+python -m stages.compare --models merged stats_svm --repeats 1
 
 Reads pickled_vectors/ and chunks/, trains every model on every fold, writes comparison/. Finished folds are kept in
 the cache, so an interrupted run resumes.
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from genre import files, params
 from genre.audio import chunks, manifest
 from genre.cache import Cache
-from genre.cli import integer, run_command
+from genre.cli import argument_parser, integer, run_command
 from genre.errors import ModelError
 from genre.evaluation import comparison, plots, recording, report, stress
 from genre.evaluation.comparison import Fold, Outcome
@@ -236,7 +236,7 @@ def _sources() -> str:
 
 
 def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m stages.compare", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument("--models", nargs="+", default=defaults.models, metavar="MODEL", help="default: compare.models")
     for name, least in (("folds", 2), ("repeats", 1)):
         default, shown = getattr(defaults, name), f"default: compare.{name} (%(default)s)"

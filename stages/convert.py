@@ -5,18 +5,17 @@ python -m stages.convert
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from genre import files, params
-from genre.cli import run_command
+from genre.cli import argument_parser, run_command
 from genre.models import musicnn
 from genre.paths import Paths
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: the installed package musicnn -> model_weights/musicnn/."""
-    argparse.ArgumentParser(prog="python -m stages.convert", description=__doc__.splitlines()[0]).parse_args(argv)
+    argument_parser(__doc__).parse_args(argv)
     paths = Paths()
     checkpoint = params.load().musicnn.network
     path = paths.musicnn(checkpoint)

@@ -5,14 +5,13 @@ python -m stages.demo --out dataset/demo
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genre import files
-from genre.cli import integer, run_command
+from genre.cli import argument_parser, integer, run_command
 from genre.errors import DatasetError
 from genre.parallel import all_or_error, run
 from genre.paths import SYNTHETIC, Paths
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the data set."""
-    parser = argparse.ArgumentParser(prog="python -m stages.demo", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     out = Paths().datasets / "demo"
     parser.add_argument("--out", type=Path, default=out, help="folder of the data set (default: %(default)s)")
     parser.add_argument(

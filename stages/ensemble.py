@@ -7,7 +7,6 @@ All use predictions for training songs by models that were trained without them 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from genre import params
 from genre.audio import manifest
 from genre.cache import Cache
-from genre.cli import run_command
+from genre.cli import argument_parser, run_command
 from genre.errors import ModelError
 from genre.evaluation import metrics
 from genre.features import arrays
@@ -32,7 +31,7 @@ SCORES = ("song_accuracy", "log_loss", "n_songs")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: training/*/validation.csv, chunks/, pickled_vectors/ -> the ensemble's card, rejection.npz."""
-    argparse.ArgumentParser(prog="python -m stages.ensemble", description=__doc__.splitlines()[0]).parse_args(argv)
+    argument_parser(__doc__).parse_args(argv)
     settings, paths = params.load(), Paths()
     models = settings.ensemble.models
     names = dict.fromkeys([*networks.MODELS, *settings.baselines.models, *models])

@@ -5,7 +5,6 @@ python -m stages.evaluate
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from genre import files, params, terminal
 from genre.audio import manifest
 from genre.cache import Cache
-from genre.cli import run_command
+from genre.cli import argument_parser, run_command
 from genre.errors import ModelError
 from genre.evaluation import metrics, plots, recording, report, stress
 from genre.evaluation.metrics import Result
@@ -43,8 +42,7 @@ DVC_METRICS = {  # name in scores/<model>.json: key of `metrics.scores`
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: pickled_vectors/, chunks/ and the models -> evaluation/, scores/."""
-    parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__.splitlines()[0])
-    parser.parse_args(argv)
+    argument_parser(__doc__).parse_args(argv)
     settings, paths = params.load(), Paths()
     test = arrays.read(paths.vectors, "test")
     chunk_paths = manifest.chunk_files(paths.chunks, "test", test.songs)

@@ -6,7 +6,6 @@ python -m stages.extract a.wav b.flac --out DIR             any files, at their 
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 from genre import files, params
 from genre.audio import manifest
 from genre.cache import Cache
-from genre.cli import run_command
+from genre.cli import argument_parser, run_command
 from genre.errors import EngineError, FeatureError
 from genre.features import csv
 from genre.features.engines import ENGINES, Engine, choose
@@ -35,7 +34,7 @@ LONG_NAME = f"the names of its CSV files would have more than {MAX_NAME_BYTES} b
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage (chunks/ -> features/), or extract the given files."""
-    parser = argparse.ArgumentParser(prog="python -m stages.extract", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio files (default: chunks/)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the CSV files of FILE... (default: .)")
     parser.add_argument("--engine", choices=["auto", *ENGINES], help="engine for FILE... (default: auto)")

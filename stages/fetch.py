@@ -9,7 +9,6 @@ Without a name it takes dataset.name. A data set that is there already is left a
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shutil
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from genre import files, params
 from genre.audio import dataset
-from genre.cli import run_command
+from genre.cli import argument_parser, run_command
 from genre.errors import DatasetError
 from genre.paths import Paths
 from genre.terminal import one_line
@@ -34,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises DatasetError if there is no such data set and it can be neither made nor downloaded, or DVC cannot track it.
     """
-    parser = argparse.ArgumentParser(prog="python -m stages.fetch", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument("name", nargs="?", help="default: dataset.name in params.yaml")
     parser.add_argument("--check", action="store_true", help="download nothing, list what DVC cannot track")
     arguments, paths = parser.parse_args(argv), Paths()

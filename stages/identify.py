@@ -7,14 +7,13 @@ python -m stages.identify --engine embeddings snippet.mp3
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from genre import params
 from genre.audio import manifest
-from genre.cli import Answer, add_song_options, answer_all, fraction, run_command
+from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, run_command
 from genre.paths import Paths
 
 COLUMNS = ("file", "song", "genre", "offset", "score", "path")  # of the format csv
@@ -22,7 +21,7 @@ COLUMNS = ("file", "song", "genre", "offset", "score", "path")  # of the format 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Name the song of every snippet; return 1 if any file could not be read."""
-    parser = argparse.ArgumentParser(prog="python -m stages.identify", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     add_song_options(parser, "SNIPPET")
     parser.add_argument("--engine", choices=("landmarks", "embeddings"), help="default: search.engine")
     score_help = "name no song below this score (default: search.min_score)"

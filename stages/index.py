@@ -5,7 +5,6 @@ python -m stages.index
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ from genre import files, params
 from genre.audio import ffmpeg, manifest
 from genre.audio.manifest import Row
 from genre.cache import Cache
-from genre.cli import run_command
+from genre.cli import argument_parser, run_command
 from genre.features.transforms import Settings
 from genre.models import embeddings
 from genre.models.embeddings import Embedder, Vectors
@@ -37,7 +36,7 @@ Song = list[Row]  # the chunks of a song, in order
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: chunks/ and the songs -> vectors/ and the vector store."""
-    argparse.ArgumentParser(prog="python -m stages.index", description=__doc__.splitlines()[0]).parse_args(argv)
+    argument_parser(__doc__).parse_args(argv)
     paths = Paths()
     settings = params.load(paths.params)
     songs = landmark_index.group_songs(manifest.read(paths.chunks))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from genre import files
-from genre.cli import Answer, add_song_options, answer_all, fraction, is_folder, positive, run_command
+from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, is_folder, positive, run_command
 from genre.parallel import one_thread_each
 from genre.paths import Paths
 from genre.terminal import one_line
@@ -105,7 +105,7 @@ def _write_tags(answer: Answer, *, dry_run: bool, only_missing: bool) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m stages.query", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     add_song_options(parser, "SONG")
     parser.add_argument("--middle", type=positive, metavar="S", help="analyse S seconds in the middle of the file")
     parser.add_argument("--model", metavar="NAME", help="a model with a card (default: the ensemble's choice)")

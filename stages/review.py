@@ -1,14 +1,13 @@
 """Listen to the most doubtful songs of the data set and correct their genres, in a browser.
 
-    python -m stages.review           opens the page; answers go to corrections/<data set>.csv
-    python -m stages.review --list    the songs that are not answered, in the order in which they are asked
+python -m stages.review           opens the page; answers go to corrections/<data set>.csv
+python -m stages.review --list    the songs that are not answered, in the order in which they are asked
 
 Needs audit/, which `python -m stages.audit` writes.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import webbrowser
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from dataclasses import asdict
 from genre import params
 from genre.audit.project import Project
 from genre.audit.review import Review
-from genre.cli import answer_all, integer, run_command
+from genre.cli import answer_all, argument_parser, integer, run_command
 from genre.paths import Paths
 
 COLUMNS = ("song", "genre", "suggested", "margin", "finding", "evidence")
@@ -25,7 +24,7 @@ COLUMNS = ("song", "genre", "suggested", "margin", "finding", "evidence")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page on this machine until SIGTERM or SIGINT, or print the queue."""
-    parser = argparse.ArgumentParser(prog="python -m stages.review", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument(
         "--port", type=integer(0, 65_535), default=5001, metavar="N", help="0: a free port (default: %(default)s)"
     )

@@ -1,4 +1,4 @@
-"""Serve query, identify and similar over HTTP, as JSON and as a page.
+"""Serve query, identify and similar over HTTP, as JSON and as a page; the limits are in params.yaml under serve.
 
 python -m stages.serve
 python -m stages.serve --host 0.0.0.0 --port 8000
@@ -6,20 +6,16 @@ python -m stages.serve --host 0.0.0.0 --port 8000
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 
-from genre.cli import integer, run_command
+from genre.cli import argument_parser, integer, run_command
 from genre.parallel import one_thread_each
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.serve",
-        description="Answer queries about uploaded songs over HTTP; the limits are in params.yaml under serve.",
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address of the service (default: %(default)s)")
     parser.add_argument(
         "--port", type=integer(0, 65_535), default=5000, metavar="N", help="0: a free port (default: %(default)s)"

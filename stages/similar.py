@@ -6,13 +6,12 @@ python -m stages.similar --top 5 --format jsonl albums/
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from genre import params
 from genre.audio import manifest
-from genre.cli import Answer, add_song_options, answer_all, integer, run_command
+from genre.cli import Answer, add_song_options, answer_all, argument_parser, integer, run_command
 from genre.paths import Paths
 
 COLUMNS = ("file", "genre", "weighted_genre", "score", "similar_genre", "similar_song", "similar_path")  # of csv
@@ -20,7 +19,7 @@ COLUMNS = ("file", "genre", "weighted_genre", "score", "similar_genre", "similar
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer for every song; return 1 if any file could not be read."""
-    parser = argparse.ArgumentParser(prog="python -m stages.similar", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     add_song_options(parser, "SONG")
     parser.add_argument("--top", type=integer(1, 1000), default=10, metavar="N", help="songs to name (default: 10)")
     arguments = parser.parse_args(argv)

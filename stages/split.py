@@ -5,7 +5,6 @@ python -m stages.split
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import hashlib
@@ -21,7 +20,7 @@ from genre import files, params
 from genre.audio import chunks, corrections, dataset, division, ffmpeg, manifest
 from genre.audio.dataset import Song
 from genre.cache import Cache
-from genre.cli import run_command
+from genre.cli import argument_parser, run_command
 from genre.errors import AudioError, DatasetError, GenreError, WorkerError
 from genre.parallel import run
 from genre.params import Params
@@ -47,7 +46,7 @@ class SongChunks:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: dataset/<name> -> chunks/."""
-    argparse.ArgumentParser(prog="python -m stages.split", description=__doc__.splitlines()[0]).parse_args(argv)
+    argument_parser(__doc__).parse_args(argv)
     config, paths = params.load(), Paths()
     failures: Failures = {}
     folder = paths.datasets / config.dataset.name

@@ -5,7 +5,6 @@ python -m stages.train [MODEL ...]
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from genre import files, params
-from genre.cli import run_command
+from genre.cli import argument_parser, run_command
 from genre.features import arrays
 from genre.models import calibration, cards, keras_backend, networks
 from genre.models.cards import ModelCard
@@ -36,7 +35,7 @@ CURVES = {  # names in the history, and in the learning curves
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: pickled_vectors/ -> model_architecture/, model_weights/, training/<model>/."""
-    parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument("models", nargs="*", choices=[*networks.MODELS, "all"], default="all", help="default: all")
     models = parser.parse_args(argv).models
     longest_first = [model for model in reversed(networks.MODELS) if "all" in models or model in models]

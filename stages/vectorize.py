@@ -5,7 +5,6 @@ python -m stages.vectorize
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from genre import params
 from genre.audio import manifest
-from genre.cli import run_command
+from genre.cli import argument_parser, run_command
 from genre.features import arrays, csv
 from genre.features.transforms import TRANSFORMS, Settings
 from genre.parallel import all_or_error, run
@@ -25,8 +24,7 @@ from genre.paths import Paths
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: features/ -> pickled_vectors/."""
-    parser = argparse.ArgumentParser(prog="python -m stages.vectorize", description=__doc__.splitlines()[0])
-    parser.parse_args(argv)
+    argument_parser(__doc__).parse_args(argv)
     paths, settings = Paths(), params.load()
     rows = manifest.read(paths.chunks)
     read = functools.partial(_read_features, paths.features)

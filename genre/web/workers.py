@@ -116,16 +116,12 @@ class Workers:
 
     @property
     def _backlog_s(self) -> float:
-        """Seconds until all jobs are expected to have ended."""
-        return sum(map(self._left_s, self.jobs)) / self._count
-
-    def _left_s(self, job: _Job) -> float:
-        """Return the expected time of a job; one that takes longer than expected is expected to take as long again."""
-        if math.isinf(job.start):
-            return self._job_s
-        now = time.monotonic()
-        age_s = now - job.start
-        return min(self._job_s - age_s if age_s < self._job_s else age_s, max(0.0, job.deadline - now))
+        """Seconds until all jobs are expected to have ended; one that is late is expected to take as long again."""
+        now, expected_s, left_s = time.monotonic(), self._job_s, 0.0
+        for job in self.jobs:
+            age_s = max(0.0, now - job.start)  # 0 of one that has not started
+            left_s += min(expected_s - age_s if age_s < expected_s else age_s, max(0.0, job.deadline - now))
+        return left_s / self._count
 
 
 def _queue_full(retry_after_s: float) -> HTTPException:
