@@ -219,38 +219,36 @@ def _print(clients: int, outcome: Outcome, peer: float) -> None:
 def _report_attacks(arguments: argparse.Namespace) -> int:
     """Print how one client with songs and one that asks for health fare beside hostile ones."""
     print(f"{'attack':<18} {'clients':>7} {'songs answered':>15} {'worst song s':>13} {'worst healthz s':>16}")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _service(arguments.model, with_proxy=arguments.proxy) as url,
-        httpx.Client(timeout=ATTACKED_REQUEST_S) as client,
-    ):
+    with tempfile.TemporaryDirectory() as folder:
         body = (arguments.clip or _write_clip(Path(folder, "clip.wav"))).read_bytes()
         for attack in ATTACKS:
-            process = multiprocessing.get_context("spawn").Process(
-                target=_attack, args=(attack, url, arguments.attackers), daemon=True
-            )
-            process.start()
-            time.sleep(ATTACK_START_S)
-            with ThreadPoolExecutor(1) as pool:
-                songs = pool.submit(_load, url, body, 1, ATTACK_SONGS, timeout_s=ATTACKED_REQUEST_S)
-                healths: list[float] = []
-                while not songs.done() or len(healths) < ATTACK_HEALTHS:
-                    began = time.perf_counter()
-                    with contextlib.suppress(httpx.TransportError):
-                        client.get(f"{url}/healthz").raise_for_status()
-                    healths.append(time.perf_counter() - began)
-                    if songs.done() and healths[-1] > ATTACKED_REQUEST_S:
-                        break
-                    time.sleep(0.1)
-            process.terminate()
-            process.join()
-            done, slowest = songs.result().latencies, max(songs.result().latencies, default=math.nan)
-            answered = f"{len(done)} of {ATTACK_SONGS}"
+            with _service(arguments.model, with_proxy=arguments.proxy) as url:
+                songs_s, health_s = _attacked(attack, url, body, arguments.attackers)
+            answered = f"{len(songs_s)} of {ATTACK_SONGS}"
+            worst_s = max(songs_s, default=math.nan)
             print(
-                f"{attack:<18} {arguments.attackers:>7} {answered:>15} {slowest:>13.2f} {max(healths):>16.2f}",
-                flush=True,
+                f"{attack:<18} {arguments.attackers:>7} {answered:>15} {worst_s:>13.2f} {health_s:>16.2f}", flush=True
             )
     return 0
+
+
+def _attacked(attack: str, url: str, body: bytes, clients: int) -> tuple[list[float], float]:
+    """Return seconds to answer songs, and the longest to answer health, during an attack."""
+    process = multiprocessing.get_context("spawn").Process(target=_attack, args=(attack, url, clients), daemon=True)
+    process.start()
+    time.sleep(ATTACK_START_S)
+    with ThreadPoolExecutor(1) as pool, httpx.Client(timeout=ATTACKED_REQUEST_S) as client:
+        songs = pool.submit(_load, url, body, 1, ATTACK_SONGS, timeout_s=ATTACKED_REQUEST_S)
+        healths: list[float] = []
+        while not songs.done() or (len(healths) < ATTACK_HEALTHS and healths[-1] < ATTACKED_REQUEST_S):
+            began = time.perf_counter()
+            with contextlib.suppress(httpx.TransportError):
+                client.get(f"{url}/healthz").raise_for_status()
+            healths.append(time.perf_counter() - began)
+            time.sleep(0.1)
+    process.terminate()
+    process.join()
+    return songs.result().latencies, max(healths)
 
 
 def _attack(attack: str, url: str, clients: int) -> None:

@@ -92,8 +92,7 @@ async def _answer(service: Service, request: Request, command: str, excerpt: Exc
     service.check_ready()
     _check_content_type(request)
     service.workers.check()  # before the upload is read
-    duration = min(excerpt.duration or math.inf, service.params.max_audio_s)
-    options = excerpt.model_dump() | {"duration": duration}
+    options = excerpt.model_dump() | {"duration": min(excerpt.duration or math.inf, service.params.max_audio_s)}
     try:
         with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
             song = await _receive(request, Path(folder), max_fields=service.params.max_parts)

@@ -90,8 +90,7 @@ class LimitTransfers:
             nonlocal is_refused
             if message["type"] == "http.response.start":
                 limit.reschedule(asyncio.get_running_loop().time() + self._params.response_timeout_s)
-                is_refused = not upload.is_complete
-                if is_refused:
+                if is_refused := not upload.is_complete:
                     MutableHeaders(scope=message)["connection"] = "close"
             elif is_refused and not message.get("more_body", False):
                 # Closing at once can reset the connection before the client has read the response.
