@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="as of stages.query")
     parser.add_argument("--clip", type=Path, help="a file to send (default: synthetic music of 30 s)")
     parser.add_argument("--attackers", type=integer(1, 250), help="hostile clients at the same time")
+    parser.add_argument("--attacks", choices=ATTACKS, nargs="+", default=list(ATTACKS), help="default: all")
     parser.add_argument("--proxy", action="store_true", help="nginx in front of the service")
     return parser
 
@@ -221,7 +222,7 @@ def _report_attacks(arguments: argparse.Namespace) -> int:
     print(f"{'attack':<18} {'clients':>7} {'songs answered':>15} {'worst song s':>13} {'worst healthz s':>16}")
     with tempfile.TemporaryDirectory() as folder:
         body = (arguments.clip or _write_clip(Path(folder, "clip.wav"))).read_bytes()
-        for attack in ATTACKS:
+        for attack in arguments.attacks:
             with _service(arguments.model, with_proxy=arguments.proxy) as url:
                 songs_s, health_s = _attacked(attack, url, body, arguments.attackers)
             answered = f"{len(songs_s)} of {ATTACK_SONGS}"
