@@ -8,8 +8,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-import numpy as np
-
 from genre import files, params
 from genre.audio import manifest
 from genre.cache import Cache
@@ -36,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     embed = functools.partial(embedder.of_files, workers=settings.parallel.workers)
     vectors = embed(chunk_files) if embedder.needs_audio else embedder.of_features(training.inputs)
     middle = [chunk_files[row] for row in middle_rows(songs)]
-    copies = np.stack([embed(middle, gain_db=gain_db) for gain_db in baselines.GAINS_DB])
+    copies = embed(middle, gains_db=baselines.GAINS_DB)
     trained = baselines.train(name, vectors, training, copies=copies, seed=seed)
     calibration.write_validation(paths.validation(name), trained.validation, training.genres)
     files.write_bytes(paths.onnx(name), trained.onnx)

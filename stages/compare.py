@@ -136,7 +136,7 @@ class Project:
     def embed(self, name: str) -> tuple[Vectors, Vectors, float]:
         """Return embeddings of all chunks, those of each song's middle chunk at other levels, and seconds per chunk.
 
-        Shapes: (n_chunks, n_values) and (n_levels, n_songs, n_values). They are cached.
+        Shapes: (n_chunks, n_values) and (n_levels * n_songs, n_values). They are cached.
         """
         embedder = embeddings.load(name, self.paths, cache=self.cache)
         digest = report.digest(self.paths.vectors)
@@ -145,7 +145,7 @@ class Project:
             of_files = functools.partial(embedder.of_files, workers=1)
             chunk_files = self.files(np.arange(len(self.rows)))
             vectors = of_files(chunk_files) if embedder.needs_audio else embedder.of_features(self.data.inputs)
-            copies = [of_files(self.files(self.middle), gain_db=gain_db) for gain_db in baselines.GAINS_DB]
+            copies = of_files(self.files(self.middle), gains_db=baselines.GAINS_DB)
             uncached, samples = embeddings.load(name, self.paths), chunks.read(chunk_files[0])
             start = time.perf_counter()
             if uncached.needs_audio:
@@ -153,7 +153,7 @@ class Project:
             else:
                 uncached.of_features(self.data.at([0]).inputs)
             chunk_s = np.array(time.perf_counter() - start)
-            kept = self.cache.keep(key, files.npz(vectors=vectors, copies=np.stack(copies), chunk_s=chunk_s))
+            kept = self.cache.keep(key, files.npz(vectors=vectors, copies=copies, chunk_s=chunk_s))
         loaded = files.read_npz(kept)
         return loaded["vectors"], loaded["copies"], float(loaded["chunk_s"])
 
@@ -196,7 +196,7 @@ def _train_network(model: str, fold: Fold, project: Project, changed: Arrays) ->
 def _train_baseline(model: str, fold: Fold, project: Project, changed: Arrays) -> Outcome:
     name, data, seed = embedding_name(model, project.settings.musicnn), project.data, project.settings.compare.seed
     vectors, copies, chunk_s = project.embed(name)
-    copies = copies[:, np.isin(project.middle, fold.train)]
+    copies = copies[np.tile(np.isin(project.middle, fold.train), len(baselines.GAINS_DB))]
     start = time.perf_counter()
     trained = baselines.train(model, vectors[fold.train], data.at(fold.train), copies=copies, seed=seed + fold.repeat)
     train_end = time.perf_counter()

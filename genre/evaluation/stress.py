@@ -38,10 +38,13 @@ CHANGES: dict[str, tuple[float, Options]] = {  # by name, with the factor of the
 def apply(change: str, samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.int16]:
     """Return samples after one of `CHANGES` [shape=(n,)], repeated or cut to the same number."""
     speed, options = CHANGES[change]
+    is_wav = options["format"] == "wav"
     with tempfile.TemporaryDirectory(prefix="stress-") as folder:
         path = Path(folder, f"changed.{options['format']}")
-        ffmpeg.encode(path, samples[:, np.newaxis], sample_rate=round(speed * sample_rate), **options)
-        return np.resize(np.concatenate(list(ffmpeg.stream_pcm(path, sample_rate=sample_rate))), len(samples))
+        encoding = {**options, "ar": sample_rate} if is_wav else options
+        ffmpeg.encode(path, samples[:, np.newaxis], sample_rate=round(speed * sample_rate), **encoding)
+        blocks = [chunks.read(path)[0]] if is_wav else list(ffmpeg.stream_pcm(path, sample_rate=sample_rate))
+    return np.resize(np.concatenate(blocks), len(samples))
 
 
 def inputs(

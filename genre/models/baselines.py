@@ -87,12 +87,12 @@ def train(
     ----------
     vectors : npt.NDArray[np.float32] [shape=(chunks, values)]
         Embeddings of the chunks of `data`, which have at least two genres; features are not used.
-    copies : npt.NDArray[np.float32] [shape=(levels, songs, values)]
+    copies : npt.NDArray[np.float32] [shape=(levels * songs, values)]
         Embeddings of the chunks of `middle_rows` at other levels, for training only. Without them, many songs are given
         another genre if they are made louder or quieter.
     """
-    copied = np.tile(middle_rows(data.songs), 0 if copies is None else len(copies))
-    of_levels = vectors[copied] if copies is None else copies.reshape(len(copied), -1)
+    of_levels = vectors[:0] if copies is None else copies
+    copied = np.resize(middle_rows(data.songs), len(of_levels))  # np.resize repeats
     n_genres = len(data.genres)
 
     def fit(rows: Rows) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,23 +89,23 @@ class Embedder:
         self,
         chunk_files: Sequence[Path],
         *,
-        gain_db: float = 0.0,
+        gains_db: Sequence[float] = (0.0,),
         workers: int | None = None,
         scheduler: str | None = None,
     ) -> Vectors:
-        """Return the embeddings [shape=(chunks, values)] of chunk files, in parallel and through the cache.
+        """Return the embeddings [shape=(gains * chunks, values)] of chunk files, in parallel and through the cache.
 
-        `gain_db` changes the level of the samples, which are clipped at full scale. Raises AudioError if a file is not
-        a chunk.
+        Each of `gains_db` changes the level of all chunks, whose samples are clipped at full scale. Raises AudioError
+        if a file is not a chunk.
         """
         rows = run(
-            functools.partial(self._of_file, gain_db=gain_db),
-            chunk_files,
+            self._of_file,
+            list(itertools.product(gains_db, chunk_files)),
             description=self.name,
             unit="chunk",
             workers=workers,
             scheduler=scheduler,
-            recall=None if scheduler else functools.partial(self._recall, gain_db=gain_db),
+            recall=None if scheduler else self._recall,
         )
         return self._stacked(list(all_or_error(rows)))
 
@@ -112,12 +113,12 @@ class Embedder:
         """Return name, length and version, ready for JSON: vectors are comparable if these are equal."""
         return {"name": self.name, "n_values": self.n_values, "version": self.embedding.version}
 
-    def _of_file(self, path: Path, gain_db: float) -> Vector:
-        return self.of_audio(*_read(path, gain_db))
+    def _of_file(self, item: tuple[float, Path]) -> Vector:
+        return self.of_audio(*_read(*item))
 
-    def _recall(self, path: Path, gain_db: float) -> Vector | None:
+    def _recall(self, item: tuple[float, Path]) -> Vector | None:
         """Return the embedding of a file from the cache: no process is started where it has all."""
-        data = self.cache.recall(self._key(*_read(path, gain_db))) if self.cache else None
+        data = self.cache.recall(self._key(*_read(*item))) if self.cache else None
         return None if data is None else np.frombuffer(data, np.float32)
 
     def _compute(self, samples: Samples, sample_rate: int) -> Vector:
@@ -206,7 +207,7 @@ def librosa_ranges(samples: Samples, sample_rate: int, _paths: Paths) -> Vector:
     return np.concatenate(ranges).astype(np.float32)
 
 
-def _read(path: Path, gain_db: float) -> tuple[Samples, int]:
+def _read(gain_db: float, path: Path) -> tuple[Samples, int]:
     """Return the samples of a chunk file at another level, and their sample rate in Hz."""
     samples, sample_rate = chunks.read(path)
     if gain_db:

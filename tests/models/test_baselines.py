@@ -78,7 +78,7 @@ def test_with_copies_at_other_levels_the_prediction_hardly_depends_on_the_level(
     level = np.float32(4.0) * (np.arange(vectors.shape[1]) < 40).astype(np.float32)
     vectors += labels[:, np.newaxis].astype(np.float32) * level  # the genres differ in level, too
     changes = []
-    for copies in (None, np.stack([vectors + 2 * level, vectors - 2 * level])):
+    for copies in (None, np.concatenate([vectors + 2 * level, vectors - 2 * level])):
         graph = baselines.train(name, vectors, data, copies=copies).onnx
         louder = baselines.predict(graph, vectors + 2 * level)
         changes.append(np.abs(louder - baselines.predict(graph, vectors)).max())
@@ -89,7 +89,7 @@ def test_the_copies_of_a_song_are_in_its_validation_fold() -> None:
     vectors, data = embeddings_of_genres(spread=100.0)  # only a copy of the chunk gives its genre away
     labels, songs = data.labels, [str(row) for row in range(len(vectors))]
     data = VectorSet({}, labels, songs, GENRES, songs)
-    validation = baselines.train("knn", vectors, data, copies=vectors[np.newaxis]).validation
+    validation = baselines.train("knn", vectors, data, copies=vectors).validation
     assert sorted(validation.rows) == list(range(len(labels)))
     assert (validation.probabilities.argmax(axis=1) == labels[validation.rows]).mean() < 0.6
 

@@ -64,10 +64,11 @@ def test_chunk_files_are_embedded_once_and_in_order(cache: Cache, paths: list[Pa
 
 def test_chunk_files_are_embedded_at_another_level(cache: Cache, paths: list[Path], calls: list[int]) -> None:
     for _ in range(2):  # computed, then from the cache
-        vectors = embedder(cache).of_files(paths, gain_db=20.0, workers=1)
-        expected = [(chunks.read(path)[0] * 10.0).clip(-32768, 32767).mean() for path in paths]
+        vectors = embedder(cache).of_files(paths, gains_db=(20.0, 0.0), workers=1)
+        samples = [chunks.read(path)[0] * gain for gain in (10.0, 1.0) for path in paths]
+        expected = [values.clip(-32768, 32767).mean() for values in samples]
         np.testing.assert_allclose(vectors[:, 0], expected, rtol=1e-5)
-    assert len(calls) == len(paths)
+    assert len(calls) == 2 * len(paths)
 
 
 def test_another_rate_or_version_is_another_embedding(
