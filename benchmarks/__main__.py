@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, tuple[list[str], list[str], str | None]] = {
     "query": (["--repeats", "2", "--songs", "5"], [], MODELS),
     "train": (["--epochs", "5"], [], None),
     "incremental": (["--songs", "20"], [], None),
+    "files": ([], ["--full"], None),
     "memory": (
         ["--hours", "0.2", "0.4", "--songs", "50", "100", "--queue", "5000", "10000"],
         ["--queue", "10000", "100000", "1000000"],

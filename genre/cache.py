@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,39 +38,43 @@ class Cache:
 
         `key` is as `files.digest` returns it, and `target` maps the number of a file to its path.
         """
-        entry = self._entry(key)
-        if (manifest := self._checked(entry)) is None:
-            return None
-        try:
-            for number in range(len(manifest["sha256"])):
-                link_or_copy(entry / str(number), target(number))
-        except FileNotFoundError:  # another process has just removed the entry
-            return None
-        return manifest["note"]
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed the entry
+            if manifest := self._checked(entry := self._entry(key)):
+                for number in range(len(manifest["sha256"])):
+                    link_or_copy(entry / str(number), target(number))
+                return manifest["note"]
+        return None
 
-    def store(self, key: str, paths: Sequence[Path], note: Any) -> None:
-        """Store files with a note, any JSON value but null. If the cache cannot be written, log a warning."""
+    def store(self, key: str, paths: Sequence[Path], note: Any, *, replaces: Iterable[str] = ()) -> None:
+        """Store files with a note, any JSON value but null, in place of other entries; log a warning if it cannot."""
         self._add(key, [functools.partial(link_or_copy, path) for path in paths], note)
+        for replaced in replaces:
+            shutil.rmtree(self._entry(replaced), ignore_errors=True)
 
     def recall(self, key: str) -> bytes | None:
         """Return the bytes that `keep` stored, or None if there is no entry."""
-        entry = self._entry(key)
-        try:
-            return (entry / "0").read_bytes() if self._checked(entry) else None
-        except FileNotFoundError:
-            return None
+        with contextlib.suppress(FileNotFoundError):
+            return (entry / "0").read_bytes() if self._checked(entry := self._entry(key)) else None
+        return None
 
     def keep(self, key: str, data: bytes) -> bytes:
         """Store bytes, as `store`, and return them."""
         self._add(key, [lambda path: path.write_bytes(data)], True)
         return data
 
+    def starting(self, prefix: str) -> Iterator[tuple[str, list[Path], Any]]:
+        """Yield key, files and note of the entries whose key starts with `prefix`, the least recently used first."""
+        for entry, _, _ in self.entries():
+            if entry.name.startswith(prefix) and (manifest := self._checked(entry)):
+                yield entry.name, [entry / str(number) for number in range(len(manifest["sha256"]))], manifest["note"]
+
     def entries(self) -> list[tuple[Path, int, float]]:
-        """Return folder, size in bytes and time of last use of each entry, the least recently used first."""
+        """Return folder, bytes (in files without another link) and time of last use of entries, the latest use last."""
         entries = []
         for entry in self.folder.glob("*/*"):
             with contextlib.suppress(OSError):  # another process may remove it meanwhile
-                size = sum(file.stat().st_size for file in entry.iterdir())
+                statuses = [file.stat() for file in entry.iterdir() if file.name != _MANIFEST]
+                size = sum(status.st_size for status in statuses if status.st_nlink == 1)
                 entries.append((entry, size, entry.stat().st_mtime))
         return sorted(entries, key=lambda item: (item[2], item[0]))
 
@@ -79,7 +83,7 @@ class Cache:
         entries = self.entries()
         total = sum(size for _, size, _ in entries)
         for entry, size, _ in entries:
-            if total > self.max_bytes:
+            if size and total > self.max_bytes:
                 shutil.rmtree(entry, ignore_errors=True)
                 total -= size
 

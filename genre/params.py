@@ -63,6 +63,7 @@ class SplitParams(_Section):
     group_by: Annotated[str, Field(pattern=r"^(artist|album|folder|regex:.+|.+\.csv)$")] | None
     duplicates: Literal["together", "drop"]
     on_error: Literal["skip", "fail"]
+    pack: bool | None
 
 
 class ExtractParams(_Section):

@@ -7,6 +7,7 @@ python -m stages.extract a.wav b.flac --out DIR             any files, at their 
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from genre import files, params
+from genre import archives, files, params
 from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import argument_parser, run_command
@@ -74,15 +75,23 @@ def _extract_files(audio: Sequence[Path], out: Path, engine_name: str) -> int:
 
 def _extract_chunks(settings: params.Params, paths: Paths) -> int:
     engine = choose(settings.extract.engine)
+    versions, rows = engine.versions(), manifest.read(paths.chunks)
     jobs = [
-        Job(paths.chunks / row.chunk, {name: paths.features / name / Path(row.chunk).parent for name in TRANSFORMS})
-        for row in manifest.read(paths.chunks)
+        Job(path, {name: paths.features.joinpath(name, *path.parts[-3:-1]) for name in TRANSFORMS})
+        for path in (paths.chunks / row.chunk for row in rows)
     ]
+    keys = {job.audio: _key(job, engine.name, versions) for job in jobs}
     cache = Cache(paths.cache, settings.cache.max_bytes)
-    if failures := _extract(jobs, engine, settings.parallel, cache):
+    names = [name for row in rows for name in Path(row.chunk).parts[:-3]]  # of the archives, if there are any
+    store = archives.Archives([paths.features / name for name in TRANSFORMS], cache, pack=bool(names))
+    missing = [job for job in jobs if store.restore(keys[job.audio], job.targets.__getitem__) is None]
+    if failures := _extract(missing, engine, settings.parallel, cache):
         raise FeatureError("; ".join(str(error) for error in failures.values()))
-    files.remove_others(paths.features, {paths.extraction, *(path for job in jobs for path in job.targets)})
-    files.write_json(paths.extraction, {"engine": engine.name, "versions": engine.versions()})
+    kept = {path for job in jobs for path in job.targets}
+    if names:
+        kept = store.write((name, keys[job.audio], True, job.targets) for name, job in zip(names, jobs, strict=True))
+    files.remove_others(paths.features, {paths.extraction, *kept})
+    files.write_json(paths.extraction, {"engine": engine.name, "versions": versions})
     cache.trim()
     print(f"extract: {len(jobs)} chunks, {len(TRANSFORMS)} features, engine {engine.name}")
     return 0
@@ -95,11 +104,10 @@ def _extract(jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParam
         for job in jobs
         if max(len(os.fsencode(path.name)) for path in job.targets) > MAX_NAME_BYTES
     }
-    versions = engine.versions()
-    missing = [job for job in jobs if job.audio not in failures and not _restore(job, engine.name, versions, cache)]
+    missing = [job for job in jobs if job.audio not in failures]
     size = max(1, min(MAX_BATCH, len(missing) // 8))
     results = run(
-        functools.partial(_extract_batch, engine.name, versions, cache),
+        functools.partial(_extract_batch, engine.name, engine.versions(), cache),
         [missing[first : first + size] for first in range(0, len(missing), size)],
         description="extract",
         unit="batch",
@@ -117,18 +125,14 @@ def _extract_batch(name: str, versions: dict[str, str], cache: Cache | None, job
     failures = engine.extract(jobs)
     for job in jobs:
         if cache is not None and job.audio not in failures:
-            cache.store(_key(job, name, versions), job.targets, versions)
+            cache.store(_key(job, name, versions), job.targets, True)
     return failures
-
-
-def _restore(job: Job, engine: str, versions: dict[str, str], cache: Cache | None) -> bool:
-    """Restore the features of a job from the cache, if they are there."""
-    return cache is not None and cache.restore(_key(job, engine, versions), job.targets.__getitem__) is not None
 
 
 def _key(job: Job, engine: str, versions: dict[str, str]) -> str:
     table = [asdict(t) for t in TRANSFORMS.values()]
-    return files.digest("extract", csv.VERSION, engine, versions, table, files.sha256(job.audio))
+    digest = hashlib.sha256(archives.read_bytes(job.audio)).hexdigest()
+    return files.digest("extract", csv.VERSION, engine, versions, table, digest)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from genre import files, params
+from genre import archives, files, params
 from genre.audio import chunks, corrections, dataset, division, ffmpeg, manifest
 from genre.audio.dataset import Song
 from genre.cache import Cache
@@ -29,6 +29,7 @@ from genre.terminal import one_line, progress
 
 Job = tuple[Song, str]  # a song and the SHA-256 of its file
 Failures = dict[Path, str]  # reason for each song that could not be read or decoded
+PACK_ABOVE = 2000  # songs; with split.pack: null, more are packed (docs/data.md)
 FEATURE_BYTES = 0.25  # of the CSVs, per byte of the chunks
 N_SAMPLE = 20  # songs whose durations are measured, to estimate the disk space
 SMALL_BYTES = 2e8  # of all songs; with fewer, the disk space is not estimated
@@ -56,7 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     lists = {"test_list": config.split.test_list, "train_list": config.split.train_list}
     songs = [song for song in dataset.divide_by_list(scanned, folder, **lists) if song.path in digests]
     _check_disk(songs, config, paths)
-    pieces = _split_all([(song, digests[song.path]) for song in songs], config, paths, failures)
+    pack = len(songs) > PACK_ABOVE if config.split.pack is None else config.split.pack
+    cache = Cache(paths.cache, config.cache.max_bytes)
+    store = archives.Archives([paths.chunks], cache, pack=pack)
+    pieces = _split_all([(song, digests[song.path]) for song in songs], config, paths, failures, store)
     contents = {song.path: [digests[song.path], *of_song.digests] for song, of_song in pieces.items()}
     duplicates = paths.corrections(f"{config.dataset.name}.duplicates")
     original = division.originals(pieces, contents, corrections.read_duplicates(duplicates, in_folders, folder))
@@ -69,12 +73,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         pieces = _move(pieces, divided, paths)
     division.check_no_leak(pieces, original, group)
     rows = _rows(pieces, digests, group, paths)
+    kept = {paths.chunks / row.chunk for row in rows}
+    if pack:
+        kept = store.write(
+            (
+                archives.name_of(f"{song.genre}/{song.name}", len(songs)),
+                _key(digests[song.path], config),
+                astuple(of_song),
+                [_chunk_path(number, song, paths) for number in range(len(of_song.spans))],
+            )
+            for song, of_song in pieces.items()
+        )
+        rows = [replace(row, chunk=f"{archives.name_of(row.song_id, len(songs))}/{row.chunk}") for row in rows]
     manifest.write(paths.chunks, rows)
     table = sorted((path.as_posix(), reason) for path, reason in failures.items())
     files.write_table(paths.chunks / manifest.FAILURES_NAME, ["source", "reason"], table)
     tables = {paths.chunks / manifest.INDEX_NAME, paths.chunks / manifest.FAILURES_NAME}
-    files.remove_others(paths.chunks, tables | {paths.chunks / row.chunk for row in rows})
-    _cache(config, paths).trim()
+    files.remove_others(paths.chunks, tables | kept)
+    cache.trim()
     n_groups, of_folder = len(set(group.values())), {song.path: song.genre for song in in_folders}
     counts = {
         "groups": n_groups if n_groups < len(pieces) else 0,
@@ -108,7 +124,8 @@ def _move(pieces: Mapping[Song, SongChunks], songs: Sequence[Song], paths: Paths
         for number in range(len(pieces[undivided].spans)):
             target = _chunk_path(number, song, paths)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _chunk_path(number, undivided, paths).replace(target)
+            with contextlib.suppress(FileNotFoundError):  # it is in an archive in the cache
+                _chunk_path(number, undivided, paths).replace(target)
     return dict(zip(songs, pieces.values(), strict=True))
 
 
@@ -126,13 +143,15 @@ def _check_disk(songs: Sequence[Song], config: Params, paths: Paths) -> None:
     n_bytes = 2 * (1 + FEATURE_BYTES) * config.split.sample_rate * statistics.fmean(durations or [0.0]) * len(songs)
     n_done = sum(path.stat().st_size for path in paths.cache.rglob("*") if path.is_file())
     free = shutil.disk_usage(paths.root).free
-    text = f"chunks and features take about {n_bytes / 1e9:.3g} GB, and as much in DVC's cache unless that links files"
+    text = f"chunks and features take about {n_bytes / 1e9:.3g} GB, as much again in .cache/ and, unless linked, .dvc/"
     if n_bytes - n_done > free:
         raise DatasetError(f"the disk has {free / 1e9:.3g} GB, too few for {len(songs)} songs: their {text}")
     print(f"split: {text}; {free / 1e9:.3g} GB are free")
 
 
-def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Failures) -> dict[Song, SongChunks]:
+def _split_all(
+    jobs: Sequence[Job], config: Params, paths: Paths, failures: Failures, store: archives.Archives
+) -> dict[Song, SongChunks]:
     """Return the chunks of each song that could be decoded; add the others to `failures`."""
     results = run(
         functools.partial(_split_song, config=config, paths=paths),
@@ -140,14 +159,13 @@ def _split_all(jobs: Sequence[Job], config: Params, paths: Paths, failures: Fail
         description="split",
         workers=config.parallel.workers,
         scheduler=config.parallel.scheduler,
-        recall=functools.partial(_restore, config=config, paths=paths),
+        recall=functools.partial(_restore, config=config, paths=paths, store=store),
     )
     decoded = {}
     for (song, _), result in zip(jobs, results, strict=True):
-        if isinstance(result, WorkerError):
-            _report(failures, song.path, AudioError(f"{song.path}: {result}"))
-        elif isinstance(result, GenreError):
-            _report(failures, song.path, result)
+        if isinstance(result, GenreError):
+            error = AudioError(f"{song.path}: {result}") if isinstance(result, WorkerError) else result
+            _report(failures, song.path, error)
         else:
             decoded[song] = result
     return decoded
@@ -196,16 +214,16 @@ def _split_song(job: Job, config: Params, paths: Paths) -> SongChunks:
         raise AudioError(f"{song.path}: {chunks.SILENT_MESSAGE}")
     if not song.path.is_file() or files.sha256(song.path) != source_digest:  # the cache key would not match the content
         raise AudioError(f"{song.path}: changed while it was read: run again when the file is complete")
-    _cache(config, paths).store(_key(source_digest, config), written, [spans, digests, n_silent])
-    return SongChunks(spans, digests, n_silent)
+    of_song = SongChunks(spans, digests, n_silent)
+    Cache(paths.cache, config.cache.max_bytes).store(_key(source_digest, config), written, astuple(of_song))
+    return of_song
 
 
-def _restore(job: Job, config: Params, paths: Paths) -> SongChunks | None:
-    """Return the chunks of one song, restored from the cache, or None."""
+def _restore(job: Job, config: Params, paths: Paths, store: archives.Archives) -> SongChunks | None:
+    """Return the chunks of one song from the cache, or None."""
     song, digest = job
-    target = functools.partial(_chunk_path, song=song, paths=paths)
-    note = _cache(config, paths).restore(_key(digest, config), target)
-    return None if note is None else SongChunks([(start_s, seconds) for start_s, seconds in note[0]], note[1], note[2])
+    note = store.restore(_key(digest, config), functools.partial(_chunk_path, song=song, paths=paths))
+    return None if note is None else SongChunks(*note)
 
 
 def _encoded_digests(path: Path) -> list[str]:
@@ -225,10 +243,6 @@ def _key(digest: str, config: Params) -> str:
     split = config.split
     lengths = (split.sample_rate, split.chunk_seconds, split.min_seconds)
     return files.digest("split", chunks.VERSION, ffmpeg.version(), digest, *lengths)
-
-
-def _cache(config: Params, paths: Paths) -> Cache:
-    return Cache(paths.cache, config.cache.max_bytes)
 
 
 def _report(failures: Failures, path: Path, error: GenreError) -> None:

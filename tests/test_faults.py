@@ -1,4 +1,4 @@
-"""Interrupted stages and power cuts: no partial file is left, and the next run completes the outputs."""
+"""Interrupted stages: no temporary file and no process is left, and the next run completes the outputs."""
 
 from __future__ import annotations
 
@@ -18,27 +18,9 @@ from tests.made import ROOT, outs, write_params, write_songs
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def songs(project: Path) -> None:
-    """Write a data set of two genres with three songs each."""
-    write_params(project, parallel__workers=1)
-    write_songs(project / "dataset" / "tiny", n_songs=3, suffix=".wav")
-
-
 def _run_all() -> None:
     for stage in (split, extract, vectorize):
         assert stage.main([]) == 0
-
-
-def _start(*command: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def _wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
@@ -59,8 +41,10 @@ def _wait_for_file(process: subprocess.Popen[str], folder: Path, pattern: str) -
     ],
 )
 def test_an_interrupted_stage_leaves_no_temporary_file_and_no_process(
-    project: Path, songs: None, stage: str, folder: str, sent: signal.Signals, whole_group: bool
+    project: Path, stage: str, folder: str, sent: signal.Signals, whole_group: bool
 ) -> None:
+    write_songs(project / "dataset" / "tiny", n_songs=3, suffix=".wav")
+    write_params(project, parallel__workers=1)
     _run_all()
     expected = outs(project)
     temporary = project / "tmp"
@@ -68,7 +52,14 @@ def test_an_interrupted_stage_leaves_no_temporary_file_and_no_process(
     for name in (folder, ".cache"):
         shutil.rmtree(project / name)
     write_params(project, parallel__workers=2)
-    process = _start(sys.executable, "-m", f"stages.{stage}", TMPDIR=str(temporary))
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"stages.{stage}"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     _wait_for_file(process, project / folder, "*.*")
     (os.killpg if whole_group else os.kill)(process.pid, sent)
     output, _ = process.communicate(timeout=60)
@@ -93,18 +84,3 @@ def _alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def test_partial_files_of_a_power_cut_are_removed_or_ignored(project: Path, songs: None) -> None:
-    _run_all()
-    expected = outs(project)
-    others = ("pickled_vectors", "vectors", "dataset/tiny/low")
-    for folder in ("chunks/train/high", "features/mfcc_coefficients/train/low", *others):
-        (project / folder).mkdir(parents=True, exist_ok=True)
-        (project / folder / ".half.tmp").write_bytes(b"RIFF")
-    shutil.rmtree(project / ".cache")
-    (project / ".cache" / "songs" / "ab" / "unfinished-x").mkdir(parents=True)
-    _run_all()
-    outputs = outs(project)
-    outputs.pop("pickled_vectors/.half.tmp", None)  # DVC empties the folder before the stage
-    assert outputs == expected

@@ -1,44 +1,55 @@
-"""The stages split and extract: incremental, and killed while they run."""
+"""The stages split and extract, with and without archives: incremental, and killed while they run."""
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
-import random
 import shutil
 import signal
 import sys
-import time
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from genre.audio import chunks
-from genre.features import numpy_engine
-from stages import extract, split
-from tests.made import MakeSong, outs, start, write_params
+from genre import archives
+from genre.audio import chunks, manifest
+from genre.cache import Cache
+from genre.errors import DatasetError
+from genre.evaluation import recording
+from genre.features import csv, numpy_engine
+from genre.paths import Paths
+from stages import extract, split, vectorize
+from tests.made import MakeSong, outs, write_params
 
 pytestmark = pytest.mark.slow
 
-N_KILLS = int(os.environ.get("N_KILLS", "4"))
 
-
-def _run_both() -> None:
-    assert split.main([]) == 0
-    assert extract.main([]) == 0
+def _run() -> None:
+    _remove("pickled_vectors")  # as DVC does
+    for stage in (split, extract, vectorize):
+        assert stage.main([]) == 0
 
 
 def _fresh(project: Path) -> dict[str, bytes]:
     """Return the outputs of a run without interruption and without a cache."""
-    for folder in ("chunks", "features", ".cache"):
-        shutil.rmtree(project / folder, ignore_errors=True)
-    _run_both()
+    _remove("chunks", "features", ".cache")
+    _run()
     return outs(project)
+
+
+def _remove(*folders: str) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch, project: Path) -> list[str]:
-    """Return a list that grows with every file that is decoded or analysed (in this process: one worker)."""
-    write_params(project, parallel__workers=1)
+    """Return a list that grows with every file that is decoded or analysed, and let archives have 2 to 3 songs."""
+    write_params(project, parallel__workers=1)  # in this process
+    monkeypatch.setattr(archives, "MAX_SONGS", 3)
     calls: list[str] = []
     iterate, compute = chunks.iterate, numpy_engine.compute_blocks
 
@@ -55,13 +66,15 @@ def work(monkeypatch: pytest.MonkeyPatch, project: Path) -> list[str]:
     return calls
 
 
+@pytest.mark.parametrize("pack", [False, True])
 @pytest.mark.parametrize("change", ["add", "change", "rename", "remove"])
 def test_after_a_change_of_one_song_only_that_song_is_computed(
-    project: Path, songs: Path, work: list[str], make_song: MakeSong, change: str
+    project: Path, songs: Path, work: list[str], make_song: MakeSong, change: str, pack: bool
 ) -> None:
     (songs / "test.txt").write_text("high/song 0\nlow/song 0\n")
-    write_params(project, parallel__workers=1, split__test_list="test.txt")
-    _fresh(project)
+    write_params(project, parallel__workers=1, split__test_list="test.txt", split__pack=pack)
+    before = _fresh(project)
+    _remove("chunks", "features")  # as DVC does
     work.clear()
     if change == "add":
         make_song(songs / "low" / "new.ogg", seconds=4.0, hz=120.0, seed=9)
@@ -71,37 +84,111 @@ def test_after_a_change_of_one_song_only_that_song_is_computed(
         (songs / "low" / "song 1.flac").rename(songs / "low" / "renamed.flac")
     else:
         (songs / "low" / "song 1.flac").unlink()
-    _run_both()
+    _run()
     expected = {"add": ["split new.ogg", *["extract"] * 2], "change": ["split song 1.flac", *["extract"] * 2]}
     assert work == expected.get(change, [])
-    assert outs(project) == _fresh(project)
+    after = outs(project)
+    rewritten = {Path(name).name for name in before if name.endswith(".zip") and before[name] != after.get(name)}
+    assert len(rewritten) == pack  # the new name is in the same archive
+    assert after == _fresh(project)
+    write_params(project, parallel__workers=1, split__test_list="test.txt", split__pack=not pack)
+    work.clear()
+    _run()
+    assert work == []
 
 
-def test_another_sample_rate_does_not_use_the_cached_chunks(project: Path, songs: Path, work: list[str]) -> None:
+def test_archives_have_the_files_of_the_folders_and_are_divided_checked_and_bounded(
+    project: Path, songs: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, cache, chunk_folder = _fresh(project), Cache(Paths().cache, max_bytes=0), Path("chunks")
+    assert json.loads(plain["features/extraction.json"])["engine"] == "numpy"
+    properties = recording.properties(manifest.read(chunk_folder), Paths())
+    work.clear()
+    write_params(project, parallel__workers=1, split__pack=True)
+    for max_songs in (3, 1, 3):
+        monkeypatch.setattr(archives, "MAX_SONGS", max_songs)
+        _run()
+        n_archives = len(list(chunk_folder.glob("*.zip")))
+        assert (n_archives > 4) == (max_songs == 1)
+        cache.trim()
+        assert len(cache.entries()) == 2 * n_archives  # what is in use is not counted
+    packed = outs(project)
+    np.testing.assert_array_equal(recording.properties(manifest.read(chunk_folder), Paths()), properties)
+    for archive in project.glob("[cf]*/**/*.zip"):
+        zipfile.ZipFile(archive).extractall(archive.parent)
+        archive.unlink()
+    assert outs(project) == plain | {"chunks/index.csv": packed["chunks/index.csv"]}
+    _run()
+    assert work == []
+    for folder, stage in (("chunks", "split"), ("features/mfcc_coefficients", "extract")):
+        archive = max(Path(folder).glob("*.zip"))
+        archive.write_bytes(archive.read_bytes().replace(b"1", b"2"))
+        with pytest.raises(DatasetError, match=f"{archive} is damaged .*`dvc repro --force {stage}`"):
+            (extract if stage == "split" else vectorize).main([])
+        _run()
+        assert 0 < len(work) < 13
+        assert outs(project) == packed
+    _remove("chunks", "features")
+    cache.trim()
+    _run()
+    assert len(work) >= 26
+
+
+def test_there_are_at_most_25_archives_per_thousand_songs() -> None:
+    for n_songs in (1, 99, 100, 101, 2000, 3200, 3201, 50_000, 1_000_000):
+        n_archives = int(archives.name_of("song", n_songs).removesuffix(".zip").split("-of-")[1])
+        assert n_archives == 1 or n_songs / 100 <= n_archives < n_songs / 49
+
+
+def test_another_sample_rate_or_format_does_not_use_the_cached_files(
+    project: Path, songs: Path, work: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _fresh(project)
     work.clear()
     write_params(project, parallel__workers=1, split__sample_rate=11_025)
-    _run_both()
+    _run()
     assert sum(item.startswith("split") for item in work) == 8
     assert outs(project) == _fresh(project)
+    work.clear()
+    monkeypatch.setattr(csv, "VERSION", csv.VERSION + 1)
+    _run()
+    assert work == ["extract"] * 18
 
 
-def test_a_killed_run_leaves_no_partial_file_and_the_next_one_completes_it(project: Path, songs: Path) -> None:
-    expected = _fresh(project)
-    run_both = ("sh", "-c", f"{sys.executable} -m stages.split && {sys.executable} -m stages.extract")
-    began = time.monotonic()
-    assert start(project, *run_both).wait() == 0
-    full_s = time.monotonic() - began
-    draw = random.Random(0)
-    for _ in range(N_KILLS):
-        for folder in ("chunks", "features", ".cache"):
-            shutil.rmtree(project / folder, ignore_errors=True)
-        process = start(project, *run_both)
-        time.sleep(draw.uniform(0.2, 1.0) * full_s)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _run_until(n_operations: int) -> None:
+    """Run the stages in this process, which is killed before an operation on files."""
+
+    def count(event: str, _: object) -> None:
+        nonlocal n_operations
+        n_operations -= event in {"open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir"}
+        if n_operations < 0 and event != "os.kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    _run()
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_killed_run_leaves_no_partial_file_and_the_next_one_completes_it(
+    project: Path, songs: Path, work: list[str], pack: bool
+) -> None:
+    plain = _fresh(project)
+    (project / ".cache").rename(project / "kept")
+    write_params(project, parallel__workers=1, split__pack=pack)
+    expected, exit_code, n_operations = _fresh(project), None, 0
+    while exit_code != 0:
+        _remove("chunks", "features", ".cache")
+        if pack:
+            shutil.copytree(project / "kept", project / ".cache")
+        n_operations += 300
+        process = multiprocessing.get_context("fork").Process(target=_run_until, args=(n_operations,))
+        process.start()
+        process.join()
+        exit_code = process.exitcode
         for name, content in outs(project).items():
             if not name.endswith(".tmp") and not name.startswith("features/extraction"):
-                assert content in expected.values(), name  # a chunk may lie in the folder of undivided ones
-        _run_both()
+                assert content in [*plain.values(), *expected.values()], name  # in any folder
+        work.clear()
+        _run()
+        assert work == [] or not pack
         assert outs(project) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from genre import archives
 from genre.audio.ffmpeg import pieces, stream_pcm
 from genre.audio.process import warn
 from genre.errors import AudioError
@@ -90,12 +92,12 @@ def write(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int) -> No
 
 
 def read(path: Path) -> tuple[npt.NDArray[np.int16], int]:
-    """Return the samples [shape=(n,)] and the sample rate in Hz of a mono PCM 16 bit wav file.
+    """Return the samples [shape=(n,)] and the sample rate in Hz of a mono PCM 16 bit wav file, in an archive or not.
 
-    Raises AudioError if the file cannot be read or has another format.
+    Raises AudioError if the file cannot be read or has another format, DatasetError if its archive is damaged.
     """
     try:
-        with wave.open(str(path), "rb") as stream:
+        with wave.open(io.BytesIO(archives.read_bytes(path))) as stream:
             if (stream.getnchannels(), stream.getsampwidth()) != (1, 2):
                 raise AudioError(f"{path}: is not mono PCM 16 bit")
             data = stream.readframes(stream.getnframes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,7 +24,7 @@ SPLITS = ("train", "test")
 class Row:
     """One chunk."""
 
-    chunk: str  # path below chunks/, with forward slashes
+    chunk: str  # path below chunks/, with forward slashes; the first part may be an archive
     song: str  # name of the song, unique in its genre
     genre: str
     split: str  # train or test
@@ -100,7 +101,8 @@ def _row(line: dict[str, Any]) -> Row:
     if None in line or None in line.values():
         raise ValueError("a line has more or fewer fields than the header")
     row = Row(**{**line, "start_s": float(line["start_s"]), "seconds": float(line["seconds"])})
-    for column, name, folders in (("chunk", row.chunk, SPLITS), ("source", row.source, (Paths().datasets.name,))):
+    member = re.sub(r"^\d+-of-\d+\.zip/", "", row.chunk)  # without the archive
+    for column, name, folders in (("chunk", member, SPLITS), ("source", row.source, (Paths().datasets.name,))):
         parts = name.split("/")
         if parts[0] not in folders or {"", ".", ".."} & set(parts) or "\0" in name:
             raise ValueError(f"the {column} {name!r} is not below {' or '.join(folders)}/")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from genre import archives
 from genre.errors import FeatureError
 
 VERSION = 2  # part of the cache key: raise it when the bytes of a CSV change
@@ -52,10 +53,10 @@ def read(path: Path, *, columns: int | None = None) -> npt.NDArray[np.float32]:
     `columns` is the number of values on each line after the time stamp; by default that of the first line.
 
     Raises FeatureError, with file and line, if the file is missing, empty or truncated, or a line has a wrong number of
-    values or a value that is not a finite float32.
+    values or a value that is not a finite float32; DatasetError if it is in a damaged archive.
     """
     try:
-        data = path.read_bytes()
+        data = archives.read_bytes(path, "extract")
     except OSError as error:
         raise FeatureError(f"{path}: cannot be read ({error.strerror})") from error
     n_values = columns or max(1, data.partition(b"\n")[0].count(b","))

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from genre import files
+from genre import archives, files
 from genre.audio.ffmpeg import stream_native
 from genre.errors import EngineError, FeatureError, GenreError
 from genre.features import extraction, numpy_engine, vamp_engine
@@ -189,6 +189,9 @@ def _vamp_folders() -> list[str]:
 
 def _prepare(source: Path, target: Path) -> int:
     """Link a mono PCM wav to `target`, or write any other file there as mono float wav; return its rate in Hz."""
+    if archives.archive_of(source):
+        source, data = target.with_suffix(".copy"), archives.read_bytes(source)
+        source.write_bytes(data)
     if source.is_file():  # a named pipe would block
         with contextlib.suppress(wave.Error, EOFError, OSError, RuntimeError), wave.open(str(source), "rb") as stream:
             sample_rate = stream.getframerate()

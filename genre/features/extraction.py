@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genre import files
+from genre import archives, files
 from genre.audio import chunks
 from genre.audio.ffmpeg import stream_native
 from genre.errors import AudioError, EngineError, FeatureError, GenreError
@@ -73,10 +73,10 @@ def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:
 def _open(path: Path) -> tuple[int, Iterable[Samples]]:
     """Return sample rate and blocks of samples: a mono PCM wav is one block, other formats are decoded by ffmpeg."""
     try:
-        if path.is_file() and path.stat().st_size <= MAX_WHOLE_BYTES:  # a named pipe would block
+        if archives.archive_of(path) or (path.is_file() and path.stat().st_size <= MAX_WHOLE_BYTES):
             samples, sample_rate = chunks.read(path)
             if samples.size and sample_rate > 0:
                 return sample_rate, (samples,)
     except (AudioError, OSError):
         pass  # ffmpeg reads it, or reports the error
-    return stream_native(path)
+    return stream_native(path)  # a named pipe, too: `is_file` is false

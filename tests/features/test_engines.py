@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +220,9 @@ def test_the_tool_gets_all_transforms_in_one_run_and_mono_files_of_one_rate_from
         make_song(tmp_path / "c.wav", sample_rate=44_100),
         make_song(tmp_path / "d.flac", channels=2),
     ]
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.write(audio[1], "two/a#1.wav")
+    audio[1] = tmp_path / "archive.zip" / "two" / "a#1.wav"
     jobs = [Job(path, dict.fromkeys(TRANSFORMS, tmp_path / "out" / str(i))) for i, path in enumerate(audio)]
     assert SONIC_ANNOTATOR.extract(jobs) == {}
     runs = [line for line in (stub / "calls.jsonl").read_text().splitlines() if '"-d"' in line]

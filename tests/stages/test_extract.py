@@ -8,27 +8,8 @@ from pathlib import Path
 import pytest
 
 from genre.errors import FeatureError
-from genre.features import csv, numpy_engine
-from genre.files import read_json
 from stages import extract
-from tests.made import GOLDEN, MakeSong, outs, write_chunks, write_params
-
-
-def test_a_second_run_restores_the_same_files_from_the_cache_unless_their_format_changed(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_params(project, parallel__workers=1)
-    write_chunks(project)
-    assert extract.main([]) == 0
-    first = outs(project)
-    assert read_json(project / "features" / "extraction.json")["engine"] == "numpy"
-    shutil.rmtree(project / "features")
-    monkeypatch.delattr(numpy_engine, "compute_blocks")
-    assert extract.main([]) == 0
-    assert outs(project) == first
-    monkeypatch.setattr(csv, "VERSION", csv.VERSION + 1)
-    with pytest.raises(AttributeError, match="compute_blocks"):
-        extract.main([])
+from tests.made import GOLDEN, MakeSong, write_chunks
 
 
 def test_a_chunk_that_cannot_be_read_fails_the_stage(project: Path) -> None:
