@@ -63,9 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_line(results[-1]))
     middle = middle_rows(test.songs)
     changed = Batch(stress.inputs([chunk_paths[row] for row in middle], embedders, cache, workers))
-    stressed = []
-    for predictor in predictors:
-        stressed += stress.rows(predictor.card.model, predictor.predict(changed), test.labels[middle], len(middle))
+    answers = {predictor.card.model: predictor.predict(changed) for predictor in predictors}
+    stressed = [row for name, p in answers.items() for row in stress.rows(name, p, test.labels[middle], len(middle))]
     _write(results, stressed, report.provenance(settings, paths, test.genres), paths)
     cache.trim()
     return 0

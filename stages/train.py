@@ -55,12 +55,11 @@ def _train(model: str, settings: params.Params, paths: Paths) -> str:
     training = arrays.read(paths.vectors, "train", networks.MODELS[model])
     n_epochs, _ = schedule(len(training.labels), settings.train)
     row = 1 + list(networks.MODELS).index(model)  # of the terminal; 0 has the bar of all networks
-    with keras_backend.quiet() as stderr:
-        hidden = not stderr.isatty()
-        with tqdm(
-            total=n_epochs, desc=model, unit="epoch", file=stderr, position=row, leave=False, disable=hidden
-        ) as bar:
-            trained = fit(training, settings.train, model=model, on_epoch=bar.update)
+    with (
+        keras_backend.quiet() as stderr,
+        tqdm(total=n_epochs, desc=model, unit="epoch", position=row, leave=False, file=stderr, disable=None) as bar,
+    ):
+        trained = fit(training, settings.train, model=model, on_epoch=bar.update)
     _log_curves(paths.training(model), trained.history)
     calibration.write_validation(paths.validation(model), trained.validation, training.genres)
     _write(model, trained, training, settings, paths)

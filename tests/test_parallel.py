@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,7 @@ def _double(number: int) -> int:
         raise AudioError("three is broken")
     if number == 99:
         raise ZeroDivisionError
+    time.sleep(3600 * (number > 99))
     return 2 * number
 
 
@@ -27,9 +29,9 @@ def test_results_are_in_order_and_an_error_replaces_only_the_result_of_its_item(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_in_the_code_is_raised(workers: int) -> None:
+def test_an_error_in_the_code_is_raised_and_ends_the_other_worker(workers: int) -> None:
     with pytest.raises(ZeroDivisionError):
-        list(run(_double, [1, 99, 2], description="", workers=workers))
+        list(run(_double, [1, 99, 100], description="", workers=workers))
 
 
 def _die(number: int) -> int:
