@@ -120,7 +120,10 @@ def _compute(
     elif items:
         with _cluster(scheduler) as (client, n_threads):
             cluster = _Cluster(client, call)
-            yield from _in_order(cluster.submit, cluster.result, n_threads, items, recall)
+            try:
+                yield from _in_order(cluster.submit, cluster.result, n_threads, items, recall)
+            finally:
+                cluster.cancel()
 
 
 def _in_order(
@@ -149,25 +152,20 @@ def _in_order(
         n_ended, elapsed_s = n_ended + len(results), elapsed_s + seconds
         return results
 
-    try:
-        for i, item in enumerate(items, start=1):
-            hit = recall(item) if recall else None
-            if hit is None:
-                batch.append(item)
-            size = min(most, BATCH_S * n_ended / max(elapsed_s, 1e-9))
-            if batch and (hit is not None or len(batch) >= size or i == len(items)):
-                queue.append((submit(batch), batch))
-                batch = []
-            if hit is not None:
-                queue.append((None, [hit]))
-            while queue and (len(queue) > QUEUE_SIZE * n_workers or queue[0][0] is None or queue[0][0].done()):
-                yield from first()
-        while queue:
+    for i, item in enumerate(items, start=1):
+        hit = recall(item) if recall else None
+        if hit is None:
+            batch.append(item)
+        size = min(most, BATCH_S * n_ended / max(elapsed_s, 1e-9))
+        if batch and (hit is not None or len(batch) >= size or i == len(items)):
+            queue.append((submit(batch), batch))
+            batch = []
+        if hit is not None:
+            queue.append((None, [hit]))
+        while queue and (len(queue) > QUEUE_SIZE * n_workers or queue[0][0] is None or queue[0][0].done()):
             yield from first()
-    finally:
-        for future, _ in queue:
-            if future is not None:
-                future.cancel()
+    while queue:
+        yield from first()
 
 
 class _Cluster:
@@ -202,6 +200,10 @@ class _Cluster:
             except KilledWorker as error:
                 results.append(WorkerError(f"its Dask workers died (out of memory?): {error}"))
         return results, 0.0
+
+    def cancel(self) -> None:
+        """Cancel the batches whose outcomes were not awaited."""
+        self._client.cancel(list(self._submitted))
 
     def _awaited(self, future: Any) -> Outcome:
         from distributed import TimeoutError as NotYet
@@ -241,10 +243,9 @@ def _processes(n_workers: int) -> Iterator[Executor]:
         ):
             try:
                 yield executor
-            except BaseException:  # an error or Ctrl-C: nobody waits for the running batches
+            finally:  # nobody waits for batches after an error or Ctrl-C, and libraries take seconds to end
                 for process in multiprocessing.active_children():
                     process.terminate()
-                raise
     except BrokenProcessPool:
         raise WorkerError(
             f"a worker process died (out of memory, or killed): {CONTINUES}; lower parallel.workers if memory was short"
