@@ -29,9 +29,9 @@ def test_results_are_in_order_and_an_error_replaces_only_the_result_of_its_item(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_in_the_code_is_raised_and_ends_the_other_worker(workers: int) -> None:
+def test_an_error_in_the_code_is_raised_and_ends_the_workers(workers: int) -> None:
     with pytest.raises(ZeroDivisionError):
-        list(run(_double, [1, 99, 100], description="", workers=workers))
+        list(run(_double, [1, 99, *range(100, 200)], description="", workers=workers))
 
 
 def _die(number: int) -> int:
