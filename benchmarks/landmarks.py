@@ -127,7 +127,7 @@ def _copy_shards(folder: Path, n_songs: int) -> None:
         digits[:] = np.minimum(moved, frames.max()).astype("<u4").view(np.uint8).reshape(-1, 4)[:, : digits.shape[1]]
         shard["bins"] += rng.integers(0, 4 * BIN_STEPS, shard["bins"].shape, dtype=np.uint16) % 505
         shard["times"] ^= rng.integers(0, 64, shard["times"].shape, dtype=np.uint8)
-        names = [files.digest(number, song) for song in original["songs"]]
+        names = [files.digest(number, song) for song, _, _ in original["songs"]]
         np.save(folder / f"copy{number}.npy", shard)
         songs = [[name, name[:12], "rock"] for name in names]
         head["shards"].append({"file": f"copy{number}.npy", "songs": songs})
