@@ -147,6 +147,8 @@ def _check_disk(songs: Sequence[Song], config: Params, paths: Paths) -> None:
     if n_bytes - n_done > free:
         raise DatasetError(f"the disk has {free / 1e9:.3g} GB, too few for {len(songs)} songs: their {text}")
     print(f"split: {text}; {free / 1e9:.3g} GB are free")
+    if n_bytes > config.cache.max_bytes:
+        print(f"split: set cache.max_bytes above {n_bytes:.2g} in params.yaml, or later runs may compute songs again")
 
 
 def _split_all(
