@@ -45,7 +45,7 @@ class Condition:
 
     @property
     def with_both(self) -> bool:
-        """Return whether the right answer names both songs."""
+        """Return whether both songs are right answers."""
         return self.name == "crossfade"
 
 

@@ -31,18 +31,18 @@ class Archives:
     def __init__(self, folders: Sequence[Path], cache: Cache, *, pack: bool) -> None:
         self._folders, self._cache, self._pack, self._prefix = folders, cache, pack, f"{folders[0].name}-"
         self._cached: dict[str, list[Path]] = {}  # archives by the key of their entry
-        self._found: dict[str, tuple[Any, list[Path]]] = {}  # note and files of each entry in them, by its key
+        self._entries: dict[str, tuple[Any, list[Path]]] = {}  # note and files of each entry in them, by its key
         for archives_key, archives, contents in progress(cache.starting(self._prefix), desc="check", leave=False):
             self._cached[archives_key] = archives
             of_folder = {folder.name: archive for folder, archive in zip(folders, archives, strict=True)}
             for key, note, members in contents:
-                self._found[key] = note, [of_folder[folder].joinpath(*parts) for folder, *parts in members]
+                self._entries[key] = note, [of_folder[folder].joinpath(*parts) for folder, *parts in members]
 
     def restore(self, key: str, target: Callable[[int], Path]) -> Any | None:
         """Return the note of an entry, and restore its files as `Cache.restore`, unless `pack` and in an archive."""
-        if key not in self._found:
+        if key not in self._entries:
             return self._cache.restore(key, target)
-        note, sources = self._found[key]
+        note, sources = self._entries[key]
         for number, source in enumerate([] if self._pack else sources):
             files.write_bytes(target(number), read_bytes(source))
         return note
@@ -66,7 +66,7 @@ class Archives:
             return
         sources: dict[Path, Path] = {}
         for _, key, note, paths in entries:
-            sources |= zip(paths, self._found.get(key, (note, paths))[1], strict=True)
+            sources |= zip(paths, self._entries.get(key, (note, paths))[1], strict=True)
         for folder, archive in zip(self._folders, archives, strict=True):
             with files.atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w") as stream:
                 for path in sorted(path for path in sources if folder in path.parents):
