@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,9 @@ from genre.errors import ClusterError, GenreError, WorkerError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Outcome = tuple[list[Any], float]  # results or errors of a batch, and the seconds that it took
+Call = Callable[[list[Any]], Outcome]  # processes a batch
+Submit = Callable[[list[Any]], Future[Outcome]]
+Pool = tuple[Submit, Callable[..., Outcome], int]  # outcome of a future, its batch and later futures; number of workers
 
 QUEUE_SIZE = 16  # batches submitted ahead for each worker, so that one slow item does not stop the others
 BATCH_S = 1.0  # duration of a batch of quick items, so that passing them on costs little
@@ -102,43 +105,25 @@ def one_thread_each() -> None:
 
 
 def _compute(
-    call: Callable[[list[Item]], Outcome],
-    items: Sequence[Item],
-    recall: Callable[[Item], Any] | None,
-    workers: int | None,
-    scheduler: str | None,
+    call: Call, items: Sequence[Item], recall: Callable[[Item], Any] | None, workers: int | None, scheduler: str | None
 ) -> Generator[Any, None, None]:
     n_workers = min(workers or available_cores(), len(items))
-    if scheduler is None and n_workers <= 1:
+    if n_workers == 0 or (scheduler is None and n_workers == 1):
         for item in items:
             hit = recall(item) if recall else None
             yield call([item])[0][0] if hit is None else hit
-    elif scheduler is None:
-        with _processes(n_workers) as executor:
-            submit = functools.partial(_submit_to_process, executor, call)
-            yield from _in_order(submit, lambda future, _: future.result(), n_workers, items, recall)
-    elif items:
-        with _cluster(scheduler) as (client, n_threads):
-            cluster = _Cluster(client, call)
-            try:
-                yield from _in_order(cluster.submit, cluster.result, n_threads, items, recall)
-            finally:
-                cluster.cancel()
+    else:
+        with _cluster(scheduler, call) if scheduler else _processes(n_workers, call) as pool:
+            yield from _in_order(pool, items, recall)
 
 
-def _in_order(
-    submit: Callable[[list[Item]], Any],
-    wait: Callable[[Any, list[Item]], Outcome],
-    n_workers: int,
-    items: Sequence[Item],
-    recall: Callable[[Item], Any] | None,
-) -> Iterator[Any]:
+def _in_order(pool: Pool, items: Sequence[Item], recall: Callable[[Item], Any] | None) -> Iterator[Any]:
     """Yield the results in order; at most `QUEUE_SIZE` batches for each worker are submitted and not yet yielded.
 
-    `submit` returns a future of a batch, and `wait` its outcome. A batch has as many items as take `BATCH_S`, by the
-    mean of those that ended.
+    A batch has as many items as take `BATCH_S`, by the mean of those that ended.
     """
-    queue: deque[tuple[Any, list[Any]]] = deque()  # a future and its batch, or None and cached results
+    submit, outcome, n_workers = pool
+    queue: deque[tuple[Future[Outcome] | None, list[Any]]] = deque()  # a future and its batch, or cached results
     most = max(1, min(MAX_BATCH, len(items) // (4 * n_workers)))
     n_ended, elapsed_s = 0, 0.0
     batch: list[Item] = []
@@ -148,7 +133,7 @@ def _in_order(
         future, values = queue.popleft()
         if future is None:
             return values
-        results, seconds = wait(future, values)
+        results, seconds = outcome(future, values, [other for other, _ in queue if other])
         n_ended, elapsed_s = n_ended + len(results), elapsed_s + seconds
         return results
 
@@ -168,71 +153,19 @@ def _in_order(
         yield from first()
 
 
-class _Cluster:
-    """Submits batches to a Dask cluster, where a batch of a lost worker is processed by another."""
-
-    def __init__(self, client: Any, call: Callable[[list[Any]], Outcome]) -> None:
-        """Use a client of the cluster; `call` processes a batch."""
-        self._client = client
-        self._call = functools.partial(_call_in_folder, str(Path.cwd()), call)
-        self._submitted: set[Any] = set()
-
-    def submit(self, batch: list[Any]) -> Any:
-        """Return a future of the outcome of a batch."""
-        future = self._client.submit(self._call, batch, pure=False)
-        self._submitted.add(future)
-        return future
-
-    def result(self, future: Any, batch: list[Any]) -> Outcome:
-        """Wait for a batch. If its workers died, process its items alone, so that only the fatal ones fail."""
-        from distributed import KilledWorker
-
-        try:
-            return self._awaited(future)
-        except KilledWorker:
-            for other in list(self._submitted):  # any batch on the same workers may be at fault
-                with contextlib.suppress(KilledWorker):
-                    self._awaited(other)
-        results = []
-        for item in batch:
-            try:
-                results += self._awaited(self.submit([item]))[0]
-            except KilledWorker as error:
-                results.append(WorkerError(f"its Dask workers died (out of memory?): {error}"))
-        return results, 0.0
-
-    def cancel(self) -> None:
-        """Cancel the batches whose outcomes were not awaited."""
-        self._client.cancel(list(self._submitted))
-
-    def _awaited(self, future: Any) -> Outcome:
-        from distributed import TimeoutError as NotYet
-
-        try:
-            while True:
-                try:
-                    outcome: Outcome = future.result(CHECK_S)
-                    return outcome
-                except NotYet:
-                    if not self._client.nthreads():
-                        raise ClusterError(f"the Dask cluster has lost all workers: {CONTINUES}") from None
-        finally:
-            self._submitted.discard(future)
-
-
-def _submit_to_process(executor: Executor, call: Callable[[list[Item]], Outcome], batch: list[Item]) -> Future[Outcome]:
-    """Submit a batch; a process that is started for it inherits the blocked SIGINT, as the main one handles Ctrl-C."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return executor.submit(_call_in_worker, call, batch)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
 @contextlib.contextmanager
-def _processes(n_workers: int) -> Iterator[Executor]:
+def _processes(n_workers: int, call: Call) -> Iterator[Pool]:
+    """Yield processes of this machine."""
     import multiprocessing
     from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+
+    def submit(batch: list[Any]) -> Future[Outcome]:
+        # a process that is started for it inherits the blocked SIGINT, as the main one handles Ctrl-C
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return executor.submit(_call_in_worker, call, batch)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     # spawn: a forked child of a process with threads (TensorFlow, BLAS) can deadlock
     context = multiprocessing.get_context("spawn")
@@ -242,7 +175,7 @@ def _processes(n_workers: int) -> Iterator[Executor]:
             ProcessPoolExecutor(n_workers, context, initializer=_start_worker, initargs=(folder,)) as executor,
         ):
             try:
-                yield executor
+                yield submit, lambda future, *_: future.result(), n_workers
             finally:  # nobody waits for batches after an error or Ctrl-C, and libraries take seconds to end
                 for process in multiprocessing.active_children():
                     process.terminate()
@@ -253,8 +186,8 @@ def _processes(n_workers: int) -> Iterator[Executor]:
 
 
 @contextlib.contextmanager
-def _cluster(scheduler: str) -> Iterator[tuple[Any, int]]:
-    """Yield a client of a Dask cluster and its number of threads."""
+def _cluster(scheduler: str, call: Call) -> Iterator[Pool]:
+    """Yield the workers of a Dask cluster, which process a batch of a lost worker again."""
     try:
         from distributed import Client
     except ImportError:
@@ -263,11 +196,12 @@ def _cluster(scheduler: str) -> Iterator[tuple[Any, int]]:
         client = Client(scheduler, timeout=10, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise ClusterError(f"the Dask scheduler {scheduler} (parallel.scheduler) does not answer: {error}") from error
-    with client:
+    with client:  # at the end, the scheduler forgets the batches whose outcomes are not awaited
         if not (n_threads := sum(client.nthreads().values())):
             raise ClusterError(f"the Dask scheduler {scheduler} has no worker: start `dask worker {scheduler}`")
+        submit = functools.partial(client.get_executor(pure=False).submit, _call_in_folder, str(Path.cwd()), call)
         try:
-            yield client, n_threads
+            yield submit, functools.partial(_outcome, client, submit), n_threads
         except (CancelledError, OSError) as error:
             raise ClusterError(f"the Dask scheduler {scheduler} has ended: {CONTINUES}") from error
         except (ImportError, AttributeError) as error:
@@ -276,7 +210,34 @@ def _cluster(scheduler: str) -> Iterator[tuple[Any, int]]:
             ) from error
 
 
-def _call_in_folder(folder: str, call: Callable[[list[Any]], Outcome], batch: list[Any]) -> Outcome:
+def _outcome(
+    client: Any, submit: Submit, future: Future[Outcome], batch: list[Any], others: list[Future[Outcome]]
+) -> Outcome:
+    """Wait for a batch. If its workers died, process its items alone after the others: only the fatal ones fail."""
+    from distributed import KilledWorker
+
+    def awaited(future: Future[Outcome]) -> Outcome:
+        while not wait([future], CHECK_S).done:
+            if not client.nthreads():
+                raise ClusterError(f"the Dask cluster has lost all workers: {CONTINUES}")
+        return future.result()
+
+    try:
+        return awaited(future)
+    except KilledWorker:
+        for other in others:  # any batch on the same workers may be at fault
+            with contextlib.suppress(KilledWorker):
+                awaited(other)
+    results = []
+    for item in batch:
+        try:
+            results += awaited(submit([item]))[0]
+        except KilledWorker as error:
+            results.append(WorkerError(f"its Dask workers died (out of memory?): {error}"))
+    return results, 0.0
+
+
+def _call_in_folder(folder: str, call: Call, batch: list[Any]) -> Outcome:
     """Process a batch on a Dask worker with the project's folder as working directory."""
     from distributed import get_worker
 
@@ -298,7 +259,7 @@ def _start_worker(temporary_folder: str) -> None:
     tempfile.tempdir = temporary_folder
 
 
-def _call_in_worker(call: Callable[[list[Any]], Outcome], batch: list[Any]) -> Outcome:
+def _call_in_worker(call: Call, batch: list[Any]) -> Outcome:
     """Process a batch in a worker process; SIGTERM ends it after its temporary files are removed.
 
     Outside of `call` SIGTERM keeps its default action: the executor's own code would catch SystemExit and go on.
