@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
 import importlib.util
@@ -13,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import wave
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from genre import archives, files
-from genre.audio.ffmpeg import stream_native
+from genre import files
 from genre.errors import EngineError, FeatureError, GenreError
 from genre.features import extraction, numpy_engine, vamp_engine
 from genre.features.extraction import Failures, Job
@@ -188,26 +185,17 @@ def _vamp_folders() -> list[str]:
 
 
 def _prepare(source: Path, target: Path) -> int:
-    """Link a mono PCM wav to `target`, or write any other file there as mono float wav; return its rate in Hz."""
-    if archives.archive_of(source):
-        source, data = target.with_suffix(".copy"), archives.read_bytes(source)
-        source.write_bytes(data)
-    if source.is_file():  # a named pipe would block
-        with contextlib.suppress(wave.Error, EOFError, OSError, RuntimeError), wave.open(str(source), "rb") as stream:
-            sample_rate = stream.getframerate()
-            if stream.getnchannels() == 1 and sample_rate > 0 and stream.readframes(1):
-                target.symlink_to(source.resolve())
-                return sample_rate
+    """Write the samples of a file as a mono wav; return its sample rate in Hz."""
     from scipy.io import wavfile
 
-    sample_rate, blocks = stream_native(source)
+    sample_rate, blocks = extraction.open_audio(source)
     with tempfile.TemporaryFile(dir=target.parent) as stream:
         for block in blocks:
             if not np.isfinite(block).all():
                 raise FeatureError(f"{source}: {NOT_FINITE}")
             stream.write(block.tobytes())
         try:
-            wavfile.write(target, sample_rate, np.memmap(stream, np.float32, "r"))
+            wavfile.write(target, sample_rate, np.memmap(stream, block.dtype, "r"))
         except ValueError as error:  # more than 4 GB
             raise FeatureError(f"{source}: {error}: decode it to a mono wav file, or cut it") from error
     return sample_rate

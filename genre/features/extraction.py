@@ -56,7 +56,7 @@ def extract(jobs: Sequence[Job], compute_blocks: ComputeBlocks) -> Failures:
 
 
 def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:
-    sample_rate, blocks = _open(job.audio)
+    sample_rate, blocks = open_audio(job.audio)
     with contextlib.ExitStack() as stack:
         streams = {
             t: stack.enter_context(stack.enter_context(files.atomic_path(target)).open("wb"))
@@ -70,8 +70,8 @@ def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:
                 n_rows[transform] += len(values)
 
 
-def _open(path: Path) -> tuple[int, Iterable[Samples]]:
-    """Return sample rate and blocks of samples: a mono PCM wav is one block, other formats are decoded by ffmpeg."""
+def open_audio(path: Path) -> tuple[int, Iterable[Samples]]:
+    """Return the sample rate in Hz and blocks of samples: a mono PCM wav is one, ffmpeg decodes other formats."""
     try:
         if archives.archive_of(path) or (path.is_file() and path.stat().st_size <= MAX_WHOLE_BYTES):
             samples, sample_rate = chunks.read(path)
