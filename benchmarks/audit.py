@@ -95,7 +95,7 @@ def _labels(n_draws: int, first_seed: int) -> None:
         folds = comparison.folds(
             project.data.labels, data.groups, n_folds=options.folds, n_repeats=1, seed=options.seed
         )
-        predictions = labels.predict(project.embeddings, project.data, folds)
+        predictions = labels.predict(project, folds)
         rows = sorted(labels.suspects(predictions, project), key=lambda finding: -finding.severity)
         names = {list(project.songs)[i] for i in swapped}
         n_found.append(len(names & {finding.song for finding in rows[:FIRST_ROWS]}))

@@ -21,7 +21,7 @@ from genre.evaluation import comparison, metrics
 from genre.evaluation.comparison import Fold
 from genre.features import arrays
 from genre.models import calibration
-from genre.models.calibration import Calibration
+from genre.models.calibration import Calibration, Validation
 from genre.models.vote import vote_by_song
 from genre.paths import Paths
 from stages.ensemble import default_model, gain
@@ -35,7 +35,8 @@ def predictions(models: list[str], fold: Fold, data: Any, settings: Any, cache: 
     """Return by model the probabilities of the test rows and the calibration; also of their mean and the default."""
     outcomes = {name: train(name, fold, data, settings, cache) for name in models}
     outcomes[MEAN] = comparison.ensemble({m: [o] for m, o in outcomes.items()}, [fold], data)[0]
-    rows, held_out = calibration.common_predictions([outcome.validation for outcome in outcomes.values()])
+    validations = [Validation(outcome.rows, outcome.held_out) for outcome in outcomes.values()]
+    rows, held_out = calibration.common_predictions(validations)
     labels, songs = data.labels[fold.train[rows]], [data.songs[row] for row in fold.train[rows]]
     of_songs = functools.partial(calibration.true_probabilities, labels=labels, songs=songs)
     losses = {m: -np.log(of_songs(p)) for m, p in zip(outcomes, held_out, strict=True)}

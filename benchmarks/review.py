@@ -76,6 +76,7 @@ def _queue(project: Project, given: Integers, rows: Integers) -> Integers:
         groups=[project.data.groups[row] for row in rows],
     )
     part: Any = SimpleNamespace(
+        settings=project.settings,
         data=data,
         songs={names[song]: project.songs[names[song]] for song in songs},
         song_of=np.searchsorted(np.array(songs), project.song_of[rows]),
@@ -84,7 +85,7 @@ def _queue(project: Project, given: Integers, rows: Integers) -> Integers:
     )
     n_folds = min(5, np.bincount(given[songs]).min())
     folds = comparison.folds(of_rows, data.groups, n_folds=n_folds, n_repeats=1, seed=project.settings.compare.seed)
-    predictions = labels.predict(part.embeddings, data, folds)
+    predictions = labels.predict(part, folds)
     found = findings.ranked([*labels.suspects(predictions, part), *labels.outliers(part)])
     genres = {names[song]: data.genres[given[song]] for song in songs}
     table = predictions[list(range(len(data.genres)))].set_axis(data.genres, axis=1)
@@ -95,8 +96,8 @@ def _n_correct(project: Project, labels_of_songs: Integers, fold: Fold) -> int:
     """Return the number of test songs whose genre the models predict, trained with these labels."""
     data = project.data
     outputs = np.zeros((len(fold.test), len(data.genres)), np.float32)
-    for model, embedding in labels.MODELS.items():
-        vectors = project.embeddings[embedding]
+    for model in labels.MODELS:
+        vectors = project.embeddings[baselines.embedding_name(model, project.settings.musicnn)]
         of_rows = labels_of_songs[project.song_of[fold.train]]
         graph = baselines.classifier(model, vectors[fold.train], of_rows, len(data.genres))
         outputs += baselines.predict(graph, vectors[fold.test]) / len(labels.MODELS)

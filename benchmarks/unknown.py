@@ -23,6 +23,7 @@ from genre.cache import Cache
 from genre.evaluation import comparison
 from genre.evaluation.comparison import Fold, Outcome
 from genre.models import embeddings, rejection
+from genre.models.calibration import Validation
 from genre.models.vote import vote_by_song
 from genre.paths import Paths
 from stages.compare import Job, Project, train_and_predict
@@ -36,7 +37,7 @@ def train(model: str, fold: Fold, data: Any, settings: Any, cache: Cache) -> Out
     key = files.digest("benchmark", config, [data.songs[row] for row in fold.train], fold.test.tolist())
     job = Job(model, fold, key)
     kept = cache.recall(key) or train_and_predict(job, settings=settings, paths=Paths())
-    outcome = Outcome.from_bytes(kept)
+    outcome = Outcome(**files.read_npz(kept))
     return replace(outcome, probabilities=outcome.probabilities[: len(fold.test)])
 
 
@@ -45,7 +46,7 @@ def outcomes(fold: Fold, outcome: Outcome, vectors: dict[str, Any], data: Any, r
     train, test = ({e: v[rows] for e, v in vectors.items()} for rows in (fold.train, fold.test))
     songs = [data.songs[row] for row in fold.test]
     of_train = data.labels[fold.train], [data.songs[row] for row in fold.train]
-    fitted = rejection.fit(train, *of_train, {"mean": outcome.validation})
+    fitted = rejection.fit(train, *of_train, {"mean": Validation(outcome.rows, outcome.held_out)})
     rejecter = rejection.Rejection(fitted, [embeddings.Embedder(e, Paths()) for e in train], "mean", rate)
     distances = rejecter.distances(test)
     results = []

@@ -5,7 +5,6 @@ python -m stages.baselines musicnn_svm
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 from genre import files, params
@@ -31,10 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     embedder = embeddings.load(baselines.embedding_name(name, settings.musicnn), paths, cache=cache)
     songs, seed = training.songs, settings.baselines.seed
     chunk_files = manifest.chunk_files(paths.chunks, "train", songs)
-    embed = functools.partial(embedder.of_files, workers=settings.parallel.workers)
-    vectors = embed(chunk_files) if embedder.needs_audio else embedder.of_features(training.inputs)
-    middle = [chunk_files[row] for row in middle_rows(songs)]
-    copies = embed(middle, gains_db=baselines.GAINS_DB)
+    workers, middle = settings.parallel.workers, [chunk_files[row] for row in middle_rows(songs)]
+    vectors = embedder.of_chunks(training.inputs, chunk_files, workers)
+    copies = embedder.of_files(middle, gains_db=baselines.GAINS_DB, workers=workers)
     trained = baselines.train(name, vectors, training, copies=copies, seed=seed)
     calibration.write_validation(paths.validation(name), trained.validation, training.genres)
     files.write_bytes(paths.onnx(name), trained.onnx)

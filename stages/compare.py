@@ -13,7 +13,7 @@ import argparse
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from genre.features import arrays
 from genre.features.arrays import VectorSet
 from genre.models import baselines, embeddings, networks
 from genre.models.baselines import BASELINES, embedding_name
-from genre.models.calibration import Validation, calibrate
+from genre.models.calibration import calibrate
 from genre.models.cards import ENSEMBLE
 from genre.models.embeddings import Vectors
 from genre.models.vote import middle_rows
@@ -142,10 +142,9 @@ class Project:
         digest = report.digest(self.paths.vectors)
         key = files.digest("compare embedding", embedder.describe(), digest, _sources())
         if (kept := self.cache.recall(key)) is None:
-            of_files = functools.partial(embedder.of_files, workers=1)
             chunk_files = self.files(np.arange(len(self.rows)))
-            vectors = of_files(chunk_files) if embedder.needs_audio else embedder.of_features(self.data.inputs)
-            copies = of_files(self.files(self.middle), gains_db=baselines.GAINS_DB)
+            vectors = embedder.of_chunks(self.data.inputs, chunk_files, 1)
+            copies = embedder.of_files(self.files(self.middle), gains_db=baselines.GAINS_DB, workers=1)
             uncached, samples = embeddings.load(name, self.paths), chunks.read(chunk_files[0])
             start = time.perf_counter()
             if uncached.needs_audio:
@@ -164,12 +163,12 @@ def train_and_predict(job: Job, *, settings: params.Params, paths: Paths) -> byt
     stressed = fold.songs_per_genre is None and not fold.by_song
     changed = project.changed(project.middle_of(fold), 1) if stressed else {}
     train = _train_baseline if job.model in BASELINES else _train_network
-    return project.cache.keep(job.key, train(job.model, fold, project, changed).to_bytes())
+    return project.cache.keep(job.key, files.npz(**asdict(train(job.model, fold, project, changed))))
 
 
 def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: VectorSet) -> Outcome:
     probabilities = recording.predict(values, data.labels, data.songs, fold.train, fold.test)
-    return Outcome(probabilities, Validation(fold.test[:0], probabilities[:0]), np.zeros(3))
+    return Outcome(probabilities, np.zeros(3), fold.test[:0], probabilities[:0])
 
 
 def _train_network(model: str, fold: Fold, project: Project, changed: Arrays) -> Outcome:
@@ -190,7 +189,7 @@ def _train_network(model: str, fold: Fold, project: Project, changed: Arrays) ->
         outputs = np.asarray(trained.model.predict(test, batch_size=32, verbose=0), np.float32)
     chunk_s = (time.perf_counter() - train_end) / len(outputs)
     costs = np.array([train_end - start, chunk_s, 4 * trained.model.count_params()])
-    return Outcome(calibrate(outputs, trained.calibration), trained.validation, costs)
+    return Outcome(calibrate(outputs, trained.calibration), costs, *trained.validation)
 
 
 def _train_baseline(model: str, fold: Fold, project: Project, changed: Arrays) -> Outcome:
@@ -203,7 +202,7 @@ def _train_baseline(model: str, fold: Fold, project: Project, changed: Arrays) -
     outputs = baselines.predict(trained.onnx, np.concatenate([vectors[fold.test], changed.get(name, vectors[:0])]))
     chunk_s += (time.perf_counter() - train_end) / len(outputs)
     costs = np.array([train_end - start, chunk_s, len(trained.onnx)])
-    return Outcome(calibrate(outputs, trained.calibration), trained.validation, costs)
+    return Outcome(calibrate(outputs, trained.calibration), costs, *trained.validation)
 
 
 def _outcomes(models: Sequence[str], folds: Sequence[Fold], project: Project) -> dict[str, list[Outcome]]:
@@ -223,7 +222,7 @@ def _outcomes(models: Sequence[str], folds: Sequence[Fold], project: Project) ->
     kept |= {job.key: data for job, data in zip(missing, all_or_error(results), strict=True)}
     outcomes: dict[str, list[Outcome]] = {model: [] for model in models}
     for job in jobs:
-        outcomes[job.model].append(Outcome.from_bytes(kept[job.key] or b""))
+        outcomes[job.model].append(Outcome(**files.read_npz(kept[job.key] or b"")))
     return outcomes
 
 

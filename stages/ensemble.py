@@ -21,7 +21,7 @@ from genre.errors import ModelError
 from genre.evaluation import metrics
 from genre.features import arrays
 from genre.features.arrays import VectorSet
-from genre.models import calibration, cards, embeddings, networks, rejection
+from genre.models import calibration, cards, networks, rejection
 from genre.models.calibration import Validation
 from genre.models.cards import ENSEMBLE, ModelCard
 from genre.paths import Paths
@@ -88,13 +88,11 @@ def _fit_rejection(
 ) -> dict[str, Any] | None:
     """Write the detectors of unknown songs; return the description for the card. None with few songs."""
     cache = Cache(paths.cache, settings.cache.max_bytes)
-    embedders = [embeddings.load(rejection.STATISTICS, paths)]
-    vectors = {rejection.STATISTICS: embedders[0].of_features(training.inputs)}
-    if paths.musicnn(settings.musicnn.network).is_file():
-        embedders.append(embeddings.load(settings.musicnn.embedding, paths, cache=cache))
-        chunk_files = manifest.chunk_files(paths.chunks, "train", training.songs)
-        vectors[embedders[1].name] = embedders[1].of_files(chunk_files, workers=settings.parallel.workers)
-        cache.trim()
+    embedders = rejection.embedders(settings.musicnn, paths, cache)
+    chunk_files = manifest.chunk_files(paths.chunks, "train", training.songs)
+    workers = settings.parallel.workers
+    vectors = {e.name: e.of_chunks(training.inputs, chunk_files, workers) for e in embedders}
+    cache.trim()
     fitted = rejection.fit(vectors, training.labels, training.songs, validations, training.groups)
     description = rejection.write(fitted, embedders, paths)
     if description is None:

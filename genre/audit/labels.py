@@ -6,7 +6,7 @@ All scores of a song are by models that were not trained on it (out-of-fold pred
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,17 +14,16 @@ from scipy.stats import median_abs_deviation
 
 from genre import files
 from genre.audit.findings import Finding
-from genre.audit.project import MUSICNN, Project, Vectors
+from genre.audit.project import Project
 from genre.evaluation import comparison, metrics, recording
 from genre.evaluation.comparison import Fold
-from genre.features.arrays import VectorSet
 from genre.models import baselines, calibration, rejection
-from genre.models.rejection import STATISTICS
+from genre.models.baselines import embedding_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MODELS = {"stats_svm": STATISTICS, "musicnn_svm": MUSICNN, "musicnn_logistic": MUSICNN}  # and their embeddings
+MODELS = ("stats_svm", "musicnn_svm", "musicnn_logistic")  # those whose embedding is there
 MAX_QUALITY = 0.4  # normalised margin below which a label is suspect: another genre is more probable by 0.2
 MIN_DISTANCE = 3.0  # of an outlier from the median song, in standard deviations estimated by the median deviation
 MIN_SONGS = 10  # of a genre
@@ -52,7 +51,7 @@ def find(project: Project) -> Iterator[Finding]:
         files.write_text(path, "song\n")
         return
     folds = comparison.folds(data.labels, data.groups, n_folds=n_folds, n_repeats=1, seed=options.seed)
-    predictions = predict(project.embeddings, data, folds)
+    predictions = predict(project, folds)
     table = predictions.replace({"actual": names, "predicted": names}).rename(columns=names)
     files.write_text(path, table.to_csv(float_format="%.4f", lineterminator="\n"))
     yield from suspects(predictions, project)
@@ -61,15 +60,14 @@ def find(project: Project) -> Iterator[Finding]:
     yield from _given_away(project, folds)
 
 
-def predict(vectors: Mapping[str, Vectors], data: VectorSet, folds: Sequence[Fold]) -> pd.DataFrame:
+def predict(project: Project, folds: Sequence[Fold]) -> pd.DataFrame:
     """Return the calibrated mean of the out-of-fold predictions of `MODELS`, as `metrics.by_song` returns it."""
+    data, names = project.data, {model: embedding_name(model, project.settings.musicnn) for model in MODELS}
+    vectors = {model: project.embeddings[name] for model, name in names.items() if name in project.embeddings}
     means = np.zeros((len(data.labels), len(data.genres)), np.float32)
-    models = [(model, embedding) for model, embedding in MODELS.items() if embedding in vectors]
-    for fold in folds:
-        for model, embedding in models:
-            values = vectors[embedding]
-            graph = baselines.classifier(model, values[fold.train], data.labels[fold.train], len(data.genres))
-            means[fold.test] += baselines.predict(graph, values[fold.test]) / len(models)
+    for fold, (model, values) in itertools.product(folds, vectors.items()):
+        graph = baselines.classifier(model, values[fold.train], data.labels[fold.train], len(data.genres))
+        means[fold.test] += baselines.predict(graph, values[fold.test]) / len(vectors)
     fitted = calibration.fit(means, data.labels, data.songs)
     return metrics.by_song(calibration.calibrate(means, fitted), data.labels, data.songs)
 

@@ -14,13 +14,10 @@ from genre.cache import Cache
 from genre.errors import DatasetError
 from genre.features import arrays
 from genre.features.arrays import VectorSet
-from genre.models import embeddings
-from genre.models.rejection import STATISTICS
+from genre.models import embeddings, rejection
 from genre.params import Params
 from genre.paths import Paths
 from genre.search.embedding_index import Description, Projection
-
-MUSICNN = "musicnn"
 
 Vectors = npt.NDArray[np.float32]
 
@@ -33,6 +30,7 @@ class Project:
         self.cache = Cache(paths.cache, settings.cache.max_bytes)
         self.folder = (paths.datasets / settings.dataset.name).relative_to(paths.root).as_posix()
         self.rows = sorted(manifest.read(paths.chunks), key=lambda row: row.split != "train")  # as in the vectors
+        self.chunk_files = [paths.chunks / row.chunk for row in self.rows]
         self.songs: dict[str, Row] = {}  # first chunk of each song
         for row in self.rows:
             self.songs.setdefault(self.name(row.source), row)
@@ -53,23 +51,19 @@ class Project:
 
     @functools.cached_property
     def embeddings(self) -> dict[str, Vectors]:
-        """Return embeddings [shape=(chunks, values)] by name: `STATISTICS` and, if its network is there, `MUSICNN`."""
-        vectors = {STATISTICS: embeddings.load(STATISTICS, self.paths).of_features(self.data.inputs)}
-        if self.paths.musicnn(self.settings.musicnn.network).is_file():
-            vectors[MUSICNN] = self._embedded(self.settings.musicnn.embedding)
-        return vectors
+        """Return the embeddings of `rejection.embedders` by name [shape=(chunks, values)]."""
+        embedders = rejection.embedders(self.settings.musicnn, self.paths, self.cache)
+        workers = self.settings.parallel.workers
+        return {e.name: e.of_chunks(self.data.inputs, self.chunk_files, workers) for e in embedders}
 
     @functools.cached_property
     def similarities(self) -> Vectors:
         """Return the cosine similarities of the songs, of the means of their indexed vectors [shape=(songs, songs)]."""
-        vectors = Projection.load(self.paths.projection)(self._embedded(Description.load(self.paths.index).embedding))
+        embedder = embeddings.load(Description.load(self.paths.index).embedding, self.paths, cache=self.cache)
+        vectors = embedder.of_files(self.chunk_files, workers=self.settings.parallel.workers)
+        vectors = Projection.load(self.paths.projection)(vectors)
         means = np.zeros((len(self.songs), vectors.shape[1]), np.float32)
         np.add.at(means, self.song_of, vectors)
         means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
         similarities: Vectors = means @ means.T
         return similarities
-
-    def _embedded(self, name: str) -> Vectors:
-        embedder = embeddings.load(name, self.paths, cache=self.cache)
-        chunk_files = [self.paths.chunks / row.chunk for row in self.rows]
-        return embedder.of_files(chunk_files, workers=self.settings.parallel.workers)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from genre import files
 from genre.errors import ParamsError
 from genre.evaluation import metrics
 from genre.evaluation.metrics import Result
@@ -43,20 +42,9 @@ class Outcome:
     """The predictions and costs of one model on one fold."""
 
     probabilities: Probabilities  # shape (n_test_chunks, n_genres); then, if any, those of `stress.inputs`
-    validation: Validation  # predictions of held-out training chunks; rows count within fold.train
     costs: npt.NDArray[np.float64]  # seconds of training, seconds to predict a chunk, bytes [shape=(3,)]
-
-    def to_bytes(self) -> bytes:
-        """Return the outcome in NumPy's npz format."""
-        validation = self.validation
-        values = {"rows": validation.rows, "validation": validation.probabilities, "costs": self.costs}
-        return files.npz(probabilities=self.probabilities, **values)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Outcome:
-        """Return the outcome that `to_bytes` wrote."""
-        arrays = files.read_npz(data)
-        return cls(arrays["probabilities"], Validation(arrays["rows"], arrays["validation"]), arrays["costs"])
+    rows: Rows  # held-out training chunks, within fold.train
+    held_out: Probabilities  # of these chunks
 
 
 Outcomes = Mapping[str, Sequence[Outcome]]  # by model, one for each fold
@@ -123,12 +111,12 @@ def ensemble(outcomes: Outcomes, folds: Sequence[Fold], data: VectorSet) -> list
     """
     combined = []
     for fold, *members in zip(folds, *outcomes.values(), strict=True):
-        rows, predictions = common_predictions([member.validation for member in members])
-        held_out = fold.train[rows]
-        fitted = calibration.fit(_mean(predictions), data.labels[held_out], [data.songs[row] for row in held_out])
-        tested, validated = _mean([member.probabilities for member in members]), _mean(predictions)
+        rows, predictions = common_predictions([Validation(member.rows, member.held_out) for member in members])
+        known, held_out = fold.train[rows], _mean(predictions)
+        fitted = calibration.fit(held_out, data.labels[known], [data.songs[row] for row in known])
+        tested = calibrate(_mean([member.probabilities for member in members]), fitted)
         costs = np.sum([member.costs for member in members], axis=0)
-        combined.append(Outcome(calibrate(tested, fitted), Validation(rows, calibrate(validated, fitted)), costs))
+        combined.append(Outcome(tested, costs, rows, calibrate(held_out, fitted)))
     return combined
 
 

@@ -84,8 +84,9 @@ def write(
                 raise VectorError(f"{folder}: there is no chunk for {split}: add songs, and run `dvc repro`")
             stream.flush()
             vectors = np.memmap(stream, np.float32, "r+", shape=(len(labels), *shapes[feature]))
-            _write_pickle(_vectors_path(folder, feature, split), np.asarray(vectors))
-            _write_pickle(_labels_path(folder, feature, split), np.eye(len(genres), dtype=np.float32)[labels])
+            one_hot = np.eye(len(genres), dtype=np.float32)[labels]
+            for path, array in zip(_paths(folder, feature, split), (np.asarray(vectors), one_hot), strict=True):
+                _write_pickle(path, array)
     songs = {key: [row.song_id for row in rows if row.split == split] for split, key in _SONGS_KEYS.items()}
     groups = {key + _GROUPS: [row.group for row in rows if row.split == split] for split, key in _SONGS_KEYS.items()}
     songs |= groups if any(row.group != row.song_id for row in rows) else {}
@@ -96,27 +97,22 @@ def write(
 def read(folder: Path, split: Split, features: Iterable[str] = tuple(TRANSFORMS)) -> VectorSet:
     """Return the training or test set.
 
-    Raises VectorError if a file is missing or damaged, if shapes do not match songs.json and genres.json, or if
-    `features` is empty.
+    `features` has at least one name. Raises VectorError if a file is missing or damaged, or shapes do not match
+    songs.json and genres.json.
     """
     genres: list[str] = _read_json(folder / "genres.json")
     names: dict[str, list[str]] = _read_json(folder / "songs.json")
     songs = names[_SONGS_KEYS[split]]
     groups = names.get(_SONGS_KEYS[split] + _GROUPS, songs)
     inputs = {}
-    labels: npt.NDArray[np.int64] | None = None
     for feature in features:
-        inputs[feature] = read_pickle(_vectors_path(folder, feature, split))
-        one_hot = read_pickle(_labels_path(folder, feature, split))
+        inputs[feature], one_hot = map(read_pickle, _paths(folder, feature, split))
         if len({len(inputs[feature]), len(songs), len(groups)}) > 1 or one_hot.shape != (len(songs), len(genres)):
             raise VectorError(
                 f"{folder}: the {split} vectors of {feature} do not fit songs.json and genres.json: "
                 "run `dvc repro vectorize`"
             )
-        labels = one_hot.argmax(axis=1)
-    if labels is None:
-        raise VectorError("features is empty: name at least one feature")
-    return VectorSet(inputs, labels, songs, genres, groups)
+    return VectorSet(inputs, one_hot.argmax(axis=1), songs, genres, groups)
 
 
 def read_all(folder: Path) -> VectorSet:
@@ -164,12 +160,9 @@ def _write_pickle(path: Path, array: npt.NDArray[np.float32]) -> None:
         pickle.dump(array, stream, protocol=5)
 
 
-def _vectors_path(folder: Path, feature: str, split: Split) -> Path:
-    return folder / f"{feature}_{_PREFIXES[split]}training_vector.pickle"
-
-
-def _labels_path(folder: Path, feature: str, split: Split) -> Path:
-    return folder / f"{feature}_{_PREFIXES[split]}label.pickle"
+def _paths(folder: Path, feature: str, split: Split) -> list[Path]:
+    """Return the files of the vectors and of the labels."""
+    return [folder / f"{feature}_{_PREFIXES[split]}{kind}.pickle" for kind in ("training_vector", "label")]
 
 
 def _read_json(path: Path) -> Any:

@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +34,7 @@ DIGITS = 6  # of the conformal scores
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Validation:
+class Validation(NamedTuple):
     """Predictions of a model for training chunks that it was not trained on."""
 
     rows: Rows  # positions among the training chunks
@@ -176,10 +176,6 @@ def read_validation(path: Path) -> Validation:
     """Read the CSV that `write_validation` wrote; raise ModelError if it is missing or damaged."""
     import pandas as pd
 
-    try:
+    with files.reading(path, ModelError, "train baselines"):
         table = pd.read_csv(path, dtype=np.float32)
         return Validation(table.pop("row").to_numpy(np.int64), table.to_numpy(np.float32))
-    except OSError:
-        raise ModelError(f"{path} is missing: train the model first (`dvc repro`)") from None
-    except (ValueError, KeyError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from error

@@ -20,7 +20,6 @@ from genre.errors import ModelError
 from genre.features.numpy_engine import compute
 from genre.features.transforms import CONTRAST_FLOOR, CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TRANSFORMS
 from genre.models import musicnn
-from genre.models.musicnn import MusiCNN
 from genre.parallel import all_or_error, run
 from genre.paths import Paths
 
@@ -40,7 +39,7 @@ class Embedding:
     version: int  # raised with every change of the numbers
     of_features: Callable[[Features], Vector] | None = None
     of_audio: Callable[[Samples, int, Paths], Vector] | None = None  # samples, sample rate in Hz, project
-    load: Callable[[Paths], object] | None = None  # loads the network, so that `of_audio` need not
+    checkpoint: str | None = None  # of the MusiCNN network that `of_audio` needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +108,12 @@ class Embedder:
         )
         return self._stacked(list(all_or_error(rows)))
 
+    def of_chunks(
+        self, inputs: Mapping[str, npt.NDArray[np.float32]], chunk_files: Sequence[Path], workers: int | None
+    ) -> Vectors:
+        """Return `of_features` of chunks, or `of_files` if these are needed."""
+        return self.of_files(chunk_files, workers=workers) if self.needs_audio else self.of_features(inputs)
+
     def describe(self) -> dict[str, Any]:
         """Return name, length and version, ready for JSON: vectors are comparable if these are equal."""
         return {"name": self.name, "n_values": self.n_values, "version": self.embedding.version}
@@ -164,8 +169,8 @@ def load(name: str, paths: Paths, *, cache: Cache | None = None) -> Embedder:
     """
     if name not in EMBEDDINGS:
         raise ModelError(f"unknown embedding {name}; choose from {', '.join(EMBEDDINGS)}")
-    if (prepare := EMBEDDINGS[name].load) is not None:
-        prepare(paths)
+    if (checkpoint := EMBEDDINGS[name].checkpoint) is not None:
+        musicnn.network(paths.musicnn(checkpoint))
     return Embedder(name, paths, cache)
 
 
@@ -222,12 +227,7 @@ def _over_time(columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _musicnn(checkpoint: str, part: slice, samples: Samples, sample_rate: int, paths: Paths) -> Vector:
-    return _network(checkpoint, paths).embed(samples, sample_rate)[part]
-
-
-@functools.lru_cache(maxsize=4)
-def _network(checkpoint: str, paths: Paths) -> MusiCNN:
-    return MusiCNN(paths.musicnn(checkpoint))
+    return musicnn.embed(paths.musicnn(checkpoint), samples, sample_rate)[part]
 
 
 EMBEDDINGS: dict[str, Embedding] = {
@@ -238,7 +238,7 @@ EMBEDDINGS: dict[str, Embedding] = {
             part.stop - part.start,
             musicnn.VERSION,
             of_audio=functools.partial(_musicnn, checkpoint, part),
-            load=functools.partial(_network, checkpoint),
+            checkpoint=checkpoint,
         )
         for checkpoint in musicnn.CHECKPOINTS
         for vector, part in musicnn.VECTORS.items()

@@ -47,28 +47,23 @@ BLOCK = 8  # filters that ONNX Runtime computes together
 DEAD = 1e-6  # relative norm below which a filter is dead: most front-end filters of MSD_musicnn are
 
 
-class MusiCNN:
-    """A converted network."""
+@lru_cache(maxsize=4)
+def network(path: Path) -> Any:
+    """Return the session of an ONNX file that `convert` wrote; raise ModelError if it is missing or damaged."""
+    return onnx.session(path, optimised=True)
 
-    def __init__(self, path: Path) -> None:
-        """Load the ONNX file that `convert` wrote.
 
-        Raises ModelError if the file is missing or damaged.
-        """
-        self._name = str(path)
-        self._session = onnx.session(path, optimised=True)
+def embed(path: Path, samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:
+    """Return the embedding [shape=(953,)] of a mono chunk [shape=(n,)]: the mean over its patches of 3 s.
 
-    def embed(self, samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:
-        """Return the embedding [shape=(953,)] of a mono chunk [shape=(n,)]: the mean over its patches of 3 s.
-
-        `sample_rate` is in Hz; `VECTORS` names the parts of the embedding.
-        """
-        # One patch at a time: the activations of several do not fit into the processor's cache (twice as slow).
-        inputs = ({"patches": patch[np.newaxis]} for patch in patches(samples, sample_rate))
-        parts = [onnx.run(self._session, patch, self._name) for patch in inputs]
-        if any(part.shape != (1, VECTORS["both"].stop) for part in parts):
-            raise ModelError(f"{self._name} has another number of outputs: {onnx.REMEDY}")
-        return np.asarray(np.concatenate(parts).mean(axis=0, dtype=np.float64), np.float32)
+    `path` is that of the `network`, and `sample_rate` is in Hz; `VECTORS` names the parts of the embedding.
+    """
+    # One patch at a time: the activations of several do not fit into the processor's cache (twice as slow).
+    inputs = ({"patches": patch[np.newaxis]} for patch in patches(samples, sample_rate))
+    parts = [onnx.run(network(path), patch, str(path)) for patch in inputs]
+    if any(part.shape != (1, VECTORS["both"].stop) for part in parts):
+        raise ModelError(f"{path} has another number of outputs: {onnx.REMEDY}")
+    return np.asarray(np.concatenate(parts).mean(axis=0, dtype=np.float64), np.float32)
 
 
 def convert(checkpoint: str, path: Path) -> None:

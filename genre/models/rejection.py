@@ -18,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from genre import files
+from genre.cache import Cache
 from genre.errors import ModelError
-from genre.models import cards
+from genre.models import cards, embeddings
 from genre.models.calibration import Rows, Validation
 from genre.models.cards import ENSEMBLE
 from genre.models.embeddings import Embedder, Vectors
 from genre.models.vote import vote_by_song
+from genre.params import MusicnnParams
 from genre.paths import Paths
 
 Validations = Mapping[str, Validation]  # by model
@@ -154,16 +156,19 @@ def load(paths: Paths, model: str, rate: float | None) -> Rejection | None:
     if card is None:
         LOG.warning("no song is rejected as unknown: this needs %d training songs", MIN_SONGS)
         return None
-    try:
+    with files.reading(paths.rejection, ModelError, "ensemble"):
         if files.sha256(paths.rejection) != card["sha256"]:
             raise ValueError("its SHA-256 differs from that in the card of the ensemble")
-        arrays = files.read_npz(paths.rejection)
-        embedders = [Embedder(described["name"], paths) for described in card["embeddings"]]
-        if [e.describe() for e in embedders] != card["embeddings"]:
+        detectors = [Embedder(described["name"], paths) for described in card["embeddings"]]
+        if [e.describe() for e in detectors] != card["embeddings"]:
             raise ValueError("it was made with embeddings of another version")
-        return Rejection(arrays, embedders, model, rate)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{paths.rejection} cannot be used ({error}): run `dvc checkout` or `dvc repro`") from error
+        return Rejection(files.read_npz(paths.rejection), detectors, model, rate)
+
+
+def embedders(settings: MusicnnParams, paths: Paths, cache: Cache | None = None) -> list[Embedder]:
+    """Return those of a project's detectors: `STATISTICS` and, if its network is there, the MusiCNN embedding."""
+    names = [STATISTICS, settings.embedding] if paths.musicnn(settings.network).is_file() else [STATISTICS]
+    return [embeddings.load(name, paths, cache=cache) for name in names]
 
 
 def fit(
@@ -240,9 +245,9 @@ def write(arrays: Mapping[str, Any], embedders: Sequence[Embedder], paths: Paths
     }
 
 
-def _kinds(embeddings: Iterable[str]) -> list[tuple[str, bool]]:
+def _kinds(names: Iterable[str]) -> list[tuple[str, bool]]:
     """Return the detectors of embeddings: the name of each with `unit` of its Gaussians."""
-    return [(name, unit) for name in embeddings for unit in (True, False) if not (unit and name == STATISTICS)]
+    return [(name, unit) for name in names for unit in (True, False) if not (unit and name == STATISTICS)]
 
 
 def _standardised(vectors: Vectors, mean: Any, scale: Any, *, unit: bool) -> Scores:

@@ -14,7 +14,7 @@ from genre.evaluation import comparison, recording, stress
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
 from genre.features.arrays import VectorSet
-from genre.models.calibration import Calibration, Validation, calibrate
+from genre.models.calibration import Calibration, calibrate
 from genre.paths import Paths
 
 RATE = 22_050  # Hz
@@ -37,7 +37,7 @@ def _outcomes(accuracy: float, seed: int = 0) -> list[Outcome]:
         guesses = [LABELS[row] if right[SONGS[row]] else (LABELS[row] + 1) % 4 for row in fold.test]
         probabilities = np.full((len(fold.test), 4), 0.1, np.float32)
         probabilities[np.arange(len(guesses)), guesses] = 0.7
-        outcomes.append(Outcome(probabilities, Validation(fold.test[:0], probabilities[:0]), np.array([1.0, 0.5, 100])))
+        outcomes.append(Outcome(probabilities, np.array([1.0, 0.5, 100]), fold.test[:0], probabilities[:0]))
     return outcomes
 
 

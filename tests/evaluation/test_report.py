@@ -16,7 +16,6 @@ from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
 from genre.evaluation.report import Provenance
 from genre.features.arrays import VectorSet
-from genre.models.calibration import Validation
 from tests.made import ROOT
 
 pytestmark = pytest.mark.slow
@@ -51,7 +50,7 @@ def _results() -> list[Result]:
     rows = np.arange(3)
     folds = [Fold(repeat, 0, rows, rows) for repeat in range(3)]
     costs = np.array([161.7, 0.0427, 349_000])
-    outcomes = [Outcome(PROBABILITIES, Validation(rows, PROBABILITIES), costs) for _ in folds]
+    outcomes = [Outcome(PROBABILITIES, costs, rows, PROBABILITIES) for _ in folds]
     results = comparison.rank(
         {"merged": outcomes, HTML_NAME: outcomes}, folds, VectorSet({}, LABELS, SONGS, GENRES, SONGS)
     )

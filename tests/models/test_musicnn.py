@@ -17,7 +17,6 @@ import pytest
 
 from genre.errors import ModelError
 from genre.models import musicnn
-from genre.models.musicnn import MusiCNN
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "musicnn.npz"
 
@@ -61,7 +60,7 @@ def test_the_network_is_that_of_the_package(checkpoint: str, folder: Path) -> No
     with np.load(GOLDEN) as golden:
         samples = golden["samples"]
         expected = {vector: golden[f"{checkpoint}_{vector}"].mean(axis=0) for vector in ("max_pool", "penultimate")}
-    result = MusiCNN(folder / f"{checkpoint}.onnx").embed(samples, musicnn.SAMPLE_RATE)
+    result = musicnn.embed(folder / f"{checkpoint}.onnx", samples, musicnn.SAMPLE_RATE)
     assert result.shape == (953,)
     for vector, values in expected.items():
         np.testing.assert_allclose(result[musicnn.VECTORS[vector]], values, rtol=1e-4, atol=1e-4)
@@ -71,7 +70,7 @@ def test_missing_files_and_packages_and_other_weights_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ModelError, match=r"MSD_musicnn\.onnx cannot be loaded .*dvc repro"):
-        MusiCNN(tmp_path / "MSD_musicnn.onnx")
+        musicnn.network(tmp_path / "MSD_musicnn.onnx")
     (tmp_path / "MSD_musicnn").mkdir()
     (tmp_path / "MSD_musicnn" / ".data-00000-of-00001").write_bytes(b"others")
     other = SimpleNamespace(submodule_search_locations=[str(tmp_path)])

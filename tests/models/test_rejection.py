@@ -121,5 +121,5 @@ def test_a_damaged_file_is_refused_and_few_songs_have_none(paths: Paths) -> None
     vectors, labels, songs = training()
     assert rejection.fit({"statistics": vectors[:8]}, labels[:8], songs[:8], {}) == {}
     paths.rejection.write_bytes(paths.rejection.read_bytes()[:-9])
-    with pytest.raises(ModelError, match=r"rejection\.npz cannot be used .*SHA-256.*dvc"):
+    with pytest.raises(ModelError, match=r"rejection\.npz is damaged .*SHA-256.*dvc"):
         rejection.load(paths, "stats_svm", 0.02)
