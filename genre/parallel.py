@@ -48,7 +48,8 @@ def run(
     workers: int | None = None,
     scheduler: str | None = None,
     recall: Callable[[Item], Result | None] | None = None,
-) -> Iterator[Result | GenreError]:
+    keep_errors: bool = False,
+) -> Iterator[Any]:
     """Call `function` on every item and yield the results in the order of the items.
 
     The work is done by `workers` processes (None: one per available core; with one worker or one item, this process),
@@ -57,24 +58,18 @@ def run(
     it is called in this process. `description` and `unit` label a progress bar. The number of items that are submitted
     and whose results wait depends on the workers, not on the number of items.
 
-    A GenreError raised for an item is yielded in place of its result, and a WorkerError for an item that ends the Dask
-    workers which process it. Any other exception is raised; WorkerError if a process of this machine dies; ClusterError
-    if the scheduler does not answer or has no workers, or a Dask worker cannot do the work.
+    Raises the exception of an item, WorkerError if it ends the Dask workers which process it; with `keep_errors`, those
+    that are a GenreError are yielded in place of the results. Also raises WorkerError if a process of this machine
+    dies; ClusterError if the scheduler does not answer or has no workers, or a Dask worker cannot do the work.
     """
     computed = _compute(functools.partial(_results, function), items, recall, workers, scheduler)
     progress = terminal.progress(total=len(items), desc=description, unit=unit)
     with progress, contextlib.closing(computed):
         for result in computed:
+            if isinstance(result, GenreError) and not keep_errors:
+                raise result
             yield result
             progress.update()
-
-
-def all_or_error(results: Iterable[Result | GenreError]) -> Iterator[Result]:
-    """Yield the results of `run`; raise the first error among them."""
-    for result in results:
-        if isinstance(result, GenreError):
-            raise result
-        yield result
 
 
 def map_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

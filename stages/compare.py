@@ -36,7 +36,7 @@ from genre.models.calibration import calibrate
 from genre.models.cards import ENSEMBLE
 from genre.models.embeddings import Vectors
 from genre.models.vote import middle_rows
-from genre.parallel import all_or_error, run
+from genre.parallel import run
 from genre.paths import Paths
 
 LSTM = "lstm2016_"  # prefix of the models with the architecture of 2016
@@ -219,7 +219,7 @@ def _outcomes(models: Sequence[str], folds: Sequence[Fold], project: Project) ->
     missing = [job for job in jobs if kept[job.key] is None]
     function = functools.partial(train_and_predict, settings=settings, paths=paths)
     results = run(function, missing, description="compare", unit="fold", workers=settings.parallel.workers)
-    kept |= {job.key: data for job, data in zip(missing, all_or_error(results), strict=True)}
+    kept |= {job.key: data for job, data in zip(missing, results, strict=True)}
     outcomes: dict[str, list[Outcome]] = {model: [] for model in models}
     for job in jobs:
         outcomes[job.model].append(Outcome(**files.read_npz(kept[job.key] or b"")))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from genre import files
 from genre.cli import argument_parser, integer, run_command
 from genre.errors import DatasetError
-from genre.parallel import all_or_error, run
+from genre.parallel import run
 from genre.paths import SYNTHETIC, Paths
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def write_songs(songs: Sequence[DemoSong], out: Path) -> float:
     """Write the songs into an empty or new folder, and return their total duration in seconds."""
     if out.is_dir() and any(out.iterdir()):
         raise DatasetError(f"{out}/ is not empty: remove it, or name another folder with --out")
-    seconds = sum(all_or_error(run(functools.partial(_write_song, out=out), songs, description="demo")))
+    seconds: float = sum(run(functools.partial(_write_song, out=out), songs, description="demo"))
     files.write_text(out / SYNTHETIC, "The songs are synthetic: models trained on them say nothing about real music.\n")
     return seconds
 

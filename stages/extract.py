@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from genre import archives, files, params
 from genre.audio import manifest
@@ -24,7 +25,7 @@ from genre.features import csv
 from genre.features.engines import ENGINES, Engine, choose
 from genre.features.extraction import Failures, Job
 from genre.features.transforms import TRANSFORMS
-from genre.parallel import all_or_error, run
+from genre.parallel import run
 from genre.paths import Paths
 from genre.terminal import one_line
 
@@ -67,7 +68,7 @@ def _extract_files(audio: Sequence[Path], out: Path, engine_name: str) -> int:
     for job in jobs:
         if n_jobs[job.audio.stem] > 1:
             raise FeatureError(f"{job.audio}: another file has the same name, their CSV files would collide in {out}/")
-    failures = _extract(jobs, choose(engine_name), params.ParallelParams(workers=None, scheduler=None), None)
+    failures = _extract(jobs, choose(engine_name), None)
     for error in failures.values():
         print(one_line(f"error: {error}"), file=sys.stderr)
     return 1 if failures else 0
@@ -85,7 +86,7 @@ def _extract_chunks(settings: params.Params, paths: Paths) -> int:
     names = [name for row in rows for name in Path(row.chunk).parts[:-3]]  # of the archives, if there are any
     store = archives.Archives([paths.features / name for name in TRANSFORMS], cache, pack=bool(names))
     missing = [job for job in jobs if store.restore(keys[job.audio], job.targets.__getitem__) is None]
-    if failures := _extract(missing, engine, settings.parallel, cache):
+    if failures := _extract(missing, engine, cache, **dict(settings.parallel)):
         raise FeatureError("; ".join(str(error) for error in failures.values()))
     kept = {path for job in jobs for path in job.targets}
     if names:
@@ -97,7 +98,7 @@ def _extract_chunks(settings: params.Params, paths: Paths) -> int:
     return 0
 
 
-def _extract(jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParams, cache: Cache | None) -> Failures:
+def _extract(jobs: Sequence[Job], engine: Engine, cache: Cache | None, **parallel: Any) -> Failures:
     """Extract all jobs in batches over the cores; return the error of each file that failed."""
     failures: Failures = {
         job.audio: FeatureError(f"{job.audio}: {LONG_NAME}")
@@ -106,15 +107,10 @@ def _extract(jobs: Sequence[Job], engine: Engine, parallel: params.ParallelParam
     }
     missing = [job for job in jobs if job.audio not in failures]
     size = max(1, min(MAX_BATCH, len(missing) // 8))
-    results = run(
-        functools.partial(_extract_batch, engine.name, engine.versions(), cache),
-        [missing[first : first + size] for first in range(0, len(missing), size)],
-        description="extract",
-        unit="batch",
-        workers=parallel.workers,
-        scheduler=parallel.scheduler,
-    )
-    return failures | {path: error for part in all_or_error(results) for path, error in part.items()}
+    batches = [missing[first : first + size] for first in range(0, len(missing), size)]
+    extract_batch = functools.partial(_extract_batch, engine.name, engine.versions(), cache)
+    results = run(extract_batch, batches, description="extract", unit="batch", **parallel)
+    return failures | {path: error for part in results for path, error in part.items()}
 
 
 def _extract_batch(name: str, versions: dict[str, str], cache: Cache | None, jobs: Sequence[Job]) -> Failures:

@@ -21,7 +21,7 @@ from genre.cli import argument_parser, run_command
 from genre.features.transforms import Settings
 from genre.models import embeddings
 from genre.models.embeddings import Embedder, Vectors
-from genre.parallel import all_or_error, run
+from genre.parallel import run
 from genre.params import Params
 from genre.paths import Paths
 from genre.search import embedding_index, landmark_index, landmarks, window_engine
@@ -78,11 +78,11 @@ class Indexer:
 
     def embeddings(self) -> Description:
         """Write the projection and the vectors; return their description."""
-        split, parallel = self.settings.split, self.settings.parallel
+        split = self.settings.split
         features = Settings(split.sample_rate, split.chunk_seconds, split.min_seconds)
         embedder = embeddings.load(embedding_index.embedding_name(self.settings), self.paths, cache=self.cache)
         chunk_files = [self.paths.chunks / row.chunk for song in self.songs for row in song]
-        rows = embedder.of_files(chunk_files, workers=parallel.workers, scheduler=parallel.scheduler)
+        rows = embedder.of_files(chunk_files, **dict(self.settings.parallel))
         of_songs = np.split(rows, np.cumsum([len(song) for song in self.songs])[:-1])
         training = [i for i, song in enumerate(self.songs) if song[0].split == "train"]
         projection = embedding_index.fit(np.concatenate([of_songs[i] for i in training]))
@@ -137,15 +137,9 @@ class Indexer:
             (files.digest(name, *parts, ffmpeg.version(), song[0].source_sha256), self.paths.root / song[0].source)
             for song in songs
         ]
-        results = run(
-            functools.partial(_computed, compute, self.cache),
-            items,
-            description=name,
-            workers=self.settings.parallel.workers,
-            scheduler=self.settings.parallel.scheduler,
-            recall=lambda item: self.cache.recall(item[0]),
-        )
-        return list(all_or_error(results))
+        computed, parallel = functools.partial(_computed, compute, self.cache), dict(self.settings.parallel)
+        results = run(computed, items, description=name, recall=lambda item: self.cache.recall(item[0]), **parallel)
+        return list(results)
 
 
 def _computed(compute: Callable[[Path], bytes], cache: Cache, item: tuple[str, Path]) -> bytes:

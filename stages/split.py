@@ -13,7 +13,7 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from genre import archives, files, params
@@ -72,19 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         divided = division.divide(list(pieces), original, group, test_fraction=fraction, seed=seed)
         pieces = _move(pieces, divided, paths)
     division.check_no_leak(pieces, original, group)
-    rows = _rows(pieces, digests, group, paths)
+    archive = {song: archives.name_of(f"{song.genre}/{song.name}", len(songs)) if pack else "" for song in pieces}
+    rows = _rows(pieces, digests, group, archive, paths)
     kept = {paths.chunks / row.chunk for row in rows}
     if pack:
         kept = store.write(
-            (
-                archives.name_of(f"{song.genre}/{song.name}", len(songs)),
-                _key(digests[song.path], config),
-                astuple(of_song),
-                [_chunk_path(number, song, paths) for number in range(len(of_song.spans))],
-            )
+            (archive[song], _key(digests[song.path], config), astuple(of_song), _chunk_paths(song, of_song, paths))
             for song, of_song in pieces.items()
         )
-        rows = [replace(row, chunk=f"{archives.name_of(row.song_id, len(songs))}/{row.chunk}") for row in rows]
     manifest.write(paths.chunks, rows)
     table = sorted((path.as_posix(), reason) for path, reason in failures.items())
     files.write_table(paths.chunks / manifest.FAILURES_NAME, ["source", "reason"], table)
@@ -120,9 +115,8 @@ def _digests(songs: Sequence[Song], failures: Failures) -> dict[Path, str]:
 
 def _move(pieces: Mapping[Song, SongChunks], songs: Sequence[Song], paths: Paths) -> dict[Song, SongChunks]:
     """Return the chunks of the songs after their division, and move the files accordingly."""
-    for undivided, song in zip(pieces, songs, strict=True):
-        for number in range(len(pieces[undivided].spans)):
-            target = _chunk_path(number, song, paths)
+    for (undivided, of_song), song in zip(pieces.items(), songs, strict=True):
+        for number, target in enumerate(_chunk_paths(song, of_song, paths)):
             target.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # it is in an archive in the cache
                 _chunk_path(number, undivided, paths).replace(target)
@@ -155,14 +149,9 @@ def _split_all(
     jobs: Sequence[Job], config: Params, paths: Paths, failures: Failures, store: archives.Archives
 ) -> dict[Song, SongChunks]:
     """Return the chunks of each song that could be decoded; add the others to `failures`."""
-    results = run(
-        functools.partial(_split_song, config=config, paths=paths),
-        jobs,
-        description="split",
-        workers=config.parallel.workers,
-        scheduler=config.parallel.scheduler,
-        recall=functools.partial(_restore, config=config, paths=paths, store=store),
-    )
+    split_song = functools.partial(_split_song, config=config, paths=paths)
+    recall = functools.partial(_restore, config=config, paths=paths, store=store)
+    results = run(split_song, jobs, description="split", recall=recall, keep_errors=True, **dict(config.parallel))
     decoded = {}
     for (song, _), result in zip(jobs, results, strict=True):
         if isinstance(result, GenreError):
@@ -174,12 +163,16 @@ def _split_all(
 
 
 def _rows(
-    pieces: Mapping[Song, SongChunks], digests: Mapping[Path, str], group: Mapping[Path, str], paths: Paths
+    pieces: Mapping[Song, SongChunks],
+    digests: Mapping[Path, str],
+    group: Mapping[Path, str],
+    archive: Mapping[Song, str],
+    paths: Paths,
 ) -> list[manifest.Row]:
     """Return a row for each chunk."""
     return [
         manifest.Row(
-            chunk=_chunk_path(number, song, paths).relative_to(paths.chunks).as_posix(),
+            chunk=Path(archive[song], path.relative_to(paths.chunks)).as_posix(),
             song=song.name,
             genre=song.genre,
             split=song.split,
@@ -190,7 +183,7 @@ def _rows(
             group=group[song.path],
         )
         for song, of_song in pieces.items()
-        for number, (start_s, seconds) in enumerate(of_song.spans)
+        for path, (start_s, seconds) in zip(_chunk_paths(song, of_song, paths), of_song.spans, strict=True)
     ]
 
 
@@ -239,6 +232,10 @@ def _encoded_digests(path: Path) -> list[str]:
 
 def _chunk_path(number: int, song: Song, paths: Paths) -> Path:
     return paths.chunks / song.split / dataset.safe_name(song.genre) / f"{song.name}-{number:03d}.wav"
+
+
+def _chunk_paths(song: Song, of_song: SongChunks, paths: Paths) -> list[Path]:
+    return [_chunk_path(number, song, paths) for number in range(len(of_song.spans))]
 
 
 def _key(digest: str, config: Params) -> str:

@@ -17,7 +17,7 @@ from genre.cli import argument_parser, run_command
 from genre.features import arrays
 from genre.models import calibration, cards, keras_backend, networks
 from genre.models.cards import ModelCard
-from genre.parallel import all_or_error, one_thread_each, run
+from genre.parallel import one_thread_each, run
 from genre.paths import Paths
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     one_thread_each()  # the number of threads changes the last digits of the weights
     train = functools.partial(_train, settings=settings, paths=Paths())
     results = run(train, longest_first, description="train", unit="network", workers=settings.parallel.workers)
-    print("\n".join(all_or_error(results)))
+    print("\n".join(results))
     return 0
 
 

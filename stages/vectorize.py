@@ -18,7 +18,7 @@ from genre.audio import manifest
 from genre.cli import argument_parser, run_command
 from genre.features import arrays, csv
 from genre.features.transforms import TRANSFORMS, Settings
-from genre.parallel import all_or_error, run
+from genre.parallel import run
 from genre.paths import Paths
 
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [row.chunk for row in rows]
     results = run(read, names, description="vectorize", unit="chunk", workers=settings.parallel.workers)
     cut = Settings(settings.split.sample_rate, settings.split.chunk_seconds, settings.split.min_seconds)
-    arrays.write(paths.vectors, rows, all_or_error(results), cut)
+    arrays.write(paths.vectors, rows, results, cut)
     n_chunks = Counter(row.split for row in rows)
     n_genres = len({row.genre for row in rows})
     print(f"vectorize: {n_chunks['train']} training and {n_chunks['test']} test chunks, {n_genres} genres")

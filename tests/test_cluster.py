@@ -89,7 +89,7 @@ def test_a_fatal_item_is_an_error_of_its_own_and_a_slow_one_bounds_the_queue(
 ) -> None:
     monkeypatch.setattr(parallel, "QUEUE_SIZE", 2)
     items = Counted(range(1000))
-    results = parallel.run(_process, items, description="", scheduler=cluster[0])
+    results = parallel.run(_process, items, description="", scheduler=cluster[0], keep_errors=True)
     first = [next(results) for _ in range(20)]
     assert isinstance(first.pop(7), WorkerError)
     assert items.n_taken < 500

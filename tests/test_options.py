@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,12 @@ def test_a_value_out_of_range_is_one_sentence(words: str, project: Path, capsys:
 def test_no_option_is_a_bare_number() -> None:
     for path in ROOT.glob("stages/*.py"):
         assert not re.search(r"type=(int|float)\b", path.read_text()), path.name
+
+
+def test_help_imports_no_large_package() -> None:
+    packages = {"numpy", "scipy", "pydantic", "fastapi", "uvicorn"}
+    code = f"import sys, stages.demo, stages.serve; assert not {packages} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("command", [query, serve])

@@ -24,7 +24,7 @@ def _double(number: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_are_in_order_and_an_error_replaces_only_the_result_of_its_item(workers: int) -> None:
-    results = list(run(_double, range(6), description="", workers=workers))
+    results = list(run(_double, range(6), description="", workers=workers, keep_errors=True))
     assert [str(r) if isinstance(r, AudioError) else r for r in results] == [0, 2, 4, "three is broken", 8, 10]
 
 

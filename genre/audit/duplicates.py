@@ -12,7 +12,7 @@ import numpy as np
 
 from genre.audit.findings import Finding
 from genre.audit.project import Project
-from genre.parallel import all_or_error, run
+from genre.parallel import run
 from genre.search import landmarks
 from genre.search.landmark_engine import LandmarkEngine
 from genre.search.landmark_index import LandmarkIndex
@@ -67,7 +67,7 @@ def matches(index: Path, workers: int | None) -> list[Match]:
     function = functools.partial(_matches_of_song, index)
     songs = range(len(_engine(index).index.songs))
     results = run(function, songs, description="duplicates", workers=workers)
-    ascending = sorted(itertools.chain.from_iterable(all_or_error(results)))
+    ascending = sorted(itertools.chain.from_iterable(results))
     return list({frozenset((match.song, match.other)): match for match in ascending}.values())
 
 

@@ -17,7 +17,7 @@ from genre.audit.findings import Finding
 from genre.audit.project import Project
 from genre.cache import Cache
 from genre.errors import AudioError
-from genre.parallel import all_or_error, run
+from genre.parallel import run
 
 VERSION = 2  # part of the cache key: raise it when a measurement or a limit changes
 N_FFT = 4096  # samples
@@ -43,7 +43,7 @@ def find(project: Project) -> Iterator[Finding]:
     songs = [(row.source_sha256, project.paths.root / row.source) for row in project.songs.values()]
     function = functools.partial(_cached, project.cache)
     of_songs = run(function, songs, description="quality", workers=project.settings.parallel.workers)
-    for (song, row), of_song in zip(project.songs.items(), all_or_error(of_songs), strict=True):
+    for (song, row), of_song in zip(project.songs.items(), of_songs, strict=True):
         for kind, evidence, suggestion, severity in of_song:
             yield Finding(song, kind, evidence, suggestion, severity=severity)
         if row.seconds < project.settings.split.chunk_seconds - MAX_MISSING_S:

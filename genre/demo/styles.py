@@ -7,7 +7,7 @@ them, and a few songs are hard to classify.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -74,18 +74,19 @@ def compose(song: DemoSong, rng: np.random.Generator) -> tuple[list[Track], Reco
     seconds = rng.uniform(60, 100)
     meter = int(pick("meter"))
     beat_s, off_beat = 60 / _log_uniform(style["tempo"], rng), float(rng.uniform(*style["swing"]))
-    scale, chords = read_changes(style["changes"][rng.integers(len(style["changes"]))])
+    scale, *chords = style["changes"][rng.integers(len(style["changes"]))].split()
     key = int(rng.integers(-5, 7))
     tones = [key + tone for tone in _DATA["scales"][scale]]
     bars = int(seconds / (beat_s * meter)) + 1
-    harmony = [tuple(key + tone for tone in chords[bar % len(chords)]) for bar in range(bars)]
-    parts = [
+    harmony = [[key + tone for tone in _DATA["chords"][chords[bar % len(chords)]]] for bar in range(bars)]
+    parts: list[tuple[str, float, Iterable[_Event]]] = [
         (pick("chord_instruments"), 0.30, _chord_part(pick("comping"), harmony, meter, rng)),
         (pick("bass_instruments"), 0.45, _bass_part(pick("bass"), harmony, meter, rng)),
         (pick("lead_instruments"), 0.45, _lead_part(pick("melody"), tones, harmony, meter, rng)),
     ]
-    drums = _DATA["drums"][pick("drums")]
-    parts += [(drum, 0.5, _drum_part(hits, _DRUM_PITCHES[drum], bars, meter)) for drum, hits in drums.items()]
+    for drum, hits in _DATA["drums"][pick("drums")].items():
+        beats = [beat for beat in hits if beat < meter]
+        parts.append((drum, 0.5, [(bar, beat, 0.4, _DRUM_PITCHES[drum], 1.0) for bar in range(bars) for beat in beats]))
     width = rng.uniform(0, 0.9)
     tracks = []
     for instrument, gain, events in parts:
@@ -95,20 +96,7 @@ def compose(song: DemoSong, rng: np.random.Generator) -> tuple[list[Track], Reco
     return tracks, _draw_recording(seconds, style, rng)
 
 
-def read_changes(changes: str) -> tuple[str, list[tuple[int, ...]]]:
-    """Return the scale and the chords in semitones above the key note: "minor: i V7" -> (0, 3, 7), (7, 11, 14, 17)."""
-    scale, numerals = changes.split(": ")
-    chords = []
-    for numeral in numerals.split():
-        name = numeral.lstrip("b").rstrip("7")
-        root = _DATA["degrees"][name.lower()] - numeral.startswith("b")
-        third = 4 if name.isupper() else 3
-        seventh = (root + 10,) if numeral.endswith("7") else ()
-        chords.append((root, root + third, root + 7, *seventh))
-    return scale, chords
-
-
-_Harmony = Sequence[tuple[int, ...]]  # chord of each bar
+_Harmony = Sequence[Sequence[int]]  # chord of each bar
 _Event = tuple[int, float, float, int, float]  # bar, beat, beats, pitch, level
 
 
@@ -172,12 +160,6 @@ def _melody_bar(pattern: str, meter: int, rng: np.random.Generator) -> list[tupl
     return notes
 
 
-def _drum_part(hits: Sequence[float], pitch: int, bars: int, meter: int) -> Iterator[_Event]:
-    for bar, beat in itertools.product(range(bars), hits):
-        if beat < meter:
-            yield bar, beat, 0.4, pitch, 1.0
-
-
 def _rests(bars: int, drums: bool, rng: np.random.Generator) -> set[int]:
     """Return the bars in which a part is silent: random rests of four bars, and a late entry of drums."""
     resting = set(range(4)) if drums and rng.random() < 0.5 else set()
@@ -188,7 +170,7 @@ def _rests(bars: int, drums: bool, rng: np.random.Generator) -> set[int]:
 
 
 def _perform(
-    events: Iterator[_Event],
+    events: Iterable[_Event],
     time_s: Callable[[float], float],
     meter: int,
     resting: set[int],

@@ -18,7 +18,7 @@ from genre.evaluation.metrics import accuracy_interval
 from genre.features.numpy_engine import compute
 from genre.features.transforms import TRANSFORMS
 from genre.models.embeddings import Embedder
-from genre.parallel import all_or_error, run
+from genre.parallel import run
 
 STEREO = "pan=stereo|c0=c0|c1=c0"  # as most files are
 Options = dict[str, str | int]  # output options of ffmpeg
@@ -53,7 +53,7 @@ def inputs(
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return features and embeddings by name [shape=(n_chunks * n_changes, ...)] of chunk files, cached by content."""
     function = functools.partial(_inputs, embedders=embedders, cache=cache)
-    parts = [files.read_npz(p) for p in all_or_error(run(function, paths, description="stress", workers=workers))]
+    parts = [files.read_npz(p) for p in run(function, paths, description="stress", workers=workers)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

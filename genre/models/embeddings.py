@@ -20,7 +20,7 @@ from genre.errors import ModelError
 from genre.features.numpy_engine import compute
 from genre.features.transforms import CONTRAST_FLOOR, CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TRANSFORMS
 from genre.models import musicnn
-from genre.parallel import all_or_error, run
+from genre.parallel import run
 from genre.paths import Paths
 
 Features = Mapping[str, npt.NDArray[np.float32]]  # of one chunk, by name [shape=(frames, columns)]
@@ -106,7 +106,7 @@ class Embedder:
             scheduler=scheduler,
             recall=None if scheduler else self._recall,
         )
-        return self._stacked(list(all_or_error(rows)))
+        return self._stacked(list(rows))
 
     def of_chunks(
         self, inputs: Mapping[str, npt.NDArray[np.float32]], chunk_files: Sequence[Path], workers: int | None

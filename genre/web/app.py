@@ -107,9 +107,6 @@ async def _answer(service: Service, request: Request, command: str, excerpt: Exc
         raise HTTPException(504, f"the answer took longer than {service.params.timeout_s:g} s") from None
     except AudioError as error:
         raise HTTPException(400, str(error).replace(f"{folder}/", "")) from None
-    except GenreError as error:
-        log.warning("%s", error)
-        raise HTTPException(503, str(error).replace(f"{folder}/", "")) from None
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -304,6 +301,11 @@ async def _invalid_parameter(_: Request, error: Any) -> Response:
     return failure(422, "; ".join(messages))
 
 
+async def _unavailable(_: Request, error: Any) -> Response:
+    log.warning("%s", error)
+    return failure(503, str(error))
+
+
 async def _no_response(*_: object) -> Response:
     return Response(status_code=DISCONNECTED)
 
@@ -315,6 +317,7 @@ async def _internal_error(*_: object) -> Response:
 HANDLERS: dict[int | type[Exception], Callable[..., Any]] = {
     StarletteHTTPException: _http_error,
     RequestValidationError: _invalid_parameter,
+    GenreError: _unavailable,
     ClientDisconnect: _no_response,
     Exception: _internal_error,
 }

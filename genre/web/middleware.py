@@ -8,7 +8,7 @@ import hmac
 import time
 from collections.abc import Collection, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -146,15 +146,13 @@ class _Upload:
 
 
 class CountRequests:
-    """Middleware that counts requests and measures their duration, by path."""
+    """Middleware that counts requests and measures their duration, by path and status."""
 
     def __init__(self, app: ASGIApp, registry: CollectorRegistry, paths: Collection[str], prefix: str) -> None:
         """Label a request with its path if it is in `paths`, with `prefix` if it is below it, or else with 'other'."""
         self._app, self._paths, self._prefix = app, frozenset(paths), prefix
-        description = "Requests by path and status; 499: the client disconnected"
-        self._requests = Counter("genre_requests", description, ["path", "status"], registry=registry)
-        description = "Time from the head of a request to the end of its response"
-        self._seconds = Histogram("genre_request_seconds", description, ["path"], buckets=BUCKETS_S, registry=registry)
+        name, description = "genre_request_seconds", "Time from the head of a request to the end of its response"
+        self._seconds = Histogram(name, description, ["path", "status"], buckets=BUCKETS_S, registry=registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -171,8 +169,7 @@ class CountRequests:
         finally:
             path = scope["path"]
             label = path if path in self._paths else self._prefix if path.startswith(f"{self._prefix}/") else "other"
-            self._requests.labels(label, str(status)).inc()
-            self._seconds.labels(label).observe(time.perf_counter() - start)
+            self._seconds.labels(label, str(status)).observe(time.perf_counter() - start)
 
 
 def _has_key(headers: Headers, key: bytes) -> bool:

@@ -8,16 +8,15 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Annotated, Any
 
-from fastapi import Body, FastAPI, HTTPException, Query, Request, Response
+from fastapi import Body, FastAPI, HTTPException, Response
 from fastapi.staticfiles import StaticFiles
 
 from genre.audio import ffmpeg
 from genre.audio.corrections import DROP
 from genre.audit.review import Review
-from genre.errors import GenreError
 from genre.params import ServeParams
 from genre.web.app import HANDLERS, STATIC
-from genre.web.middleware import LOOPBACK_NAMES, CheckRequests, LimitTransfers, failure
+from genre.web.middleware import LOOPBACK_NAMES, CheckRequests, LimitTransfers
 
 SAMPLE_RATE = 44_100  # Hz
 EXCERPT_S = 10.0
@@ -25,7 +24,7 @@ EXCERPT_S = 10.0
 
 def create_app(review: Review, params: ServeParams, load: Callable[[str], object]) -> FastAPI:
     """Return the application, for this machine only; `load` is called with the address of the page."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers={**HANDLERS, GenreError: _failed})
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=HANDLERS)
     app.state.service = SimpleNamespace(load=lambda url: load(f"{url}/review/"), close=lambda: None)
     app.add_middleware(CheckRequests, hosts=LOOPBACK_NAMES, key=None)
     app.add_middleware(LimitTransfers, params=params, uploads=set())
@@ -48,12 +47,11 @@ def create_app(review: Review, params: ServeParams, load: Callable[[str], object
         return review.state()
 
     @app.get("/v1/review/audio")
-    def audio(song: str, start: Annotated[float | None, Query(ge=0, le=1e6)] = None) -> Response:
+    def audio(song: str) -> Response:
         if song not in review.songs:
             raise HTTPException(404, "there is no such song in the data set")
-        path, middle_s = review.middle(song, EXCERPT_S)
-        start_s, stream = middle_s if start is None else start, io.BytesIO()
-        with wave.open(stream, "wb") as writer:
+        path, start_s = review.middle(song, EXCERPT_S)
+        with wave.open(stream := io.BytesIO(), "wb") as writer:
             writer.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
             for block in ffmpeg.stream_pcm(path, sample_rate=SAMPLE_RATE, start=start_s, duration=EXCERPT_S):
                 writer.writeframes(block.astype("<i2").tobytes())
@@ -62,7 +60,3 @@ def create_app(review: Review, params: ServeParams, load: Callable[[str], object
     app.mount("/ui", StaticFiles(directory=STATIC))  # style and icon
     app.mount("/review", StaticFiles(directory=STATIC.parent / "review_page", html=True))
     return app
-
-
-async def _failed(_: Request, error: Any) -> Response:
-    return failure(503, str(error))

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -23,13 +24,13 @@ MAX_RATIO = 10.0  # of a measured duration to the expected one; one odd song doe
 ADMITTED_FRACTION = 0.8  # part of the time-out that the expected time of a new job may take
 
 
+@dataclass(eq=False, slots=True)
 class _Job:
-    """Work on a song."""
+    """Work on a song; times are those of `time.monotonic`."""
 
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline  # of the answer, on the clock of `time.monotonic`
-        self.start = math.inf
-        self.cancelled = threading.Event()
+    deadline: float  # of the answer
+    start: float = math.inf
+    cancelled: threading.Event = field(default_factory=threading.Event)
 
 
 class Workers:

@@ -155,7 +155,7 @@ def test_requests_are_counted_by_path_and_status(client: httpx.Client, server: S
     labels = ('path="/v1/query",status="200"', 'path="/v1/query",status="400"', 'path="other",status="404"')
 
     def counts() -> list[float]:
-        return [server.metric(f"genre_requests_total{{{label}}}") for label in labels]
+        return [server.metric(f"genre_request_seconds_count{{{label}}}") for label in labels]
 
     before, audio_s = counts(), server.metric("genre_audio_seconds_total")
     client.post("/v1/query", files=form(songs[0]))

@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +22,6 @@ import httpx
 import pytest
 
 from benchmarks import serve
-from tests.made import ROOT
 from tests.web.conftest import Server, StartServer, form, is_ready, wait_until
 
 KEY = "a key with an é"
@@ -188,7 +186,7 @@ def test_a_client_that_disconnects_leaves_no_file_and_frees_its_place(patient: S
         wait_until(lambda: bool(patient.uploads), "the upload does not begin")
     wait_until(lambda: not patient.uploads, "the file of a disconnected client stays")
     patient.wait_for("genre_queue_running", 0)
-    count = 'genre_requests_total{path="/v1/query",status="499"} 4.0'
+    count = 'genre_request_seconds_count{path="/v1/query",status="499"} 4.0'
     wait_until(lambda: count in httpx.get(f"{patient.url}/metrics").text, "a disconnect is not counted")
     assert _query(patient, songs[1]).json()["file"] == songs[1].name
 
@@ -386,13 +384,10 @@ def test_requests_in_flight_are_answered_at_the_shutdown(start_server: StartServ
 
 def test_a_failed_start_is_one_sentence_and_exit_code_1(start_server: StartServer, strict: Server) -> None:
     port = strict.url.rpartition(":")[2]
-    for arguments, message in (
-        (("--model", "mfcc"), "error: unknown model mfcc"),
-        (("--port", port), f"cannot listen on 127.0.0.1 port {port}"),
-    ):
-        server = start_server(*arguments)
+    for option, value, message in (("--model", "mfcc", "unknown model mfcc"), ("--port", port, f"port {port} (")):
+        server = start_server(option, value)
         assert server.process.wait(60) == 1
-        assert message in server.log.read_text()
+        assert message in server.log.read_text().splitlines()[-1]
 
 
 @pytest.mark.parametrize("n_bytes", [900_000, 1_900_000])  # full when the song is stored, or while it is received
@@ -423,12 +418,6 @@ def test_the_log_has_times_and_names_an_open_address_without_a_key(start_server:
         assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", line) for line in lines)
         for warning in ("GENRE_API_KEY", "slow heads"):
             assert any(warning in line for line in lines) == warned
-
-
-def test_help_imports_no_large_package() -> None:
-    code = "import sys, stages.serve; print({'fastapi', 'uvicorn', 'numpy', 'pydantic'} & set(sys.modules))"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout == "set()\n"
 
 
 def test_a_request_that_does_not_end_does_not_delay_the_shutdown(patient: Server, songs: list[Path]) -> None:

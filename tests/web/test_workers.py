@@ -1,4 +1,4 @@
-"""The queue of the HTTP service: admission by time, and the end of work that is no longer wanted."""
+"""The queue of the HTTP service: admission by time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from genre.web.workers import Workers
 
@@ -38,17 +37,3 @@ def test_no_job_of_a_crowd_waits_in_vain(measured_s: float) -> None:
     assert next_one == 200
     assert set(statuses) == {200, 429}
     assert statuses[200] >= 5
-
-
-@pytest.mark.parametrize("abandoned", [True, False])
-def test_work_that_is_no_longer_wanted_is_cancelled_and_frees_its_thread(abandoned: bool) -> None:
-    async def unwanted() -> int:
-        workers = Workers(1, 1, 0.5)
-        with pytest.raises(ClientDisconnect if abandoned else HTTPException):
-            seconds = 0 if abandoned else LONG_S
-            await workers.run(lambda left_s, cancelled: cancelled.wait(LONG_S), lambda: asyncio.sleep(seconds))
-        while workers.jobs:
-            await asyncio.sleep(0.01)
-        return await _status(workers, 0.0)
-
-    assert asyncio.run(unwanted()) == 200
