@@ -115,7 +115,7 @@ class Indexer:
         rate = self.settings.split.sample_rate
         compute = functools.partial(_windows_of_file, Embedder(embedder.name, self.paths), rate)
         data = self._results(self.songs, "windows", compute, embedder.describe(), rate, WINDOW_SETTINGS)
-        return [np.frombuffer(values, np.float32).reshape(-1, embedder.n_values) for values in data]
+        return [np.frombuffer(values, np.float32).reshape(-1, embedder.embedding.n_values) for values in data]
 
     def _store(
         self, kind: str, description: Description, projection: Projection, embedded: Sequence[Vectors]

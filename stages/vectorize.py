@@ -42,7 +42,7 @@ def _read_features(folder: Path, chunk: str) -> dict[str, npt.NDArray[np.float32
     """Return the features [shape=(frames, columns)] of one chunk, by feature name."""
     name = PurePosixPath(chunk)
     return {
-        t.feature: csv.read(folder / t.feature / name.parent / t.csv_name(name.stem), columns=t.columns)
+        t.feature: csv.read(folder / t.feature / name.parent / t.csv_name(name.stem), t.columns)
         for t in TRANSFORMS.values()
     }
 

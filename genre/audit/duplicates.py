@@ -45,7 +45,7 @@ def find(project: Project) -> Iterator[Finding]:
         if frozenset((names[i], names[j])) not in known:
             similarity = float(project.similarities[i, j])
             evidence = f"cosine similarity {similarity:.3f}"
-            yield Finding(names[i], "near-duplicate", evidence, "listen", (names[j],), severity=similarity)
+            yield Finding(names[i], "near-duplicate", evidence, "listen", similarity, (names[j],))
 
 
 def _copies(project: Project) -> Iterator[Finding]:
@@ -78,7 +78,7 @@ def _finding(project: Project, song: str, other: str, evidence: str, offset_s: f
         kind, suggestion = "leak", "keep one, or put both into one split (--write-duplicates)"
     if first.genre != second.genre:
         suggestion += f"; its genre is {first.genre} or {second.genre}"
-    return Finding(song, kind, evidence, suggestion, (other,), offset_s, severity)
+    return Finding(song, kind, evidence, suggestion, severity, (other,), offset_s)
 
 
 @functools.lru_cache(maxsize=1)

@@ -40,9 +40,9 @@ class Finding:
     finding: str  # a key of `KINDS`
     evidence: str
     suggestion: str
+    severity: float = 0.0  # order of the findings of a kind, the largest first
     others: tuple[str, ...] = ()  # the other copy; the nearest song of the suggested genre and of its own; a genre
     offset_s: float | None = None  # of the song's start in the other copy
-    severity: float = 0.0  # order of the findings of a kind, the largest first
 
 
 def ranked(findings: Sequence[Finding]) -> list[Finding]:

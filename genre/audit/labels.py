@@ -42,7 +42,7 @@ def find(project: Project) -> Iterator[Finding]:
     counts = np.bincount(of_songs, minlength=len(data.genres))
     for genre, count in zip(data.genres, counts.tolist(), strict=True):
         if count < MIN_SONGS:
-            yield Finding(genre, "few songs", f"{count} songs", "add songs, or merge genres", severity=-count)
+            yield Finding(genre, "few songs", f"{count} songs", "add songs, or merge genres", -count)
     options = project.settings.compare
     groups = set(zip(data.labels.tolist(), data.groups, strict=True))
     n_folds = min(options.folds, *np.bincount([label for label, _ in groups], minlength=len(data.genres)).tolist())
@@ -92,10 +92,9 @@ def suspects(predictions: pd.DataFrame, project: Project) -> Iterator[Finding]:
         nearest = [int(np.where(labels == genre, similarities, -2.0).argmax()) for genre in genres]
         others = tuple(predictions.index[j] for j in nearest)
         names = [project.data.genres[genre] for genre in genres]
-        shares = [f"{name} {probabilities[i, genre]:.0%}" for name, genre in zip(names, genres, strict=True)]
-        evidence = ", ".join(shares)
+        evidence = ", ".join(f"{name} {probabilities[i, genre]:.0%}" for name, genre in zip(names, genres, strict=True))
         severity = float(issues[i]) + 1 - float(qualities[i])
-        yield Finding(predictions.index[i], "label", evidence, names[0], others, severity=severity)
+        yield Finding(predictions.index[i], "label", evidence, names[0], severity, others)
 
 
 def outliers(project: Project) -> Iterator[Finding]:
@@ -107,7 +106,7 @@ def outliers(project: Project) -> Iterator[Finding]:
     for song, score in zip(project.songs, scores.tolist(), strict=True):
         if score > MIN_DISTANCE:
             evidence = f"{score:.1f} standard deviations farther from every genre than the median song"
-            yield Finding(song, "outlier", evidence, "listen: is it music of these genres?", severity=score)
+            yield Finding(song, "outlier", evidence, "listen: is it music of these genres?", score)
 
 
 def _confused(predictions: pd.DataFrame, genres: Sequence[str]) -> Iterator[Finding]:
@@ -119,7 +118,7 @@ def _confused(predictions: pd.DataFrame, genres: Sequence[str]) -> Iterator[Find
             each_way = [f"{matrix[a, b]} of {counts[a]} {genres[a]} songs" for a, b in ((i, j), (j, i))]
             evidence = f"{' and '.join(each_way)} are taken for the other genre"
             advice = "merge the genres, or check their labels"
-            yield Finding(genres[i], "confused", evidence, advice, (genres[j],), severity=float(share))
+            yield Finding(genres[i], "confused", evidence, advice, float(share), (genres[j],))
 
 
 def _given_away(project: Project, folds: Sequence[Fold]) -> Iterator[Finding]:
@@ -137,4 +136,4 @@ def _given_away(project: Project, folds: Sequence[Fold]) -> Iterator[Finding]:
             evidence = f"{', '.join(PROPERTIES)} alone recognise {score['recall']:.0%} of its songs"
             evidence += f"; median {PROPERTIES[most]} {medians[0][most]:g}, of other genres {medians[1][most]:g}"
             advice = "use files of the same sources and formats for all genres"
-            yield Finding(data.genres[genre], "recording", evidence, advice, severity=score["f1"])
+            yield Finding(data.genres[genre], "recording", evidence, advice, score["f1"])

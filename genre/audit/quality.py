@@ -44,11 +44,10 @@ def find(project: Project) -> Iterator[Finding]:
     function = functools.partial(_cached, project.cache)
     of_songs = run(function, songs, description="quality", workers=project.settings.parallel.workers)
     for (song, row), of_song in zip(project.songs.items(), of_songs, strict=True):
-        for kind, evidence, suggestion, severity in of_song:
-            yield Finding(song, kind, evidence, suggestion, severity=severity)
+        yield from (Finding(song, *fault) for fault in of_song)
         if row.seconds < project.settings.split.chunk_seconds - MAX_MISSING_S:
             evidence = f"{row.seconds:.1f} s of {project.settings.split.chunk_seconds:g} s"
-            yield Finding(song, "short", evidence, "use the whole song", severity=-row.seconds)
+            yield Finding(song, "short", evidence, "use the whole song", -row.seconds)
 
 
 def faults(path: Path) -> list[Fault]:
@@ -102,5 +101,5 @@ def _bandwidth(power: npt.NDArray[np.float64]) -> float | None:
 def _cached(cache: Cache, song: tuple[str, Path]) -> list[Fault]:
     """Return the faults of a song, given as SHA-256 and path, through the cache."""
     key = files.digest("audit quality", VERSION, ffmpeg.version(), song[0])
-    data = cache.recall(key) or cache.keep(key, json.dumps(faults(song[1])).encode())
-    return [(kind, evidence, suggestion, severity) for kind, evidence, suggestion, severity in json.loads(data)]
+    found: list[Fault] = json.loads(cache.recall(key) or cache.keep(key, json.dumps(faults(song[1])).encode()))
+    return found

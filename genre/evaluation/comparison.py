@@ -144,8 +144,6 @@ def paired_p_value(accuracies: pd.Series[float], best: pd.Series[float], seed: i
     """
     differences = (best - accuracies).to_numpy()
     observed = differences.mean()
-    if not differences.any():
-        return 1.0
     draws = np.random.default_rng(seed).integers(0, len(differences), size=(N_BOOTSTRAP, len(differences)))
     centred = differences[draws].mean(axis=1) - observed
     return float((1 + np.count_nonzero(np.abs(centred) >= abs(observed) - 1e-12)) / (1 + N_BOOTSTRAP))

@@ -65,7 +65,7 @@ def by_song(
 ) -> pd.DataFrame:
     """Return a table with the prediction of each song, in the order of first appearance.
 
-    Raises EvaluationError for probabilities that are not finite, and if the chunks of a song have different labels.
+    Raises EvaluationError for probabilities that are not finite.
 
     Returns
     -------
@@ -79,8 +79,6 @@ def by_song(
     if not np.isfinite(probabilities).all():
         raise EvaluationError("the probabilities contain NaN or infinity")
     actual = dict(zip(songs, labels.tolist(), strict=True))
-    if mixed := [song for song, label in zip(songs, labels.tolist(), strict=True) if actual[song] != label]:
-        raise EvaluationError(f"the chunks of {mixed[0]} have different labels")
     votes = vote_by_song(probabilities, songs)
     rows = [
         (actual[song], vote.genre, vote.confidence, len(vote.vector), vote.counts[actual[song]], *vote.means)

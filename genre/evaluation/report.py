@@ -63,11 +63,11 @@ def provenance(settings: Params, paths: Paths, genres: list[str]) -> Provenance:
         issues.append(f"Songs whose file is that of another song: {n_copies} (`python -m stages.audit` lists them).")
     if corrected := [correction.genre for correction in corrections.read(paths.corrections(name))]:
         n_dropped = corrected.count(corrections.DROP)
-        issues.append(f"{len(corrected) - n_dropped} songs have a corrected genre, {_were(n_dropped, 'song')} dropped.")
+        issues.append(f"Songs with a corrected genre: {len(corrected) - n_dropped}; dropped: {n_dropped}.")
     if n_failures := len(manifest.failures(paths.chunks)):
-        issues.append(f"{_were(n_failures, 'file')} left out because decoding failed (chunks/failures.csv).")
+        issues.append(f"Files left out because decoding failed: {n_failures} (chunks/failures.csv).")
     if n_short := sum(row.seconds < chunk_s - LENGTH_TOLERANCE_S for row in rows):
-        issues.append(f"{_were(n_short, 'chunk')} shorter than {chunk_s:g} s and filled by repetition.")
+        issues.append(f"Chunks shorter than {chunk_s:g} s, filled by repetition: {n_short}.")
     links = {row.song_id: "../" + urllib.parse.quote(os.fsencode(row.source)) for row in rows}
     grouping = f"yes, {len({row.group for row in rows})} groups of {len(links)} songs by {group_by}"
     return Provenance(
@@ -204,7 +204,3 @@ def _count(genre: str, rows: Sequence[Row]) -> dict[str, Any]:
         of_split = [row for row in rows if row.genre == genre and row.split == split]
         counts |= {f"{split}_songs": len({row.song for row in of_split}), f"{split}_chunks": len(of_split)}
     return counts
-
-
-def _were(n: int, noun: str) -> str:
-    return f"1 {noun} was" if n == 1 else f"{n} {noun}s were"

@@ -47,10 +47,10 @@ def _without_ties(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return exact
 
 
-def read(path: Path, *, columns: int | None = None) -> npt.NDArray[np.float32]:
+def read(path: Path, columns: int) -> npt.NDArray[np.float32]:
     """Return the values of a feature CSV [shape=(frames, columns)], without the time stamps.
 
-    `columns` is the number of values on each line after the time stamp; by default that of the first line.
+    `columns` is the number of values on each line after the time stamp.
 
     Raises FeatureError, with file and line, if the file is missing, empty or truncated, or a line has a wrong number of
     values or a value that is not a finite float32; DatasetError if it is in a damaged archive.
@@ -59,12 +59,11 @@ def read(path: Path, *, columns: int | None = None) -> npt.NDArray[np.float32]:
         data = archives.read_bytes(path, "extract")
     except OSError as error:
         raise FeatureError(f"{path}: cannot be read ({error.strerror})") from error
-    n_values = columns or max(1, data.partition(b"\n")[0].count(b","))
-    table = _parse(data, n_values)
+    table = _parse(data, columns)
     if table is None:
         lines = data.splitlines(keepends=True)
-        number = next((i for i, line in enumerate(lines, start=1) if _parse(line, n_values) is None), 1)
-        reason = f"line {number}: not a time and {n_values} finite numbers with a line end"
+        number = next((i for i, line in enumerate(lines, start=1) if _parse(line, columns) is None), 1)
+        reason = f"line {number}: not a time and {columns} finite numbers with a line end"
         raise FeatureError(f"{path}, {reason}: compute the feature again")
     return table[:, 1:]
 

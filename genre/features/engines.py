@@ -121,17 +121,16 @@ _PACKS = (
     "the Vamp plugin packs qm-vamp-plugins and bbc-vamp-plugins in a folder of VAMP_PATH (default: ~/vamp, ~/.vamp, "
     "/usr/local/lib/vamp, /usr/lib/vamp)"
 )
-_ENGINES: tuple[Engine, ...] = (  # in the order of preference of `auto`
-    PluginEngine("sonic-annotator", ("sonic-annotator",), f"install sonic-annotator and {_PACKS}"),
-    PluginEngine(
+ENGINES: dict[str, Engine] = {  # by name, in the order of preference of `auto`
+    "sonic-annotator": PluginEngine("sonic-annotator", ("sonic-annotator",), f"install sonic-annotator and {_PACKS}"),
+    "vamp": PluginEngine(
         "vamp",
         (sys.executable, "-m", vamp_engine.__name__),
         f"`pip install vamp` (needs a C++ compiler), and install {_PACKS}",
         packages=("vamp", "numpy"),
     ),
-    NumpyEngine(),
-)
-ENGINES = {engine.name: engine for engine in _ENGINES}
+    "numpy": NumpyEngine(),
+}
 
 
 def choose(name: str) -> Engine:

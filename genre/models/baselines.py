@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -170,8 +169,7 @@ def train_knn(vectors: Vectors, labels: Rows, seed: int) -> bytes:  # noqa: ARG0
         "prior": np.float32(PRIOR_VOTES / n_classes),
         "total": np.float32(NEIGHBOURS + PRIOR_VOTES),
     }
-    path = Path(__file__).with_name("knn.onnxtxt")
-    return onnx.from_text(path, constants, VALUES=vectors.shape[1], CLASSES=n_classes)
+    return onnx.from_text("knn", constants, VALUES=vectors.shape[1], CLASSES=n_classes)
 
 
 def xgboost(seed: int) -> Any:

@@ -56,11 +56,6 @@ class Embedder:
         return EMBEDDINGS[self.name]
 
     @property
-    def n_values(self) -> int:
-        """Return the length of its vectors."""
-        return self.embedding.n_values
-
-    @property
     def needs_audio(self) -> bool:
         """Return whether it is computed from audio; otherwise features are enough."""
         return self.embedding.of_audio is not None
@@ -116,7 +111,7 @@ class Embedder:
 
     def describe(self) -> dict[str, Any]:
         """Return name, length and version, ready for JSON: vectors are comparable if these are equal."""
-        return {"name": self.name, "n_values": self.n_values, "version": self.embedding.version}
+        return {"name": self.name, "n_values": self.embedding.n_values, "version": self.embedding.version}
 
     def _of_file(self, item: tuple[float, Path]) -> Vector:
         return self.of_audio(*_read(*item))
@@ -138,7 +133,7 @@ class Embedder:
         return files.digest("embedding", self.describe(), table, sample_rate, digest)
 
     def _stacked(self, rows: Sequence[Vector]) -> Vectors:
-        return np.stack(rows) if rows else np.empty((0, self.n_values), np.float32)
+        return np.stack(rows) if rows else np.empty((0, self.embedding.n_values), np.float32)
 
 
 class Batch:

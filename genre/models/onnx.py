@@ -76,11 +76,11 @@ def from_xgboost(estimator: Any, n_values: int) -> bytes:
     return _named(exported, exported.graph.output[1].name)
 
 
-def from_text(path: Path, constants: Mapping[str, npt.NDArray[Any]], **sizes: int) -> bytes:
-    """Return the ONNX file of a graph in ONNX's text format, with its constants by name; `sizes` replaces names."""
+def from_text(name: str, constants: Mapping[str, npt.NDArray[Any]], **sizes: int) -> bytes:
+    """Return the ONNX file of <name>.onnxtxt, ONNX's text format, with its constants by name; `sizes` replaces names."""
     import onnx
 
-    text = path.read_text(encoding="utf-8")
+    text = Path(__file__).with_name(f"{name}.onnxtxt").read_text(encoding="utf-8")
     for name, size in sizes.items():
         text = text.replace(name, str(size))
     model = onnx.parser.parse_model(text)

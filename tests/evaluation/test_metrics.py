@@ -1,17 +1,14 @@
-"""Scores agree with scikit-learn and with counts by hand; inputs that do not match are refused."""
+"""Scores agree with scikit-learn and with counts by hand."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as sklearn_metrics
 
 from genre.errors import EvaluationError
 from genre.evaluation import metrics
-
-Array = npt.NDArray[np.float32]
 
 SONGS = ["a", "a", "a", "b", "c", "c"]
 LABELS = np.array([0, 0, 0, 1, 2, 2])
@@ -88,13 +85,6 @@ def test_the_calibration_error_is_the_distance_of_confidence_and_accuracy() -> N
     assert metrics.calibration_error(confidences, correct, weights) == pytest.approx([(0.05 + 0.15) / 2, 0.05])
 
 
-@pytest.mark.parametrize(
-    ("probabilities", "labels", "message"),
-    [
-        (PROBABILITIES, [0, 1, 0, 1, 2, 2], "chunks of a have different labels"),
-        (PROBABILITIES * np.float32(np.nan), LABELS, "NaN"),
-    ],
-)
-def test_inputs_that_do_not_fit_are_refused(probabilities: Array, labels: list[int], message: str) -> None:
-    with pytest.raises(EvaluationError, match=message):
-        metrics.by_song(probabilities, np.array(labels), SONGS)
+def test_probabilities_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(EvaluationError, match="NaN"):
+        metrics.by_song(PROBABILITIES * np.float32(np.nan), LABELS, SONGS)

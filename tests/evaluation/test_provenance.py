@@ -35,7 +35,7 @@ def test_songs_are_counted_by_split_and_linked_and_the_issues_of_their_files_are
     ]
     known, copies, failed, short = card.issues
     assert "Sturm" in known and "another song: 1 (" in copies
-    assert failed.startswith("1 file was left out") and short.startswith("1 chunk was shorter than 3 s")
+    assert "decoding failed: 1 (" in failed and short == "Chunks shorter than 3 s, filled by repetition: 1."
     assert card.links["a/x"] == "../dataset/tiny/a/x%20%231.mp3"
 
 
@@ -44,7 +44,7 @@ def test_the_artist_filter_and_the_corrections_are_shown(tmp_path: Path) -> None
         corrections.add(Paths(tmp_path).corrections("tiny"), song, genre)
     card = _describe(tmp_path, "tiny", group_by="artist")
     assert card.artist_filter == "yes, 3 groups of 3 songs by artist"
-    assert "2 songs have a corrected genre, 1 song was dropped." in card.issues
+    assert "Songs with a corrected genre: 2; dropped: 1." in card.issues
     assert _describe(tmp_path, "tiny").artist_filter.startswith("no")
 
 

@@ -72,7 +72,7 @@ def test_rows_formatted_in_pieces_or_from_a_view_are_those_formatted_at_once() -
 def test_golden_files_are_read_and_written_byte_for_byte(path: Path) -> None:
     transform = next(t for t in TRANSFORMS.values() if path.name.endswith(t.csv_name("")))
     sample_rate = 22_050 if "_22k_" in path.name else 44_100
-    values = csv.read(path, columns=transform.columns)
+    values = csv.read(path, transform.columns)
     np.testing.assert_array_equal(values, np.genfromtxt(path, delimiter=",")[:, 1:].astype(np.float32))
     assert csv.format_rows(values, sample_rate, transform.step) == path.read_bytes()
 
@@ -85,34 +85,32 @@ def test_reading_gives_the_float32_next_to_what_is_printed(
     path = tmp_path_factory.mktemp("csv") / "f.csv"
     path.write_bytes(csv.format_rows(values, 22_050, 512))
     expected = np.array([float(text) for text in _as_qt(values)], np.float32).reshape(values.shape)
-    np.testing.assert_array_equal(csv.read(path), expected)
+    np.testing.assert_array_equal(csv.read(path, 3), expected)
 
 
 @pytest.mark.parametrize(
-    ("content", "columns", "line"),
+    ("content", "line"),
     [
-        (b"", None, 1),
-        (b"0.000000000\n", None, 1),
-        (b"0,1,2\n", 3, 1),
-        (b"0,1,2\n1,1\n", None, 2),
-        (b"0,1,2\n1,1,2\n2,1,2", None, 3),
-        (b"0,1,2\n1,1,x\n", None, 2),
-        (b"0,1,nan\n", None, 1),
-        (b"0,1,1e39\n", None, 1),
-        (b"0,1,null\n", None, 1),
-        (b"0,1],[2\n", None, 1),
-        (b"0,1,2\n1,\0\0\0\0\n", None, 2),
+        (b"", 1),
+        (b"0.000000000\n", 1),
+        (b"0,1,2,3\n", 1),
+        (b"0,1,2\n1,1\n", 2),
+        (b"0,1,2\n1,1,2\n2,1,2", 3),
+        (b"0,1,2\n1,1,x\n", 2),
+        (b"0,1,nan\n", 1),
+        (b"0,1,1e39\n", 1),
+        (b"0,1,null\n", 1),
+        (b"0,1],[2\n", 1),
+        (b"0,1,2\n1,\0\0\0\0\n", 2),
     ],
 )
-def test_a_missing_or_malformed_file_is_refused_by_name_and_line(
-    content: bytes, columns: int | None, line: int, tmp_path: Path
-) -> None:
+def test_a_missing_or_malformed_file_is_refused_by_name_and_line(content: bytes, line: int, tmp_path: Path) -> None:
     path = tmp_path / "f.csv"
     with pytest.raises(FeatureError, match=r"f\.csv: cannot be read \(No such file"):
-        csv.read(path)
+        csv.read(path, 2)
     path.write_bytes(content)
-    with pytest.raises(FeatureError, match=rf"{path}, line {line}: not a time and {columns or '[12]'} finite numbers"):
-        csv.read(path, columns=columns)
+    with pytest.raises(FeatureError, match=rf"{path}, line {line}: not a time and 2 finite numbers"):
+        csv.read(path, 2)
 
 
 def _as_qt(values: npt.NDArray[np.float32]) -> list[str]:

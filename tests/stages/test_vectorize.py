@@ -28,7 +28,9 @@ def test_vectors_hold_the_features_in_the_order_of_the_index(project: Path) -> N
             project / "features" / transform.feature / Path(row.chunk).parent / name
             for row, name in zip(rows, names, strict=True)
         ]
-        np.testing.assert_array_equal(test_set.inputs[transform.feature], [csv.read(path) for path in paths])
+        np.testing.assert_array_equal(
+            test_set.inputs[transform.feature], [csv.read(path, transform.columns) for path in paths]
+        )
 
 
 @pytest.mark.slow

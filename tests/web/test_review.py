@@ -30,7 +30,7 @@ from tests.web.conftest import MODEL, Server, StartServer
 SONGS = [f"{('high', 'low')[n % 2]}/song {n}.wav" for n in range(6)]
 PREDICTIONS = pd.DataFrame({"high": [0.9, 0.2, 0.45, 0.6, 0.8, 0.3], "low": [0.1, 0.8, 0.55, 0.4, 0.2, 0.7]}, SONGS)
 ORDER = [SONGS[n] for n in (3, 2, 5, 1, 4, 0)]  # the finding, then by margin: 0.1, 0.4, 0.6, 0.6, 0.8
-LABEL = Finding(SONGS[3], "label", "high is more probable", "listen", others=(SONGS[0], SONGS[5]), severity=1.0)
+LABEL = Finding(SONGS[3], "label", "high is more probable", "listen", 1.0, (SONGS[0], SONGS[5]))
 
 
 def _with_audit(folder: Path) -> None:
