@@ -13,8 +13,6 @@ from genre.cache import Cache
 from genre.cli import argument_parser, run_command
 from genre.features import arrays
 from genre.models import baselines, calibration, cards, embeddings
-from genre.models.baselines import BASELINES, CLASSIFIERS
-from genre.models.cards import ModelCard
 from genre.models.vote import middle_rows
 from genre.paths import Paths
 
@@ -22,7 +20,7 @@ from genre.paths import Paths
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: pickled_vectors/ and chunks/ -> model_architecture/, model_weights/, training/<baseline>/."""
     parser = argument_parser(__doc__)
-    parser.add_argument("baseline", choices=BASELINES)
+    parser.add_argument("baseline", choices=baselines.BASELINES)
     name = parser.parse_args(argv).baseline
     settings, paths = params.load(), Paths()
     training = arrays.read(paths.vectors, "train")
@@ -36,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     trained = baselines.train(name, vectors, training, copies=copies, seed=seed)
     calibration.write_validation(paths.validation(name), trained.validation, training.genres)
     files.write_bytes(paths.onnx(name), trained.onnx)
-    classifier = BASELINES[name].classifier
+    classifier = baselines.BASELINES[name].classifier
     cards.write(
-        ModelCard(
+        cards.ModelCard(
             model=name,
             kind=classifier,
             genres=training.genres,
@@ -47,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             calibration=trained.calibration,
             dataset=cards.describe_dataset(settings.dataset.name, songs, paths),
             training={"seed": seed},
-            versions=cards.installed_versions(("numpy", *CLASSIFIERS[classifier].packages)),
+            versions=cards.installed_versions(("numpy", *baselines.CLASSIFIERS[classifier].packages)),
             onnx_sha256=files.sha256(paths.onnx(name)),
         ),
         paths,

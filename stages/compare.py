@@ -27,14 +27,11 @@ from genre.errors import ModelError
 from genre.evaluation import comparison, plots, recording, report, stress
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
-from genre.evaluation.recording import RECORDING
 from genre.features import arrays
-from genre.features.arrays import VectorSet
 from genre.models import baselines, embeddings, networks
 from genre.models.baselines import BASELINES, embedding_name
 from genre.models.calibration import calibrate
 from genre.models.cards import ENSEMBLE
-from genre.models.embeddings import Vectors
 from genre.models.vote import middle_rows
 from genre.parallel import run
 from genre.paths import Paths
@@ -84,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts = [outcome.probabilities[len(fold.test) :] for fold, outcome in zip(folds, of_model, strict=False)]
         stressed += stress.rows(model, np.concatenate(parts), data.labels[middle], len(set(middle)))
     values = recording.properties(project.rows, paths)
-    outcomes[RECORDING] = [_of_recording(values, fold, data) for fold in every_fold]
+    outcomes[recording.RECORDING] = [_of_recording(values, fold, data) for fold in every_fold]
     few = len(every_fold) > len(folds)
     curve = comparison.curve(outcomes, every_fold, data) if few else []
     outcomes = {model: of_model[: len(folds)] for model, of_model in outcomes.items()}
@@ -133,7 +130,7 @@ class Project:
         embedders = [embeddings.load(name, self.paths) for name in sorted(names)]
         return stress.inputs(self.files(rows), embedders, self.cache, workers)
 
-    def embed(self, name: str) -> tuple[Vectors, Vectors, float]:
+    def embed(self, name: str) -> tuple[embeddings.Vectors, embeddings.Vectors, float]:
         """Return embeddings of all chunks, those of each song's middle chunk at other levels, and seconds per chunk.
 
         Shapes: (n_chunks, n_values) and (n_levels * n_songs, n_values). They are cached.
@@ -166,7 +163,7 @@ def train_and_predict(job: Job, *, settings: params.Params, paths: Paths) -> byt
     return project.cache.keep(job.key, files.npz(**asdict(train(job.model, fold, project, changed))))
 
 
-def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: VectorSet) -> Outcome:
+def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: arrays.VectorSet) -> Outcome:
     probabilities = recording.predict(values, data.labels, data.songs, fold.train, fold.test)
     return Outcome(probabilities, np.zeros(3), fold.test[:0], probabilities[:0])
 

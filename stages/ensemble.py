@@ -20,10 +20,7 @@ from genre.cli import argument_parser, run_command
 from genre.errors import ModelError
 from genre.evaluation import metrics
 from genre.features import arrays
-from genre.features.arrays import VectorSet
 from genre.models import calibration, cards, networks, rejection
-from genre.models.calibration import Validation
-from genre.models.cards import ENSEMBLE, ModelCard
 from genre.paths import Paths
 
 SCORES = ("song_accuracy", "log_loss", "n_songs")
@@ -47,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels, songs = training.labels[rows], [training.songs[row] for row in rows]
     mean = np.asarray(np.mean([probabilities[name] for name in models], axis=0), np.float32)
     fitted = calibration.fit(mean, labels, songs)
-    of_ensemble = Validation(rows, calibration.calibrate(mean, fitted))
-    probabilities[ENSEMBLE] = of_ensemble.probabilities
+    of_ensemble = calibration.Validation(rows, calibration.calibrate(mean, fitted))
+    probabilities[cards.ENSEMBLE] = of_ensemble.probabilities
     if not len(rows):  # each genre has one song, or a network one member: nothing can be compared
         print("ensemble: the models have no common out-of-fold song: temperature 1, no scores")
         probabilities = {}
@@ -56,18 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     all_scores = {name: metrics.scores(predicted) for name, predicted in by_song.items()}
     scores = {name: {key: of_model[key] for key in SCORES} for name, of_model in all_scores.items()}
     losses = {name: metrics.log_losses(predicted) for name, predicted in by_song.items()}
-    gains = {name: gain(losses[ENSEMBLE] - loss) for name, loss in losses.items() if name != ENSEMBLE}
+    gains = {name: gain(losses[cards.ENSEMBLE] - loss) for name, loss in losses.items() if name != cards.ENSEMBLE}
     default = default_model(gains)
     cards.write(
-        ModelCard(
-            model=ENSEMBLE,
-            kind=ENSEMBLE,
+        cards.ModelCard(
+            model=cards.ENSEMBLE,
+            kind=cards.ENSEMBLE,
             genres=training.genres,
             models=list(models),
             default=default,
             settings=arrays.read_settings(paths.vectors),
             calibration=fitted,
-            rejection=_fit_rejection(training, validations | {ENSEMBLE: of_ensemble}, settings, paths),
+            rejection=_fit_rejection(training, validations | {cards.ENSEMBLE: of_ensemble}, settings, paths),
             dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
             scores=scores,
         ),
@@ -84,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fit_rejection(
-    training: VectorSet, validations: Mapping[str, Validation], settings: params.Params, paths: Paths
+    training: arrays.VectorSet, validations: Mapping[str, calibration.Validation], settings: params.Params, paths: Paths
 ) -> dict[str, Any] | None:
     """Write the detectors of unknown songs; return the description for the card. None with few songs."""
     cache = Cache(paths.cache, settings.cache.max_bytes)
@@ -115,7 +112,7 @@ def default_model(gains: Mapping[str, tuple[float, float]]) -> str:
     `gains` has mean and standard error of the ensemble's log loss minus that of each model, as `gain`.
     """
     better = {name: gain for name, (gain, error) in gains.items() if gain > error}
-    return max(better, key=better.__getitem__, default=ENSEMBLE)
+    return max(better, key=better.__getitem__, default=cards.ENSEMBLE)
 
 
 if __name__ == "__main__":

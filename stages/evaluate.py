@@ -18,15 +18,9 @@ from genre.cache import Cache
 from genre.cli import argument_parser, run_command
 from genre.errors import ModelError
 from genre.evaluation import metrics, plots, recording, report, stress
-from genre.evaluation.metrics import Result
-from genre.evaluation.recording import RECORDING
-from genre.evaluation.report import Provenance
 from genre.features import arrays
-from genre.features.arrays import VectorSet
 from genre.models import embeddings, networks, predict
 from genre.models.cards import ENSEMBLE
-from genre.models.embeddings import Batch
-from genre.models.predict import Predictor
 from genre.models.vote import middle_rows
 from genre.paths import Paths
 
@@ -52,17 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = dict.fromkeys(predictor.card.embedding["name"] for predictor in predictors if predictor.card.embedding)
     loaded = [embeddings.load(name, paths, cache=cache) for name in names]
     embedders, workers = [embedder for embedder in loaded if embedder.needs_audio], settings.parallel.workers
-    batch = Batch(test.inputs | {e.name: e.of_files(chunk_paths, workers=workers) for e in embedders})
-    outputs = {RECORDING: _recording(test, paths)}
+    batch = embeddings.Batch(test.inputs | {e.name: e.of_files(chunk_paths, workers=workers) for e in embedders})
+    outputs = {recording.RECORDING: _recording(test, paths)}
     for predictor in terminal.progress(predictors, desc="evaluate", unit="model"):
         outputs[predictor.card.model] = predictor.predict(batch)
     results = []
     for model, probabilities in outputs.items():
         predictions = metrics.by_song(probabilities, test.labels, test.songs)
-        results.append(Result(model, metrics.scores(predictions), [predictions]))
+        results.append(metrics.Result(model, metrics.scores(predictions), [predictions]))
         print(_line(results[-1]))
     middle = middle_rows(test.songs)
-    changed = Batch(stress.inputs([chunk_paths[row] for row in middle], embedders, cache, workers))
+    changed = embeddings.Batch(stress.inputs([chunk_paths[row] for row in middle], embedders, cache, workers))
     answers = {predictor.card.model: predictor.predict(changed) for predictor in predictors}
     stressed = [row for name, p in answers.items() for row in stress.rows(name, p, test.labels[middle], len(middle))]
     _write(results, stressed, report.provenance(settings, paths, test.genres), paths)
@@ -70,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _write(results: Sequence[Result], stressed: list[Any], basis: Provenance, paths: Paths) -> None:
+def _write(results: Sequence[metrics.Result], stressed: list[Any], basis: report.Provenance, paths: Paths) -> None:
     """Write evaluation/ and scores/."""
     folder, genres = paths.evaluation, basis.genres
     curves = report.learning_curves({model: paths.training(model) for model in networks.MODELS})
@@ -91,7 +85,7 @@ def _write(results: Sequence[Result], stressed: list[Any], basis: Provenance, pa
     files.write_text(folder / "report.html", html)
 
 
-def dvc_metrics(result: Result, paths: Paths) -> dict[str, float]:
+def dvc_metrics(result: metrics.Result, paths: Paths) -> dict[str, float]:
     """Return the metrics of a model that DVC shows; networks also have the loss of their validation songs."""
     scores = {name: result.scores[key] for name, key in DVC_METRICS.items()}
     with contextlib.suppress(FileNotFoundError, KeyError):
@@ -99,7 +93,7 @@ def dvc_metrics(result: Result, paths: Paths) -> dict[str, float]:
     return scores
 
 
-def _load(model: str, test: VectorSet, paths: Paths, cache: Cache) -> Predictor:
+def _load(model: str, test: arrays.VectorSet, paths: Paths, cache: Cache) -> predict.Predictor:
     predictor = predict.load(model, paths, cache=cache)
     card = predictor.card
     if card.settings != arrays.read_settings(paths.vectors) or card.genres != test.genres:
@@ -107,7 +101,7 @@ def _load(model: str, test: VectorSet, paths: Paths, cache: Cache) -> Predictor:
     return predictor
 
 
-def _recording(test: VectorSet, paths: Paths) -> npt.NDArray[np.float32]:
+def _recording(test: arrays.VectorSet, paths: Paths) -> npt.NDArray[np.float32]:
     """Return the genre probabilities of the test chunks [shape=(n_chunks, n_genres)] by their recording alone."""
     rows = manifest.read(paths.chunks)
     labels, songs = np.array([test.genres.index(row.genre) for row in rows]), [row.song_id for row in rows]
@@ -115,7 +109,7 @@ def _recording(test: VectorSet, paths: Paths) -> npt.NDArray[np.float32]:
     return recording.predict(recording.properties(rows, paths), labels, songs, train, tested)
 
 
-def _line(result: Result) -> str:
+def _line(result: metrics.Result) -> str:
     scores = result.scores
     return (
         f"evaluate: {result.model}: songs {scores['song_accuracy']:.1%}"

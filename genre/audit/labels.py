@@ -16,9 +16,7 @@ from genre import files
 from genre.audit.findings import Finding
 from genre.audit.project import Project
 from genre.evaluation import comparison, metrics, recording
-from genre.evaluation.comparison import Fold
 from genre.models import baselines, calibration, rejection
-from genre.models.baselines import embedding_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,9 +58,9 @@ def find(project: Project) -> Iterator[Finding]:
     yield from _given_away(project, folds)
 
 
-def predict(project: Project, folds: Sequence[Fold]) -> pd.DataFrame:
+def predict(project: Project, folds: Sequence[comparison.Fold]) -> pd.DataFrame:
     """Return the calibrated mean of the out-of-fold predictions of `MODELS`, as `metrics.by_song` returns it."""
-    data, names = project.data, {model: embedding_name(model, project.settings.musicnn) for model in MODELS}
+    data, names = project.data, {model: baselines.embedding_name(model, project.settings.musicnn) for model in MODELS}
     vectors = {model: project.embeddings[name] for model, name in names.items() if name in project.embeddings}
     means = np.zeros((len(data.labels), len(data.genres)), np.float32)
     for fold, (model, values) in itertools.product(folds, vectors.items()):
@@ -121,7 +119,7 @@ def _confused(predictions: pd.DataFrame, genres: Sequence[str]) -> Iterator[Find
             yield Finding(genres[i], "confused", evidence, advice, float(share), (genres[j],))
 
 
-def _given_away(project: Project, folds: Sequence[Fold]) -> Iterator[Finding]:
+def _given_away(project: Project, folds: Sequence[comparison.Fold]) -> Iterator[Finding]:
     """Yield the genres that a classifier of the recordings' properties recognises, with the most different property."""
     data = project.data
     values = recording.properties(project.rows, project.paths)

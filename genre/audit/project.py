@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from genre.audio import manifest
-from genre.audio.manifest import Row
 from genre.cache import Cache
 from genre.errors import DatasetError
 from genre.features import arrays
-from genre.features.arrays import VectorSet
 from genre.models import embeddings, rejection
 from genre.params import Params
 from genre.paths import Paths
@@ -31,7 +29,7 @@ class Project:
         self.folder = (paths.datasets / settings.dataset.name).relative_to(paths.root).as_posix()
         self.rows = sorted(manifest.read(paths.chunks), key=lambda row: row.split != "train")  # as in the vectors
         self.chunk_files = [paths.chunks / row.chunk for row in self.rows]
-        self.songs: dict[str, Row] = {}  # first chunk of each song
+        self.songs: dict[str, manifest.Row] = {}  # first chunk of each song
         for row in self.rows:
             self.songs.setdefault(self.name(row.source), row)
         position = {song: i for i, song in enumerate(self.songs)}
@@ -42,7 +40,7 @@ class Project:
         return source.removeprefix(f"{self.folder}/")
 
     @functools.cached_property
-    def data(self) -> VectorSet:
+    def data(self) -> arrays.VectorSet:
         """Return features, labels, songs and genres of all chunks; DatasetError if they are not those of chunks/."""
         data = arrays.read_all(self.paths.vectors)
         if data.songs != [row.song_id for row in self.rows]:

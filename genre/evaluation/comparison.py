@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from genre.errors import ParamsError
 from genre.evaluation import metrics
-from genre.evaluation.metrics import Result
 from genre.features.arrays import VectorSet
 from genre.models import calibration
 from genre.models.calibration import Validation, calibrate, common_predictions
@@ -120,7 +119,7 @@ def ensemble(outcomes: Outcomes, folds: Sequence[Fold], data: VectorSet) -> list
     return combined
 
 
-def rank(outcomes: Outcomes, folds: Sequence[Fold], data: VectorSet) -> list[Result]:
+def rank(outcomes: Outcomes, folds: Sequence[Fold], data: VectorSet) -> list[metrics.Result]:
     """Return the scores and predictions of all models, the most accurate first, each tested against the first.
 
     Besides those of `metrics.scores`: song_accuracy_sd (standard deviation over the repeats), n_repeats, train_s and
@@ -153,7 +152,7 @@ def _mean(probabilities: Sequence[Probabilities]) -> Probabilities:
     return np.asarray(np.mean(probabilities, axis=0), np.float32)
 
 
-def _result(model: str, outcomes: Sequence[Outcome], folds: Sequence[Fold], data: VectorSet) -> Result:
+def _result(model: str, outcomes: Sequence[Outcome], folds: Sequence[Fold], data: VectorSet) -> metrics.Result:
     predictions = []
     for repeat in sorted({fold.repeat for fold in folds}):
         parts = [(fold, outcome) for fold, outcome in zip(folds, outcomes, strict=True) if fold.repeat == repeat]
@@ -165,4 +164,4 @@ def _result(model: str, outcomes: Sequence[Outcome], folds: Sequence[Fold], data
     song_s = chunk_s * sum(len(fold.test) for fold in folds) / sum(map(len, predictions))
     costs = {"train_s": train_s, "predict_s_per_song": song_s, "size_mb": n_bytes / 1e6}
     of_repeats = {"song_accuracy_sd": deviation, "n_repeats": len(predictions)}
-    return Result(model, metrics.scores(*predictions) | of_repeats | costs, predictions)
+    return metrics.Result(model, metrics.scores(*predictions) | of_repeats | costs, predictions)

@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from genre import files, params
 from genre.audio import corrections, manifest
-from genre.audio.manifest import Row
 from genre.evaluation import metrics, plots
-from genre.evaluation.metrics import Result
 from genre.models import cards
-from genre.params import Params
 from genre.paths import Paths
 
 if TYPE_CHECKING:
@@ -51,7 +48,7 @@ class Provenance:
     versions: Mapping[str, str]
 
 
-def provenance(settings: Params, paths: Paths, genres: list[str]) -> Provenance:
+def provenance(settings: params.Params, paths: Paths, genres: list[str]) -> Provenance:
     """Return the provenance of a project's scores, by its corrections, chunks/index.csv and chunks/failures.csv.
 
     Raises DatasetError if the corrections or the index are damaged, or the index is missing.
@@ -89,7 +86,7 @@ def digest(vectors: Path) -> str:
 
 
 def write_tables(
-    folder: Path, results: Sequence[Result], genres: list[str], /, **tables: pd.DataFrame | Sequence[Any]
+    folder: Path, results: Sequence[metrics.Result], genres: list[str], /, **tables: pd.DataFrame | Sequence[Any]
 ) -> None:
     """Write predictions.csv, per_genre.csv and confusion_matrix.csv of all models, and other tables by name.
 
@@ -134,7 +131,7 @@ def learning_curves(folders: Mapping[str, Path]) -> pd.DataFrame:
     return pd.concat(curves) if curves else pd.DataFrame(columns=["model", "measure", "split", "epoch", "value"])
 
 
-def html(template: str, results: Sequence[Result], provenance: Provenance, **values: object) -> str:
+def html(template: str, results: Sequence[metrics.Result], provenance: Provenance, **values: object) -> str:
     """Return a report from templates/, with figures, the best model first. All names are escaped, nothing is loaded.
 
     Parameters
@@ -156,7 +153,7 @@ def html(template: str, results: Sequence[Result], provenance: Provenance, **val
     )
 
 
-def markdown(results: Sequence[Result]) -> str:
+def markdown(results: Sequence[metrics.Result]) -> str:
     """Return the scores of a comparison as a Markdown table, the best model first."""
     return environment().get_template("comparison.md").render(results=results)
 
@@ -176,7 +173,7 @@ def environment() -> jinja2.Environment:
     return environment
 
 
-def _model(result: Result, genres: list[str]) -> dict[str, Any]:
+def _model(result: metrics.Result, genres: list[str]) -> dict[str, Any]:
     import pandas as pd
 
     predictions = pd.concat(result.predictions)
@@ -198,7 +195,7 @@ def _errors(predictions: pd.DataFrame) -> list[Any]:
     return list(ranked.head(MAX_ERRORS).reset_index().itertuples(index=False, name=None))
 
 
-def _count(genre: str, rows: Sequence[Row]) -> dict[str, Any]:
+def _count(genre: str, rows: Sequence[manifest.Row]) -> dict[str, Any]:
     counts: dict[str, Any] = {"genre": genre}
     for split in manifest.SPLITS:
         of_split = [row for row in rows if row.genre == genre and row.split == split]

@@ -23,7 +23,6 @@ import numpy as np
 from genre import files
 from genre.errors import EngineError, FeatureError, GenreError
 from genre.features import extraction, numpy_engine, vamp_engine
-from genre.features.extraction import Failures, Job
 from genre.features.transforms import NOT_FINITE, TRANSFORMS
 
 
@@ -43,7 +42,7 @@ class PluginEngine:
         """
         return _versions(self, *map(os.environ.get, ("PATH", "VAMP_PATH", "HOME")))
 
-    def extract(self, jobs: Sequence[Job]) -> Failures:
+    def extract(self, jobs: Sequence[extraction.Job]) -> extraction.Failures:
         """Write the CSV files of all jobs; return the error of each audio file that failed.
 
         Raises EngineError if the engine itself fails, whatever the file.
@@ -52,10 +51,10 @@ class PluginEngine:
         overwrites the CSV of an equal file name and exits with 0 after errors. So each run gets mono files of one rate
         with numbers as names, and every expected CSV is checked. After a crash, the files are passed to it one by one.
         """
-        failures: Failures = {}
+        failures: extraction.Failures = {}
         with tempfile.TemporaryDirectory(prefix=f"{self.name}-") as name:
             folder = Path(name)
-            batches: defaultdict[int, dict[Path, Job]] = defaultdict(dict)  # by sample rate
+            batches: defaultdict[int, dict[Path, extraction.Job]] = defaultdict(dict)  # by sample rate
             for number, job in enumerate(jobs):
                 audio = folder / f"{number:06d}.wav"
                 try:
@@ -75,14 +74,14 @@ class PluginEngine:
         command = [str(program), *self.program[1:], *arguments]
         return subprocess.run(command, env=os.environ | environment, cwd=folder, **options)
 
-    def _extract_batch(self, folder: Path, batch: dict[Path, Job]) -> Failures:
+    def _extract_batch(self, folder: Path, batch: dict[Path, extraction.Job]) -> extraction.Failures:
         transforms = [argument for t in TRANSFORMS.values() for argument in ("-d", t.vamp_id)]
         options = ["-w", "csv", "--csv-basedir", ".", "--csv-force", "--force"]
         # Relative names: sonic-annotator takes '#' and '?' in the path of the temporary folder for parts of a URL.
         result = self.run([*transforms, *options, *(audio.name for audio in batch)], folder)
         if match := re.search(r"ERROR: (Failed to load plugin .*)", result.stderr):
             raise EngineError(f"{self.name}: {match[1]}; {self.install}")
-        failures: Failures = {}
+        failures: extraction.Failures = {}
         if result.returncode and len(batch) > 1:
             for audio, job in batch.items():
                 failures |= self._extract_batch(folder, {audio: job})
@@ -110,7 +109,7 @@ class NumpyEngine:
         """Return the versions of the engine and of NumPy, which computes the FFT."""
         return {"numpy engine": numpy_engine.VERSION, "numpy": np.__version__}
 
-    def extract(self, jobs: Sequence[Job]) -> Failures:
+    def extract(self, jobs: Sequence[extraction.Job]) -> extraction.Failures:
         """Write the CSV files of all jobs; return the error of each audio file that failed."""
         return extraction.extract(jobs, numpy_engine.compute_blocks)
 

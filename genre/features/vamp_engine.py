@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from genre.errors import EngineError
 from genre.features import extraction
-from genre.features.extraction import Job
 from genre.features.transforms import TRANSFORMS, Features, Samples, Transform, batches, spectra
 
 
@@ -100,7 +99,7 @@ def main(arguments: Sequence[str]) -> None:
             sys.stderr.write(f"running {transform.plugin}\n")  # before a crash
             output.write(f'vamp:plugin_version "{_Plugin([transform], 44_100).version}"\n')
         for name in (argument for argument in arguments if argument.endswith(".wav")):
-            job = Job(Path(name), dict.fromkeys(TRANSFORMS, Path()))
+            job = extraction.Job(Path(name), dict.fromkeys(TRANSFORMS, Path()))
             for error in extraction.extract([job], compute_blocks).values():
                 sys.stderr.write(f"ERROR: {error}\n")
     except EngineError as error:

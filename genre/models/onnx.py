@@ -77,7 +77,7 @@ def from_xgboost(estimator: Any, n_values: int) -> bytes:
 
 
 def from_text(name: str, constants: Mapping[str, npt.NDArray[Any]], **sizes: int) -> bytes:
-    """Return the ONNX file of <name>.onnxtxt, ONNX's text format, with its constants by name; `sizes` replaces names."""
+    """Return the ONNX file of <name>.onnxtxt, a graph as text, with its constants by name; `sizes` replaces names."""
     import onnx
 
     text = Path(__file__).with_name(f"{name}.onnxtxt").read_text(encoding="utf-8")

@@ -22,7 +22,6 @@ from genre.cache import Cache
 from genre.errors import ModelError
 from genre.models import cards, embeddings
 from genre.models.calibration import Rows, Validation
-from genre.models.cards import ENSEMBLE
 from genre.models.embeddings import Embedder, Vectors
 from genre.models.vote import vote_by_song
 from genre.params import MusicnnParams
@@ -150,9 +149,9 @@ def load(paths: Paths, model: str, rate: float | None) -> Rejection | None:
 
     Raises ModelError if its file is missing, damaged or made with other embeddings than this version computes.
     """
-    if rate is None or ENSEMBLE not in cards.available(paths):
+    if rate is None or cards.ENSEMBLE not in cards.available(paths):
         return None
-    card = cards.read(ENSEMBLE, paths).rejection
+    card = cards.read(cards.ENSEMBLE, paths).rejection
     if card is None:
         LOG.warning("no song is rejected as unknown: this needs %d training songs", MIN_SONGS)
         return None
