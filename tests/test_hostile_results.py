@@ -14,7 +14,7 @@ from genre.evaluation import report
 from genre.paths import Paths
 from genre.web import songs
 from stages import extract, split, vectorize
-from tests.made import write_params, write_songs
+from tests.made import write_chunks, write_songs
 
 
 def _names(folder: Path) -> set[str]:
@@ -24,40 +24,30 @@ def _names(folder: Path) -> set[str]:
 # The index of chunks
 
 
-@pytest.fixture
-def divided(project: Path) -> Path:
-    """Return a project with chunks and features of songs of two genres."""
-    write_songs(project / "dataset" / "tiny", n_songs=2, suffix=".wav")
-    write_params(project, parallel__workers=1)
-    assert split.main([]) == 0
-    assert extract.main([]) == 0
-    return project
-
-
 @pytest.mark.parametrize(
     ("column", "name"),
     [("chunk", "../../x.wav"), ("chunk", "/etc/passwd"), ("source", "dataset/../x.wav"), ("source", "chunks/x.wav")],
 )
-def test_an_index_of_chunks_with_a_path_out_of_the_project_is_refused(divided: Path, column: str, name: str) -> None:
-    first, *others = manifest.read(divided / "chunks")
-    manifest.write(divided / "chunks", [dataclasses.replace(first, **{column: name}), *others])  # type: ignore[arg-type]
-    before = _names(divided.parent)
+def test_an_index_of_chunks_with_a_path_out_of_the_project_is_refused(project: Path, column: str, name: str) -> None:
+    first, *others = write_chunks(project)
+    manifest.write(project / "chunks", [dataclasses.replace(first, **{column: name}), *others])  # type: ignore[arg-type]
+    before = _names(project.parent)
     for stage in (extract, vectorize):
         with pytest.raises(DatasetError, match=rf"index\.csv is damaged .*{column}"):
             stage.main([])
     with pytest.raises(DatasetError, match="damaged"):
         report.provenance(params.load(), Paths(), ["high", "low"])
-    assert songs.read(Paths(divided)) == {}
-    assert _names(divided.parent) == before
+    assert songs.read(Paths(project)) == {}
+    assert _names(project.parent) == before
 
 
-def test_a_song_linked_to_a_file_outside_the_data_set_is_not_sent(divided: Path) -> None:
-    secret = divided.parent / f"{divided.name}.wav"
+def test_a_song_linked_to_a_file_outside_the_data_set_is_not_sent(project: Path) -> None:
+    secret = project.parent / f"{project.name}.wav"
     secret.write_bytes(b"RIFF a secret")
-    row = manifest.read(divided / "chunks")[0]
-    Path(row.source).unlink()
+    row = write_chunks(project)[0]
+    Path(row.source).parent.mkdir(parents=True)
     Path(row.source).symlink_to(secret)
-    assert songs.playable(row, Paths(divided)) == divided / "chunks" / row.chunk
+    assert songs.playable(row, Paths(project)) == project / "chunks" / row.chunk
 
 
 # Data sets

@@ -21,7 +21,6 @@ from genre.errors import DatasetError, GenreError, ModelError, ParamsError, Vect
 from genre.features import arrays
 from genre.features.transforms import Settings
 from genre.models import cards
-from genre.models.cards import ModelCard
 from genre.paths import Paths
 from tests.made import write_params
 
@@ -111,9 +110,9 @@ def test_a_mutated_pickle_is_an_array_or_refused_by_name(tmp_path: Path, data: s
 def paths(tmp_path: Path) -> Paths:
     """Return a project with the cards of a network and of an ensemble."""
     paths = Paths(tmp_path)
-    card = ModelCard("mfcc", "conv1d", ["a", "b"], SETTINGS, inputs={"mfcc_coefficients": [65, 20]})
+    card = cards.ModelCard("mfcc", "conv1d", ["a", "b"], SETTINGS, inputs={"mfcc_coefficients": [65, 20]})
     cards.write(replace(card, onnx_sha256="0" * 64), paths)
-    cards.write(ModelCard("ensemble", "ensemble", ["a", "b"], SETTINGS, models=["mfcc"], default="mfcc"), paths)
+    cards.write(cards.ModelCard("ensemble", "ensemble", ["a", "b"], SETTINGS, models=["mfcc"], default="mfcc"), paths)
     return paths
 
 

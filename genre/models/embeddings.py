@@ -74,8 +74,7 @@ class Embedder:
     def of_features(self, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Vectors:
         """Return the embeddings [shape=(chunks, values)] of features by name [shape=(chunks, frames, columns)]."""
         function = self.embedding.of_features
-        if function is None:
-            raise ModelError(f"the embedding {self.name} is computed from audio, not from features")
+        assert function is not None
         rows = range(len(next(iter(inputs.values()), ())))
         return self._stacked([function({feature: values[row] for feature, values in inputs.items()}) for row in rows])
 
@@ -140,15 +139,16 @@ class Batch:
     """Features and samples of chunks, with their embeddings, each computed once."""
 
     def __init__(self, features: Mapping[str, npt.NDArray[np.float32]], samples: Sequence[Samples] = ()) -> None:
-        """Use arrays by feature [shape=(chunks, frames, columns)] or embedding [shape=(chunks, values)], samples."""
+        """Use features [shape=(chunks, frames, columns)] and embeddings [shape=(chunks, values)] by name.
+
+        Samples are needed for embeddings of audio that are missing.
+        """
         self.features, self._samples = features, samples
         self._embeddings: dict[str, Vectors] = {name: array for name, array in features.items() if array.ndim == 2}
 
     def embedding(self, embedder: Embedder, sample_rate: int) -> Vectors:
-        """Return an embedding [shape=(chunks, values)]; raise ModelError if it needs samples that are missing."""
+        """Return an embedding [shape=(chunks, values)]."""
         if embedder.name not in self._embeddings:
-            if embedder.needs_audio and not self._samples:
-                raise ModelError(f"the embedding {embedder.name} is computed from the samples of chunks")
             self._embeddings[embedder.name] = (
                 np.stack([embedder.of_audio(chunk, sample_rate) for chunk in self._samples])
                 if embedder.needs_audio

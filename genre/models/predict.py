@@ -36,8 +36,7 @@ class Predictor:
         """Return genre probabilities [shape=(chunks, genres)].
 
         Samples, at the card's sample rate, are needed for embeddings of audio that the batch lacks; features that the
-        model does not use are ignored. Raises ModelError if the model cannot be loaded, a feature has another shape, or
-        samples are missing.
+        model does not use are ignored. Raises ModelError if the model cannot be loaded or a feature has another shape.
         """
         return calibrate(self._graph.result()(batch), self.card.calibration)
 

@@ -58,14 +58,6 @@ def test_any_file_name_is_read(tmp_path: Path, make_song: MakeSong, monkeypatch:
     assert len(_cut(Path(name))) == 2
 
 
-def test_start_and_duration_select_a_part(tmp_path: Path, make_song: MakeSong) -> None:
-    path = make_song(tmp_path / "a.wav", seconds=9.0, noise=0.1)
-    samples, _ = chunks.read(path)
-    (chunk,) = _cut(path, start=2.0, duration=3.0)
-    assert chunk.start_s == 2.0
-    assert np.array_equal(chunk.samples, samples[2 * RATE : 5 * RATE])
-
-
 def test_a_flac_file_without_its_head_is_recognised_by_its_extension(tmp_path: Path, make_song: MakeSong) -> None:
     data = make_song(tmp_path / "whole.flac", seconds=6.0, noise=0.1).read_bytes()
     path = tmp_path / "damaged.flac"

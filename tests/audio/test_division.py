@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genre.audio import dataset, division
-from genre.audio.dataset import Song
 from genre.errors import DatasetError, ParamsError
 from genre.evaluation import comparison
 from genre.models.calibration import validation_folds
@@ -20,9 +19,9 @@ from tests.made import ffmpeg_run
 FOLDER = Path("dataset/tiny")
 
 
-def _song(name: str, split: str = "") -> Song:
+def _song(name: str, split: str = "") -> dataset.Song:
     path = FOLDER / split / name
-    return Song(path, path.parts[-2], path.stem, split)
+    return dataset.Song(path, path.parts[-2], path.stem, split)
 
 
 @settings(max_examples=1000, deadline=None)
@@ -84,7 +83,7 @@ def test_artists_and_albums_are_read_from_tags_whatever_their_case(tmp_path: Pat
     for path, options in zip(names, (tags[: 4 if suffix != "aiff" else 6], ()), strict=False):
         ffmpeg_run("-f", "lavfi", "-i", "sine=d=1", *options, path)
     names[2].write_bytes(names[0].read_bytes()[:20])
-    songs = [Song(path, "jazz", path.stem, "") for path in names]
+    songs = [dataset.Song(path, "jazz", path.stem, "") for path in names]
     for kind, value in (("artist", "miles davis"), ("album", "kind of blue")):
         assert division.values(songs, tmp_path, kind) == {names[0]: [f"{kind}:{value}"]}
     assert division.values(songs, tmp_path, None) == {}

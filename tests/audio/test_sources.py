@@ -17,7 +17,6 @@ from types import SimpleNamespace
 import pytest
 
 from genre.audio import sources
-from genre.audio.sources import local_file
 from genre.errors import AudioError
 from tests.made import MakeSong, serving
 
@@ -83,7 +82,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.slow
 def test_a_song_is_fetched_as_it_is_through_a_redirect(server: str, song: Path, temporary_files: Path) -> None:
-    with local_file(f"{server}/redirect") as path:
+    with sources.local_file(f"{server}/redirect") as path:
         assert path.read_bytes() == song.read_bytes()
         assert temporary_files in path.parents
 
@@ -105,7 +104,7 @@ def test_a_failed_download_is_one_sentence_with_the_url(
     server: str, page: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "MAX_BYTES", 5_000_000)
-    with pytest.raises(AudioError) as caught, local_file(f"{server}/{page}"):
+    with pytest.raises(AudioError) as caught, sources.local_file(f"{server}/{page}"):
         pass
     message = str(caught.value)
     assert message.startswith(f"{server}/{page}: ")
@@ -119,7 +118,7 @@ def test_a_slow_server_is_abandoned_in_time(server: str, monkeypatch: pytest.Mon
     start = time.monotonic()
     url = f"{server}/slow"
     monkeypatch.setattr(sources, "MAX_SECONDS", 2.0)
-    with pytest.raises(AudioError, match=rf"^{url}: was not fetched within 2 s"), local_file(url):
+    with pytest.raises(AudioError, match=rf"^{url}: was not fetched within 2 s"), sources.local_file(url):
         pass
     assert time.monotonic() - start < 10
 
@@ -139,7 +138,7 @@ def test_configuration_and_plugins_of_the_user_are_ignored(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(config.parent))
     monkeypatch.chdir(tmp_path / "here")
-    with local_file(f"{server}/song.wav") as path:
+    with sources.local_file(f"{server}/song.wav") as path:
         assert path.read_bytes() == song.read_bytes()
     assert not witness.exists()
 
@@ -147,19 +146,19 @@ def test_configuration_and_plugins_of_the_user_are_ignored(
 def test_without_yt_dlp_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     url = "https://example.org/a.mp3"
-    with pytest.raises(AudioError, match=rf"^{url}: needs yt-dlp: .*pip install yt-dlp"), local_file(url):
+    with pytest.raises(AudioError, match=rf"^{url}: needs yt-dlp: .*pip install yt-dlp"), sources.local_file(url):
         pass
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/a.mp3", "ytsearch://x", "FILE://x"])
 def test_other_schemes_are_refused(url: str) -> None:
-    with pytest.raises(AudioError, match=r"only http and https"), local_file(url):
+    with pytest.raises(AudioError, match=r"only http and https"), sources.local_file(url):
         pass
 
 
 @pytest.mark.parametrize("name", ["song.mp3", "http:x.wav", "-y.wav", "./-", "C:\\x.mp3", "a//b", ""])
 def test_a_file_with_any_other_name_is_used_itself(name: str) -> None:
-    with local_file(name) as path:
+    with sources.local_file(name) as path:
         assert path == Path(name)
 
 
@@ -168,7 +167,7 @@ def test_a_dash_is_standard_input_and_an_interruption_leaves_no_file(
 ) -> None:
     with song.open("rb") as stream, pytest.raises(KeyboardInterrupt):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
-        with local_file("-") as path:
+        with sources.local_file("-") as path:
             assert temporary_files in path.parents
             assert path.read_bytes() == song.read_bytes()
             raise KeyboardInterrupt
@@ -183,5 +182,5 @@ def test_standard_input_must_not_be_empty_too_large_or_a_terminal(
         stream = terminal if size is None else io.BytesIO(bytes(size))
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
         monkeypatch.setattr(sources, "MAX_BYTES", 2000)
-        local_file("-").__enter__()
+        sources.local_file("-").__enter__()
     os.close(ours)

@@ -11,7 +11,6 @@ from genre.audio import chunks
 from genre.audio.manifest import Row
 from genre.errors import ParamsError
 from genre.evaluation import comparison, recording, stress
-from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
 from genre.features.arrays import VectorSet
 from genre.models.calibration import Calibration, calibrate
@@ -24,11 +23,11 @@ LABELS = np.array([(n // 2) % 4 for n in range(2 * N_SONGS)])
 DATA = VectorSet({}, LABELS, SONGS, list("abcd"), SONGS)
 
 
-def _folds() -> list[Fold]:
+def _folds() -> list[comparison.Fold]:
     return comparison.folds(LABELS, SONGS, n_folds=5, n_repeats=2, seed=0)
 
 
-def _outcomes(accuracy: float, seed: int = 0) -> list[Outcome]:
+def _outcomes(accuracy: float, seed: int = 0) -> list[comparison.Outcome]:
     """Return outcomes with the given song accuracy."""
     rng = np.random.default_rng(seed)
     right = dict(zip(sorted(set(SONGS)), rng.random(N_SONGS) < accuracy, strict=True))
@@ -37,11 +36,11 @@ def _outcomes(accuracy: float, seed: int = 0) -> list[Outcome]:
         guesses = [LABELS[row] if right[SONGS[row]] else (LABELS[row] + 1) % 4 for row in fold.test]
         probabilities = np.full((len(fold.test), 4), 0.1, np.float32)
         probabilities[np.arange(len(guesses)), guesses] = 0.7
-        outcomes.append(Outcome(probabilities, np.array([1.0, 0.5, 100]), fold.test[:0], probabilities[:0]))
+        outcomes.append(comparison.Outcome(probabilities, np.array([1.0, 0.5, 100]), fold.test[:0], probabilities[:0]))
     return outcomes
 
 
-def _rank(**outcomes: list[Outcome]) -> list[Result]:
+def _rank(**outcomes: list[comparison.Outcome]) -> list[Result]:
     return comparison.rank(outcomes, _folds(), DATA)
 
 

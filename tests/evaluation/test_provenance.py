@@ -6,19 +6,17 @@ from pathlib import Path
 
 from genre import params
 from genre.audio import corrections, manifest
-from genre.audio.manifest import Row
 from genre.evaluation import report
-from genre.evaluation.report import Provenance
 from genre.paths import Paths
 from tests.made import write_params
 
 
-def _describe(folder: Path, name: str, *, failures: str = "", group_by: str | None = None) -> Provenance:
+def _describe(folder: Path, name: str, *, failures: str = "", group_by: str | None = None) -> report.Provenance:
     rows = [
-        Row("train/a/x-000.wav", "x", "a", "train", 0.0, 3.0, "dataset/tiny/a/x #1.mp3", "1" * 64),
-        Row("train/a/x-001.wav", "x", "a", "train", 3.0, 3.0, "dataset/tiny/a/x #1.mp3", "1" * 64),
-        Row("train/b/y-000.wav", "y", "b", "train", 0.0, 2.0, "dataset/tiny/b/y.mp3", "2" * 64),
-        Row("test/b/z-000.wav", "z", "b", "test", 0.0, 3.0, "dataset/tiny/b/z.mp3", "2" * 64),
+        manifest.Row("train/a/x-000.wav", "x", "a", "train", 0.0, 3.0, "dataset/tiny/a/x #1.mp3", "1" * 64),
+        manifest.Row("train/a/x-001.wav", "x", "a", "train", 3.0, 3.0, "dataset/tiny/a/x #1.mp3", "1" * 64),
+        manifest.Row("train/b/y-000.wav", "y", "b", "train", 0.0, 2.0, "dataset/tiny/b/y.mp3", "2" * 64),
+        manifest.Row("test/b/z-000.wav", "z", "b", "test", 0.0, 3.0, "dataset/tiny/b/z.mp3", "2" * 64),
     ]
     manifest.write(folder / "chunks", rows)
     Paths(folder).vectors.mkdir(exist_ok=True)
@@ -46,12 +44,3 @@ def test_the_artist_filter_and_the_corrections_are_shown(tmp_path: Path) -> None
     assert card.artist_filter == "yes, 3 groups of 3 songs by artist"
     assert "Songs with a corrected genre: 2; dropped: 1." in card.issues
     assert _describe(tmp_path, "tiny").artist_filter.startswith("no")
-
-
-def test_the_digest_changes_with_the_vectors_and_no_other_file(tmp_path: Path) -> None:
-    (tmp_path / "genres.json").write_text("[]")
-    first = report.digest(tmp_path)
-    (tmp_path / "notes.txt").write_text("not part of the vectors")
-    assert report.digest(tmp_path) == first
-    (tmp_path / "genres.json").write_text("[1]")
-    assert report.digest(tmp_path) != first

@@ -12,9 +12,6 @@ import pytest
 
 from genre import params
 from genre.evaluation import comparison, metrics, report
-from genre.evaluation.comparison import Fold, Outcome
-from genre.evaluation.metrics import Result
-from genre.evaluation.report import Provenance
 from genre.features.arrays import VectorSet
 from tests.made import ROOT
 
@@ -25,17 +22,17 @@ GENRES = ["a", HTML_NAME]
 LABELS, SONGS = np.array([0, 1, 1]), ["a/fine", "b/right", f"b/{HTML_NAME}"]
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.99, 0.01]], dtype=np.float32)
 PREDICTIONS = metrics.by_song(PROBABILITIES, LABELS, SONGS)
-RESULT = Result(HTML_NAME, metrics.scores(PREDICTIONS), [PREDICTIONS])
+RESULT = metrics.Result(HTML_NAME, metrics.scores(PREDICTIONS), [PREDICTIONS])
 
 
 def _counts(genre: str, test_chunks: int) -> dict[str, Any]:
     return {"genre": genre, "train_songs": 1, "train_chunks": 2, "test_songs": 3, "test_chunks": test_chunks}
 
 
-def _provenance(issues: list[str]) -> Provenance:
+def _provenance(issues: list[str]) -> report.Provenance:
     links = {song: f"../dataset/{number}" for number, song in enumerate(SONGS)}
     counts, versions = [_counts("a", 4), _counts(HTML_NAME, 40)], {HTML_NAME: HTML_NAME}
-    return Provenance(HTML_NAME, GENRES, counts, HTML_NAME, issues, links, HTML_NAME, versions)
+    return report.Provenance(HTML_NAME, GENRES, counts, HTML_NAME, issues, links, HTML_NAME, versions)
 
 
 def _evaluation() -> str:
@@ -46,11 +43,11 @@ def _evaluation() -> str:
     return report.html("evaluation.html", [RESULT, replace(RESULT, model="other")], _provenance([]), **values)
 
 
-def _results() -> list[Result]:
+def _results() -> list[metrics.Result]:
     rows = np.arange(3)
-    folds = [Fold(repeat, 0, rows, rows) for repeat in range(3)]
+    folds = [comparison.Fold(repeat, 0, rows, rows) for repeat in range(3)]
     costs = np.array([161.7, 0.0427, 349_000])
-    outcomes = [Outcome(PROBABILITIES, costs, rows, PROBABILITIES) for _ in folds]
+    outcomes = [comparison.Outcome(PROBABILITIES, costs, rows, PROBABILITIES) for _ in folds]
     results = comparison.rank(
         {"merged": outcomes, HTML_NAME: outcomes}, folds, VectorSet({}, LABELS, SONGS, GENRES, SONGS)
     )

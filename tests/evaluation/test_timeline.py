@@ -14,7 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from genre.evaluation import plots
-from genre.evaluation.plots import colours
 
 GENRES = "blues classical country disco hiphop jazz metal pop reggae rock".split()
 MANY_GENRES = [*GENRES, *"ambient techno house folk soul funk punk latin gospel opera trance grunge ska dub".split()]
@@ -57,7 +56,7 @@ def test_each_chunk_has_the_colour_of_its_genre_at_its_time(tmp_path: Path) -> N
     plots.write_timeline(_answer(["jazz", "jazz", "rock", "blues"]), path)
     picture = image.imread(path)[..., :3]
     assert picture.shape == (690, 1500, 3)
-    palette = {genre: np.array(to_rgb(colour)) for genre, colour in colours(GENRES).items()}
+    palette = {genre: np.array(to_rgb(colour)) for genre, colour in plots.colours(GENRES).items()}
     bar_genres = [genre for pixel in picture[95] for genre in palette if np.abs(pixel - palette[genre]).max() < 0.01]
     assert list(dict.fromkeys(bar_genres)) == ["jazz", "rock", "blues"]
     assert bar_genres.count("jazz") == pytest.approx(2 * bar_genres.count("rock"), abs=12)

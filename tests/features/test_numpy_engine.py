@@ -13,7 +13,6 @@ import scipy.signal
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from genre.errors import FeatureError
 from genre.features import numpy_engine
 from genre.features.transforms import BATCH_HOST_BLOCKS, CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TRANSFORMS, Transform
 
@@ -61,11 +60,6 @@ def test_float32_samples_give_the_features_of_int16_and_are_clipped_at_full_scal
     expected = numpy_engine.compute(samples, SAMPLE_RATE)
     for feature, values in numpy_engine.compute(floats, SAMPLE_RATE).items():
         assert values.tobytes() == expected[feature].tobytes()
-
-
-def test_samples_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(FeatureError, match="the samples contain NaN"):
-        numpy_engine.compute(np.array([0.0, np.nan], np.float32), SAMPLE_RATE)
 
 
 def test_a_long_signal_needs_no_more_memory_than_a_short_one() -> None:

@@ -8,8 +8,6 @@ import pytest
 from genre.errors import ModelError
 from genre.features.arrays import VectorSet
 from genre.models import baselines, onnx
-from genre.models.baselines import BASELINES
-from genre.params import MusicnnParams
 from tests.models.conftest import GENRES, embeddings_of_genres
 
 TOLERANCE = 1e-6
@@ -18,7 +16,7 @@ TOLERANCE = 1e-6
 @pytest.mark.slow
 def test_every_baseline_learns_and_its_probabilities_sum_to_1() -> None:
     vectors, data = embeddings_of_genres()
-    for name in BASELINES:
+    for name in baselines.BASELINES:
         trained = baselines.train(name, vectors, data)
         probabilities = baselines.predict(trained.onnx, vectors)
         assert (probabilities.argmax(axis=1) == data.labels).all(), name
@@ -111,9 +109,3 @@ def test_vectors_of_another_length_are_refused() -> None:
     graph = baselines.classifier("stats_svm", vectors, data.labels, 3)
     with pytest.raises(ModelError, match="cannot be run"):
         onnx.run(onnx.session(graph), {onnx.VECTOR: vectors[:, 1:]})
-
-
-def test_the_embedding_of_musicnn_baselines_is_that_of_params() -> None:
-    params = MusicnnParams(checkpoint="MTT", vector="max_pool")
-    assert baselines.embedding_name("musicnn_svm", params) == "MTT_musicnn_max_pool"
-    assert baselines.embedding_name("knn", params) == "statistics"

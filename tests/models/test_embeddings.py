@@ -98,11 +98,9 @@ def test_a_file_that_is_no_chunk_is_named(cache: Cache, paths: list[Path], calls
         embedder(cache).of_files(paths, workers=1)
 
 
-def test_an_unknown_embedding_and_features_of_an_audio_embedding_are_refused(calls: list[int]) -> None:
+def test_an_unknown_embedding_is_refused() -> None:
     with pytest.raises(ModelError, match="unknown embedding chroma; choose from statistics"):
         embedder(None, "chroma")
-    with pytest.raises(ModelError, match="computed from audio"):
-        embedder(None).of_features({})
 
 
 def noise(seconds: float = 3.0) -> npt.NDArray[np.int16]:

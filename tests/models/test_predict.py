@@ -18,7 +18,6 @@ from genre.features.numpy_engine import compute
 from genre.features.transforms import Settings
 from genre.models import baselines, cards, predict
 from genre.models.calibration import Calibration, calibrate
-from genre.models.cards import ModelCard
 from genre.models.embeddings import Batch, Embedder
 from genre.models.onnx import OUTPUT
 from genre.paths import Paths
@@ -38,7 +37,7 @@ def paths(tmp_path: Path) -> Paths:
     for name in ("stats_svm", "knn"):
         trained = baselines.train(name, vectors, data)
         files.write_bytes(paths.onnx(name), trained.onnx)
-        card = ModelCard(
+        card = cards.ModelCard(
             name,
             baselines.BASELINES[name].classifier,
             GENRES,
@@ -48,7 +47,7 @@ def paths(tmp_path: Path) -> Paths:
             onnx_sha256=hashlib.sha256(trained.onnx).hexdigest(),
         )
         cards.write(card, paths)
-    ensemble = ModelCard(
+    ensemble = cards.ModelCard(
         "ensemble", "ensemble", GENRES, SETTINGS.to_dict(), models=["stats_svm", "knn"], calibration=CALIBRATION
     )
     cards.write(replace(ensemble, default="knn"), paths)
@@ -103,13 +102,6 @@ def test_a_model_loads_in_the_background_and_its_first_prediction_raises_the_err
     predictor = predict.load("knn", paths, wait=False)
     with pytest.raises(ModelError, match="SHA-256"):
         predictor.predict(batch())
-
-
-def test_a_model_of_an_audio_embedding_needs_samples(paths: Paths) -> None:
-    pytest.importorskip("librosa")
-    change_card(paths, embedding=Embedder("librosa", paths).describe())
-    with pytest.raises(ModelError, match="samples"):
-        predict.load("stats_svm", paths).predict(batch())
 
 
 def test_a_card_is_read_back(paths: Paths) -> None:
