@@ -169,7 +169,7 @@ def train_knn(vectors: Vectors, labels: Rows, seed: int) -> bytes:  # noqa: ARG0
         "prior": np.float32(PRIOR_VOTES / n_classes),
         "total": np.float32(NEIGHBOURS + PRIOR_VOTES),
     }
-    return onnx.from_text("knn", constants, VALUES=vectors.shape[1], CLASSES=n_classes)
+    return onnx.from_text("knn.onnxtxt", constants, VALUES=vectors.shape[1], CLASSES=n_classes)
 
 
 def xgboost(seed: int) -> Any:

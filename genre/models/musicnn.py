@@ -71,7 +71,7 @@ def convert(checkpoint: str, path: Path) -> None:
 
     Raises ModelError if the package is not installed or holds other weights.
     """
-    files.write_bytes(path, onnx.from_text("musicnn", _constants(*_weights(checkpoint))))
+    files.write_bytes(path, onnx.from_text("musicnn.onnxtxt", _constants(*_weights(checkpoint))))
 
 
 def patches(samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.float32]:

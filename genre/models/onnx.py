@@ -76,11 +76,11 @@ def from_xgboost(estimator: Any, n_values: int) -> bytes:
     return _named(exported, exported.graph.output[1].name)
 
 
-def from_text(name: str, constants: Mapping[str, npt.NDArray[Any]], **sizes: int) -> bytes:
-    """Return the ONNX file of <name>.onnxtxt, a graph as text, with its constants by name; `sizes` replaces names."""
+def from_text(file_name: str, constants: Mapping[str, npt.NDArray[Any]], **sizes: int) -> bytes:
+    """Return the ONNX file of a graph of this folder as text, with its constants by name; `sizes` replaces names."""
     import onnx
 
-    text = Path(__file__).with_name(f"{name}.onnxtxt").read_text(encoding="utf-8")
+    text = Path(__file__).with_name(file_name).read_text(encoding="utf-8")
     for name, size in sizes.items():
         text = text.replace(name, str(size))
     model = onnx.parser.parse_model(text)
