@@ -69,12 +69,13 @@ def add_song_options(parser: argparse.ArgumentParser, metavar: str) -> None:
 
 def answer_all(
     names: Sequence[str],
-    answer: Callable[[Path], Mapping[str, Any]],
+    answer: Callable[..., Mapping[str, Any]],
     show: Callable[[Answer], str],
     form: str,
     header: Sequence[str],
     rows: Callable[[Answer], Iterable[Sequence[object]]],
     *,
+    together: bool = False,
     at_once: int = 1,
     afterwards: Callable[[Answer], None] | None = None,
 ) -> int:
@@ -82,17 +83,18 @@ def answer_all(
 
     `names` are files, folders (searched for audio files), http(s) URLs, and - for standard input. `answer` is called
     with the path of each song, in `at_once` threads; in its result, `file` becomes the given name. Answers are in the
-    order of the songs. `form` is one of `FORMATS`: text is that of `show`, followed by the sentences of `warnings`; csv
-    has the columns of `header` and the `rows` of each answer, with the warnings on stderr; json prints an object for
-    one file, and a list for several or a folder, at the end; the other forms print each answer when it is ready.
-    `afterwards` is called with each answer after it is printed; an AudioError that it raises is reported.
+    order of the songs; with `together`, there is one about all songs, for which `answer` is called with all paths.
+    `form` is one of `FORMATS`: text is that of `show`, followed by the sentences of `warnings`; csv has the columns of
+    `header` and the `rows` of each answer, with the warnings on stderr; json prints an object for one answer, and a
+    list for several songs or a folder, at the end; the other forms print each answer when it is ready. `afterwards` is
+    called with each answer after it is printed; an AudioError that it raises is reported.
     """
     failed = False
     values = []  # for json
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if form == "csv":
         writer.writerow(map(_cell, header))
-    for value in _answers(names, answer, at_once):
+    for value in _answers(names, answer, at_once, together):
         if isinstance(value, str):
             failed = bool(_report(value))
             continue
@@ -113,7 +115,7 @@ def answer_all(
                 afterwards(value)
         except AudioError as error:
             failed = bool(_report(str(error)))
-    is_one = len(names) == 1 and not is_folder(names[0])
+    is_one = together or (len(names) == 1 and not is_folder(names[0]))
     if form == "json" and (values or not is_one):
         print(to_json(values[0] if is_one else values, indent=2))
     return int(failed)
@@ -126,22 +128,28 @@ def is_folder(name: str) -> bool:
     return is_file_name(name) and os.path.isdir(name)  # noqa: PTH112 (no error for a name that is too long)
 
 
-def _answers(names: Sequence[str], answer: Callable[[Path], Mapping[str, Any]], at_once: int) -> Iterator[Answer | str]:
-    """Yield the answer for each song, or the message of its error."""
+def _answers(
+    names: Sequence[str], answer: Callable[..., Mapping[str, Any]], at_once: int, together: bool
+) -> Iterator[Answer | str]:
+    """Yield the answer for each song or for all songs together, or the message of its error."""
     from genre.audio.sources import local_file
     from genre.parallel import map_threads
 
-    def attempt(name: str) -> Answer | str:
+    def attempt(*names: str) -> Answer | str:
         try:
-            with local_file(name) as path:
-                return {**answer(path), "file": name}
+            with contextlib.ExitStack() as stack:
+                paths = [stack.enter_context(local_file(name)) for name in names]
+                return {**answer(*paths), "file": ", ".join(names)}
         except AudioError as error:
             return str(error)
         except OSError as error:
-            return f"{name}: {error.strerror or error}"
+            return f"{', '.join(names)}: {error.strerror or error}"
 
     songs, errors = _songs(names)
     yield from errors
+    if together:
+        yield attempt(*songs)
+        return
     results: Iterable[Answer | str]
     results = map_threads(attempt, songs, at_once) if at_once > 1 and len(songs) > 1 else map(attempt, songs)
     yield from terminal.progress(results, total=len(songs), unit="song") if len(songs) > 1 else results

@@ -2,6 +2,7 @@
 
 python -m stages.similar song.mp3
 python -m stages.similar --top 5 --format jsonl albums/
+python -m stages.similar --together --m3u playlist.m3u8 a.mp3 b.mp3 c.mp3
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from genre import params
+from genre import files, params
 from genre.audio import manifest
 from genre.cli import Answer, add_song_options, answer_all, argument_parser, integer, run_command
 from genre.paths import Paths
@@ -22,20 +23,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__)
     add_song_options(parser, "SONG")
     parser.add_argument("--top", type=integer(1, 1000), default=10, metavar="N", help="songs to name (default: 10)")
+    together_help = "one answer about all songs: the mean of the scores"
+    parser.add_argument("--together", action="store_true", help=together_help)
+    parser.add_argument("--m3u", type=Path, metavar="FILE", help="also write a playlist of the similar songs")
     arguments = parser.parse_args(argv)
     from genre.search import similar
 
     paths = Paths()
+    playlist: list[str] = []
     with similar.open_neighbours(params.load(paths.params), paths) as neighbours:
-        options = {"top": arguments.top, "start": arguments.start, "duration": arguments.duration}
+        excerpt = {"top": arguments.top, "start": arguments.start, "duration": arguments.duration}
         sources = manifest.sources(paths.chunks)
 
-        def answer(path: Path) -> Answer:
-            result = neighbours.similar(path, **options)
+        def answer(*of_songs: Path) -> Answer:
+            result = neighbours.similar(*of_songs, **excerpt)
             songs = [{**song, "path": sources.get(f"{song['genre']}/{song['song']}")} for song in result["songs"]]
             return {**result, "songs": songs}
 
-        return answer_all(arguments.songs, answer, _text, arguments.format, COLUMNS, _rows)
+        def add(answer: Answer) -> None:
+            playlist.extend(song["path"] for song in answer["songs"] if song["path"] and song["score"] > 0)
+
+        options = {"together": arguments.together, "afterwards": add}
+        status = answer_all(arguments.songs, answer, _text, arguments.format, COLUMNS, _rows, **options)
+    if arguments.m3u:
+        songs = ((paths.root / path).absolute() for path in dict.fromkeys(playlist))
+        files.write_text(arguments.m3u, "#EXTM3U\n" + "".join(f"#EXTINF:-1,{song.stem}\n{song}\n" for song in songs))
+    return status
 
 
 def _text(answer: Answer) -> str:

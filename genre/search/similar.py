@@ -1,4 +1,4 @@
-"""Find the indexed songs most similar to a song, and its genre by a vote of its nearest neighbours."""
+"""Find the indexed songs most similar to one or several songs, and a genre by a vote of their nearest neighbours."""
 
 from __future__ import annotations
 
@@ -58,24 +58,26 @@ class Neighbours:
     top_k: int  # neighbours of each chunk that vote; see `n_voters` for small indexes
     warnings: list[str]  # about the indexed songs
 
-    def similar(self, path: Path, *, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
-        """Return the `top` songs most similar to an audio file (docs/search.md), leaving out the song itself.
+    def similar(self, *paths: Path, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
+        """Return the `top` songs most similar to audio files (docs/search.md), leaving out these songs themselves.
 
-        `start` and `duration` are the part of the file to use, in seconds.
+        The score of a song is the mean over the files. `start` and `duration` are the part of each file to use, in
+        seconds.
 
         Raises AudioError if the file cannot be decoded; ModelError if the embedding needs a package that is not
         installed; SearchError if the vector store does not answer.
         """
         with collected_warnings() as warnings:
-            vectors = self.embed(path, start=start, duration=duration)
+            vectors = [self.embed(path, start=start, duration=duration) for path in paths]
         n_neighbours = max(self.top_k, CHUNKS_PER_SONG * top)
         n_requested = max(n_neighbours, MIN_NEIGHBOURS)
-        neighbours = self.store.search(vectors, n_requested, without=[files.sha256(path)])
+        neighbours = self.store.search(np.concatenate(vectors), n_requested, without=list(map(files.sha256, paths)))
         is_whole = all(len(nearest) < n_requested for nearest in neighbours)
         genre, weighted_genre, votes = vote(neighbours, n_voters(neighbours, self.top_k) if is_whole else self.top_k)
-        songs = nearest_songs([nearest[:n_neighbours] for nearest in neighbours])[:top]
+        weights = [1 / len(of_file) for of_file in vectors for _ in of_file]
+        songs = nearest_songs([nearest[:n_neighbours] for nearest in neighbours], weights)[:top]
         return {
-            "file": str(path),
+            "file": ", ".join(map(str, paths)),
             "genre": genre,
             "weighted_genre": weighted_genre,
             "warnings": [*self.warnings, *warnings],
@@ -124,11 +126,11 @@ def vote(neighbours: Sequence[Sequence[Neighbour]], top_k: int) -> tuple[str, st
     return genre, max(weights, key=lambda g: weights[g], default=""), dict(votes.most_common())
 
 
-def nearest_songs(neighbours: Sequence[Sequence[Neighbour]]) -> list[SimilarSong]:
+def nearest_songs(neighbours: Sequence[Sequence[Neighbour]], weights: Sequence[float]) -> list[SimilarSong]:
     """Return the songs of all neighbours of each chunk, nearest first.
 
-    The score of a song is its largest similarity to each chunk, averaged. If it is not among the neighbours of a
-    chunk, the similarity of the last of them counts.
+    The score of a song is its largest similarity to each chunk, averaged with the chunks' weights. If it is not among
+    the neighbours of a chunk, the similarity of the last of them counts.
     """
     best: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for i, nearest in enumerate(neighbours):
@@ -136,7 +138,10 @@ def nearest_songs(neighbours: Sequence[Sequence[Neighbour]]) -> list[SimilarSong
             similarities = best[neighbour.song.genre, neighbour.song.song]
             similarities[i] = max(similarities.get(i, -1.0), neighbour.similarity)
     last = {i: nearest[-1].similarity for i, nearest in enumerate(neighbours) if nearest}
-    scores = {key: float(np.mean([of_song.get(i, last[i]) for i in last])) for key, of_song in best.items()}
+    used = [weights[i] for i in last]
+    scores = {
+        key: float(np.average([of_song.get(i, last[i]) for i in last], weights=used)) for key, of_song in best.items()
+    }
     nearest_first = sorted(scores, key=lambda key: -scores[key])
     return [{"song": song, "genre": genre, "score": round(scores[genre, song], 4)} for genre, song in nearest_first]
 

@@ -123,6 +123,21 @@ def test_similar_names_other_songs_and_a_genre(answers: Answers) -> None:
     assert answer["genre"] in {"rock", "jazz"}
 
 
+def test_similar_ranks_songs_by_their_mean_score_for_several_and_writes_a_playlist(
+    project: Path, answers: Answers
+) -> None:
+    seeds = [f"dataset/tiny/{name}" for name in ("rock/0.wav", "rock/2.wav", "jazz/1.wav")]
+    alone = answers(similar, *seeds, "--top", "1000")
+    (together,) = answers(similar, *seeds, "--top", "1000", "--together", "--m3u", "all.m3u8")
+    assert together["file"] == ", ".join(seeds)
+    scores = [{song["path"]: song["score"] for song in answer["songs"]} for answer in alone]
+    expected = {path: np.mean([of_seed[path] for of_seed in scores]) for path in scores[0] if path not in seeds}
+    assert {song["path"]: song["score"] for song in together["songs"]} == pytest.approx(expected, abs=2e-4)
+    header, *lines = (project / "all.m3u8").read_text().splitlines()
+    assert header == "#EXTM3U" and lines[0] == f"#EXTINF:-1,{together['songs'][0]['song']}"
+    assert lines[1::2] == [str(project / song["path"]) for song in together["songs"] if song["score"] > 0]
+
+
 def test_the_text_of_similar_has_the_votes_and_no_song_below_0(
     answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:

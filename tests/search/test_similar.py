@@ -46,8 +46,9 @@ def test_the_score_of_a_song_is_the_mean_of_its_largest_similarity_to_each_chunk
         _neighbours(("jazz", "a", 0.9), ("jazz", "a", 0.2)),
         _neighbours(("jazz", "a", 0.7), ("rock", "a", 0.6)),  # another song
     ]
-    songs = [(song["genre"], song["song"], song["score"]) for song in nearest_songs(neighbours)]
+    songs = [(song["genre"], song["song"], song["score"]) for song in nearest_songs(neighbours, [0.5, 0.5])]
     assert songs == [("jazz", "a", 0.8), ("rock", "a", 0.4)]
+    assert [song["score"] for song in nearest_songs(neighbours, [0.25, 0.75])] == [0.75, 0.5]
 
 
 def test_without_neighbours_there_is_no_genre() -> None:
