@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genre import files, params
-from genre.audio import chunks, manifest
+from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import argument_parser, integer, run_command
 from genre.errors import ModelError
@@ -57,24 +57,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings, paths = params.load(), Paths()
     options = vars(_parser(settings.compare).parse_args(argv))
     settings = settings.model_copy(update={"compare": settings.compare.model_copy(update=options)})
-    averaged = settings.ensemble.models if ENSEMBLE in settings.compare.models else []
-    models = list(dict.fromkeys([*(name for name in settings.compare.models if name != ENSEMBLE), *averaged]))
-    names = [*networks.MODELS, *(LSTM + model for model in networks.MODELS), *BASELINES]
-    if unknown := [model for model in models if model not in names]:
-        raise ModelError(f"compare.models: unknown model {unknown[0]}; choose from {', '.join([*names, ENSEMBLE])}")
     project = Project(settings, paths)
+    names = [*networks.MODELS, *(LSTM + model for model in networks.MODELS), *BASELINES]
+    if unknown := [model for model in project.models if model not in names]:
+        raise ModelError(f"compare.models: unknown model {unknown[0]}; choose from {', '.join([*names, ENSEMBLE])}")
     data, folds = project.data, project.folds(project.data.groups)
-    for model in set(models) & set(BASELINES):
-        project.embed(embedding_name(model, settings.musicnn))  # once for all folds
+    for name in project.embeddings:
+        project.embed(name)  # once for all folds
     project.changed(project.middle, settings.parallel.workers)  # fills the cache
     counts, seed = settings.compare.songs_per_genre, settings.compare.seed
     every_fold = folds + comparison.with_few_songs(folds, counts, data, seed=seed)
     if settings.split.group_by and settings.compare.split == "folds":
         every_fold += [replace(fold, by_song=True) for fold in project.folds(data.songs)]
-    outcomes = _outcomes(models, every_fold, project)
-    if averaged:
-        of_averaged = {model: outcomes[model] for model in averaged}
-        outcomes[ENSEMBLE] = comparison.ensemble(of_averaged, every_fold, data)
+    outcomes = _outcomes(every_fold, project)
+    if ENSEMBLE in settings.compare.models:
+        averaged = {model: outcomes[model] for model in settings.ensemble.models}
+        outcomes[ENSEMBLE] = comparison.ensemble(averaged, every_fold, data)
     middle = np.concatenate([project.middle_of(fold) for fold in folds])
     stressed = []
     for model, of_model in outcomes.items():
@@ -92,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Project:
-    """The chunks that models are compared on, their embeddings, and the cache."""
+    """The models to compare, the chunks that they are compared on, their embeddings, and the cache."""
 
     def __init__(self, settings: params.Params, paths: Paths) -> None:
         self.settings, self.paths = settings, paths
@@ -100,6 +98,10 @@ class Project:
         self.data = arrays.read_all(paths.vectors)
         self.rows = sorted(manifest.read(paths.chunks), key=lambda row: row.split != "train")  # as in the vectors
         self.middle = middle_rows(self.data.songs)
+        averaged = settings.ensemble.models if ENSEMBLE in settings.compare.models else []
+        self.models = [name for name in dict.fromkeys([*settings.compare.models, *averaged]) if name != ENSEMBLE]
+        of_baselines = (embedding_name(name, settings.musicnn) for name in self.models if name in BASELINES)
+        self.embeddings = sorted(set(of_baselines))
 
     def folds(self, groups: Sequence[str]) -> list[Fold]:
         """Return the folds of params.yaml, given the group of each chunk."""
@@ -124,10 +126,7 @@ class Project:
 
     def changed(self, rows: npt.NDArray[np.int64], workers: int | None) -> Arrays:
         """Return `stress.inputs` of some chunks for all models."""
-        settings = self.settings
-        models = {*settings.compare.models, *(settings.ensemble.models if ENSEMBLE in settings.compare.models else [])}
-        names = {embedding_name(model, settings.musicnn) for model in models & set(BASELINES)}
-        embedders = [embeddings.load(name, self.paths) for name in sorted(names)]
+        embedders = [embeddings.load(name, self.paths) for name in self.embeddings]
         return stress.inputs(self.files(rows), embedders, self.cache, workers)
 
     def embed(self, name: str) -> tuple[embeddings.Vectors, embeddings.Vectors, float]:
@@ -142,12 +141,9 @@ class Project:
             chunk_files = self.files(np.arange(len(self.rows)))
             vectors = embedder.of_chunks(self.data.inputs, chunk_files, 1)
             copies = embedder.of_files(self.files(self.middle), gains_db=baselines.GAINS_DB, workers=1)
-            uncached, samples = embeddings.load(name, self.paths), chunks.read(chunk_files[0])
+            uncached = embeddings.load(name, self.paths)
             start = time.perf_counter()
-            if uncached.needs_audio:
-                uncached.of_audio(*samples)
-            else:
-                uncached.of_features(self.data.at([0]).inputs)
+            uncached.of_chunks(self.data.at([0]).inputs, chunk_files[:1], 1)
             chunk_s = np.array(time.perf_counter() - start)
             kept = self.cache.keep(key, files.npz(vectors=vectors, copies=copies, chunk_s=chunk_s))
         loaded = files.read_npz(kept)
@@ -202,12 +198,12 @@ def _train_baseline(model: str, fold: Fold, project: Project, changed: Arrays) -
     return Outcome(calibrate(outputs, trained.calibration), costs, *trained.validation)
 
 
-def _outcomes(models: Sequence[str], folds: Sequence[Fold], project: Project) -> dict[str, list[Outcome]]:
+def _outcomes(folds: Sequence[Fold], project: Project) -> dict[str, list[Outcome]]:
     """Return the outcomes of each model on all folds; what is not in the cache is computed."""
     settings, paths = project.settings, project.paths
     common = [settings.compare.seed, report.digest(paths.vectors), _sources()]
     jobs = []
-    for model in models:
+    for model in project.models:
         of_model = embedding_name(model, settings.musicnn) if model in BASELINES else settings.train.model_dump()
         for fold in folds:
             rows = fold.train.tolist(), fold.test.tolist()
@@ -217,10 +213,8 @@ def _outcomes(models: Sequence[str], folds: Sequence[Fold], project: Project) ->
     function = functools.partial(train_and_predict, settings=settings, paths=paths)
     results = run(function, missing, description="compare", unit="fold", workers=settings.parallel.workers)
     kept |= {job.key: data for job, data in zip(missing, results, strict=True)}
-    outcomes: dict[str, list[Outcome]] = {model: [] for model in models}
-    for job in jobs:
-        outcomes[job.model].append(Outcome(**files.read_npz(kept[job.key] or b"")))
-    return outcomes
+    outcomes = [(job.model, Outcome(**files.read_npz(kept[job.key] or b""))) for job in jobs]
+    return {model: [outcome for of_model, outcome in outcomes if of_model == model] for model in project.models}
 
 
 def _sources() -> str:

@@ -109,21 +109,11 @@ def decoded_seconds(path: Path) -> float:
     return sum(map(len, _decoded(path, COUNT_RATE_HZ, None))) / COUNT_RATE_HZ
 
 
-def stream_native(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
-    """Decode the audio of a file (of several streams, the default one) to mono at its own sample rate.
-
-    Return the sample rate in Hz and an iterator of consecutive samples [shape=(n,)]: the arithmetic mean of the
-    channels, each clipped to [-1, 1]. Raises AudioError as `stream_pcm`, also while the blocks are read.
-    """
-    sample_rate, blocks = stream_channels(path)
-    clipped = (np.clip(frames, -1.0, 1.0) for frames in blocks)
-    return sample_rate, (frames.sum(axis=1, dtype=np.float32) / np.float32(frames.shape[1]) for frames in clipped)
-
-
 def stream_channels(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:
-    """Decode the audio of a file at its own sample rate; lossy formats may exceed full scale, 1.0.
+    """Decode the audio of a file (of several streams, the default one) at its own sample rate.
 
-    Return the sample rate in Hz and an iterator of consecutive samples [shape=(n, channels)]; raise as `stream_native`.
+    Return the sample rate in Hz and an iterator of consecutive samples [shape=(n, channels)]; those of lossy formats
+    may exceed full scale, 1.0. Raises AudioError as `stream_pcm`, also while the blocks are read.
     """
     parts = _frames(path, "f32")
     first = next(parts, None)

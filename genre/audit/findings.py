@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import urllib.parse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from genre import files
 from genre.evaluation import report
@@ -61,11 +60,8 @@ def write(folder: Path, findings: Sequence[Finding], dataset: str, n_songs: int)
     counts = Counter(finding.finding for finding in findings)
     summary = {"dataset": dataset, "songs": n_songs, "counts": counts}
     files.write_json(folder / "audit.json", summary | {"findings": [asdict(finding) for finding in findings]})
-    files.write_text(folder / "audit.html", _html(findings, summary))
-    return counts
-
-
-def _html(findings: Sequence[Finding], summary: Mapping[str, Any]) -> str:
     environment = report.environment()
-    environment.filters["url"] = lambda song: "../" + urllib.parse.quote(os.fsencode(f"{summary['dataset']}/{song}"))
-    return environment.get_template("audit.html").render(kinds=KINDS, findings=findings, **summary)
+    environment.filters["url"] = lambda song: "../" + urllib.parse.quote(os.fsencode(f"{dataset}/{song}"))
+    page = environment.get_template("audit.html").render(kinds=KINDS, findings=findings, **summary)
+    files.write_text(folder / "audit.html", page)
+    return counts

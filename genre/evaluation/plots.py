@@ -93,10 +93,7 @@ def reliability(predictions: pd.DataFrame) -> Figure:
 def curves(table: pd.DataFrame) -> Figure:
     """Return the figure of learning curves, one column of plots per model and one row per measure.
 
-    Parameters
-    ----------
-    table : pd.DataFrame
-        With the columns model, measure (such as loss), split (training or validation), epoch and value.
+    `table` has the columns model, measure (such as loss), split (training or validation), epoch and value.
     """
     models, measures = table["model"].unique(), table["measure"].unique()
     figure = _figure(3.3 * len(models), 3.0 * len(measures))

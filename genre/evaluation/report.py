@@ -113,10 +113,7 @@ def write_tables(
 def learning_curves(folders: Mapping[str, Path]) -> pd.DataFrame:
     """Return the learning curves of several models: model, measure, split, epoch (from 1), value.
 
-    Parameters
-    ----------
-    folders : mapping of str to Path
-        For each model, the folder that its training logged to.
+    `folders` are those that the training of each model logged to.
     """
     import pandas as pd
 

@@ -86,7 +86,8 @@ def write(
             vectors = np.memmap(stream, np.float32, "r+", shape=(len(labels), *shapes[feature]))
             one_hot = np.eye(len(genres), dtype=np.float32)[labels]
             for path, array in zip(_paths(folder, feature, split), (np.asarray(vectors), one_hot), strict=True):
-                _write_pickle(path, array)
+                with files.atomic_path(path) as temporary, temporary.open("wb") as target:
+                    pickle.dump(array, target, protocol=5)
     songs = {key: [row.song_id for row in rows if row.split == split] for split, key in _SONGS_KEYS.items()}
     groups = {key + _GROUPS: [row.group for row in rows if row.split == split] for split, key in _SONGS_KEYS.items()}
     songs |= groups if any(row.group != row.song_id for row in rows) else {}
@@ -153,11 +154,6 @@ class _ArrayUnpickler(pickle.Unpickler):
         if (module, name) not in _ARRAY_NAMES:
             raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
         return super().find_class(module, name)
-
-
-def _write_pickle(path: Path, array: npt.NDArray[np.float32]) -> None:
-    with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
-        pickle.dump(array, stream, protocol=5)
 
 
 def _paths(folder: Path, feature: str, split: Split) -> list[Path]:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from genre import archives, files
 from genre.audio import chunks
-from genre.audio.ffmpeg import stream_native
+from genre.audio.ffmpeg import stream_channels
 from genre.errors import AudioError, EngineError, FeatureError, GenreError
 from genre.features import csv
 from genre.features.transforms import TRANSFORMS, Features, Samples
@@ -71,7 +73,11 @@ def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:
 
 
 def open_audio(path: Path) -> tuple[int, Iterable[Samples]]:
-    """Return the sample rate in Hz and blocks of samples: a mono PCM wav is one, ffmpeg decodes other formats."""
+    """Return the sample rate in Hz and blocks of samples: a mono PCM wav is one, ffmpeg decodes other formats.
+
+    Those of ffmpeg are the arithmetic mean of the channels, each clipped to -1.0 to 1.0. Raises AudioError as
+    `stream_channels`.
+    """
     try:
         if archives.archive_of(path) or (path.is_file() and path.stat().st_size <= MAX_WHOLE_BYTES):
             samples, sample_rate = chunks.read(path)
@@ -79,4 +85,6 @@ def open_audio(path: Path) -> tuple[int, Iterable[Samples]]:
                 return sample_rate, (samples,)
     except (AudioError, OSError):
         pass  # ffmpeg reads it, or reports the error
-    return stream_native(path)  # a named pipe, too: `is_file` is false
+    sample_rate, blocks = stream_channels(path)  # of a named pipe, too: `is_file` is false
+    clipped = (np.clip(frames, -1.0, 1.0) for frames in blocks)
+    return sample_rate, (frames.sum(axis=1, dtype=np.float32) / np.float32(frames.shape[1]) for frames in clipped)

@@ -80,15 +80,10 @@ def train(
     Its calibration is fitted on out-of-fold predictions: the groups are split into folds, and each fold is predicted by
     a classifier that is trained on the others. A genre without chunks has a probability of 0.
 
-    Raises ModelError if the classifier's package is not installed.
-
-    Parameters
-    ----------
-    vectors : npt.NDArray[np.float32] [shape=(chunks, values)]
-        Embeddings of the chunks of `data`, which have at least two genres; features are not used.
-    copies : npt.NDArray[np.float32] [shape=(levels * songs, values)]
-        Embeddings of the chunks of `middle_rows` at other levels, for training only. Without them, many songs are given
-        another genre if they are made louder or quieter.
+    `vectors` [shape=(chunks, values)] are embeddings of the chunks of `data`, which have at least two genres; features
+    are not used. `copies` [shape=(levels * songs, values)] are those of `middle_rows` at other levels, for training
+    only; without them, many songs are given another genre if they are made louder or quieter. Raises ModelError if the
+    classifier's package is not installed.
     """
     of_levels = vectors[:0] if copies is None else copies
     copied = np.resize(middle_rows(data.songs), len(of_levels))  # np.resize repeats

@@ -85,11 +85,7 @@ def fit(probabilities: Probabilities, labels: Rows, songs: Sequence[str]) -> Cal
 
     The temperature minimises the sum over songs of the negative logarithm of `true_probabilities` plus that of a
     Gaussian prior of its logarithm, so that few songs change little. At the end of the search a warning is logged.
-
-    Parameters
-    ----------
-    labels, songs : npt.NDArray[np.int64] [shape=(chunks,)], sequence of str
-        Genre and song of each chunk.
+    `labels` and `songs` are those of the chunks [shape=(chunks,)].
     """
     from scipy.optimize import minimize_scalar
 

@@ -76,7 +76,8 @@ class Embedder:
         function = self.embedding.of_features
         assert function is not None
         rows = range(len(next(iter(inputs.values()), ())))
-        return self._stacked([function({feature: values[row] for feature, values in inputs.items()}) for row in rows])
+        vectors = [function({feature: values[row] for feature, values in inputs.items()}) for row in rows]
+        return np.array(vectors, np.float32).reshape(-1, self.embedding.n_values)
 
     def of_files(
         self,
@@ -100,7 +101,7 @@ class Embedder:
             scheduler=scheduler,
             recall=None if scheduler else self._recall,
         )
-        return self._stacked(list(rows))
+        return np.array(list(rows), np.float32).reshape(-1, self.embedding.n_values)
 
     def of_chunks(
         self, inputs: Mapping[str, npt.NDArray[np.float32]], chunk_files: Sequence[Path], workers: int | None
@@ -130,9 +131,6 @@ class Embedder:
         table = [] if self.needs_audio else [[t.vamp_id, t.block, t.step] for t in TRANSFORMS.values()]
         digest = hashlib.sha256(np.ascontiguousarray(samples).data).hexdigest()
         return files.digest("embedding", self.describe(), table, sample_rate, digest)
-
-    def _stacked(self, rows: Sequence[Vector]) -> Vectors:
-        return np.stack(rows) if rows else np.empty((0, self.embedding.n_values), np.float32)
 
 
 class Batch:

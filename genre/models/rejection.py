@@ -175,14 +175,9 @@ def fit(
 ) -> dict[str, Any]:
     """Return the arrays of a project's rejection; with fewer than `MIN_SONGS` songs there are none.
 
-    Parameters
-    ----------
-    vectors : mapping of npt.NDArray[np.float32] [shape=(chunks, values)]
-        Embeddings of the training chunks, by name; `statistics` is first.
-    labels, songs, groups : npt.NDArray[np.int64] [shape=(chunks,)], sequences of str
-        Genre, song and group of each training chunk; songs are scored without their group, by default a song.
-    validations : mapping of Validation
-        Predictions of each model for songs that it was not trained on.
+    `vectors` are embeddings of the training chunks by name [shape=(chunks, values)], `statistics` first; `labels`,
+    `songs` and `groups` are those of the chunks. Songs are scored without their group, which is by default the song.
+    `validations` are predictions of each model for songs that it was not trained on.
     """
     import pandas as pd
 
