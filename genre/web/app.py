@@ -11,9 +11,8 @@ import os
 import re
 import shutil
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,13 +28,12 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 from typing_extensions import TypedDict
 
-from genre.audio import process
 from genre.errors import AudioError, GenreError, TimeLimitError
 from genre.models.query import Answer
 from genre.search.identify import Match
 from genre.search.similar import Similar
 from genre.web import songs
-from genre.web.middleware import DISCONNECTED, LOOPBACK_NAMES, CheckRequests, CountRequests, LimitTransfers, failure
+from genre.web.middleware import DISCONNECTED, LOOPBACK_NAMES, check_requests, count_requests, failure, limit_transfers
 from genre.web.service import Info, Service
 
 log = logging.getLogger(__name__)
@@ -56,12 +54,6 @@ class Verdict(TypedDict):
     duration: float  # s, to answer
     message: str  # the genre
     status: Literal["success"]
-
-
-class State(TypedDict):
-    """State of the service."""
-
-    status: Literal["alive", "ready"]
 
 
 class Failure(TypedDict):
@@ -90,18 +82,13 @@ class TopExcerpt(Excerpt):
 async def _answer(service: Service, request: Request, command: str, excerpt: Excerpt) -> Any:
     """Return the answer of a command about the uploaded song; HTTPException if it fails."""
     service.check_ready()
-    _check_content_type(request)
     service.workers.check()  # before the upload is read
     options = excerpt.model_dump() | {"duration": min(excerpt.duration or math.inf, service.params.max_audio_s)}
     try:
         with tempfile.TemporaryDirectory(prefix="genre-", ignore_cleanup_errors=True) as folder:
             song = await _receive(request, Path(folder), max_fields=service.params.max_parts)
-
-            def analyse(limit_s: float, cancelled: threading.Event) -> Mapping[str, Any]:
-                with process.time_limit(limit_s, cancelled):
-                    return service.answer(command, song, **options)
-
-            result = await service.workers.run(analyse, functools.partial(_disconnected, request))
+            answer = functools.partial(service.answer, command, song, **options)
+            result = await service.workers.run(answer, functools.partial(_disconnected, request))
             return {**result, "file": song.name}
     except TimeLimitError:
         raise HTTPException(504, f"the answer took longer than {service.params.timeout_s:g} s") from None
@@ -116,18 +103,12 @@ async def _answer(service: Service, request: Request, command: str, excerpt: Exc
         raise HTTPException(503, "the service is shutting down") from None
 
 
-def _check_content_type(request: Request) -> None:
-    """Raise HTTPException 422 (no body) or 415 (another type) if a request has no multipart form."""
+async def _receive(request: Request, folder: Path, *, max_fields: int) -> Path:
+    """Store the uploaded song in a folder, under its name, and return it; HTTPException 400, 415 or 422 without one."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-    if not media_type and not has_body:
-        raise HTTPException(422, MISSING)
-    if media_type != "multipart/form-data":
+    if media_type != "multipart/form-data" and (media_type or has_body):
         raise HTTPException(415, f"send the song as the file {FIELD} of a multipart/form-data form")
-
-
-async def _receive(request: Request, folder: Path, *, max_fields: int) -> Path:
-    """Store the uploaded song in a folder, under its name, and return it; HTTPException 400 or 422 if there is none."""
     try:
         async with request.form(max_files=1, max_fields=max_fields, max_part_size=MAX_FIELD_BYTES) as fields:
             file = fields.get(FIELD)
@@ -220,14 +201,14 @@ def audio(service: Injected, genre: str, song: str) -> FileResponse:
 
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Whether the process is alive")
-async def healthz() -> State:
+async def healthz() -> dict[str, str]:
     """Return 200 while the process runs."""
     return {"status": "alive"}
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Whether the models are loaded")
-async def readyz(service: Injected) -> State:
+async def readyz(service: Injected) -> dict[str, str]:
     """Return 200 if the models are loaded."""
     service.check_ready()
     return {"status": "ready"}
@@ -277,9 +258,9 @@ def create_app(service: Service, *, host: str) -> FastAPI:
     app.mount("/ui", StaticFiles(directory=STATIC, html=True))
     app.mount("/docs-assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     labels = {getattr(route, "path", "") for route in router.routes} | {"/openapi.json"}
-    app.add_middleware(CheckRequests, hosts=hosts, key=key)
-    app.add_middleware(LimitTransfers, params=params, uploads=service.uploads)
-    app.add_middleware(CountRequests, registry=service.metrics, paths=labels, prefix="/ui")  # outermost
+    app.add_middleware(check_requests, hosts=hosts, key=key)
+    app.add_middleware(limit_transfers, params=params, uploads=service.uploads)
+    app.add_middleware(count_requests, registry=service.metrics, paths=labels, prefix="/ui")  # outermost
     return app
 
 

@@ -41,20 +41,14 @@ def failure(status: int, message: str, headers: Mapping[str, str] | None = None)
     return JSONResponse({"status": "error", "message": message}, status, headers)
 
 
-class CheckRequests:
-    """Middleware that refuses requests by their head, host, origin and key."""
+def check_requests(app: ASGIApp, hosts: Collection[str], key: str | None) -> ASGIApp:
+    """Return middleware that refuses requests by their head, host, origin and key.
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], key: str | None) -> None:
-        """`hosts` are names without port (empty: any), `key` is needed if given."""
-        self._app, self._key = app, key
-        self._hosts = {host.lower() for host in hosts}
+    `hosts` are names without port (empty: any), `key` is needed if given.
+    """
+    names = {host.lower() for host in hosts}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a refused request; pass on any other."""
-        refusal = next(self._refusals(scope, Headers(scope=scope)), None)
-        await (refusal or self._app)(scope, receive, send)
-
-    def _refusals(self, scope: Scope, headers: Headers) -> Iterator[JSONResponse]:
+    def refusals(scope: Scope, headers: Headers) -> Iterator[JSONResponse]:
         if headers.get("content-length", "0") != "0" and "transfer-encoding" in headers:  # smuggling, RFC 9112 6.1
             yield failure(400, "a request must not have both Content-Length and Transfer-Encoding")
         n_bytes = len(scope["raw_path"]) + len(scope["query_string"])
@@ -63,34 +57,66 @@ class CheckRequests:
             yield failure(431, f"path and headers are longer than 16 KiB, or more than {MAX_HEADERS} headers")
         host, origin = headers.get("host", "").lower(), headers.get("origin", "").lower()
         name, colon, port = host.rpartition(":")
-        if self._hosts and (name if colon and port.isdigit() else host) not in self._hosts:  # DNS rebinding
+        if names and (name if colon and port.isdigit() else host) not in names:  # DNS rebinding
             yield failure(421, "the host name is not one of this service's; add it to serve.hosts in params.yaml")
         if origin and origin not in (f"http://{host}", f"https://{host}"):
             yield failure(403, "requests from pages of other sites are refused")
-        if self._key and scope["path"] not in OPEN_PATHS and not _has_key(headers, self._key.encode()):
+        if key and scope["path"] not in OPEN_PATHS and not _has_key(headers, key.encode()):
             response = failure(401, "a key is required: send it as X-API-Key, bearer token or Basic password")
             response.headers.append("www-authenticate", "Bearer")
             response.headers.append("www-authenticate", 'Basic realm="genre"')
             yield response
 
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        await next(refusals(scope, Headers(scope=scope)), app)(scope, receive, send)
 
-class LimitTransfers:
-    """Middleware that limits the size, number and time of uploads, and the time of responses."""
+    return checked
 
-    def __init__(self, app: ASGIApp, params: ServeParams, uploads: set[object]) -> None:
-        """`uploads` holds the large bodies that are being received."""
-        self._app, self._params, self._uploads = app, params, uploads
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; uvicorn closes the connection if the response is not complete."""
-        upload = _Upload(receive, self._params, self._uploads, Headers(scope=scope))
+def limit_transfers(app: ASGIApp, params: ServeParams, uploads: set[object]) -> ASGIApp:
+    """Return middleware that limits the size, number and time of uploads, and the time of responses.
+
+    `uploads` holds the large bodies that are being received. An upload beyond a limit is an HTTPException 408, 413 or
+    429 for its reader; uvicorn closes the connection if the response is not complete.
+    """
+
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        headers, now, upload = Headers(scope=scope), asyncio.get_running_loop().time, object()
+        n_declared, n_received = int(headers.get("content-length", "0")), 0  # bytes
+        is_complete = not n_declared and "transfer-encoding" not in headers
         is_refused = False  # the response began before the body was complete
+        upload_end = now() + params.upload_timeout_s
+
+        def check_size() -> None:
+            if max(n_declared, n_received) > params.max_upload_bytes:
+                raise HTTPException(413, f"the upload is larger than {params.max_upload_bytes:,} bytes")
+            if n_received > MEMORY_BYTES and upload not in uploads:
+                if len(uploads) >= params.uploads:
+                    raise HTTPException(429, "too many uploads: retry after 2 s", {"Retry-After": "2"})
+                uploads.add(upload)
+
+        async def receive_limited() -> Message:
+            nonlocal n_received, is_complete
+            if is_complete:
+                return await receive()
+            check_size()
+            try:
+                async with asyncio.timeout_at(min(upload_end, now() + params.stall_s)):
+                    message = await receive()
+            except TimeoutError:
+                limits = f"{params.upload_timeout_s:g} s, or paused for {params.stall_s:g} s"
+                raise HTTPException(408, f"the upload took longer than {limits}") from None
+            n_received += len(message.get("body", b""))
+            check_size()
+            if is_complete := not message.get("more_body", False):
+                uploads.discard(upload)
+            return message
 
         async def send_limited(message: Message) -> None:
             nonlocal is_refused
             if message["type"] == "http.response.start":
-                limit.reschedule(asyncio.get_running_loop().time() + self._params.response_timeout_s)
-                if is_refused := not upload.is_complete:
+                response.reschedule(now() + params.response_timeout_s)
+                if is_refused := not is_complete:
                     MutableHeaders(scope=message)["connection"] = "close"
             elif is_refused and not message.get("more_body", False):
                 # Closing at once can reset the connection before the client has read the response.
@@ -100,63 +126,27 @@ class LimitTransfers:
             await send(message)
 
         try:
-            async with asyncio.timeout(None) as limit:
-                await self._app(scope, upload.receive, send_limited)
+            async with asyncio.timeout(None) as response:
+                await app(scope, receive_limited, send_limited)
         except TimeoutError:
-            if not limit.expired():
+            if not response.expired():
                 raise
         finally:
-            self._uploads.discard(upload)
+            uploads.discard(upload)
+
+    return limited
 
 
-class _Upload:
-    """The body of a request."""
+def count_requests(app: ASGIApp, registry: CollectorRegistry, paths: Collection[str], prefix: str) -> ASGIApp:
+    """Return middleware that counts requests and measures their duration, by path and status.
 
-    def __init__(self, receive: Receive, params: ServeParams, uploads: set[object], headers: Headers) -> None:
-        self._receive, self._params, self._uploads = receive, params, uploads
-        self._n_declared, self._n_received = int(headers.get("content-length", "0")), 0  # bytes
-        self.is_complete = not self._n_declared and "transfer-encoding" not in headers
-        self._end = asyncio.get_running_loop().time() + params.upload_timeout_s
+    A request is labelled with its path if it is in `paths`, with `prefix` if it is below it, or else with 'other'.
+    """
+    name, description = "genre_request_seconds", "Time from the head of a request to the end of its response"
+    seconds = Histogram(name, description, ["path", "status"], buckets=BUCKETS_S, registry=registry)
 
-    async def receive(self) -> Message:
-        """Return the next message; HTTPException 408, 413 or 429 if a limit is exceeded."""
-        if self.is_complete:
-            return await self._receive()
-        self._check()
-        try:
-            async with asyncio.timeout_at(min(self._end, asyncio.get_running_loop().time() + self._params.stall_s)):
-                message = await self._receive()
-        except TimeoutError:
-            limits = f"{self._params.upload_timeout_s:g} s, or paused for {self._params.stall_s:g} s"
-            raise HTTPException(408, f"the upload took longer than {limits}") from None
-        self._n_received += len(message.get("body", b""))
-        self._check()
-        self.is_complete = not message.get("more_body", False)
-        if self.is_complete:
-            self._uploads.discard(self)
-        return message
-
-    def _check(self) -> None:
-        if max(self._n_declared, self._n_received) > self._params.max_upload_bytes:
-            raise HTTPException(413, f"the upload is larger than {self._params.max_upload_bytes:,} bytes")
-        if self._n_received > MEMORY_BYTES and self not in self._uploads:
-            if len(self._uploads) >= self._params.uploads:
-                raise HTTPException(429, "too many uploads: retry after 2 s", {"Retry-After": "2"})
-            self._uploads.add(self)
-
-
-class CountRequests:
-    """Middleware that counts requests and measures their duration, by path and status."""
-
-    def __init__(self, app: ASGIApp, registry: CollectorRegistry, paths: Collection[str], prefix: str) -> None:
-        """Label a request with its path if it is in `paths`, with `prefix` if it is below it, or else with 'other'."""
-        self._app, self._paths, self._prefix = app, frozenset(paths), prefix
-        name, description = "genre_request_seconds", "Time from the head of a request to the end of its response"
-        self._seconds = Histogram(name, description, ["path", "status"], buckets=BUCKETS_S, registry=registry)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-        status, start = DISCONNECTED, time.perf_counter()
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        status, start, path = DISCONNECTED, time.perf_counter(), scope["path"]
 
         async def observe(message: Message) -> None:
             nonlocal status
@@ -165,11 +155,12 @@ class CountRequests:
             await send(message)
 
         try:
-            await self._app(scope, receive, observe)
+            await app(scope, receive, observe)
         finally:
-            path = scope["path"]
-            label = path if path in self._paths else self._prefix if path.startswith(f"{self._prefix}/") else "other"
-            self._seconds.labels(label, str(status)).observe(time.perf_counter() - start)
+            label = path if path in paths else prefix if path.startswith(f"{prefix}/") else "other"
+            seconds.labels(label, str(status)).observe(time.perf_counter() - start)
+
+    return counted
 
 
 def _has_key(headers: Headers, key: bytes) -> bool:

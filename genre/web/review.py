@@ -16,7 +16,7 @@ from genre.audio.corrections import DROP
 from genre.audit.review import Review
 from genre.params import ServeParams
 from genre.web.app import HANDLERS, STATIC
-from genre.web.middleware import LOOPBACK_NAMES, CheckRequests, LimitTransfers
+from genre.web.middleware import LOOPBACK_NAMES, check_requests, limit_transfers
 
 SAMPLE_RATE = 44_100  # Hz
 EXCERPT_S = 10.0
@@ -26,8 +26,8 @@ def create_app(review: Review, params: ServeParams, load: Callable[[str], object
     """Return the application, for this machine only; `load` is called with the address of the page."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=HANDLERS)
     app.state.service = SimpleNamespace(load=lambda url: load(f"{url}/review/"), close=lambda: None)
-    app.add_middleware(CheckRequests, hosts=LOOPBACK_NAMES, key=None)
-    app.add_middleware(LimitTransfers, params=params, uploads=set())
+    app.add_middleware(check_requests, hosts=LOOPBACK_NAMES, key=None)
+    app.add_middleware(limit_transfers, params=params, uploads=set())
 
     @app.get("/v1/review")
     async def question() -> dict[str, Any]:

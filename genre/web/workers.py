@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from genre.audio import process
+
 Result = TypeVar("Result")
-Work = Callable[[float, threading.Event], Result]  # called with the seconds left and an event that cancels it
 
 INITIAL_S = 1.0  # duration of a job, until one has been measured
 N_MEASURED = 8  # latest jobs whose mean duration is the expected one of the next
@@ -59,11 +60,11 @@ class Workers:
         if excess_s > 0:
             raise _queue_full(excess_s)
 
-    async def run(self, work: Work[Result], disconnected: Callable[[], Awaitable[None]]) -> Result:
-        """Return the result of `work` on a song, called on a thread.
+    async def run(self, work: Callable[[], Result], disconnected: Callable[[], Awaitable[None]]) -> Result:
+        """Return the result of `work` on a song, called on a thread within `process.time_limit`.
 
         Raises HTTPException 429 if it is not admitted or, later, is expected to take too long, 504 if it ran for too
-        long, and ClientDisconnect if `disconnected()` completed first. In all cases the work is cancelled.
+        long, and ClientDisconnect if `disconnected()` completed first. In all cases its reading of files ends.
         """
         self.check()
         job = _Job(time.monotonic() + self._timeout_s)
@@ -93,7 +94,7 @@ class Workers:
             job.cancelled.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def _work(self, work: Work[Result], job: _Job) -> Result:
+    def _work(self, work: Callable[[], Result], job: _Job) -> Result:
         """Do the work on a thread of the pool, unless it has waited for so long that it would end too late."""
         job.start = time.monotonic()
         left_s, expected_s = job.deadline - job.start, self._job_s
@@ -101,7 +102,8 @@ class Workers:
         try:
             if left_s < min(expected_s, ADMITTED_FRACTION * self._timeout_s):
                 raise _queue_full(self._backlog_s)
-            result = work(left_s, job.cancelled)
+            with process.time_limit(left_s, job.cancelled):
+                result = work()
             succeeded = True
             return result
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 
 import pytest
@@ -17,7 +18,7 @@ LONG_S = 30.0
 
 async def _status(workers: Workers, job_s: float) -> int:
     try:
-        await workers.run(lambda left_s, cancelled: cancelled.wait(job_s), lambda: asyncio.sleep(LONG_S))
+        await workers.run(lambda: time.sleep(job_s), lambda: asyncio.sleep(LONG_S))
     except HTTPException as error:
         assert error.status_code != 429 or 1 <= int((error.headers or {})["Retry-After"]) <= LONG_S
         return error.status_code
