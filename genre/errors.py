@@ -39,11 +39,7 @@ class EngineError(FeatureError):
 
 
 class WorkerError(GenreError):
-    """A worker process of this machine died."""
-
-
-class ClusterError(GenreError):
-    """The Dask cluster does not answer, or one of its workers cannot process songs."""
+    """A worker process died, or the Dask cluster does not answer or has a worker that cannot process songs."""
 
 
 class VectorError(GenreError):
@@ -59,8 +55,4 @@ class EvaluationError(GenreError):
 
 
 class SearchError(GenreError):
-    """The vector store or an index is missing, damaged or made with other settings."""
-
-
-class StoreUnreachableError(SearchError):
-    """The vector store is locked by another process, or its server does not answer."""
+    """The vector store or an index is missing, damaged, made with other settings, locked, or does not answer."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from genre import terminal
-from genre.errors import ClusterError, GenreError, WorkerError
+from genre.errors import GenreError, WorkerError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -60,7 +60,7 @@ def run(
 
     Raises the exception of an item, WorkerError if it ends the Dask workers which process it; with `keep_errors`, those
     that are a GenreError are yielded in place of the results. Also raises WorkerError if a process of this machine
-    dies; ClusterError if the scheduler does not answer or has no workers, or a Dask worker cannot do the work.
+    dies, the scheduler does not answer or has no workers, or a Dask worker cannot do the work.
     """
     computed = _compute(functools.partial(_results, function), items, recall, workers, scheduler)
     progress = terminal.progress(total=len(items), desc=description, unit=unit)
@@ -186,21 +186,21 @@ def _cluster(scheduler: str, call: Call) -> Iterator[Pool]:
     try:
         from distributed import Client
     except ImportError:
-        raise ClusterError("parallel.scheduler needs the package distributed: `pip install distributed`") from None
+        raise WorkerError("parallel.scheduler needs the package distributed: `pip install distributed`") from None
     try:
         client = Client(scheduler, timeout=10, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
-        raise ClusterError(f"the Dask scheduler {scheduler} (parallel.scheduler) does not answer: {error}") from error
+        raise WorkerError(f"the Dask scheduler {scheduler} (parallel.scheduler) does not answer: {error}") from error
     with client:  # at the end, the scheduler forgets the batches whose outcomes are not awaited
         if not (n_threads := sum(client.nthreads().values())):
-            raise ClusterError(f"the Dask scheduler {scheduler} has no worker: start `dask worker {scheduler}`")
+            raise WorkerError(f"the Dask scheduler {scheduler} has no worker: start `dask worker {scheduler}`")
         submit = functools.partial(client.get_executor(pure=False).submit, _call_in_folder, str(Path.cwd()), call)
         try:
             yield submit, functools.partial(_outcome, client, submit), n_threads
         except (CancelledError, OSError) as error:
-            raise ClusterError(f"the Dask scheduler {scheduler} has ended: {CONTINUES}") from error
+            raise WorkerError(f"the Dask scheduler {scheduler} has ended: {CONTINUES}") from error
         except (ImportError, AttributeError) as error:
-            raise ClusterError(
+            raise WorkerError(
                 f"a Dask worker cannot import this project ({error}): start it in the root folder"
             ) from error
 
@@ -214,7 +214,7 @@ def _outcome(
     def awaited(future: Future[Outcome]) -> Outcome:
         while not wait([future], CHECK_S).done:
             if not client.nthreads():
-                raise ClusterError(f"the Dask cluster has lost all workers: {CONTINUES}")
+                raise WorkerError(f"the Dask cluster has lost all workers: {CONTINUES}")
         return future.result()
 
     try:
@@ -240,11 +240,11 @@ def _call_in_folder(folder: str, call: Call, batch: list[Any]) -> Outcome:
     try:
         os.chdir(folder)
     except OSError as error:
-        raise ClusterError(f"the Dask worker {worker} cannot open the project's folder: {error}") from None
+        raise WorkerError(f"the Dask worker {worker} cannot open the project's folder: {error}") from None
     outcome = call(batch)
     for result in outcome[0]:
         if isinstance(result, GenreError) and result.is_host_fault:
-            raise ClusterError(f"on the Dask worker {worker}: {result}")
+            raise WorkerError(f"on the Dask worker {worker}: {result}")
     return outcome
 
 

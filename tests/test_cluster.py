@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from genre import parallel
-from genre.errors import ClusterError, WorkerError
+from genre.errors import WorkerError
 from stages import extract, split
 from tests.made import outs, start, write_params
 
@@ -107,5 +107,5 @@ def test_a_run_without_its_scheduler_or_workers_ends_with_an_error_that_says_wha
     next(results)
     for process in processes[lost]:
         _kill(process)
-    with pytest.raises(ClusterError, match=f"{message}.*run the command again"):
+    with pytest.raises(WorkerError, match=f"{message}.*run the command again"):
         list(results)

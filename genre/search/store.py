@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genre import files
-from genre.errors import SearchError, StoreUnreachableError
+from genre.errors import SearchError
 from genre.params import Params
 from genre.paths import Paths
 from genre.search.engine import IndexedSong
@@ -76,8 +76,8 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
     `digest` is the hex digest of every setting that changes a vector, and `dimension` the number of its values. A .db
     folder, relative to the project's root, belongs to this process while it is connected.
 
-    Raises SearchError if the address or a parameter is not valid, or the store cannot be opened; StoreUnreachableError
-    if another process has the store open, or the server does not answer.
+    Raises SearchError if the address or a parameter is not valid, the store cannot be opened, another process has it
+    open, or the server does not answer.
     """
     index = params.index
     uri = os.environ.get("MILVUS_URI") or (index.uri if "://" in index.uri else str(paths.root / index.uri))
@@ -275,7 +275,7 @@ def _reason(uri: str) -> SearchError:
     try:
         MilvusLite(uri).close()
     except DataDirLockedError:
-        return StoreUnreachableError(
+        return SearchError(
             f"the vector store {uri} is in use by another process: stop it, or start a server (`milvus-lite server`)"
             " and set MILVUS_URI"
         )
@@ -300,7 +300,7 @@ def _named_errors(uri: str) -> Iterator[None]:
     except (MilvusException, RpcError) as error:
         reason = getattr(error, "message", "") or str(error)
         if re.search(r"connect|unavailable|deadline|timeout|closed channel", reason, re.IGNORECASE):
-            raise StoreUnreachableError(
+            raise SearchError(
                 f"the vector store {uri} does not answer ({reason}): check that the server runs"
             ) from error
         remedy = f"; if it is damaged, remove it and run `{MADE_BY}`" if uri.endswith(".db") else ""

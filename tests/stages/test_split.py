@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from genre.audio import chunks, corrections, ffmpeg, manifest
-from genre.errors import AudioError, ClusterError, DatasetError
+from genre.errors import AudioError, DatasetError, WorkerError
 from genre.paths import Paths
 from stages import split
 from tests.made import ROOT, MakeSong, outs, write_params
@@ -212,5 +212,5 @@ def test_the_disk_space_is_estimated_and_must_be_there(
 def test_a_scheduler_that_does_not_answer_is_named(project: Path, songs: Path) -> None:
     pytest.importorskip("distributed", reason="the package distributed is not installed")
     write_params(project, parallel__scheduler="tcp://127.0.0.1:1")
-    with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:1 \(parallel\.scheduler\) does not answer"):
+    with pytest.raises(WorkerError, match=r"tcp://127\.0\.0\.1:1 \(parallel\.scheduler\) does not answer"):
         split.main([])
