@@ -110,9 +110,6 @@ class Project:
             counts = {"n_folds": options.folds, "n_repeats": options.repeats}
             return comparison.folds(self.data.labels, groups, seed=options.seed, **counts)
         n_train = sum(row.split == "train" for row in self.rows)
-        if shared := set(groups[:n_train]) & set(groups[n_train:]):
-            advice = "run `dvc repro --force split`"
-            raise ModelError(f"{self.paths.vectors}/: {min(shared)} is in training and in test: {advice}")
         rows = np.arange(len(groups))
         return [Fold(repeat, 0, rows[:n_train], rows[n_train:]) for repeat in range(options.repeats)]
 

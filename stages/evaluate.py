@@ -24,15 +24,6 @@ from genre.models.cards import ENSEMBLE
 from genre.models.vote import middle_rows
 from genre.paths import Paths
 
-DVC_METRICS = {  # name in scores/<model>.json: key of `metrics.scores`
-    "accuracy": "song_accuracy",
-    "low": "song_accuracy_low",
-    "high": "song_accuracy_high",
-    "n": "n_songs",
-    "log_loss": "log_loss",
-    "ece": "ece",
-}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: pickled_vectors/, chunks/ and the models -> evaluation/, scores/."""
@@ -87,7 +78,8 @@ def _write(results: Sequence[metrics.Result], stressed: list[Any], basis: report
 
 def dvc_metrics(result: metrics.Result, paths: Paths) -> dict[str, float]:
     """Return the metrics of a model that DVC shows; networks also have the loss of their validation songs."""
-    scores = {name: result.scores[key] for name, key in DVC_METRICS.items()}
+    keys = {"accuracy": "song_accuracy", "low": "song_accuracy_low", "high": "song_accuracy_high", "n": "n_songs"}
+    scores = {name: result.scores[keys.get(name, name)] for name in (*keys, "log_loss", "ece")}
     with contextlib.suppress(FileNotFoundError, KeyError):
         scores["validation_loss"] = files.read_json(paths.training(result.model) / "metrics.json")["eval"]["loss"]
     return scores

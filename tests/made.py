@@ -58,6 +58,14 @@ def outs(project: Path) -> dict[str, bytes]:
     }
 
 
+def touch(folder: Path, *names: str) -> None:
+    """Write a file of each name below a folder; its contents are its name."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.fsencode(name))
+
+
 def make_song_file(
     path: Path,
     *,

@@ -14,7 +14,7 @@ from genre.evaluation import report
 from genre.paths import Paths
 from genre.web import songs
 from stages import extract, split, vectorize
-from tests.made import write_chunks, write_songs
+from tests.made import touch, write_chunks, write_songs
 
 
 def _names(folder: Path) -> set[str]:
@@ -55,9 +55,7 @@ def test_a_song_linked_to_a_file_outside_the_data_set_is_not_sent(project: Path)
 
 def test_circular_links_in_a_data_set_are_skipped_or_refused(tmp_path: Path) -> None:
     root = tmp_path / "set"
-    for genre in ("a", "b"):
-        (root / genre).mkdir(parents=True)
-        (root / genre / "x.mp3").write_bytes(genre.encode())
+    touch(root, "a/x.mp3", "b/x.mp3")
     (root / "a" / "up").symlink_to(root)
     (root / "a" / "self.mp3").symlink_to("self.mp3")
     (root / "a" / "there.mp3").symlink_to("back.mp3")

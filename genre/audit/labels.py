@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy.stats import median_abs_deviation
 
 from genre import files
@@ -17,9 +17,6 @@ from genre.audit.findings import Finding
 from genre.audit.project import Project
 from genre.evaluation import comparison, metrics, recording
 from genre.models import baselines, calibration, rejection
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MODELS = ("stats_svm", "musicnn_svm", "musicnn_logistic")  # those whose embedding is there
 MAX_QUALITY = 0.4  # normalised margin below which a label is suspect: another genre is more probable by 0.2

@@ -65,14 +65,10 @@ def by_song(
 ) -> pd.DataFrame:
     """Return a table with the prediction of each song, in the order of first appearance.
 
-    Raises EvaluationError for probabilities that are not finite.
-
-    Returns
-    -------
-    pd.DataFrame
-        With the index song and the columns actual and predicted (class indices of the true genre and of the vote),
-        confidence (mean probability of the predicted genre over the chunks), chunks and correct_chunks (their numbers),
-        and for each genre, by its class index, the mean probability over the chunks.
+    The index is song, the columns are actual and predicted (class indices of the true genre and of the vote),
+    confidence (mean probability of the predicted genre over the chunks), chunks and correct_chunks (their numbers), and
+    for each genre, by its class index, the mean probability over the chunks. Raises EvaluationError for probabilities
+    that are not finite.
     """
     import pandas as pd
 

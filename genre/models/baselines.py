@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from genre.errors import ModelError
+from genre.features.arrays import VectorSet
 from genre.models import calibration, onnx
 from genre.models.calibration import Calibration, Probabilities, Rows, Validation, calibrate, validation_folds
 from genre.models.embeddings import Vectors
 from genre.models.vote import middle_rows
 from genre.params import MusicnnParams
-
-if TYPE_CHECKING:
-    from genre.features.arrays import VectorSet
 
 VALIDATION_FOLDS = 8
 GAINS_DB = (6.0, -6.0)  # of the copies of the training chunks

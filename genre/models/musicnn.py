@@ -145,11 +145,12 @@ def _constants(affine: list[Pair], normalisations: list[Pair]) -> dict[str, Arra
     convolution, and in the result. The maximum over frequency comes before ReLU and normalisation; with a negative
     scale it is the minimum.
     """
-    affine = [(_without_dead(kernel), bias) for kernel, bias in affine[:N_FRONT_END]] + affine[N_FRONT_END:]
     values: dict[str, Array] = {}
-    live = [_is_computed(kernel) for kernel, _ in affine[:N_FRONT_END]]
-    for number, computed in enumerate(live):
-        (kernel, bias), sign = affine[number], np.sign(normalisations[number + 1][0])
+    live = []
+    for number, (filters, bias) in enumerate(affine[:N_FRONT_END]):
+        kernel, computed = _without_dead(filters)
+        live.append(computed)
+        sign = np.sign(normalisations[number + 1][0])
         kernel, bias = (kernel * sign)[..., computed], (bias * sign)[computed]
         values |= {f"kernel_{number}": kernel.transpose(3, 2, 0, 1), f"bias_{number}": bias}
     for number in (6, 7):  # the package convolves an image over its whole height
@@ -179,14 +180,12 @@ def _constants(affine: list[Pair], normalisations: list[Pair]) -> dict[str, Arra
     return {name: np.ascontiguousarray(array, np.float32) for name, array in values.items()}
 
 
-def _is_computed(kernel: Array) -> npt.NDArray[np.bool_]:
-    """Return True for the filters to compute [shape=(filters,)]: not zero, or up to a multiple of `BLOCK`."""
-    norms = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), axis=0)
-    count = -(-np.count_nonzero(norms) // BLOCK) * BLOCK
-    return np.isin(np.arange(len(norms)), np.argsort(-norms)[:count])
+def _without_dead(kernel: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Return a kernel with zeros for dead filters, so that a classifier does not scale up their noise.
 
-
-def _without_dead(kernel: Array) -> Array:
-    """Return a kernel with zeros for dead filters, so that a classifier does not scale up their noise."""
+    Return also which filters to compute [shape=(filters,)]: the others, and dead ones up to a multiple of `BLOCK`.
+    """
     norms = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]).astype(np.float64), axis=0)
-    return np.where(norms > DEAD * norms.max(), kernel, 0.0)
+    norms = np.where(norms > DEAD * norms.max(), norms, 0.0)
+    count = -(-np.count_nonzero(norms) // BLOCK) * BLOCK
+    return np.where(norms, kernel, 0.0), np.isin(np.arange(len(norms)), np.argsort(-norms)[:count])

@@ -8,15 +8,15 @@ import pytest
 
 from genre.audio import corrections, dataset
 from genre.errors import DatasetError
+from tests.made import touch
 
 FOLDER = Path("dataset/tiny")
 
 
 @pytest.fixture
 def songs(project: Path) -> list[dataset.Song]:
-    for name in ("jazz/a.mp3", "jazz/b.mp3", "jazz/disc 1/c.mp3", "pop/a.mp3", "pop/b.mp3", "rock/a.mp3", "rock/z.mp3"):
-        (FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
-        (FOLDER / name).write_text(name)
+    names = "jazz/a.mp3", "jazz/b.mp3", "jazz/disc 1/c.mp3", "pop/a.mp3", "pop/b.mp3", "rock/a.mp3", "rock/z.mp3"
+    touch(FOLDER, *names)
     return dataset.scan(FOLDER)
 
 

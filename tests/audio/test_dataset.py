@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,7 @@ from genre import files
 from genre.audio import dataset, division
 from genre.cli import answer_all
 from genre.errors import DatasetError
-from tests.made import MakeSong
-
-
-def _touch(folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(os.fsencode(name))
+from tests.made import MakeSong, touch
 
 
 def _divided(folder: Path, **options: float) -> dict[str, str]:
@@ -33,12 +25,12 @@ def _divided(folder: Path, **options: float) -> dict[str, str]:
 
 
 def _two_genres(folder: Path, n_songs: int = 10) -> None:
-    _touch(folder, *(f"{genre}/{n}.mp3" for genre in ("jazz", "rock") for n in range(n_songs)))
+    touch(folder, *(f"{genre}/{n}.mp3" for genre in ("jazz", "rock") for n in range(n_songs)))
 
 
 def test_covers_playlists_and_hidden_files_are_skipped(tmp_path: Path) -> None:
-    _touch(tmp_path, "jazz/a.mp3", "jazz/cover.jpg", "jazz/list.m3u", "jazz/.DS_Store", "rock/album/b.flac")
-    _touch(tmp_path, "rock/cover.xyz", "rock/a.mp3.part", "rock/@eaDir/a.mp3", "#recycle/z/a.mp3")
+    touch(tmp_path, "jazz/a.mp3", "jazz/cover.jpg", "jazz/list.m3u", "jazz/.DS_Store", "rock/album/b.flac")
+    touch(tmp_path, "rock/cover.xyz", "rock/a.mp3.part", "rock/@eaDir/a.mp3", "#recycle/z/a.mp3")
     (tmp_path / "rock" / "x").write_bytes(b"\xff\xfb\x90\x00")
     names = [song.path.relative_to(tmp_path).as_posix() for song in dataset.scan(tmp_path)]
     assert names == ["jazz/a.mp3", "rock/album/b.flac", "rock/x"]
@@ -48,7 +40,7 @@ def test_covers_playlists_and_hidden_files_are_skipped(tmp_path: Path) -> None:
 def test_a_link_to_a_folder_in_which_dvc_sees_no_change_is_refused_by_name(tmp_path: Path, link: str) -> None:
     folder = tmp_path / "mine"
     _two_genres(folder)
-    _touch(tmp_path / "elsewhere", "a.mp3", "b.mp3")
+    touch(tmp_path / "elsewhere", "a.mp3", "b.mp3")
     (folder / link).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DatasetError, match=rf"mine/{link} is a link to a folder.*links to its files"):
         dataset.scan(folder)
@@ -76,7 +68,7 @@ def test_a_song_without_extension_is_found_by_its_first_bytes(tmp_path: Path, ma
 def test_a_folder_of_a_query_is_followed_through_links_to_each_folder_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _touch(tmp_path, "music/a.mp3", "albums/one/b.mp3", "albums/one/cover.jpg")
+    touch(tmp_path, "music/a.mp3", "albums/one/b.mp3", "albums/one/cover.jpg")
     for link, target in (("by artist", "albums"), ("again", "albums/one"), ("up", "music")):
         (tmp_path / "music" / link).symlink_to(tmp_path / target)
     songs, rows = [str(tmp_path / "music")], lambda answer: [[Path(answer["file"]).name]]
@@ -92,7 +84,7 @@ def test_a_list_of_any_computer_names_songs_whatever_the_form_of_their_letters(
     tmp_path: Path, encoding: str, end: str
 ) -> None:
     composed, decomposed = "Caf\u00e9", "Cafe\u0301"
-    _touch(tmp_path, f"{composed}/{decomposed}.mp3", f"{composed}/{composed} 2.mp3", "rock/a.mp3", "rock/b.mp3")
+    touch(tmp_path, f"{composed}/{decomposed}.mp3", f"{composed}/{composed} 2.mp3", "rock/a.mp3", "rock/b.mp3")
     entries = ["# a comment", f"{decomposed}/{composed}.wav", f"{composed}/{decomposed} 2", "./rock\\a.mp3", ""]
     (tmp_path / "test.txt").write_bytes(end.join(entries).encode(encoding))
     songs = dataset.divide_by_list(dataset.scan(tmp_path), tmp_path, test_list="test.txt", train_list=None)
@@ -102,7 +94,7 @@ def test_a_list_of_any_computer_names_songs_whatever_the_form_of_their_letters(
 
 def test_stray_files_and_copies_in_two_genres_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _two_genres(tmp_path)
-    _touch(tmp_path, "stray.mp3", "notes.txt", "empty/cover.jpg")
+    touch(tmp_path, "stray.mp3", "notes.txt", "empty/cover.jpg")
     (tmp_path / "rock" / "0.mp3").write_bytes((tmp_path / "jazz" / "0.mp3").read_bytes())
     _divided(tmp_path)
     stray, empty, copy = caplog.messages
@@ -120,7 +112,7 @@ REFUSED = (
 @pytest.mark.parametrize("name", REFUSED.split("|"))
 def test_a_reserved_genre_name_a_formula_or_a_control_character_is_refused(tmp_path: Path, name: str) -> None:
     _two_genres(tmp_path)
-    _touch(tmp_path, f"{name}/a.mp3")
+    touch(tmp_path, f"{name}/a.mp3")
     with pytest.raises(DatasetError, match="rename") as error:
         dataset.scan(tmp_path)
     assert str(error.value).removeprefix(str(tmp_path)).isprintable()
@@ -134,7 +126,7 @@ def test_a_name_in_any_script_is_a_genre(name: str) -> None:
 
 
 def test_train_and_test_folders_give_the_split(tmp_path: Path) -> None:
-    _touch(tmp_path, "train/jazz/a.mp3", "train/rock/b.mp3", "test/jazz/c.mp3", "test/rock/d.mp3")
+    touch(tmp_path, "train/jazz/a.mp3", "train/rock/b.mp3", "test/jazz/c.mp3", "test/rock/d.mp3")
     assert {song.name: song.split for song in dataset.scan(tmp_path)} == dict(a="train", b="train", c="test", d="test")
 
 
@@ -148,7 +140,7 @@ def test_train_and_test_folders_give_the_split(tmp_path: Path) -> None:
     ],
 )
 def test_an_unusable_layout_is_refused_with_the_reason(tmp_path: Path, names: list[str], message: str) -> None:
-    _touch(tmp_path, *names)
+    touch(tmp_path, *names)
     with pytest.raises(DatasetError, match=message):
         dataset.scan(tmp_path)
     with pytest.raises(DatasetError, match="mine/ is missing"):
@@ -166,13 +158,13 @@ def test_each_genre_has_its_share_of_test_songs_and_the_division_depends_on_the_
 def test_a_new_song_changes_the_split_of_at_most_one_other(tmp_path: Path) -> None:
     _two_genres(tmp_path)
     before = _divided(tmp_path)
-    _touch(tmp_path, "jazz/new.mp3")
+    touch(tmp_path, "jazz/new.mp3")
     after = _divided(tmp_path)
     assert sum(before[name] != after[name] for name in before) <= 1
 
 
 def test_songs_on_neither_of_two_lists_are_left_out(tmp_path: Path) -> None:
-    _touch(tmp_path, "jazz/a.mp3", "jazz/b.mp3", "rock/a.mp3", "rock/c.mp3")
+    touch(tmp_path, "jazz/a.mp3", "jazz/b.mp3", "rock/a.mp3", "rock/c.mp3")
     (tmp_path / "test.txt").write_text("jazz/a.mp3\n")
     (tmp_path / "train.txt").write_text("rock/a.mp3\n")
     songs = dataset.divide_by_list(dataset.scan(tmp_path), tmp_path, test_list="test.txt", train_list="train.txt")
@@ -199,7 +191,7 @@ def test_files_that_share_any_digest_are_one_recording(digests: list[list[int]])
 
 
 def test_songs_of_a_genre_get_different_names(tmp_path: Path) -> None:
-    _touch(tmp_path, "jazz/a.mp3", "jazz/A.wav", "jazz/disc 2/a.mp3", "rock/a.mp3", "rock/b:c.mp3", "rock/b_c.mp3")
+    touch(tmp_path, "jazz/a.mp3", "jazz/A.wav", "jazz/disc 2/a.mp3", "rock/a.mp3", "rock/b:c.mp3", "rock/b_c.mp3")
     songs = dataset.scan(tmp_path)
     assert len({(song.genre, song.name.casefold()) for song in songs}) == len(songs)
     assert [song.name for song in songs if song.genre == "rock"][0] == "a"

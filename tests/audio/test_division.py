@@ -14,7 +14,7 @@ from genre.audio import dataset, division
 from genre.errors import DatasetError, ParamsError
 from genre.evaluation import comparison
 from genre.models.calibration import validation_folds
-from tests.made import ffmpeg_run
+from tests.made import ffmpeg_run, touch
 
 FOLDER = Path("dataset/tiny")
 
@@ -90,9 +90,7 @@ def test_artists_and_albums_are_read_from_tags_whatever_their_case(tmp_path: Pat
 
 
 def test_groups_are_read_from_folders_patterns_and_tables(project: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("jazz/one/x.mp3", "jazz/one/disc 2/y.mp3", "jazz/z.mp3", "rock/one/x.mp3"):
-        (FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
-        (FOLDER / name).write_text(name)
+    touch(FOLDER, "jazz/one/x.mp3", "jazz/one/disc 2/y.mp3", "jazz/z.mp3", "rock/one/x.mp3")
     (FOLDER / "artists.csv").write_text("song,group\njazz/one/x,Miles\nrock/one/x.mp3,Miles\njazz/none,Miles\n")
     songs = dataset.scan(FOLDER)
     expected = {

@@ -148,13 +148,6 @@ def test_decoding_ends_with_its_time_limit_or_when_it_is_cancelled(
     assert before is None or children.read_text() == before
 
 
-def test_a_time_limit_ends_with_its_context(tmp_path: Path, make_song: MakeSong) -> None:
-    song = make_song(tmp_path / "song.wav", sample_rate=RATE)
-    with process.time_limit(0), pytest.raises(TimeLimitError):
-        _cut(song)
-    assert len(_cut(song)) == 2
-
-
 @pytest.mark.parametrize("rate", [2_822_400, 352_800_000])
 def test_a_small_file_of_endless_work_costs_one_song(
     tmp_path: Path,

@@ -15,9 +15,8 @@ def test_the_index_keeps_every_name(tmp_path: Path) -> None:
 
 
 def test_in_an_index_without_groups_each_song_is_its_group(tmp_path: Path) -> None:
-    manifest.write(
-        tmp_path, [manifest.Row("train/a/x-000.wav", "x", "a", "train", 0.0, 3.0, "dataset/t/a/x", "0" * 64)]
-    )
+    row = manifest.Row("train/a/x-000.wav", "x", "a", "train", 0.0, 3.0, "dataset/t/a/x", "0" * 64)
+    manifest.write(tmp_path, [row])
     lines = (tmp_path / manifest.INDEX_NAME).read_text().splitlines()
     (tmp_path / manifest.INDEX_NAME).write_text("\n".join(line.rpartition(",")[0] for line in lines))
     assert [row.group for row in manifest.read(tmp_path)] == ["a/x"]

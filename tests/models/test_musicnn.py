@@ -45,11 +45,8 @@ def test_other_sample_rates_give_nearly_the_same_patches(sample_rate: int) -> No
     assert expected.max() > 3
 
 
-def test_frequencies_above_8_khz_are_not_aliased() -> None:
+def test_frequencies_above_8_khz_are_not_aliased_and_a_chunk_shorter_than_a_patch_is_repeated() -> None:
     assert musicnn.patches(tone(3, 44_100, hz=9_000), 44_100)[:, 10:-10].max() < 0.01
-
-
-def test_a_chunk_shorter_than_a_patch_is_repeated() -> None:
     (patch,) = musicnn.patches(tone(1, 16_000), 16_000)
     assert np.array_equal(patch[:63], patch[63:126])  # 16000 // 256 + 1 frames
 
