@@ -45,6 +45,7 @@ class Paths:
     index = _Below("vectors", "index.json")  # description of the embedding index
     projection = _Below("vectors", "projection.npz")  # from embeddings to the vectors of the store
     landmarks = _Below("vectors", "landmarks")  # landmark index
+    tags = _Below("tags.jsonl")  # journal of the tags that were written
 
     def is_synthetic(self, dataset: str) -> bool:
         """Return whether the songs of a data set are marked as synthetic."""

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.middle is not None and (arguments.start or arguments.duration is not None):
         parser.error("--middle goes without --start and --duration")
-    for option in ("dry_run", "only_missing", "force"):
+    for option in ("dry_run", "only_empty", "force"):
         if getattr(arguments, option) and not arguments.write_tags:
             parser.error(f"--{option.replace('_', '-')} goes with --write-tags")
     afterwards = _afterwards(parser, arguments)
@@ -83,25 +83,18 @@ def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
             parser.error("--plot takes one song")
         return lambda answer: plots.write_timeline(cast(Any, answer), arguments.plot)
     if arguments.write_tags:
-        from genre.audio.sources import is_file_name
+        from genre.audio import sources, tags
 
-        if other := [name for name in arguments.songs if not is_file_name(name)]:
+        if other := [name for name in arguments.songs if not sources.is_file_name(name)]:
             parser.error(f"--write-tags needs files; {other[0]} is not a file")
-        return functools.partial(_write_tags, dry_run=arguments.dry_run, only_missing=arguments.only_missing)
+        tagger = tags.Tagger(Paths().tags, only_empty=arguments.only_empty, dry_run=arguments.dry_run)
+
+        def write_tags(answer: Answer) -> None:
+            change = tagger.write(Path(answer["file"]), tags.genres(answer))
+            print(one_line(tags.describe(change)), file=sys.stderr)
+
+        return write_tags
     return None
-
-
-def _write_tags(answer: Answer, *, dry_run: bool, only_missing: bool) -> None:
-    from genre.audio import tags
-    from genre.audio.dataset import UNKNOWN
-
-    if answer["genre"] == UNKNOWN:
-        message = "unknown, tags unchanged"
-    else:
-        change = tags.write_genre(Path(answer["file"]), answer["genre"], dry_run=dry_run, only_missing=only_missing)
-        message = f"{change.old or 'no genre'} -> {change.new}" if change.changed else f"{change.old}, unchanged"
-        message += " (dry run)" if change.changed and dry_run else ""
-    print(one_line(f"{answer['file']}: {message}"), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,9 +106,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--min-confidence", type=fraction, metavar="P", default=0.0, help=confidence_help)
     parser.add_argument("--sets", type=fraction, metavar="P", help="print genres that hold the right one at this rate")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the predictions for one song as .png or .svg")
-    parser.add_argument("--write-tags", action="store_true", help="write the genre into the tags; the old one is kept")
+    parser.add_argument("--write-tags", action="store_true", help="write the genres as stages.tags, which can undo it")
     parser.add_argument("--dry-run", action="store_true", help="with --write-tags: only print the changes")
-    parser.add_argument("--only-missing", action="store_true", help="with --write-tags: keep every genre that is there")
+    only_empty_help = "with --write-tags: keep every genre that is there"
+    parser.add_argument("--only-empty", "--only-missing", action="store_true", help=only_empty_help)
     parser.add_argument("--force", action="store_true", help="with --write-tags: also with a model of synthetic songs")
     return parser
 

@@ -34,8 +34,8 @@ def songs(tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path
     return folder
 
 
-def query(folder: Path, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    return python(folder, "-m", "stages.query", *arguments, "--model", "stats_svm", status=status)
+def query(folder: Path, *arguments: str, status: int = 0, stage: str = "query") -> subprocess.CompletedProcess[str]:
+    return python(folder, "-m", f"stages.{stage}", *arguments, "--model", "stats_svm", status=status)
 
 
 def python(folder: Path, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -111,11 +111,29 @@ def test_the_genre_is_written_into_the_tags_unless_it_is_a_dry_run(songs: Path, 
     for answer in answers:
         assert mutagen.id3.ID3(answer["file"])["TCON"].text == [answer["genre"]]
     unknown = query(songs, str(album / "0.mp3"), "--write-tags", "--min-confidence", "1")
-    assert "unknown, tags unchanged" in unknown.stderr
+    assert unknown.stderr == f"{album / '0.mp3'}: {answers[0]['genre']}, unchanged (unknown)\n"
     assert "is not a file" in query(songs, "-", "--write-tags", status=2).stderr
     kept = query(songs, str(album / "1.mp3"), "--write-tags", "--only-missing").stderr
-    assert kept == f"{album / '1.mp3'}: {answers[1]['genre']}, unchanged\n"
-    assert "--only-missing goes with --write-tags" in query(songs, "-", "--only-missing", status=2).stderr
+    assert kept == f"{album / '1.mp3'}: {answers[1]['genre']}, unchanged (has a genre)\n"
+    assert "--only-empty goes with --write-tags" in query(songs, "-", "--only-empty", status=2).stderr
+    undone = query(songs, str(album), "--undo", "--format", "jsonl", status=1, stage="tags")  # one is no song
+    assert [json.loads(line)["new"] for line in undone.stdout.splitlines()] == [[]] * 5
+    for answer in answers:
+        assert mutagen.id3.ID3(answer["file"]) == mutagen.id3.ID3(songs / "album" / Path(answer["file"]).name)
+
+
+def test_tags_writes_own_names_above_a_confidence_in_every_format_of_answers(songs: Path, tmp_path: Path) -> None:
+    song = Path(shutil.copy(songs / "album" / "0.mp3", tmp_path / "song.mp3"))
+    genre = json.loads(query(songs, str(song), "--format", "json").stdout)["genre"]
+    (tmp_path / "map.yaml").write_text(f"{genre}: [Pop, '17']")
+    options = ("--journal", str(tmp_path / "own.jsonl"), "--map", str(tmp_path / "map.yaml"))
+    tags = functools.partial(query, songs, str(song), *options, stage="tags")
+    assert tags("--min-confidence", "1").stdout == f"{song}: no genre, unchanged (unknown)\n"
+    assert tags("--dry-run", "--multi").stdout == f"{song}: no genre -> Pop; 17 (dry run)\n"
+    assert tags("--format", "csv").stdout == f"file,old,new,reason\n{song},,Pop; 17,\n"
+    assert tags("--only-empty").stdout == f"{song}: Pop; 17, unchanged (has a genre)\n"
+    assert tags("--undo").stdout == f"{song}: Pop; 17 -> no genre\n"
+    assert "is not a file" in query(songs, "-", status=2, stage="tags").stderr
 
 
 def test_a_model_of_synthetic_songs_says_so_and_writes_no_tags_unless_asked(songs: Path, tmp_path: Path) -> None:
@@ -127,9 +145,12 @@ def test_a_model_of_synthetic_songs_says_so_and_writes_no_tags_unless_asked(song
     assert query(tmp_path, "song.mp3").stdout.splitlines()[-1] == f"warning: {warning}"
     assert json.loads(query(tmp_path, "song.mp3", "--format", "json").stdout)["warnings"] == [warning]
     assert query(tmp_path, "song.mp3", "--format", "csv").stderr == f"warning: song.mp3: {warning}\n"
-    for options in (["--write-tags"], ["--write-tags", "--dry-run"], ["--write-tags", "--only-missing"]):
+    for options in (["--write-tags"], ["--write-tags", "--dry-run"], ["--write-tags", "--only-empty"]):
         refused = query(tmp_path, "song.mp3", *options, status=2)
         assert refused.stdout == "" and f"{warning}; --write-tags writes them only with" in refused.stderr
+    assert (
+        f"{warning}; they are written only with --force" in query(tmp_path, "song.mp3", status=2, stage="tags").stderr
+    )
     assert song.read_bytes() == before
     query(tmp_path, "song.mp3", "--write-tags", "--force")
     assert song.read_bytes() != before

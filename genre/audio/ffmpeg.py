@@ -125,10 +125,14 @@ def stream_channels(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]
 def stream_hash(path: Path, *, bitstream_filter: str | None = None) -> str:
     """Return the SHA-256 of the encoded audio, without tags; AudioError if it cannot be read.
 
-    `bitstream_filter` is one of ffmpeg's: "aac_adtstoasc" removes the headers of AAC packets.
+    `bitstream_filter` is one of ffmpeg's: "aac_adtstoasc" removes the headers of AAC packets. The last packet that
+    ffmpeg reads of Monkey's Audio includes the tags, so its audio is decoded.
     """
     options: Options = {"bsf:a": bitstream_filter} if bitstream_filter else {}
-    with _reading(path, None, {"format": "hash", "acodec": "copy", **options}) as reader:
+    _check_file(path)
+    with path.open("rb") as stream:
+        codec = "pcm_s32le" if stream.read(4) == b"MAC " else "copy"
+    with _reading(path, None, {"format": "hash", "acodec": codec, **options}) as reader:
         output = b"".join(reader.blocks())
     return output.decode().strip().removeprefix("SHA256=").lower()
 

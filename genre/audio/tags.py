@@ -1,99 +1,215 @@
-"""Write genres into the tags of songs, without changing the audio and other tags."""
+"""Write genres into the tags of songs and take them back, without changing the audio and other tags."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import os
 import re
 import shutil
 import struct
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import mutagen
-from mutagen.aiff import AIFF
-from mutagen.flac import FLAC
-from mutagen.id3 import COMM, ID3, PRIV, TCON, Encoding
-from mutagen.mp3 import MP3
-from mutagen.mp4 import MP4, MP4Tags
-from mutagen.oggflac import OggFLAC
-from mutagen.oggopus import OggOpus
-from mutagen.oggspeex import OggSpeex
-from mutagen.oggvorbis import OggVorbis
-from mutagen.wave import WAVE
+from mutagen.asf import ASF
+from mutagen.id3 import ID3, TCON, Encoding, ParseID3v1
+from mutagen.mp4 import MP4Tags
+from typing_extensions import TypedDict
 
+from genre import files
+from genre.audio.dataset import UNKNOWN
 from genre.audio.ffmpeg import stream_hash
-from genre.errors import AudioError
-from genre.files import atomic_path
+from genre.errors import AudioError, ParamsError
 
-FORMATS = (MP3, FLAC, OggVorbis, OggOpus, OggFLAC, OggSpeex, MP4, WAVE, AIFF)
-# Fields that keep the genre of a file before the first change
-ID3_COMMENT = "original genre"  # description of an ID3 comment (COMM)
-VORBIS_FIELD = "ORIGINAL_GENRE"
-MP4_FIELD = "----:com.apple.iTunes:ORIGINAL_GENRE"
 N_ID3_GENRES = 256  # numbers below may refer to ID3v1's list of genres
-NO_GENRE = ""  # original genre of a file without one; as ID3 has no empty comments, a private frame (PRIV) stores it
+ID3V1_BYTES = 128
+Fields = list[list[Any]]  # the genre fields of a file, as in JSON: [encoding or key of the field, its values]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Old and new genre of a file."""
+class Change(TypedDict):
+    """The genres of a file before and after: the answer of tags (docs/tags.md)."""
 
-    path: Path
-    old: str | None  # several genres are joined with '; '
-    new: str
-    changed: bool  # False if the genre is kept
+    file: str
+    old: list[str]
+    new: list[str]
+    reason: str | None  # why the file is unchanged
 
 
-def write_genre(path: Path, genre: str, *, dry_run: bool = False, only_missing: bool = False) -> Change:
-    """Write a genre into the tags of an MP3, FLAC, Ogg (Vorbis, Opus, Speex, FLAC), MP4, WAV or AIFF file.
+@dataclass(frozen=True)
+class Tagger:
+    """Writes genres into the tags of files, in every format of mutagen but ASF, and takes them back.
 
-    The genre before the first change is kept in a comment field. All other tags, the ID3 version and the permissions
-    are kept. A copy is changed and replaces the file atomically, if its encoded audio is the same. Symbolic links are
-    followed; other hard links keep the old content.
-
-    A genre that differs in letter case only is kept; with `only_missing`, every genre is. `genre` is not empty and has
-    no null characters; `dry_run`: return the change without writing it. Raises AudioError if the file cannot be read
-    or written, has another format, or its audio would change; the file is then unchanged.
+    All other tags, ID3v1, the version of ID3 and the permissions are kept. A copy is changed and replaces the file
+    atomically, if its encoded audio is the same. Symbolic links are followed; other hard links keep the old content.
+    Methods raise AudioError if a file cannot be read or written, has another format, or its audio would change; the
+    file is then unchanged. Threads and processes may use the same journal; OSError if it cannot be written.
     """
-    if not path.is_file():
-        raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
-    target = path.resolve()
-    with _named(path):
-        audio = _open(target)
-        if audio is None:
-            raise AudioError(f"{path}: tags can be written to MP3, FLAC, Ogg, MP4, WAV and AIFF files only")
-        old = _genres(audio)
-        is_kept = [_folded(name) for name in old] == [_folded(genre)] or (only_missing and bool(old))
-        change = Change(path, "; ".join(old) or None, genre, not is_kept)
-        if not change.changed:
-            return change
+
+    journal: Path  # JSON lines: each change, with the genre fields before
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)  # own names of genres, see `read_map`
+    only_empty: bool = False  # keep every genre that is there
+    dry_run: bool = False  # return changes without writing them
+    force: bool = False  # undo: also if another program has changed the genre
+
+    def __post_init__(self) -> None:
+        if not self.dry_run:
+            self.journal.open("ab").close()  # an error before the first song
+
+    def write(self, path: Path, genres: Sequence[str]) -> Change:
+        """Write genres into the tags of a file; of several, ID3v2.3 gets the first. None are written if empty.
+
+        A genre that differs in letter case only is kept as it is, unless it has an own name.
+        """
+        with _opened(path) as (audio, is_tagged):
+            before = _fields(audio.tags)
+            old = _genres(audio.tags, before)
+            spelling = {_folded(name): name for name in old}
+            named = [name for g in genres for name in self.names.get(g, [spelling.get(_folded(g), g)])]
+            after = _new_fields(audio.tags, before, list(dict.fromkeys(named)))
+            new = _genres(audio.tags, after)
+            if old and self.only_empty:
+                return _unchanged(path, old, "has a genre")
+            if new == old or not named:
+                reason = "the same genre" if named else "the map has no name for it" if genres else UNKNOWN
+                return _unchanged(path, old, reason)
+            return self._replace(path, audio, after, is_tagged=True, entry={"tagged": is_tagged, "old": before})
+
+    def undo(self, path: Path) -> Change:
+        """Restore the genre fields that a file had before its first change; find a moved file by its audio.
+
+        Raises AudioError also if another program has changed the genre, unless `force`.
+        """
+        with _opened(path) as (audio, _):
+            fields, changes = _fields(audio.tags), self._changes(path)
+            old = _genres(audio.tags, fields)
+            if not changes or fields == changes[0]["old"]:
+                return _unchanged(path, old, "as before the first change" if changes else "not in the journal")
+            if not self.force and old not in [change["new"] for change in changes]:
+                raise AudioError(f"{path}: another program has changed its genre ({'; '.join(old)}); --force undoes it")
+            return self._replace(path, audio, changes[0]["old"], is_tagged=changes[0]["tagged"], entry={})
+
+    def _replace(self, path: Path, audio: Any, fields: Fields, *, is_tagged: bool, entry: dict[str, Any]) -> Change:
+        """Replace a file by a copy with other genre fields; the journal gets an entry before it, or after an undo."""
+        target = path.resolve()
+        old, new = (_genres(audio.tags, part) for part in (_fields(audio.tags), fields))
+        change: Change = {"file": str(path), "old": old, "new": new, "reason": "dry run" if self.dry_run else None}
         if not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)):
             raise AudioError(f"{path}: is read-only: its genre cannot be written")
-        if not dry_run:
-            digest = stream_hash(path)
-            with atomic_path(target) as copy:
-                shutil.copy2(target, copy)  # with permissions
-                save_tags(audio, copy, genre, change.old or NO_GENRE)
-                if not _has_audio(copy, digest):
-                    raise AudioError(f"{path}: its audio would change: the genre is not written")
-                with contextlib.suppress(PermissionError):  # only root may change the owner
-                    shutil.chown(copy, target.stat().st_uid, target.stat().st_gid)
-                with copy.open("rb+") as stream:
-                    os.fsync(stream.fileno())  # before the rename, in case of a power failure
-    return change
+        if self.dry_run:
+            return change
+        digest = stream_hash(path)
+        with files.atomic_path(target) as copy:
+            shutil.copy2(target, copy)  # with permissions
+            save_tags(audio, copy, fields, is_tagged=is_tagged)
+            is_same = False
+            with contextlib.suppress(AudioError):
+                is_same = stream_hash(copy) == digest
+            if not is_same:
+                raise AudioError(f"{path}: its audio would change: the genre is not written")
+            with contextlib.suppress(PermissionError):  # only root may change the owner
+                shutil.chown(copy, target.stat().st_uid, target.stat().st_gid)
+            with copy.open("rb+") as stream:
+                os.fsync(stream.fileno())  # before the rename, in case of a power failure
+            time = datetime.now(UTC).isoformat(timespec="seconds")
+            entry = {"time": time, "path": str(target), "audio": digest, **entry, "new": new}
+            if "old" in entry:
+                self._append(entry)
+        if "old" not in entry:
+            self._append(entry)
+        return change
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        """Append an entry to the journal with one write, so that processes do not mix theirs."""
+        with self.journal.open("ab") as stream:
+            stream.write(f"\n{json.dumps(entry)}".encode())  # after an entry that is cut off, if a disk was full
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    @functools.cached_property
+    def _entries(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Return the entries of the journal by path, and by the hash of the audio."""
+        entries: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        for line in self.journal.read_bytes().splitlines() if self.journal.exists() else ():
+            with contextlib.suppress(ValueError):  # an entry that is cut off: its file was not changed
+                entry = json.loads(line)
+                entries[entry["path"]].append(entry)
+                entries[entry["audio"]].append(entry)
+        return entries
+
+    def _changes(self, path: Path) -> list[dict[str, Any]]:
+        """Return the entries of a file since it was last undone, the first one first."""
+        own = str(path.resolve())
+        related = (self._entries and self._entries[stream_hash(path)]) or self._entries[own]
+        of_file = [entry for entry in related if entry["path"] == own or not Path(entry["path"]).exists()]
+        n_undone = max((n for n, entry in enumerate(of_file, 1) if "old" not in entry), default=0)
+        return of_file[n_undone:]
+
+
+def genres(answer: Mapping[str, Any], *, multi: bool = False) -> list[str]:
+    """Return the genres to write for an answer of query: none for "unknown"; with `multi`, its prediction set.
+
+    A prediction set of all genres of the model does not restrict them: the genre alone is written.
+    """
+    n_genres = len(answer["chunks"][0]["probabilities"])
+    if multi and len(answer["genre_set"]) < n_genres:
+        return list(answer["genre_set"])
+    return [] if answer["genre"] == UNKNOWN else [answer["genre"]]
+
+
+def read_map(path: Path, genres: Collection[str]) -> dict[str, list[str]]:
+    """Read own names of genres from YAML, `genre: name`, a list of names, or null: it is not written.
+
+    Raises ParamsError if the file cannot be read, or for a genre that is not in `genres`.
+    """
+    try:
+        values = files.read_yaml(path).items()
+        names = {genre: own if isinstance(own, list) else [own] * (own is not None) for genre, own in values}
+    except Exception as error:  # OSError, ValueError, AttributeError or one of yaml's
+        raise ParamsError(f"{path}: is not a map of genres in YAML ({error})") from error
+    for genre, own in names.items():
+        if genre not in genres:
+            raise ParamsError(f"{path}: {genre} is not a genre of the model; choose from {', '.join(genres)}")
+        if bad := [name for name in own if not (isinstance(name, str) and name.strip() and name.isprintable())]:
+            raise ParamsError(f"{path}: the name {bad[0]!r} of {genre} must be text in quotes")
+    return names
+
+
+def describe(change: Mapping[str, Any]) -> str:
+    """Return a `Change` in one line."""
+    old, new = ("; ".join(change[key]) or "no genre" for key in ("old", "new"))
+    reason = f" ({change['reason']})" if change["reason"] else ""
+    return f"{change['file']}: " + (f"{old}, unchanged{reason}" if old == new else f"{old} -> {new}{reason}")
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Turn errors of mutagen and the file system into an `AudioError` that names the file."""
+def _opened(path: Path) -> Iterator[tuple[Any, bool]]:
+    """Yield a file as a mutagen object with tags, and whether it has any; turn errors into an `AudioError`."""
+    if not path.is_file():
+        raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
+    target = path.resolve()
     try:
-        yield
+        audio = mutagen.File(target)
+        if audio is None or isinstance(audio, ASF):
+            formats = "MP3, FLAC, Ogg, MP4, WAV, AIFF, APE, WavPack and Musepack"
+            raise AudioError(f"{path}: tags can be written to {formats} files only")
+        is_id3v1 = False
+        if isinstance(audio.tags, ID3):
+            # translate=False keeps frames as they are; ID3v2.2, which mutagen cannot write, becomes 2.3
+            is_id3v1, old = (audio.tags.version[:2] == version for version in ((1, 1), (2, 2)))
+            audio = type(audio)(target, translate=old, v2_version=3 if old else 4, load_v1=is_id3v1)
+        is_tagged = audio.tags is not None and not is_id3v1
+        if audio.tags is None:
+            audio.add_tags()
+        yield audio, is_tagged
     except (mutagen.MutagenError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).replace(f"{path.resolve()}: ", "")
+        reason = error.strerror if isinstance(error, OSError) else str(error).replace(f"{target}: ", "")
     except (ValueError, LookupError, ArithmeticError, struct.error):  # of mutagen, on damaged files
         reason = ""
     else:
@@ -101,26 +217,8 @@ def _named(path: Path) -> Iterator[None]:
     raise AudioError(f"{path}: its tags cannot be changed ({reason or 'the sizes in its headers are wrong'})")
 
 
-def _open(path: Path) -> Any:
-    """Return the file as a mutagen object with tags (empty if it has none); None for other formats."""
-    audio = mutagen.File(path, options=FORMATS)
-    if audio is None:
-        return None
-    if isinstance(audio.tags, ID3):
-        # translate=False keeps frames as they are; ID3v2.2, which mutagen cannot write, becomes 2.3
-        old = audio.tags.version[:2] == (2, 2)
-        audio = type(audio)(path, translate=old, v2_version=3 if old else 4)
-    if audio.tags is None:
-        audio.add_tags()
-    return audio
-
-
-def _has_audio(path: Path, digest: str) -> bool:
-    """Whether a file has the audio of a `stream_hash`."""
-    try:
-        return stream_hash(path) == digest
-    except AudioError:
-        return False
+def _unchanged(path: Path, genres: list[str], reason: str) -> Change:
+    return {"file": str(path), "old": genres, "new": genres, "reason": reason}
 
 
 def _folded(genre: str) -> str:
@@ -128,30 +226,68 @@ def _folded(genre: str) -> str:
     return unicodedata.normalize("NFC", genre).strip().casefold()
 
 
-def _genres(audio: Any) -> list[str]:
-    if isinstance(audio.tags, ID3):
-        genres: Sequence[str] = [genre for frame in audio.tags.getall("TCON") for genre in frame.genres]
-    else:
-        genres = audio.tags.get("\xa9gen" if isinstance(audio.tags, MP4Tags) else "GENRE", [])
-    return [genre.strip() for genre in genres if genre.strip()]
-
-
-def save_tags(audio: Any, path: Path, genre: str, original: str) -> None:
-    """Write the tags of a mutagen object to a file, with a new genre, and with the original one if none is stored."""
-    tags, options = audio.tags, {}
+def _fields(tags: Any) -> Fields:
     if isinstance(tags, ID3):
-        if not tags.getall(f"COMM:{ID3_COMMENT}") and not tags.getall(f"PRIV:{ID3_COMMENT}"):
-            comment = COMM(encoding=Encoding.UTF8, lang="XXX", desc=ID3_COMMENT, text=[original])
-            tags.add(comment if original else PRIV(owner=ID3_COMMENT))
-        tags.setall("TCON", [TCON(encoding=Encoding.UTF8, text=[_as_id3_text(genre)])])
-        options = {"v2_version": 4 if tags.version[:2] in ((2, 4), (1, 1)) else 3, "v23_sep": None}
-    elif isinstance(tags, MP4Tags):
-        tags.setdefault(MP4_FIELD, [original.encode()])
-        tags["\xa9gen"] = [genre]
+        return [[int(frame.encoding), list(frame.text)] for frame in tags.getall("TCON")]
+    if isinstance(tags, list):  # Vorbis comments
+        return [[[n, key], [value]] for n, (key, value) in enumerate(tags) if key.upper() == "GENRE"]
+    return [[key, list(values)] for key, values in tags.items() if key.lower() in ("genre", "\xa9gen")]
+
+
+def _new_fields(tags: Any, before: Fields, genres: list[str]) -> Fields:
+    """Return the fields for genres, in place of the fields before."""
+    if isinstance(tags, ID3):
+        texts = [_as_id3_text(genre) for genre in genres]
+        return [[int(Encoding.UTF8), texts]] if _is_id3v24(tags) else [[int(Encoding.UTF16), texts[:1]]]
+    if isinstance(tags, list):
+        position, key = before[0][0] if before else (len(tags), "GENRE")
+        return [[[n, key], [genre]] for n, genre in enumerate(genres, position)]
+    key = "\xa9gen" if isinstance(tags, MP4Tags) else "Genre"
+    return [[before[0][0] if before else key, genres]]
+
+
+def _genres(tags: Any, fields: Fields) -> list[str]:
+    """Return the genres in fields."""
+    values = [value for _, values in fields for value in values]
+    if isinstance(tags, ID3):
+        values = TCON(encoding=Encoding.UTF8, text=values).genres  # names of numbers
+    return [value.strip() for value in values if value.strip()]
+
+
+def save_tags(audio: Any, path: Path, fields: Fields, *, is_tagged: bool) -> None:
+    """Write the tags of a mutagen object to a file, with other genre fields; no tags if not tagged and none are left.
+
+    ID3v1 is kept, which mutagen would change.
+    """
+    tags, options = audio.tags, {}
+    with path.open("rb") as stream:
+        stream.seek(-min(ID3V1_BYTES, path.stat().st_size), os.SEEK_END)
+        id3v1 = stream.read()
+    if isinstance(tags, ID3):
+        tags.setall("TCON", [TCON(encoding=encoding, text=texts) for encoding, texts in fields])
+        options = {"v2_version": 4 if _is_id3v24(tags) else 3, "v23_sep": None}
+    elif isinstance(tags, list):
+        tags[:] = [(key, value) for key, value in tags if key.upper() != "GENRE"]
+        for (position, key), (value,) in fields:
+            tags.insert(position, (key, value))
     else:
-        tags.setdefault(VORBIS_FIELD, [original])
-        tags["GENRE"] = [genre]
-    audio.save(path, **options)
+        for key, _ in _fields(tags):
+            del tags[key]
+        tags.update(dict(fields))
+    if is_tagged or (len(tags) and tags != ParseID3v1(id3v1)):
+        audio.save(path, **options)
+    else:
+        audio.delete(path)
+    if id3v1.startswith(b"TAG"):
+        with path.open("rb+") as stream:
+            stream.seek(-ID3V1_BYTES, os.SEEK_END)
+            stream.seek(-ID3V1_BYTES if stream.read(3) == b"TAG" else 0, os.SEEK_END)
+            stream.write(id3v1)
+
+
+def _is_id3v24(tags: Any) -> bool:
+    """Whether tags are written as ID3v2.4, as new ones are; else as ID3v2.3."""
+    return tags.version[:2] in ((2, 4), (1, 1))
 
 
 def _as_id3_text(genre: str) -> str:

@@ -1,0 +1,74 @@
+"""Write the predicted genres of songs into their tags, and take them back.
+
+python -m stages.tags --dry-run albums/
+python -m stages.tags --min-confidence 0.95 --only-empty --map genres.yaml albums/
+python -m stages.tags --undo albums/
+
+Reads and writes most formats, and only the genre (docs/tags.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, run_command
+from genre.parallel import one_thread_each
+from genre.paths import Paths
+
+COLUMNS = ("file", "old", "new", "reason")  # of the format csv
+SONGS_AT_ONCE = 2  # the next song is decoded while the last chunks of one are predicted
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Change the tags of every song; return 1 if a song could not be analysed or changed."""
+    parser = argument_parser(__doc__)
+    add_song_options(parser, "SONG")
+    parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
+    parser.add_argument("--min-confidence", type=fraction, metavar="P", default=0.0, help="write no genre below this")
+    parser.add_argument("--map", type=Path, metavar="FILE", help="own names of genres in YAML; null: it is not written")
+    parser.add_argument("--multi", action="store_true", help="write all genres of the prediction set")
+    parser.add_argument("--only-empty", action="store_true", help="keep every genre that is there")
+    parser.add_argument("--dry-run", action="store_true", help="only print the changes")
+    parser.add_argument("--undo", action="store_true", help="restore the genres before the first change")
+    force_help = "also write genres of a model of synthetic songs, or undo changes by other programs"
+    parser.add_argument("--force", action="store_true", help=force_help)
+    journal = Paths().tags
+    parser.add_argument("--journal", type=Path, default=journal, metavar="FILE", help="default: %(default)s")
+    arguments = parser.parse_args(argv)
+    from genre import params
+    from genre.audio import sources, tags
+    from genre.models import predict, query, rejection
+
+    if other := [name for name in arguments.songs if not sources.is_file_name(name)]:
+        parser.error(f"tags are in files; {other[0]} is not a file")
+    options = {name: getattr(arguments, name) for name in ("journal", "only_empty", "dry_run", "force")}
+    if arguments.undo:
+        return answer_all(arguments.songs, tags.Tagger(**options).undo, tags.describe, arguments.format, COLUMNS, _rows)
+    paths = Paths()
+    predictor = predict.load(arguments.model, paths, wait=False)
+    if predictor.card.synthetic and not arguments.force:
+        parser.error(f"{predictor.card.warnings[0]}; they are written only with --force")
+    names = tags.read_map(arguments.map, predictor.card.genres) if arguments.map else {}
+    tagger = tags.Tagger(names=names, **options)
+    rejected = rejection.load(paths, predictor.card.model, params.load(paths.params).query.reject)
+    limits = {"start": arguments.start, "duration": arguments.duration, "min_confidence": arguments.min_confidence}
+
+    def write(path: Path) -> tags.Change:
+        change = tagger.write(path, [])  # only reads
+        if arguments.only_empty and change["old"]:
+            return change
+        answer = query.answer(path, predictor, rejection=rejected, **limits)
+        return tagger.write(path, tags.genres(answer, multi=arguments.multi))
+
+    show, form = tags.describe, arguments.format
+    return answer_all(arguments.songs, write, show, form, COLUMNS, _rows, at_once=SONGS_AT_ONCE)
+
+
+def _rows(change: Answer) -> Iterator[Sequence[object]]:
+    yield [change["file"], "; ".join(change["old"]), "; ".join(change["new"]), change["reason"]]
+
+
+if __name__ == "__main__":
+    one_thread_each()  # chunks are predicted in parallel
+    run_command(main)
