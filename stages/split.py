@@ -150,7 +150,12 @@ def _split_all(
 ) -> dict[Song, SongChunks]:
     """Return the chunks of each song that could be decoded; add the others to `failures`."""
     split_song = functools.partial(_split_song, config=config, paths=paths)
-    recall = functools.partial(_restore, config=config, paths=paths, store=store)
+
+    def recall(job: Job) -> SongChunks | None:
+        song, digest = job
+        note = store.restore(_key(digest, config), functools.partial(_chunk_path, song=song, paths=paths))
+        return None if note is None else SongChunks(*note)
+
     results = run(split_song, jobs, description="split", recall=recall, keep_errors=True, **dict(config.parallel))
     decoded = {}
     for (song, _), result in zip(jobs, results, strict=True):
@@ -212,13 +217,6 @@ def _split_song(job: Job, config: Params, paths: Paths) -> SongChunks:
     of_song = SongChunks(spans, digests, n_silent)
     Cache(paths.cache, config.cache.max_bytes).store(_key(source_digest, config), written, astuple(of_song))
     return of_song
-
-
-def _restore(job: Job, config: Params, paths: Paths, store: archives.Archives) -> SongChunks | None:
-    """Return the chunks of one song from the cache, or None."""
-    song, digest = job
-    note = store.restore(_key(digest, config), functools.partial(_chunk_path, song=song, paths=paths))
-    return None if note is None else SongChunks(*note)
 
 
 def _encoded_digests(path: Path) -> list[str]:
