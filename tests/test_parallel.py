@@ -45,24 +45,21 @@ def test_a_worker_process_that_ends_is_an_error_that_names_the_setting() -> None
         list(run(_die, range(4), description="", workers=2))
 
 
-def test_threads_give_results_in_order_and_few_items_wait() -> None:
-    n_taken = 0
-    first_may_end = threading.Event()
-
-    def items() -> Iterator[int]:
-        nonlocal n_taken
-        for number in range(50):
-            n_taken = number + 1
-            if n_taken == 3:
-                first_may_end.set()
-            yield number
+def test_threads_work_at_once_and_give_results_in_order_and_few_items_wait() -> None:
+    taken: list[int] = []
+    two_at_once = threading.Barrier(2)
 
     def square(number: int) -> int:
-        if number == 0:
-            assert first_may_end.wait(10)  # another item was started meanwhile
+        if number < 2:
+            two_at_once.wait(10)
         return number**2
+
+    def items() -> Iterator[int]:
+        for number in range(50):
+            taken.append(number)
+            yield number
 
     results = map_threads(square, items(), 2)
     assert next(results) == 0
-    assert n_taken <= 4
+    assert len(taken) <= 4
     assert list(results) == [number**2 for number in range(1, 50)]
