@@ -242,12 +242,6 @@ def load(path: Path = PARAMS_FILE) -> Params:
         raise ParamsError(f"{path}: " + "; ".join(_sentence(cast(Any, e)) for e in error.errors())) from None
 
 
-def as_yaml(settings: Params, *sections: str) -> str:
-    """Return sections of the settings as YAML."""
-    dumped = settings.model_dump(include=set(sections))
-    return yaml.safe_dump({section: dumped[section] for section in sections}, sort_keys=False, allow_unicode=True)
-
-
 def _sentence(error: dict[str, Any]) -> str:
     """Return an error of pydantic as a sentence that names the key."""
     key = ".".join(map(str, error["loc"])) or "the file"

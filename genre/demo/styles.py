@@ -62,9 +62,8 @@ def compose(song: DemoSong, rng: np.random.Generator) -> tuple[list[Track], Reco
     style = STYLES[song.style]
 
     def pick(part: str) -> str:
-        names, weights = zip(*(word.partition("*")[::2] for word in style[part].split()), strict=True)
-        shares = np.array([float(weight or 1) for weight in weights])
-        return str(rng.choice(names, p=shares / shares.sum()))
+        weights = np.array(list(style[part].values()))
+        return str(rng.choice(list(style[part]), p=weights / weights.sum()))
 
     def swung_s(beat: float) -> float:
         whole, part = divmod(beat, 1.0)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from genre import files, params
 from genre.audio import corrections, manifest
 from genre.evaluation import metrics, plots
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 SPLITS = {"train": "training", "eval": "validation"}  # names in the logs of training
 MAX_ERRORS = 15  # rows in the table of errors
-SECTIONS = ("dataset", "split", "extract", "train", "musicnn", "baselines", "ensemble", "compare")  # of the parameters
+SECTIONS = {"dataset", "split", "extract", "train", "musicnn", "baselines", "ensemble", "compare"}  # of the parameters
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "onnxruntime", "scikit-learn", "xgboost", "xgboost-cpu")
 LENGTH_TOLERANCE_S = 0.5 / 8_000  # half a sample at the lowest sample rate
 
@@ -74,7 +76,7 @@ def provenance(settings: params.Params, paths: Paths, genres: list[str]) -> Prov
         artist_filter=grouping if group_by else "no (split.group_by is null)",
         issues=issues,
         links=links,
-        parameters=params.as_yaml(settings, *SECTIONS),
+        parameters=yaml.safe_dump(settings.model_dump(include=SECTIONS), sort_keys=False, allow_unicode=True),
         versions=cards.installed_versions(PACKAGES) | {"vectors (SHA-256)": digest(paths.vectors)},
     )
 

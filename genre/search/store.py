@@ -308,13 +308,9 @@ def _named_errors(uri: str) -> Iterator[None]:
 
 
 def _row(window: Window, vector: Vectors) -> dict[str, Any]:
-    song = {"song_sha256": window.song.sha256, "song": _utf8(window.song.song), "genre": _utf8(window.song.genre)}
-    return {
-        "id": f"{window.song.sha256}:{window.start_s:.3f}",
-        **song,
-        "start_s": float(window.start_s),
-        "vector": vector,
-    }
+    song, start_s = window.song, float(window.start_s)
+    values = (song.sha256, _utf8(song.song), _utf8(song.genre), start_s)
+    return {"id": f"{song.sha256}:{start_s:.3f}", **dict(zip(_FIELDS, values, strict=True)), "vector": vector}
 
 
 def _neighbour(hit: Any) -> Neighbour:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hmac
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -165,12 +166,8 @@ def count_requests(app: ASGIApp, registry: CollectorRegistry, paths: Collection[
 
 def _has_key(headers: Headers, key: bytes) -> bool:
     scheme, _, value = headers.get("authorization", "").partition(" ")
-    keys = [headers.get("x-api-key", "").encode("latin-1")]
-    if scheme.lower() == "bearer":
-        keys.append(value.strip().encode("latin-1"))
-    elif scheme.lower() == "basic":
-        try:
-            keys.append(base64.b64decode(value.strip(), validate=True).partition(b":")[2])
-        except ValueError:
-            return False
+    keys = [headers.get("x-api-key", "").encode("latin-1"), value.strip().encode("latin-1")]
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            keys.append(base64.b64decode(keys[1], validate=True).partition(b":")[2])
     return any(hmac.compare_digest(sent, key) for sent in keys)
