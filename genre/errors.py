@@ -50,9 +50,5 @@ class ModelError(GenreError):
     """A model is missing, damaged, or has other settings than the input."""
 
 
-class EvaluationError(GenreError):
-    """Predictions, labels and songs do not match, or are too few for an evaluation."""
-
-
 class SearchError(GenreError):
     """The vector store or an index is missing, damaged, made with other settings, locked, or does not answer."""

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from genre.errors import EvaluationError
+from genre.errors import ModelError
 from genre.models.vote import vote_by_song
 
 if TYPE_CHECKING:
@@ -67,13 +67,13 @@ def by_song(
 
     The index is song, the columns are actual and predicted (class indices of the true genre and of the vote),
     confidence (mean probability of the predicted genre over the chunks), chunks and correct_chunks (their numbers), and
-    for each genre, by its class index, the mean probability over the chunks. Raises EvaluationError for probabilities
+    for each genre, by its class index, the mean probability over the chunks. Raises ModelError for probabilities
     that are not finite.
     """
     import pandas as pd
 
     if not np.isfinite(probabilities).all():
-        raise EvaluationError("the probabilities contain NaN or infinity")
+        raise ModelError("the probabilities contain NaN or infinity")
     actual = dict(zip(songs, labels.tolist(), strict=True))
     votes = vote_by_song(probabilities, songs)
     rows = [

@@ -38,10 +38,8 @@ BAND_ENDS = (1, 1, 1, 1, 1, 3, 5)  # magnitudes averaged at either end: alpha = 
 
 
 def compute(samples: Samples, sample_rate: int) -> Features:
-    """Return the features of a whole signal, by name, with `Transform.n_frames(n)` rows each; see `compute_blocks`."""
+    """Return the features of n > 0 samples, by name, with `Transform.n_frames(n)` rows each; see `compute_blocks`."""
     parts = list(compute_blocks((samples,), sample_rate))
-    if not parts:
-        return {t.feature: np.empty((0, t.columns), np.float32) for t in TRANSFORMS.values()}
     return {feature: np.concatenate([part[feature] for part in parts]) for feature in TRANSFORMS}
 
 

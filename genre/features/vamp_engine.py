@@ -14,7 +14,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,19 +73,15 @@ class _Plugin:
             time = self._realtime((self._n_frames + i) * step, self._sample_rate)
             results = self._plugin.process_block(spectrum[np.newaxis], time)
             for transform, index in self._outputs:
-                rows[transform.feature][i] = self._row(results.get(index, ()), transform)
+                values = [result.get("values", ()) for result in results.get(index, ())]
+                if [*map(len, values)] != [transform.columns]:
+                    raise EngineError(
+                        f"the Vamp plugin {self._name} gave rows of {[*map(len, values)]} values for one frame,"
+                        f" not one row of {transform.columns}: install the version that has {transform.vamp_id}"
+                    )
+                rows[transform.feature][i] = values[0]
         self._n_frames += n_frames
         return rows
-
-    def _row(self, results: Sequence[dict[str, Any]], transform: Transform) -> npt.NDArray[np.float32]:
-        rows: list[npt.NDArray[np.float32]] = [result.get("values", np.empty(0, np.float32)) for result in results]
-        if len(rows) != 1 or len(rows[0]) != transform.columns:
-            shape = f"{len(rows)} rows of {sorted({len(row) for row in rows})} values"
-            raise EngineError(
-                f"the Vamp plugin {self._name} gave {shape} for one frame, not one row of {transform.columns}: "
-                f"install the version that has {transform.vamp_id}"
-            )
-        return rows[0]
 
 
 def main(arguments: Sequence[str]) -> None:

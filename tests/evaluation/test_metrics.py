@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as sklearn_metrics
 
-from genre.errors import EvaluationError
+from genre.errors import ModelError
 from genre.evaluation import metrics
 
 SONGS = ["a", "a", "a", "b", "c", "c"]
@@ -86,5 +86,5 @@ def test_the_calibration_error_is_the_distance_of_confidence_and_accuracy() -> N
 
 
 def test_probabilities_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(EvaluationError, match="NaN"):
+    with pytest.raises(ModelError, match="NaN"):
         metrics.by_song(PROBABILITIES * np.float32(np.nan), LABELS, SONGS)

@@ -44,7 +44,7 @@ def test_every_sample_rate_follows_the_definition(sample_rate: int) -> None:
     np.testing.assert_allclose(features[CONTRAST_VALLEYS.feature], valleys, rtol=3e-7)
 
 
-@pytest.mark.parametrize(("n", "n_frames"), [(0, (0, 0, 0)), (1, (1, 2, 2)), (3 * 1024, (3, 6, 6))])
+@pytest.mark.parametrize(("n", "n_frames"), [(1, (1, 2, 2)), (3 * 1024, (3, 6, 6))])
 def test_silence_of_any_length_gives_exact_zeros_in_rows_of_the_right_width(n: int, n_frames: tuple[int, ...]) -> None:
     features = numpy_engine.compute(np.zeros(n, np.int16), SAMPLE_RATE)
     assert [values.shape for values in features.values()] == list(zip(n_frames, (20, 7, 7), strict=True))

@@ -70,7 +70,7 @@ def test_the_features_do_not_depend_on_how_the_signal_is_cut() -> None:
 @pytest.mark.usefixtures("examples")
 def test_a_plugin_without_the_output_of_the_table_is_refused() -> None:
     samples = _noise(4096)
-    with pytest.raises(EngineError, match=r"gave 1 rows of \[513\] values for one frame, not one row of 20"):
+    with pytest.raises(EngineError, match=r"gave rows of \[513\] values for one frame, not one row of 20"):
         _compute([samples], _power(1024, 512, columns=20))
     with pytest.raises(EngineError, match=f"{EXAMPLES}:powerspectrum cannot be used: unknown output"):
         _compute([samples], _power(1024, 512, "nothing"))

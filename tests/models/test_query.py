@@ -28,12 +28,6 @@ def song(root: Path, make_song: MakeSong) -> Path:
     return make_song(root / "song.flac", seconds=SECONDS)
 
 
-def recoded(song: Path, name: str, *options: str) -> Path:
-    target = song.with_name(name)
-    ffmpeg_run("-i", song, *options, target)
-    return target
-
-
 def test_any_number_of_threads_gives_the_same_answer(root: Path, song: Path) -> None:
     predictor = predict.load("stats_svm", Paths(root))
     expected = answer(song, predictor, workers=1)
@@ -57,7 +51,8 @@ def test_the_middle_is_that_part_of_the_song(root: Path, song: Path) -> None:
 
 def test_silent_chunks_have_no_vote_and_a_silent_file_has_no_genre(root: Path, song: Path) -> None:
     predictor = predict.load("stats_svm", Paths(root))
-    samples, sample_rate = chunks.read(recoded(song, "plain.wav"))
+    ffmpeg_run("-i", song, song.with_name("plain.wav"))
+    samples, sample_rate = chunks.read(song.with_name("plain.wav"))
     samples = samples.copy()
     samples[3 * sample_rate : 9 * sample_rate] = 7
     chunks.write(song.with_name("pause.wav"), samples, sample_rate=sample_rate)
