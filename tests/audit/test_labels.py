@@ -16,7 +16,6 @@ from genre.audit.project import Project
 from genre.features.arrays import VectorSet
 from genre.models.rejection import STATISTICS
 from genre.paths import Paths
-from tests.made import write_params
 
 GENRES = ["a", "b", "c", "d", "e"]
 N_SONGS, N_CHUNKS = 12, 2  # of a genre, of a song
@@ -25,10 +24,8 @@ OUTLIER = 50
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def audited(project: Path) -> Project:
     """Return a project with embeddings: d and e are alike, the songs of a are louder, one song of e is far away."""
-    monkeypatch.chdir(tmp_path)
-    write_params(tmp_path)
     rng = np.random.default_rng(0)
     rows, vectors = [], []
     centres = 2.0 * rng.standard_normal((5, 20))
@@ -39,29 +36,27 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
             name = f"train/{GENRES[genre]}/{song}-{number:03d}.wav"
             level = 12_000 if genre == 0 else 1_000 + 100 * (song % 5)
             chunks.write(Path("chunks", name), rng.normal(0, level, 4_000).astype(np.int16), sample_rate=8_000)
-            source = f"dataset/tiny/{GENRES[genre]}/{song}.wav"
-            rows.append(
-                manifest.Row(name, str(song), GENRES[genre], "train", 3.0 * number, 3.0, source, f"{song:064x}")
-            )
+            of_song = f"dataset/tiny/{GENRES[genre]}/{song}.wav", f"{song:064x}"
+            rows.append(manifest.Row(name, str(song), GENRES[genre], "train", 3.0 * number, 3.0, *of_song))
             vectors.append(centres[genre] + rng.standard_normal(20) + (20 if song == OUTLIER else 0))
     manifest.write(Path("chunks"), rows)
-    project = Project(params.load(), Paths())
-    of_songs = np.arange(len(project.songs)) // N_SONGS
+    audited = Project(params.load(), Paths())
+    of_songs = np.arange(len(audited.songs)) // N_SONGS
     of_songs[list(SWAPPED)] = (of_songs[list(SWAPPED)] + 1) % 3
-    names = [project.name(row.source) for row in rows]
-    project.data = VectorSet({}, of_songs[project.song_of], names, GENRES, names)
-    project.embeddings = {STATISTICS: np.array(vectors, np.float32)}
-    firsts = project.embeddings[STATISTICS][::N_CHUNKS]
+    names = [audited.name(row.source) for row in rows]
+    audited.data = VectorSet({}, of_songs[audited.song_of], names, GENRES, names)
+    audited.embeddings = {STATISTICS: np.array(vectors, np.float32)}
+    firsts = audited.embeddings[STATISTICS][::N_CHUNKS]
     unit = firsts / np.linalg.norm(firsts, axis=1, keepdims=True)
-    project.similarities = unit @ unit.T
-    return project
+    audited.similarities = unit @ unit.T
+    return audited
 
 
-def test_wrong_labels_outliers_confused_genres_and_recordings_are_found(project: Project) -> None:
+def test_wrong_labels_outliers_confused_genres_and_recordings_are_found(audited: Project) -> None:
     found: dict[str, list[Finding]] = {}
-    for finding in labels.find(project):
+    for finding in labels.find(audited):
         found.setdefault(finding.finding, []).append(finding)
-    songs = list(project.songs)
+    songs = list(audited.songs)
     suspects = [finding for finding in found["label"] if finding.song[0] in "abc"]
     assert {f.song: f.suggestion for f in suspects} == {songs[song]: GENRES[song // N_SONGS] for song in SWAPPED}
     for finding in suspects:
@@ -79,9 +74,9 @@ def test_wrong_labels_outliers_confused_genres_and_recordings_are_found(project:
     assert "few songs" not in found
 
 
-def test_a_genre_of_one_song_is_reported_and_nothing_is_predicted(project: Project) -> None:
-    last = np.repeat(np.arange(len(project.songs)) == 59, N_CHUNKS)
-    others = np.minimum(project.data.labels, 3)
-    project.data = replace(project.data, labels=np.where(last, 4, others))
-    (finding,) = labels.find(project)
+def test_a_genre_of_one_song_is_reported_and_nothing_is_predicted(audited: Project) -> None:
+    last = np.repeat(np.arange(len(audited.songs)) == 59, N_CHUNKS)
+    others = np.minimum(audited.data.labels, 3)
+    audited.data = replace(audited.data, labels=np.where(last, 4, others))
+    (finding,) = labels.find(audited)
     assert (finding.song, finding.finding, finding.evidence) == ("e", "few songs", "1 songs")

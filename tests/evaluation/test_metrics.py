@@ -16,23 +16,23 @@ PROBABILITIES = np.array(
     [[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6], [0.3, 0.1, 0.6]],
     dtype=np.float32,
 )
+PREDICTIONS = metrics.by_song(PROBABILITIES, LABELS, SONGS)
 
 
 def test_songs_are_scored_by_vote_and_chunks_one_by_one() -> None:
-    scored = metrics.scores(metrics.by_song(PROBABILITIES, LABELS, SONGS))
+    scored = metrics.scores(PREDICTIONS)
     assert scored["song_accuracy"] == pytest.approx(2 / 3)
     assert scored["chunk_accuracy"] == pytest.approx(4 / 6)
     assert (scored["n_songs"], scored["n_chunks"]) == (3, 6)
 
 
 def test_genres_and_confusion_are_counted_over_songs() -> None:
-    predictions = metrics.by_song(PROBABILITIES, LABELS, SONGS)
-    assert metrics.confusion_matrix([predictions], 3).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
-    row = metrics.per_genre([predictions], 3)[2]
+    assert metrics.confusion_matrix([PREDICTIONS], 3).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
+    row = metrics.per_genre([PREDICTIONS], 3)[2]
     assert (row["precision"], row["recall"], row["songs"]) == (0.5, 1.0, 1)
     assert row["f1"] == pytest.approx(2 / 3)
     assert (row["recall_low"], row["recall_high"]) == metrics.accuracy_interval(1.0, 1)
-    assert metrics.per_genre([predictions] * 3, 3)[2] == row
+    assert metrics.per_genre([PREDICTIONS] * 3, 3)[2] == row
 
 
 def test_scores_are_scikit_learns() -> None:
@@ -75,7 +75,7 @@ def test_holms_correction() -> None:
 def test_a_genre_without_test_songs_does_not_count() -> None:
     with_fourth = np.pad(PROBABILITIES, ((0, 0), (0, 1)))
     scored = metrics.scores(metrics.by_song(with_fourth, LABELS, SONGS))
-    assert scored == pytest.approx(metrics.scores(metrics.by_song(PROBABILITIES, LABELS, SONGS)), abs=1e-9)
+    assert scored == pytest.approx(metrics.scores(PREDICTIONS), abs=1e-9)
 
 
 def test_the_calibration_error_is_the_distance_of_confidence_and_accuracy() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib import image
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from genre.evaluation import plots
@@ -41,8 +40,7 @@ def _answer(genre_of_chunks: list[str], genres: list[str] = GENRES, start: float
 def _draw(answer: Any) -> Any:
     """Return the figure after layout."""
     figure = plots.timeline(answer)
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
+    figure.draw_without_rendering()
     return figure
 
 

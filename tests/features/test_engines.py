@@ -193,15 +193,11 @@ def test_what_is_missing_is_reported_with_what_to_do(plugins: Path, monkeypatch:
         choose("essentia")
 
 
-def test_a_plugin_library_that_cannot_be_loaded_is_named(plugins: Path, packs: None) -> None:
+@pytest.mark.skipif(CC is None, reason="no C compiler to make a library that crashes")
+def test_a_plugin_library_that_cannot_be_loaded_or_crashes_is_named(plugins: Path, packs: None) -> None:
     pytest.importorskip("vamp", reason="the package vamp is not installed")
     with pytest.raises(EngineError, match=rf"prints no version of qm-vamp-plugins:qm-mfcc .* {plugins}/qm-vamp"):
         choose("vamp")
-
-
-@pytest.mark.skipif(CC is None, reason="no C compiler to make a library that crashes")
-def test_a_plugin_library_that_crashes_is_named(plugins: Path, packs: None) -> None:
-    pytest.importorskip("vamp", reason="the package vamp is not installed")
     source = "#include <stdlib.h>\n__attribute__((constructor)) static void die(void) { abort(); }\n"
     command = [str(CC), "-shared", "-fPIC", "-x", "c", "-", "-o", str(plugins / "qm-vamp-plugins.so")]
     subprocess.run(command, input=source, text=True, check=True)
