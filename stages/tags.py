@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
     parser.add_argument("--min-confidence", type=fraction, metavar="P", default=0.0, help="write no genre below this")
     parser.add_argument("--map", type=Path, metavar="FILE", help="own names of genres in YAML; null: it is not written")
-    parser.add_argument("--multi", action="store_true", help="write all genres of the prediction set")
+    parser.add_argument("--multi", action="store_true", help="write further genres of a probability of 25 %%")
     parser.add_argument("--only-empty", action="store_true", help="keep every genre that is there")
     parser.add_argument("--dry-run", action="store_true", help="only print the changes")
     parser.add_argument("--undo", action="store_true", help="restore the genres before the first change")
@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.only_empty and change["old"]:
             return change
         answer = query.answer(path, predictor, rejection=rejected, **limits)
-        return tagger.write(path, tags.genres(answer, multi=arguments.multi))
+        change = tagger.write(path, tags.genres(answer, multi=arguments.multi))
+        return {**change, "reason": answer["reason"] or change["reason"]}
 
     show, form = tags.describe, arguments.format
     return answer_all(arguments.songs, write, show, form, COLUMNS, _rows, at_once=SONGS_AT_ONCE)

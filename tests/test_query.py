@@ -125,10 +125,10 @@ def test_the_genre_is_written_into_the_tags_unless_it_is_a_dry_run(songs: Path, 
 def test_tags_writes_own_names_above_a_confidence_in_every_format_of_answers(songs: Path, tmp_path: Path) -> None:
     song = Path(shutil.copy(songs / "album" / "0.mp3", tmp_path / "song.mp3"))
     genre = json.loads(query(songs, str(song), "--format", "json").stdout)["genre"]
-    (tmp_path / "map.yaml").write_text(f"{genre}: [Pop, '17']")
+    (tmp_path / "map.yaml").write_text(f"{{high: null, low: null, {genre}: [Pop, '17']}}")
     options = ("--journal", str(tmp_path / "own.jsonl"), "--map", str(tmp_path / "map.yaml"))
     tags = functools.partial(query, songs, str(song), *options, stage="tags")
-    assert tags("--min-confidence", "1").stdout == f"{song}: no genre, unchanged (unknown)\n"
+    assert tags("--min-confidence", "1").stdout == f"{song}: no genre, unchanged (low confidence)\n"
     assert tags("--dry-run", "--multi").stdout == f"{song}: no genre -> Pop; 17 (dry run)\n"
     assert tags("--format", "csv").stdout == f"file,old,new,reason\n{song},,Pop; 17,\n"
     assert tags("--only-empty").stdout == f"{song}: Pop; 17, unchanged (has a genre)\n"

@@ -10,7 +10,7 @@ import re
 import shutil
 import struct
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from genre.errors import AudioError, ParamsError
 
 N_ID3_GENRES = 256  # numbers below may refer to ID3v1's list of genres
 ID3V1_BYTES = 128
+MULTI_PROBABILITY = 0.25  # mean over the chunks, from which a genre is written beside the song's
 Fields = list[list[Any]]  # the genre fields of a file, as in JSON: [encoding or key of the field, its values]
 
 
@@ -92,7 +93,7 @@ class Tagger:
             if not changes or fields == changes[0]["old"]:
                 return _unchanged(path, old, "as before the first change" if changes else "not in the journal")
             if not self.force and old not in [change["new"] for change in changes]:
-                raise AudioError(f"{path}: another program has changed its genre ({'; '.join(old)}); --force undoes it")
+                raise AudioError(f"{path}: another program has changed its genre to {old}; --force undoes it")
             return self._replace(path, audio, changes[0]["old"], is_tagged=changes[0]["tagged"], entry={})
 
     def _replace(self, path: Path, audio: Any, fields: Fields, *, is_tagged: bool, entry: dict[str, Any]) -> Change:
@@ -118,7 +119,8 @@ class Tagger:
             with copy.open("rb+") as stream:
                 os.fsync(stream.fileno())  # before the rename, in case of a power failure
             time = datetime.now(UTC).isoformat(timespec="seconds")
-            entry = {"time": time, "path": str(target), "audio": digest, **entry, "new": new}
+            entry = {"time": time, "path": str(target), "format": type(audio).__name__, "audio": digest} | entry
+            entry["new"] = new
             if "old" in entry:
                 self._append(entry)
         if "old" not in entry:
@@ -153,14 +155,17 @@ class Tagger:
 
 
 def genres(answer: Mapping[str, Any], *, multi: bool = False) -> list[str]:
-    """Return the genres to write for an answer of query: none for "unknown"; with `multi`, its prediction set.
+    """Return the genres to write for an answer of query: none for "unknown".
 
-    A prediction set of all genres of the model does not restrict them: the genre alone is written.
+    With `multi`, further ones are those with a mean probability of `MULTI_PROBABILITY`, the most probable first.
     """
-    n_genres = len(answer["chunks"][0]["probabilities"])
-    if multi and len(answer["genre_set"]) < n_genres:
-        return list(answer["genre_set"])
-    return [] if answer["genre"] == UNKNOWN else [answer["genre"]]
+    if answer["genre"] == UNKNOWN:
+        return []
+    means = Counter[str]()
+    for chunk in answer["chunks"]:
+        means.update({genre: p / len(answer["chunks"]) for genre, p in chunk["probabilities"].items()})
+    others = [genre for genre, mean in means.most_common() if mean >= MULTI_PROBABILITY and genre != answer["genre"]]
+    return [answer["genre"], *(others if multi else ())]
 
 
 def read_map(path: Path, genres: Collection[str]) -> dict[str, list[str]]:
