@@ -92,7 +92,8 @@ class Tagger:
             old = _genres(audio.tags, fields)
             if not changes or fields == changes[0]["old"]:
                 return _unchanged(path, old, "as before the first change" if changes else "not in the journal")
-            if not self.force and old not in [change["new"] for change in changes]:
+            known = [_genres(audio.tags, changes[0]["old"]), *(change["new"] for change in changes)]
+            if old not in known and not self.force:
                 raise AudioError(f"{path}: another program has changed its genre to {old}; --force undoes it")
             return self._replace(path, audio, changes[0]["old"], is_tagged=changes[0]["tagged"], entry={})
 
