@@ -25,9 +25,8 @@ from genre.errors import AudioError, DatasetError, GenreError, WorkerError
 from genre.parallel import run
 from genre.params import Params
 from genre.paths import Paths
-from genre.terminal import one_line, progress
+from genre.terminal import one_line
 
-Job = tuple[Song, str]  # a song and the SHA-256 of its file
 Failures = dict[Path, str]  # reason for each song that could not be read or decoded
 PACK_ABOVE = 2000  # songs; with split.pack: null, more are packed (docs/data.md)
 FEATURE_BYTES = 0.25  # of the CSVs, per byte of the chunks
@@ -40,6 +39,7 @@ ADTS_EXTENSIONS = (".aac", ".adts", ".m2ts", ".mts", ".ts")  # of files whose AA
 class SongChunks:
     """The chunks of a song."""
 
+    source_sha256: str  # part of the key in the cache, where the other fields are the note
     spans: list[tuple[float, float]]  # start_s and seconds of each
     digests: list[str]  # SHA-256 of the encoded audio and of the samples of each chunk, in hexadecimal
     n_silent: int  # chunks that were left out
@@ -49,19 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: dataset/<name> -> chunks/."""
     argument_parser(__doc__).parse_args(argv)
     config, paths = params.load(), Paths()
-    failures: Failures = {}
     folder = paths.datasets / config.dataset.name
     in_folders = dataset.scan(folder)
     scanned = corrections.apply(in_folders, paths.corrections(config.dataset.name), folder)
-    digests = _digests(scanned, failures)
-    lists = {"test_list": config.split.test_list, "train_list": config.split.train_list}
-    songs = [song for song in dataset.divide_by_list(scanned, folder, **lists) if song.path in digests]
+    songs = dataset.divide_by_list(
+        scanned, folder, test_list=config.split.test_list, train_list=config.split.train_list
+    )
     _check_disk(songs, config, paths)
     pack = len(songs) > PACK_ABOVE if config.split.pack is None else config.split.pack
     cache = Cache(paths.cache, config.cache.max_bytes)
     store = archives.Archives([paths.chunks], cache, pack=pack)
-    pieces = _split_all([(song, digests[song.path]) for song in songs], config, paths, failures, store)
-    contents = {song.path: [digests[song.path], *of_song.digests] for song, of_song in pieces.items()}
+    pieces, failures = _split_all(songs, config, paths, store)
+    contents = {song.path: [of_song.source_sha256, *of_song.digests] for song, of_song in pieces.items()}
     duplicates = paths.corrections(f"{config.dataset.name}.duplicates")
     original = division.originals(pieces, contents, corrections.read_duplicates(duplicates, in_folders, folder))
     if config.split.duplicates == "drop":
@@ -73,11 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         pieces = _move(pieces, divided, paths)
     division.check_no_leak(pieces, original, group)
     archive = {song: archives.name_of(f"{song.genre}/{song.name}", len(songs)) if pack else "" for song in pieces}
-    rows = _rows(pieces, digests, group, archive, paths)
+    rows = _rows(pieces, group, archive, paths)
     kept = {paths.chunks / row.chunk for row in rows}
     if pack:
         kept = store.write(
-            (archive[song], _key(digests[song.path], config), astuple(of_song), _chunk_paths(song, of_song, paths))
+            (
+                archive[song],
+                _key(of_song.source_sha256, config),
+                astuple(of_song)[1:],
+                _chunk_paths(song, of_song, paths),
+            )
             for song, of_song in pieces.items()
         )
     manifest.write(paths.chunks, rows)
@@ -100,17 +104,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise AudioError(f"{len(failures)} songs could not be split and split.on_error is fail: {table[0][1]}")
     _check_genres(songs, rows)
     return 0
-
-
-def _digests(songs: Sequence[Song], failures: Failures) -> dict[Path, str]:
-    """Return the SHA-256 of each readable file; add the others to `failures`."""
-    digests: dict[Path, str] = {}
-    for song in progress(songs, desc="hash", unit="song"):
-        try:
-            digests[song.path] = files.sha256(song.path)
-        except OSError as error:
-            _report(failures, song.path, AudioError(f"{song.path}: cannot be read ({error.strerror})"))
-    return digests
 
 
 def _move(pieces: Mapping[Song, SongChunks], songs: Sequence[Song], paths: Paths) -> dict[Song, SongChunks]:
@@ -146,33 +139,33 @@ def _check_disk(songs: Sequence[Song], config: Params, paths: Paths) -> None:
 
 
 def _split_all(
-    jobs: Sequence[Job], config: Params, paths: Paths, failures: Failures, store: archives.Archives
-) -> dict[Song, SongChunks]:
-    """Return the chunks of each song that could be decoded; add the others to `failures`."""
+    songs: Sequence[Song], config: Params, paths: Paths, store: archives.Archives
+) -> tuple[dict[Song, SongChunks], Failures]:
+    """Return the chunks of each song that could be decoded, and the reasons for the others, which are printed."""
     split_song = functools.partial(_split_song, config=config, paths=paths)
 
-    def recall(job: Job) -> SongChunks | None:
-        song, digest = job
+    def recall(song: Song) -> SongChunks | AudioError | None:
+        try:
+            digest = _sha256(song.path)
+        except AudioError as error:
+            return error
         note = store.restore(_key(digest, config), functools.partial(_chunk_path, song=song, paths=paths))
-        return None if note is None else SongChunks(*note)
+        return None if note is None else SongChunks(digest, *note)
 
-    results = run(split_song, jobs, description="split", recall=recall, keep_errors=True, **dict(config.parallel))
-    decoded = {}
-    for (song, _), result in zip(jobs, results, strict=True):
+    results = run(split_song, songs, description="split", recall=recall, keep_errors=True, **dict(config.parallel))
+    decoded, failures = {}, {}
+    for song, result in zip(songs, results, strict=True):
         if isinstance(result, GenreError):
-            error = AudioError(f"{song.path}: {result}") if isinstance(result, WorkerError) else result
-            _report(failures, song.path, error)
+            reason = f"{song.path}: {result}" if isinstance(result, WorkerError) else str(result)
+            failures[song.path] = reason
+            print(one_line(f"split: {reason}"), file=sys.stderr)
         else:
             decoded[song] = result
-    return decoded
+    return decoded, failures
 
 
 def _rows(
-    pieces: Mapping[Song, SongChunks],
-    digests: Mapping[Path, str],
-    group: Mapping[Path, str],
-    archive: Mapping[Song, str],
-    paths: Paths,
+    pieces: Mapping[Song, SongChunks], group: Mapping[Path, str], archive: Mapping[Song, str], paths: Paths
 ) -> list[manifest.Row]:
     """Return a row for each chunk."""
     return [
@@ -184,7 +177,7 @@ def _rows(
             start_s=start_s,
             seconds=seconds,
             source=song.path.relative_to(paths.root).as_posix(),
-            source_sha256=digests[song.path],
+            source_sha256=of_song.source_sha256,
             group=group[song.path],
         )
         for song, of_song in pieces.items()
@@ -192,10 +185,9 @@ def _rows(
     ]
 
 
-def _split_song(job: Job, config: Params, paths: Paths) -> SongChunks:
+def _split_song(song: Song, config: Params, paths: Paths) -> SongChunks:
     """Write the chunks of one song, cache them, and return them."""
-    song, source_digest = job
-    split = config.split
+    source_sha256, split = _sha256(song.path), config.split
     written: list[Path] = []
     spans: list[tuple[float, float]] = []
     n_silent = 0
@@ -212,11 +204,18 @@ def _split_song(job: Job, config: Params, paths: Paths) -> SongChunks:
         chunks.write(written[-1], chunk.samples, sample_rate=split.sample_rate)
     if not spans:
         raise AudioError(f"{song.path}: {chunks.SILENT_MESSAGE}")
-    if not song.path.is_file() or files.sha256(song.path) != source_digest:  # the cache key would not match the content
+    if not song.path.is_file() or _sha256(song.path) != source_sha256:  # the cache key would not match the content
         raise AudioError(f"{song.path}: changed while it was read: run again when the file is complete")
-    of_song = SongChunks(spans, digests, n_silent)
-    Cache(paths.cache, config.cache.max_bytes).store(_key(source_digest, config), written, astuple(of_song))
+    of_song = SongChunks(source_sha256, spans, digests, n_silent)
+    Cache(paths.cache, config.cache.max_bytes).store(_key(source_sha256, config), written, astuple(of_song)[1:])
     return of_song
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return files.sha256(path)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _encoded_digests(path: Path) -> list[str]:
@@ -240,11 +239,6 @@ def _key(digest: str, config: Params) -> str:
     split = config.split
     lengths = (split.sample_rate, split.chunk_seconds, split.min_seconds)
     return files.digest("split", chunks.VERSION, ffmpeg.version(), digest, *lengths)
-
-
-def _report(failures: Failures, path: Path, error: GenreError) -> None:
-    failures[path] = str(error)
-    print(one_line(f"split: {error}"), file=sys.stderr)
 
 
 def _summary(

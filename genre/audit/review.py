@@ -44,7 +44,7 @@ class Review:
 
     def __init__(self, project: Project) -> None:
         """Read the audit. Raises DatasetError if it is missing, damaged, or of another data set."""
-        self._root, self._corrections = project.paths.root, project.paths.corrections(project.settings.dataset.name)
+        self.root, self._corrections = project.paths.root, project.paths.corrections(project.settings.dataset.name)
         self._session: list[tuple[str, bool]] = []  # answered songs, and whether they were skipped
         rows = {project.name(row.source): row for row in project.rows}  # the last chunk of each song
         self.songs = {song: row for song, row in rows.items() if song.isprintable()}  # others cannot be corrected
@@ -91,11 +91,6 @@ class Review:
             return True
         last = corrections.read(self._corrections)[-1:]
         return bool(last and _is_answer(last[0]) and corrections.undo(self._corrections))
-
-    def middle(self, song: str, length_s: float) -> tuple[Path, float]:
-        """Return the file of a song, and where a part of a length in its middle starts, in seconds."""
-        row = self.songs[song]
-        return self._root / row.source, max(0.0, (row.start_s + row.seconds - length_s) / 2)
 
 
 def queue(findings: Iterable[Finding], predictions: pd.DataFrame, genres: Mapping[str, str]) -> list[Question]:

@@ -50,7 +50,8 @@ def create_app(review: Review, params: ServeParams, load: Callable[[str], object
     def audio(song: str) -> Response:
         if song not in review.songs:
             raise HTTPException(404, "there is no such song in the data set")
-        path, start_s = review.middle(song, EXCERPT_S)
+        row = review.songs[song]  # the last chunk
+        path, start_s = review.root / row.source, max(0.0, (row.start_s + row.seconds - EXCERPT_S) / 2)
         with wave.open(stream := io.BytesIO(), "wb") as writer:
             writer.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
             for block in ffmpeg.stream_pcm(path, sample_rate=SAMPLE_RATE, start=start_s, duration=EXCERPT_S):
