@@ -36,7 +36,7 @@ def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         data = ape_bomb(44_100, 2)
         path.write_bytes(data[:56] + struct.pack("<II", 4608, 4608) + data[64:])  # samples in a frame
         return path
-    return make_song(path, seconds=1.0, sample_rate=32_000 if path.suffix == ".spx" else 48_000)
+    return make_song(path, seconds=1.0, sample_rate=48_000)
 
 
 @pytest.fixture
@@ -113,9 +113,8 @@ def test_undo_is_for_the_files_and_genres_of_the_journal(mp3: Path, tagger: Tagg
         stream.write(b'\n{"path": "')  # the disk was full
     tagger.write(mp3, ["blues"])
     _tag(mp3, "Bebop")
-    again = Tagger(tagger.journal)
     with pytest.raises(AudioError, match=r"song.mp3: another program has changed its genre to \['Bebop'\]; --force"):
-        again.undo(mp3)
+        Tagger(tagger.journal).undo(mp3)
     assert Tagger(tagger.journal, force=True, dry_run=True).undo(mp3)["new"] == ["Rock"]
     assert _genres(mp3) == ["Bebop"]
     assert Tagger(tagger.journal, force=True).undo(mp3)["new"] == ["Rock"] == _genres(mp3)
@@ -168,10 +167,9 @@ def test_a_file_whose_audio_would_change_is_not_replaced(
 
     def damaging(audio: Any, path: Path, *arguments: Any, **options: Any) -> None:
         save(audio, path, *arguments, **options)
-        data = bytearray(path.read_bytes())
-        middle = song.stat().st_size // 2
-        data[middle : middle + 400] = bytes(byte ^ 0x15 for byte in data[middle : middle + 400])
-        path.write_bytes(data)
+        with path.open("rb+") as stream:
+            stream.seek(song.stat().st_size // 2)
+            stream.write(b"\x15" * 400)
 
     monkeypatch.setattr(tags, "save_tags", damaging)
     before = song.read_bytes()
@@ -219,16 +217,14 @@ def test_permissions_and_links_stay_and_the_modification_time_is_new(mp3: Path, 
     assert tagger.undo(mp3)["new"] == []
 
 
-@pytest.mark.parametrize("dry_run", [False, True])
-def test_a_read_only_song_is_refused_by_name(mp3: Path, tagger: Tagger, dry_run: bool) -> None:
+def test_a_read_only_song_and_a_journal_that_cannot_be_written_are_refused(mp3: Path, tagger: Tagger) -> None:
     mp3.chmod(0o444)
-    before = mp3.read_bytes()
-    with pytest.raises(AudioError, match=r"song\.mp3: is read-only"):
-        Tagger(tagger.journal, dry_run=dry_run).write(mp3, ["jazz"])
-    mp3.chmod(0o644)
+    for dry_run in (False, True):
+        with pytest.raises(AudioError, match=r"song\.mp3: is read-only"):
+            Tagger(tagger.journal, dry_run=dry_run).write(mp3, ["jazz"])
+    assert _genres(mp3) == []
     with pytest.raises(FileNotFoundError):  # before the first song
         Tagger(mp3.parent / "no" / "tags.jsonl")
-    assert mp3.read_bytes() == before
 
 
 @pytest.mark.parametrize("version", [3, 4])
@@ -258,7 +254,6 @@ def test_id3_keeps_its_version_and_every_other_frame_and_id3v1(mp3: Path, tagger
 
 
 def test_id3v1_becomes_id3v2_and_stays(mp3: Path, tagger: Tagger) -> None:
-    ID3().save(mp3)
     ID3().delete(mp3)
     name, artist = b"Old Name".ljust(30, b"\0"), b"Somebody".ljust(30, b"\0")
     before = mp3.read_bytes() + b"TAG" + name + artist + bytes(30) + b"1987" + bytes(30) + b"\x08"
@@ -269,15 +264,6 @@ def test_id3v1_becomes_id3v2_and_stays(mp3: Path, tagger: Tagger) -> None:
     assert _genres(mp3) == ["Techno"]
     tagger.undo(mp3)
     assert mp3.read_bytes() == before
-
-
-@pytest.mark.parametrize("name", ["a.mka", "a.wma", "a.au"])
-def test_an_unsupported_format_is_refused_by_name(
-    tmp_path: Path, tagger: Tagger, make_song: MakeSong, name: str
-) -> None:
-    path = make_song(tmp_path / name, seconds=1.0)
-    with pytest.raises(AudioError, match=rf"{name}: tags can be written to MP3, FLAC"):
-        tagger.write(path, ["jazz"])
 
 
 @pytest.mark.parametrize("keep", [0, 10, 60, 700])
@@ -313,6 +299,9 @@ def test_a_genre_that_looks_like_a_number_of_id3_is_text_for_other_programs(
 def test_messages_have_neither_temporary_names_nor_errors_of_structures(
     tmp_path: Path, tagger: Tagger, make_song: MakeSong, caplog: pytest.LogCaptureFixture
 ) -> None:
+    for name in ("a.mka", "a.wma", "a.au"):
+        with pytest.raises(AudioError, match=rf"{name}: tags can be written to MP3, FLAC"):
+            tagger.write(make_song(tmp_path / name, seconds=0.3), ["jazz"])
     stream = make_song(tmp_path / "stream.wav", seconds=0.3)
     data = bytearray(stream.read_bytes())
     at = data.index(b"data") + 4
