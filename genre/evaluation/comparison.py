@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,6 @@ from genre.evaluation import metrics
 from genre.features.arrays import VectorSet
 from genre.models import calibration
 from genre.models.calibration import Validation, calibrate, common_predictions
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Rows = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float32]
@@ -136,12 +132,12 @@ def rank(outcomes: Outcomes, folds: Sequence[Fold], data: VectorSet) -> list[met
     ]
 
 
-def paired_p_value(accuracies: pd.Series[float], best: pd.Series[float], seed: int = 0) -> float:
+def paired_p_value(accuracies: npt.NDArray[np.float64], best: npt.NDArray[np.float64], seed: int = 0) -> float:
     """Return the two-sided p-value of a paired bootstrap over songs; the null hypothesis is equal accuracy.
 
     `accuracies` and `best` are `Result.song_accuracies` of two models, for the same songs.
     """
-    differences = (best - accuracies).to_numpy()
+    differences = best - accuracies
     observed = differences.mean()
     draws = np.random.default_rng(seed).integers(0, len(differences), size=(N_BOOTSTRAP, len(differences)))
     centred = differences[draws].mean(axis=1) - observed

@@ -52,12 +52,12 @@ class Result:
     predictions: list[pd.DataFrame]  # for each repeat, as `by_song` returns them
 
     @property
-    def song_accuracies(self) -> pd.Series[float]:
-        """Return for each song the fraction of repeats in which its genre was predicted, sorted by song."""
+    def song_accuracies(self) -> npt.NDArray[np.float64]:
+        """Return the fraction of repeats in which the genre of each song was predicted, sorted by song [shape=(n,)]."""
         import pandas as pd
 
         table = pd.concat(self.predictions)
-        return (table["actual"] == table["predicted"]).astype(float).groupby("song").mean()
+        return np.asarray((table["actual"] == table["predicted"]).groupby("song").mean(), np.float64)
 
 
 def by_song(

@@ -40,11 +40,8 @@ def song(tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
 def server(song: Path) -> Iterator[str]:
     """Return the address of a server on loopback with a song and other pages."""
     pytest.importorskip("yt_dlp", reason="the extra 'urls' is not installed")
-
-    class Handler(_Handler):
-        song_bytes = song.read_bytes()
-
-    with serving(Handler) as address:
+    _Handler.song_bytes = song.read_bytes()
+    with serving(_Handler) as address:
         yield f"http://{address}"
 
 
