@@ -77,7 +77,7 @@ def scan(folder: Path) -> list[Song]:
             raise DatasetError(f"{path} {fault}")
     splits = [folder / split for split in SPLITS if folder / split in _folders(folder)]
     genres = [genre for parent in splits or [folder] for genre in _folders(parent)]
-    _check_layout(folder, splits, genres)
+    _check_layout(folder, splits)
     songs = []
     for genre in genres:
         name, split = unicodedata.normalize("NFC", genre.name), genre.parent.name if splits else ""
@@ -124,7 +124,7 @@ def dvc_faults(folder: Path) -> Iterator[tuple[Path, str]]:
                 yield path, NOT_UTF8
             if name in (".dvc", ".dvcignore"):
                 yield path, HIDES_FILES
-            elif path.is_symlink() and path.is_dir() and not path.parent.resolve().is_relative_to(path.resolve()):
+            elif path.is_symlink() and path.is_dir():
                 yield path, LINKED_FOLDER
             elif not path.exists():
                 yield path, "is a link to a file that is missing: remove it"
@@ -249,16 +249,13 @@ def safe_name(name: str) -> str:
     return encoded.decode("utf-8", errors="ignore").strip() or "_"
 
 
-def _check_layout(folder: Path, splits: Sequence[Path], genres: Sequence[Path]) -> None:
-    """Raise `DatasetError` if the folders train and test or the genre folders are invalid; log files outside them."""
+def _check_layout(folder: Path, splits: Sequence[Path]) -> None:
+    """Raise `DatasetError` if one of train and test is missing or other folders are beside them; log stray files."""
     if splits:
         for missing in set(SPLITS) - {split.name for split in splits}:
             raise DatasetError(f"{folder}/ has {splits[0].name}/ but no {missing}/: add it, or use genre folders alone")
         if others := set(_folders(folder)) - set(splits):
             raise DatasetError(f"{folder}/ has {min(others).name}/ beside train/ and test/: move it into one of them")
-    for path in [*splits, *genres]:
-        if folder.resolve().is_relative_to(path.resolve()):
-            raise DatasetError(f"{path} is a link to a folder that contains it: remove it")
     files = [path for parent in [folder, *splits] for path in sorted(parent.iterdir())]
     if stray := [path for path in files if path.suffix and path.is_file() and _may_be_audio(path)]:
         log.warning("%s: is in no genre folder and is skipped (%d such files)", stray[0], len(stray))
