@@ -289,27 +289,22 @@ def test_the_proxy_passes_complete_uploads_and_refuses_large_ones(
 
 
 @pytest.mark.parametrize(
-    ("body", "statuses", "parameter"),
+    ("body", "parameter"),
     [
-        (_multipart(b"RIFF", head="".join(f"X-{i}: a\r\n" for i in range(100))), {400}, ""),  # headers of a part
-        (b"".join(_multipart(b"", name=f"n{i}")[:-7] for i in range(1000)) + b"--x--\r\n", {400}, ""),  # files
-        (b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\na\r\n' * 1000 + b"--x--\r\n", {400}, ""),  # fields
-        (b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n' + b"a" * 1_000_000 + b"\r\n--x--\r\n", {400}, ""),
-        (b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n", {400}, ""),
-        (_multipart(b"RIFF")[:-9], {422}, ""),  # no end
-        (b"", {422}, ""),
-        *(
-            (_multipart(b"RIFF", name="a\xff\xfe"), {400, 422}, f"; charset={charset}")
-            for charset in ("idna", "undefined", "punycode", "rot13", "nothing", "utf-16")
-        ),
+        (_multipart(b"RIFF", head="".join(f"X-{i}: a\r\n" for i in range(100))), ""),  # headers of a part
+        (b"".join(_multipart(b"", name=f"n{i}")[:-7] for i in range(1000)) + b"--x--\r\n", ""),  # files
+        (b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\na\r\n' * 1000 + b"--x--\r\n", ""),  # fields
+        (b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n' + b"a" * 1_000_000 + b"\r\n--x--\r\n", ""),
+        (b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n", ""),
+        (_multipart(b"RIFF")[:-9], ""),  # no end
+        (b"", ""),
+        *((_multipart(b"RIFF", name="a\xff\xfe"), f"; charset={c}") for c in "idna undefined rot13 utf-16 x".split()),
     ],
 )
-def test_malformed_and_oversized_forms_are_refused(
-    strict: Server, body: bytes, statuses: set[int], parameter: str
-) -> None:
+def test_malformed_and_oversized_forms_are_refused(strict: Server, body: bytes, parameter: str) -> None:
     headers = {**HEADERS, b"content-type": b"multipart/form-data; boundary=x" + parameter.encode()}
     answer = httpx.post(strict.url, content=body, headers=headers, timeout=30)
-    assert answer.status_code in statuses, answer.text
+    assert answer.status_code in (400, 422), answer.text
     assert answer.json()["status"] == "error"
 
 
