@@ -48,7 +48,9 @@ class Archives:
         return note
 
     def write(self, entries: Iterable[Entry]) -> set[Path]:
-        """Move the files of all entries to archives, and return the paths of these."""
+        """Return the paths of the files of all entries, or, if `pack`, of the archives that these are moved to."""
+        if not self._pack:
+            return {path for *_, paths in entries for path in paths}
         of_archives: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry in entries:
             of_archives[entry[0]].append(entry)

@@ -83,14 +83,12 @@ def _extract_chunks(settings: params.Params, paths: Paths) -> int:
     ]
     keys = {job.audio: _key(job, engine.name, versions) for job in jobs}
     cache = Cache(paths.cache, settings.cache.max_bytes)
-    names = [name for row in rows for name in Path(row.chunk).parts[:-3]]  # of the archives, if there are any
-    store = archives.Archives([paths.features / name for name in TRANSFORMS], cache, pack=bool(names))
+    names = ["/".join(Path(row.chunk).parts[:-3]) for row in rows]  # of the archives, if there are any
+    store = archives.Archives([paths.features / name for name in TRANSFORMS], cache, pack=any(names))
     missing = [job for job in jobs if store.restore(keys[job.audio], job.targets.__getitem__) is None]
     if failures := _extract(missing, engine, cache, **dict(settings.parallel)):
         raise FeatureError("; ".join(str(error) for error in failures.values()))
-    kept = {path for job in jobs for path in job.targets}
-    if names:
-        kept = store.write((name, keys[job.audio], True, job.targets) for name, job in zip(names, jobs, strict=True))
+    kept = store.write((name, keys[job.audio], True, job.targets) for name, job in zip(names, jobs, strict=True))
     files.remove_others(paths.features, {paths.extraction, *kept})
     files.write_json(paths.extraction, {"engine": engine.name, "versions": versions})
     cache.trim()

@@ -73,17 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     division.check_no_leak(pieces, original, group)
     archive = {song: archives.name_of(f"{song.genre}/{song.name}", len(songs)) if pack else "" for song in pieces}
     rows = _rows(pieces, group, archive, paths)
-    kept = {paths.chunks / row.chunk for row in rows}
-    if pack:
-        kept = store.write(
-            (
-                archive[song],
-                _key(of_song.source_sha256, config),
-                astuple(of_song)[1:],
-                _chunk_paths(song, of_song, paths),
-            )
-            for song, of_song in pieces.items()
-        )
+    kept = store.write(
+        (archive[song], _key(of_song.source_sha256, config), astuple(of_song)[1:], _chunk_paths(song, of_song, paths))
+        for song, of_song in pieces.items()
+    )
     manifest.write(paths.chunks, rows)
     table = sorted((path.as_posix(), reason) for path, reason in failures.items())
     files.write_table(paths.chunks / manifest.FAILURES_NAME, ["source", "reason"], table)

@@ -31,6 +31,8 @@ LIMIT = 3.0  # standard deviations
 WINDOW_S = 3.0  # length of a window: that of a patch of MusiCNN
 WINDOW_HOP_S = 0.5  # between the windows of a song
 RECALL_SAMPLE = 100  # vectors
+Floats = npt.NDArray[np.floating]
+
 WINDOW_SETTINGS = {"version": 1, "window_s": WINDOW_S, "hop_s": WINDOW_HOP_S}
 
 
@@ -178,8 +180,5 @@ def opened(params: Params, paths: Paths, kind: str) -> Iterator[tuple[Descriptio
         yield description, projection, embedder, collection
 
 
-def _clipped(
-    embeddings: npt.NDArray[np.floating], mean: npt.NDArray[np.floating], scale: npt.NDArray[np.floating]
-) -> npt.NDArray[np.floating]:
-    clipped: npt.NDArray[np.floating] = np.clip((embeddings - mean) * scale, -LIMIT, LIMIT)
-    return clipped
+def _clipped(embeddings: Vectors, mean: Floats, scale: Floats) -> Floats:
+    return np.clip((embeddings - mean) * scale, -LIMIT, LIMIT)

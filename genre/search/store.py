@@ -148,7 +148,11 @@ class VectorStore:
             if self.collection not in names:
                 others = f"; {names[0]} was made of other songs or with other settings" if names else ""
                 raise SearchError(f"{self.uri} has no collection {self.collection}{others}: run `{MADE_BY}`")
-            if not self._is_intact():
+            digest = _digest_path(self.uri, self.collection)
+            is_recorded = (
+                digest.is_file() and digest.read_bytes() == _digest_of_files(self.uri, self.collection).encode()
+            )
+            if self.uri.endswith(".db") and not is_recorded:
                 raise SearchError(
                     f"the files of {self.collection} in {self.uri} are damaged or incomplete: run `{MADE_BY}`"
                 )
@@ -185,14 +189,6 @@ class VectorStore:
     def _collections(self) -> list[str]:
         names: list[str] = self.client.list_collections(timeout=ANSWER_S)
         return sorted(name for name in names if name.startswith(self.prefix))
-
-    def _is_intact(self) -> bool:
-        """Return whether the digest of the collection's files is the recorded one; True for a server."""
-        if not self.uri.endswith(".db"):
-            return True
-        with contextlib.suppress(OSError, ValueError):
-            return _digest_path(self.uri, self.collection).read_text() == _digest_of_files(self.uri, self.collection)
-        return False
 
     def _create(self) -> None:
         from pymilvus import DataType
