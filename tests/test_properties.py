@@ -25,8 +25,6 @@ from genre.paths import Paths
 from tests.made import write_params
 
 SMALL = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-SHARES = st.floats(0, 1, width=32)
-FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SETTINGS = Settings(22_050, 3.0, 1.0).to_dict()
 
 

@@ -17,7 +17,7 @@ from genre import files
 from genre.audio import chunks
 from genre.cache import Cache
 from genre.errors import ModelError
-from genre.features.numpy_engine import compute
+from genre.features import numpy_engine
 from genre.features.transforms import CONTRAST_FLOOR, CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TRANSFORMS
 from genre.models import musicnn
 from genre.parallel import run
@@ -33,12 +33,12 @@ PERCENTILES = (5, 50, 95)
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Definition of an embedding; exactly one of `of_features` and `of_audio` is set."""
+    """Definition of an embedding."""
 
     n_values: int
     version: int  # raised with every change of the numbers
-    of_features: Callable[[Features], Vector] | None = None
-    of_audio: Callable[[Samples, int, Paths], Vector] | None = None  # samples, sample rate in Hz, project
+    of_audio: Callable[[Samples, int, Paths], Vector]  # of samples, sample rate in Hz, project
+    of_features: Callable[[Features], Vector] | None = None  # if features are enough
     checkpoint: str | None = None  # of the MusiCNN network that `of_audio` needs
 
 
@@ -58,17 +58,18 @@ class Embedder:
     @property
     def needs_audio(self) -> bool:
         """Return whether it is computed from audio; otherwise features are enough."""
-        return self.embedding.of_audio is not None
+        return self.embedding.of_features is None
 
     def of_audio(self, samples: Samples, sample_rate: int) -> Vector:
         """Return the embedding [shape=(values,)] of a chunk's samples; features are computed if it needs them.
 
         Raises ModelError if a package or the converted network is missing.
         """
+        compute = functools.partial(self.embedding.of_audio, samples, sample_rate, self.paths)
         if self.cache is None:
-            return self._compute(samples, sample_rate)
+            return compute()
         key = self._key(samples, sample_rate)
-        data = self.cache.recall(key) or self.cache.keep(key, self._compute(samples, sample_rate).tobytes())
+        data = self.cache.recall(key) or self.cache.keep(key, compute().tobytes())
         return np.frombuffer(data, np.float32)
 
     def of_features(self, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Vectors:
@@ -120,12 +121,6 @@ class Embedder:
         """Return the embedding of a file from the cache: no process is started where it has all."""
         data = self.cache.recall(self._key(*_read(*item))) if self.cache else None
         return None if data is None else np.frombuffer(data, np.float32)
-
-    def _compute(self, samples: Samples, sample_rate: int) -> Vector:
-        if self.embedding.of_audio is not None:
-            return self.embedding.of_audio(samples, sample_rate, self.paths)
-        assert self.embedding.of_features is not None
-        return self.embedding.of_features(compute(samples, sample_rate))
 
     def _key(self, samples: Samples, sample_rate: int) -> str:
         table = [] if self.needs_audio else [[t.vamp_id, t.block, t.step] for t in TRANSFORMS.values()]
@@ -184,6 +179,10 @@ def statistics(features: Features) -> Vector:
     return np.concatenate([_over_time(part) for part in parts]).astype(np.float32)
 
 
+def _statistics(samples: Samples, sample_rate: int, _paths: Paths) -> Vector:
+    return statistics(numpy_engine.compute(samples, sample_rate))
+
+
 def librosa_ranges(samples: Samples, sample_rate: int, _paths: Paths) -> Vector:
     """Return minimum, mean and maximum over time of librosa's MFCC, mel spectrogram, chroma and tonnetz [shape=(498,)].
 
@@ -224,8 +223,8 @@ def _musicnn(checkpoint: str, part: slice, samples: Samples, sample_rate: int, p
 
 
 EMBEDDINGS: dict[str, Embedding] = {
-    "statistics": Embedding(287, 1, of_features=statistics),
-    "librosa": Embedding(498, 1, of_audio=librosa_ranges),
+    "statistics": Embedding(287, 1, _statistics, statistics),
+    "librosa": Embedding(498, 1, librosa_ranges),
     **{
         f"{checkpoint}_{vector}": Embedding(
             part.stop - part.start,
