@@ -33,7 +33,7 @@ from genre.cli import integer
 from genre.search import landmark_index, landmarks
 from genre.search.engine import Candidate, IndexedSong
 from genre.search.landmark_engine import LandmarkEngine
-from genre.search.landmark_index import BIN_STEPS, STEPS, LandmarkIndex
+from genre.search.landmark_index import BIN_STEPS, PART_BITS, STEPS, LandmarkIndex
 from genre.search.landmarks import Floats, Peaks
 
 SEED = 17
@@ -121,10 +121,9 @@ def _copy_shards(folder: Path, n_songs: int) -> None:
         original = originals[number % len(originals)]
         rng, number = np.random.default_rng([SEED, number]), number + 1
         shard = np.load(folder / original["file"])
-        digits = shard["frames"][0]
-        frames = np.pad(digits, ((0, 0), (0, 4 - digits.shape[1]))).view("<u4")[:, 0]
-        moved = frames + rng.integers(0, 64, len(frames), dtype=np.uint32)
-        digits[:] = np.minimum(moved, frames.max()).astype("<u4").view(np.uint8).reshape(-1, 4)[:, : digits.shape[1]]
+        frames = np.pad(shard["frames"][0], ((0, 0), (0, 1))).view("<u4")[:, 0]
+        frames += rng.integers(0, 64, len(frames), dtype=np.uint32)
+        shard["frames"][0] = np.minimum(frames, 2**PART_BITS - 1).view(np.uint8).reshape(-1, 4)[:, :3]
         shard["bins"] += rng.integers(0, 4 * BIN_STEPS, shard["bins"].shape, dtype=np.uint16) % 505
         shard["times"] ^= rng.integers(0, 64, shard["times"].shape, dtype=np.uint8)
         names = [files.digest(number, song) for song, _, _ in original["songs"]]

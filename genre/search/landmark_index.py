@@ -2,7 +2,8 @@
 
 All songs lie one after another on one time axis, separated by gaps longer than any snippet, so that a position on the
 axis identifies a song and an offset in it. A shard has the songs whose SHA-256 begin with the same bits, so another
-song changes one shard. It has their peaks, by time, and a share of the pairs of peaks, by hash.
+song changes one shard. It has their peaks, by time, and a share of the pairs of peaks, by hash. The hashes of a snippet
+are near each other, so that few pages have their pairs.
 """
 
 from __future__ import annotations
@@ -31,13 +32,16 @@ STEPS = 4  # positions on the axis per frame
 BIN_STEPS = 128  # frequencies of a peak per bin
 GAP = STEPS * int(1.2 * MAX_SNIPPET_S / landmarks.FRAME_S)  # positions between two songs
 AXIS_BITS = 40  # of a frame on the axis
-SHARD_SONGS = 1024
+SHARD_SONGS = 4096  # 260 MB at most, of songs of 4 minutes: a look-up reads a few pages for each hash and shard
 BLOCK = 256  # positions: the place of a peak in its block is one byte
 MAX_READ = 1_000_000  # occurrences of hashes that a look-up reads; a hash counts one more in each shard
-CHECKED_SHARDS = 16  # an index of more is opened without reading all of it
+CHECKED_SHARDS = 4  # an index of more is opened without reading all of it
+PART_BITS = 24  # of a frame in a part of a shard's axis: the frame of a pair is three bytes
+SETTINGS = landmarks.SETTINGS | {"layout": 2}
 
 _HEAD = "index.json"  # settings, and the songs and digest of each shard
 
+Rows = npt.NDArray[np.int32]
 Shard = npt.NDArray[np.void]  # of one record, as `_shard` returns it
 
 log = logging.getLogger(__name__)
@@ -53,7 +57,7 @@ class LandmarkIndex:
     begins: Integers  # position of the start of each song, shape (songs,)
     shards: Sequence[Shard]
     first_songs: Integers  # index in `songs` of the first song of each shard, shape (shards,)
-    density: float  # share of the pairs that is indexed
+    rows: Rows  # of each hash in a shard, as `_rows` returns them
 
     @classmethod
     def load(cls, folder: Path, density: float | None = None) -> LandmarkIndex:
@@ -63,14 +67,15 @@ class LandmarkIndex:
         """
         with files.reading(folder, SearchError, "index"):
             head = files.read_json(folder / _HEAD)
-            if head["settings"] != landmarks.SETTINGS or density not in (None, head["density"]):
+            if head["settings"] != SETTINGS or density not in (None, head["density"]):
                 raise SearchError(f"{folder} was made with other settings of landmarks: run `dvc repro --force index`")
             is_small = len(head["shards"]) <= CHECKED_SHARDS
             shards = [_open(folder / entry["file"], check=is_small) for entry in head["shards"]]
             songs = [IndexedSong(*song) for entry in head["shards"] for song in entry["songs"]]
         n_frames = np.concatenate([np.empty(0, np.int64), *(shard["n_frames"][0] for shard in shards)])
         first_songs = np.cumsum([0, *(shard["n_frames"].shape[1] for shard in shards)])[:-1]
-        return cls(songs, n_frames, int(n_frames.sum()), _begins(n_frames), shards, first_songs, head["density"])
+        begins, rows = _begins(n_frames), _rows(head["density"])
+        return cls(songs, n_frames, int(n_frames.sum()), begins, shards, first_songs, rows)
 
     def lookup(self, hashes: Unsigned) -> tuple[Integers, Integers]:
         """Return (index of the hash, ascending, and frame on the axis) of the occurrences of hashes [shape=(n,) each].
@@ -79,11 +84,12 @@ class LandmarkIndex:
         """
         chosen = self._rarest(hashes)
         occurrences = [np.empty(0, np.int64)]
-        for shard, first_song in zip(self.shards, self.first_songs, strict=True):
-            of_chosen, indices = landmarks.ranges(*_pairs_with(shard, hashes[chosen]))
-            digits = shard["frames"][0][indices]
-            in_shard = np.pad(digits, ((0, 0), (0, 4 - digits.shape[1]))).view("<u4")[:, 0]
-            occurrences.append(chosen[of_chosen] << AXIS_BITS | in_shard + (self.begins[first_song] - GAP) // STEPS)
+        for shard, start in zip(self.shards, (self.begins[self.first_songs] - GAP) // STEPS, strict=True):
+            first, end = _pairs_with(shard, self.rows[hashes[chosen]])
+            of_part, indices = landmarks.ranges(first.ravel(), end.ravel())
+            parts = (chosen << AXIS_BITS)[:, np.newaxis] + start + (np.arange(first.shape[1]) << PART_BITS)
+            frames = np.pad(shard["frames"][0][indices], ((0, 0), (0, 1))).view("<u4")[:, 0]
+            occurrences.append(parts.ravel()[of_part] + frames)
             _release(shard)
         owners, frames = np.divmod(np.sort(np.concatenate(occurrences)), 2**AXIS_BITS)
         return owners, frames
@@ -121,14 +127,13 @@ class LandmarkIndex:
         return Peaks(((positions - begin) / STEPS).astype(np.float32), bins, n_frames)
 
     def _rarest(self, hashes: Unsigned) -> Integers:
-        """Return the indices of the hashes to look up, by hash; a few shards tell how many occurrences each has."""
-        kept = np.flatnonzero(hashes < self.density * 2**HASH_BITS)
-        kept = kept[np.argsort(hashes[kept])]
+        """Return the indices of the hashes to look up; a few shards tell how many occurrences each has."""
+        kept = np.flatnonzero(self.rows[hashes] >= 0)
         sample = self.shards[:: len(self.shards) // 8 + 1]
         counts = np.full(len(kept), len(self.shards), np.float64)
         for shard in sample:
-            first, end = _pairs_with(shard, hashes[kept])
-            counts += (end - first) * (len(self.shards) / len(sample))
+            first, end = _pairs_with(shard, self.rows[hashes[kept]])
+            counts += (end - first).sum(axis=1) * (len(self.shards) / len(sample))
         order = np.argsort(counts, kind="stable")
         return kept[np.sort(order[: np.searchsorted(np.cumsum(counts[order]), MAX_READ)])]
 
@@ -143,7 +148,7 @@ def write(
     """
     entries: list[dict[str, Any]] = []
     for part in _divided(sorted(songs, key=lambda song: song.sha256)):
-        identity = files.digest(landmarks.SETTINGS, density, ffmpeg.version(), [song.sha256 for song in part])
+        identity = files.digest(SETTINGS, density, ffmpeg.version(), [song.sha256 for song in part])
         path = folder / f"{identity[:16]}.npy"
         try:
             _open(path, check=True)
@@ -151,7 +156,7 @@ def write(
             with files.atomic_path(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, _shard(list(peaks_of(part)), density), allow_pickle=False)
         entries.append({"file": path.name, "songs": [astuple(song) for song in part]})
-    head = {"settings": landmarks.SETTINGS, "density": density, "shards": entries}
+    head = {"settings": SETTINGS, "density": density, "shards": entries}
     files.write_text(folder / _HEAD, json.dumps(head, ensure_ascii=False) + "\n")
     files.remove_others(folder, {folder / name for name in (_HEAD, *(entry["file"] for entry in entries))})
     return LandmarkIndex.load(folder, density)
@@ -188,36 +193,46 @@ def _shard(songs: Sequence[Peaks], density: float) -> Shard:
     """Return a shard of songs [shape=(1,)]: a record of arrays, so that one file can be memory-mapped.
 
     n_frames: of each song, shape (songs,);
-    buckets: index of the first pair of each bucket of 2**shift hashes, and the number of pairs, shape (buckets + 1,);
+    buckets: index of the first pair of each row in each part of the axis; the number of pairs, shape (rows + 1, parts);
     blocks: index of the first peak of each block of the axis, and the number of peaks, shape (blocks + 1,);
     bins, times: of each peak, the frequency, and the position in its block, shape (peaks,);
-    frames: of the first peak of each pair, by hash, in as many bytes as the axis needs, shape (pairs, bytes).
+    frames: of the first peak of each pair in its part of the axis, by row and part, shape (pairs, 3 bytes).
     """
     n_frames = np.array([peaks.n_frames for peaks in songs], np.int64)
-    times, pairs = [], []
-    for peaks, begin in zip(songs, _begins(n_frames), strict=True):
-        hashes, firsts = landmarks.song_hashes(peaks)
-        kept = hashes < density * 2**HASH_BITS
-        pairs.append(hashes[kept].astype(np.int64) << 32 | begin // STEPS + np.rint(firsts[kept]).astype(np.int64))
-        times.append(begin + (peaks.times * STEPS).astype(np.int64))
-    positions, sorted_pairs = np.concatenate(times), np.sort(np.concatenate(pairs))
+    begins, rows = _begins(n_frames), _rows(density)
+    pairs = _sorted_pairs(songs, begins // STEPS, rows)
+    positions = np.repeat(begins, [len(peaks.times) for peaks in songs])
+    positions += (np.concatenate([peaks.times for peaks in songs]) * STEPS).astype(np.int64)
     length = int(np.sum(STEPS * n_frames + GAP))
-    shift = max(0, HASH_BITS - (4 * len(sorted_pairs)).bit_length())  # four buckets for each pair, if there are few
-    n_buckets = (int(density * 2**HASH_BITS) >> shift) + 1
-    frames = sorted_pairs.astype("<u4").view(np.uint8).reshape(-1, 4)
+    parts = np.arange((length // STEPS >> PART_BITS) + 1) << PART_BITS
+    first_pairs = np.arange(rows.max() + 2)[:, np.newaxis] << 32 | parts
     arrays = {
         "n_frames": n_frames.astype("<u4"),
-        "buckets": np.searchsorted(sorted_pairs >> 32 + shift, np.arange(n_buckets + 1)).astype("<u4"),
+        "buckets": np.searchsorted(pairs, first_pairs).astype("<u4"),
         "blocks": np.searchsorted(positions, BLOCK * np.arange(length // BLOCK + 2)).astype("<u4"),
         "bins": (np.concatenate([peaks.bins for peaks in songs]) * BIN_STEPS).astype("<u2"),
         "times": (positions % BLOCK).astype("u1"),
-        "frames": frames[:, : -(-(length // STEPS).bit_length() // 8)],
-        "shift": np.array(shift, "u1"),
+        "frames": pairs.view(np.uint8).reshape(-1, 8)[:, :3],
         "crc": np.array(0, "<u4"),
     }
     shard = np.array([tuple(arrays.values())], [(name, a.dtype.str, a.shape) for name, a in arrays.items()])
     shard["crc"] = _crc(shard)
     return shard
+
+
+def _sorted_pairs(songs: Sequence[Peaks], begins: Integers, rows: Rows) -> Integers:
+    """Return the row of each indexed pair, times 2**32, plus the frame of its first peak [shape=(pairs,), <i8].
+
+    `begins` are the frames at which the songs start.
+    """
+    pairs = []
+    for peaks, begin in zip(songs, begins, strict=True):
+        hashes, firsts = landmarks.song_hashes(peaks)
+        of_hashes, frames = rows[hashes].astype(np.int64), begin + np.rint(firsts).astype(np.int64)
+        pairs.append((of_hashes << 32 | frames)[of_hashes >= 0])
+    together = np.concatenate(pairs, dtype="<i8")
+    together.sort()
+    return together
 
 
 def _open(path: Path, *, check: bool) -> Shard:
@@ -232,10 +247,18 @@ def _crc(shard: Shard) -> int:
     return zlib.crc32(shard.view(np.uint8)[: -shard["crc"].nbytes].data)
 
 
-def _pairs_with(shard: Shard, hashes: Unsigned) -> tuple[Unsigned, Unsigned]:
-    """Return the index of the first pair with each hash, and of the pair after the last [shape=(n,) each]."""
-    buckets = hashes >> shard["shift"][0]
-    return shard["buckets"][0][buckets], shard["buckets"][0][buckets + 1]
+def _rows(density: float) -> Rows:
+    """Return the row of each hash in a shard, -1 for those that are not indexed [shape=(2**HASH_BITS,)]."""
+    kept = landmarks.in_sample(np.arange(2**HASH_BITS, dtype=np.uint32), density)
+    return np.where(kept, np.cumsum(kept, dtype=np.int32) - 1, np.int32(-1))
+
+
+def _pairs_with(shard: Shard, rows: Rows) -> tuple[Unsigned, Unsigned]:
+    """Return the index of the first pair of each row and part, and of the pair after the last [shape=(n, parts)]."""
+    buckets = shard["buckets"][0]
+    n_parts = buckets.shape[1]
+    first = rows[:, np.newaxis] * n_parts + np.arange(n_parts)
+    return buckets.ravel()[first], buckets.ravel()[first + 1]
 
 
 def _release(shard: Shard) -> None:

@@ -135,13 +135,19 @@ def snippet_hashes(
     return _hash(low_edges, apart_edges, frame_edges), np.nonzero(distinct)[1]
 
 
+def in_sample(hashes: Unsigned, density: float) -> npt.NDArray[np.bool_]:
+    """Return whether each hash is in a random sample that has this share of all hashes [shape=(n,)]."""
+    scattered: Unsigned = hashes * _MULTIPLIER & np.uint32(2**HASH_BITS - 1)
+    return np.asarray(scattered < density * 2**HASH_BITS)
+
+
 def _hash(low: Floats, apart: Floats, frames: Floats) -> Unsigned:
-    """Return numbers below 2**`HASH_BITS`, one for all values; those below a limit are a random sample [shape=(n,)]."""
+    """Return numbers below 2**`HASH_BITS`, near each other for values near each other [shape=(n,)]."""
     shifted = apart + 2 ** (_DIFFERENCE_BITS - 1)
     hashes: Unsigned = np.zeros(len(low), np.uint32)
     for value, n_bits in ((low, _BIN_BITS), (shifted, _DIFFERENCE_BITS), (frames, _FRAME_BITS)):
         hashes = (hashes << np.uint32(n_bits)) + np.clip(value, 0, 2**n_bits - 1).astype(np.uint32)
-    return hashes * _MULTIPLIER & np.uint32(2**HASH_BITS - 1)
+    return hashes
 
 
 def _levels(samples: Floats) -> Floats:

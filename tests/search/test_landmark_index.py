@@ -45,7 +45,7 @@ def test_shards_are_read_as_one_index(folder: Path, items: Items) -> None:
     for song, (_, peaks) in enumerate(items):
         np.testing.assert_equal(asdict(loaded.peaks(song, 0, peaks.n_frames)), asdict(peaks))
         hashes, times = landmarks.song_hashes(peaks)
-        kept = hashes < DENSITY * 2**landmarks.HASH_BITS
+        kept = landmarks.in_sample(hashes, DENSITY)
         assert kept.mean() == pytest.approx(DENSITY, abs=0.1)
         occurrences = {(hashes[owner], frame) for owner, frame in zip(*loaded.lookup(hashes), strict=True)}
         frames = np.rint(times) + loaded.begins[song] // STEPS
@@ -92,7 +92,7 @@ def test_a_changed_byte_is_noticed(folder: Path) -> None:
 def test_an_index_of_other_settings_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SearchError, match="other settings"):
         LandmarkIndex.load(folder, DENSITY / 2)
-    monkeypatch.setitem(landmarks.SETTINGS, "hop", 512)
+    monkeypatch.setitem(landmark_index.SETTINGS, "hop", 512)
     with pytest.raises(SearchError, match="other settings"):
         LandmarkIndex.load(folder)
 

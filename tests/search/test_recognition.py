@@ -25,7 +25,7 @@ from tests.search.conftest import landmark_index
 def songs(tmp_path_factory: pytest.TempPathFactory) -> list[Recording]:
     folder = tmp_path_factory.mktemp("songs")
     for seed in range(3):
-        chunks.write(folder / f"{seed}.wav", pcm(music(seed, 8.0, SAMPLE_RATE)), sample_rate=SAMPLE_RATE)
+        chunks.write(folder / f"{seed}.wav", pcm(music(seed + 1, 8.0, SAMPLE_RATE)), sample_rate=SAMPLE_RATE)
     return [Recording(f"{seed:064x}", folder / f"{seed}.wav", 8 * SAMPLE_RATE) for seed in range(3)]
 
 
