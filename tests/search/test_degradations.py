@@ -10,7 +10,6 @@ import pytest
 from benchmarks import degradations
 from benchmarks.degradations import CONDITIONS, SAMPLE_RATE, Signal
 from genre.audio import ffmpeg
-from genre.errors import AudioError
 
 RNG = np.random.default_rng(0)
 
@@ -45,8 +44,3 @@ def test_every_condition_can_be_written_and_decoded(condition: degradations.Cond
     degradations.write_snippet(tmp_path / "snippet", degraded, condition.options)
     samples = np.concatenate(list(ffmpeg.stream_pcm(tmp_path / "snippet", sample_rate=SAMPLE_RATE)))
     assert len(samples) == pytest.approx(len(degraded) / condition.tempo, rel=0.05)
-
-
-def test_a_codec_that_ffmpeg_lacks_is_named(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="Encoder not found"):
-        degradations.write_snippet(tmp_path / "snippet", _tone(440.0), {"format": "ogg", "acodec": "libnothing"})
