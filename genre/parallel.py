@@ -30,13 +30,7 @@ BATCH_S = 1.0  # duration of a batch of quick items, so that passing them on cos
 MAX_BATCH = 64  # items
 CHECK_S = 30.0  # while a result is awaited, between two checks that the cluster has workers
 CONTINUES = "run the command again, it continues with the finished songs"
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-)
+THREAD_VARIABLES = "OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS TF_NUM_INTRAOP_THREADS TF_NUM_INTEROP_THREADS"
 
 
 def run(
@@ -84,8 +78,7 @@ def map_threads(function: Callable[[Item], Result], items: Iterable[Item], worke
             while queue:
                 yield queue.popleft().result()
         finally:
-            for future in queue:
-                future.cancel()
+            executor.shutdown(cancel_futures=True)
 
 
 def available_cores() -> int:
@@ -95,7 +88,7 @@ def available_cores() -> int:
 
 def one_thread_each() -> None:
     """Limit numeric libraries, before they are imported, to one thread each, unless the environment sets a number."""
-    for name in THREAD_VARIABLES:
+    for name in THREAD_VARIABLES.split():
         os.environ.setdefault(name, "1")
 
 

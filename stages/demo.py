@@ -5,19 +5,11 @@ python -m stages.demo --out dataset/demo
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from genre import files
 from genre.cli import argument_parser, integer, run_command
-from genre.errors import DatasetError
-from genre.parallel import run
-from genre.paths import SYNTHETIC, Paths
-
-if TYPE_CHECKING:
-    from genre.demo.styles import DemoSong
+from genre.paths import Paths
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,32 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from genre.demo import styles
 
     songs = styles.plan(options.seed, options.songs)
-    audio_s = write_songs(songs, options.out)
+    audio_s = styles.write(songs, options.out)
     print(f"demo: {len(songs)} songs, {len(styles.STYLES)} styles, {audio_s / 60:.0f} min")
     return 0
-
-
-def write_songs(songs: Sequence[DemoSong], out: Path) -> float:
-    """Write the songs into an empty or new folder, and return their total duration in seconds."""
-    if out.is_dir() and any(out.iterdir()):
-        raise DatasetError(f"{out}/ is not empty: remove it, or name another folder with --out")
-    seconds: float = sum(run(functools.partial(_write_song, out=out), songs, description="demo"))
-    files.write_text(out / SYNTHETIC, "The songs are synthetic: models trained on them say nothing about real music.\n")
-    return seconds
-
-
-def _write_song(song: DemoSong, *, out: Path) -> float:
-    """Compose, render and write one song; return its duration in seconds."""
-    import numpy as np
-
-    from genre.audio import ffmpeg
-    from genre.demo import styles, synth
-
-    rng = np.random.default_rng(song.seed)
-    tracks, recording = styles.compose(song, rng)
-    samples, options = synth.render(tracks, recording, rng), styles.FORMATS[song.suffix]
-    ffmpeg.encode(out / song.file, samples, sample_rate=recording.sample_rate, **options)
-    return recording.seconds
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ them, and a few songs are hard to classify.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,12 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
+from genre import files
 from genre.audio import ffmpeg
-from genre.demo.synth import Note, Recording, Track, draw_voice
+from genre.demo import synth
+from genre.errors import DatasetError
+from genre.parallel import run
+from genre.paths import SYNTHETIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,27 @@ def plan(seed: int, songs: int) -> list[DemoSong]:
     return planned
 
 
-def compose(song: DemoSong, rng: np.random.Generator) -> tuple[list[Track], Recording]:
+def write(songs: Sequence[DemoSong], out: Path) -> float:
+    """Write songs into a new or empty folder, in parallel, and return their total duration in seconds.
+
+    Raises DatasetError if the folder has other files.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise DatasetError(f"{out}/ is not empty: remove it, or name another folder with --out")
+    seconds: float = sum(run(functools.partial(_write_song, out=out), songs, description="demo"))
+    files.write_text(out / SYNTHETIC, "The songs are synthetic: models trained on them say nothing about real music.\n")
+    return seconds
+
+
+def _write_song(song: DemoSong, *, out: Path) -> float:
+    rng = np.random.default_rng(song.seed)
+    tracks, recording = compose(song, rng)
+    samples = synth.render(tracks, recording, rng)
+    ffmpeg.encode(out / song.file, samples, sample_rate=recording.sample_rate, **FORMATS[song.suffix])
+    return recording.seconds
+
+
+def compose(song: DemoSong, rng: np.random.Generator) -> tuple[list[synth.Track], synth.Recording]:
     """Return the parts of a song and its recording, drawn from `rng` as styles.yaml states for its style."""
     style = STYLES[song.style]
 
@@ -90,8 +115,8 @@ def compose(song: DemoSong, rng: np.random.Generator) -> tuple[list[Track], Reco
     tracks = []
     for instrument, gain, events in parts:
         notes = _perform(events, swung_s, meter, _rests(bars, instrument in _DRUM_PITCHES, rng), rng)
-        voice = draw_voice(instrument, rng)
-        tracks.append(Track(voice, gain * 10 ** rng.uniform(-0.15, 0.15), rng.uniform(-width, width), notes))
+        voice = synth.draw_voice(instrument, rng)
+        tracks.append(synth.Track(voice, gain * 10 ** rng.uniform(-0.15, 0.15), rng.uniform(-width, width), notes))
     return tracks, _draw_recording(seconds, style, rng)
 
 
@@ -174,7 +199,7 @@ def _perform(
     meter: int,
     resting: set[int],
     rng: np.random.Generator,
-) -> list[Note]:
+) -> list[synth.Note]:
     """Return the notes of a part, with random deviations of level and of the `time_s` of their beats."""
     looseness_s = rng.uniform(0.0, 0.012)
     notes = []
@@ -183,18 +208,18 @@ def _perform(
             start = bar * meter + beat
             start_s, end_s = time_s(start), time_s(start + length)
             late_s = looseness_s * rng.standard_normal()
-            notes.append(Note(start_s + late_s, end_s - start_s, pitch, level * rng.uniform(0.6, 1.0)))
+            notes.append(synth.Note(start_s + late_s, end_s - start_s, pitch, level * rng.uniform(0.6, 1.0)))
     return notes
 
 
-def _draw_recording(seconds: float, style: dict[str, Any], rng: np.random.Generator) -> Recording:
+def _draw_recording(seconds: float, style: dict[str, Any], rng: np.random.Generator) -> synth.Recording:
     drawn = {}
     for name, (how, *values) in (_DATA["recording"] | {"reverb_s": ["log", *style["reverb_s"]]}).items():
         if how == "choice":
             drawn[name] = rng.choice(values).item()
         else:
             drawn[name] = _log_uniform(values, rng) if how == "log" else rng.uniform(*values)
-    return Recording(seconds, **drawn)
+    return synth.Recording(seconds, **drawn)
 
 
 def _titles(seed: int) -> list[str]:

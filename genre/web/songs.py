@@ -10,15 +10,9 @@ from genre.audio.manifest import Row
 from genre.errors import DatasetError
 from genre.paths import Paths
 
-MEDIA_TYPES = {  # formats that browsers play; of a song in another format, the first chunk (wav) is played
-    ".wav": "audio/wav",
-    ".mp3": "audio/mpeg",
-    ".flac": "audio/flac",
-    ".ogg": "audio/ogg",
-    ".oga": "audio/ogg",
-    ".opus": "audio/ogg",
-    ".m4a": "audio/mp4",
-}
+# Formats that browsers play; of a song in another format, the first chunk (wav) is played
+MEDIA_TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".m4a": "audio/mp4"}
+MEDIA_TYPES |= dict.fromkeys((".ogg", ".oga", ".opus"), "audio/ogg")
 
 Index = dict[tuple[str, str], Row]  # first chunk of each song, by genre and name
 

@@ -30,7 +30,7 @@ def test_each_style_has_a_folder_with_its_songs(folder: Path) -> None:
 
 def test_the_card_of_a_model_knows_that_its_songs_were_synthetic_under_any_name(tmp_path: Path) -> None:
     (tmp_path / "dataset" / "real" / "jazz").mkdir(parents=True)
-    demo.write_songs([], tmp_path / "dataset" / "other name")
+    styles.write([], tmp_path / "dataset" / "other name")
     paths = Paths(tmp_path)
     described = {name: cards.describe_dataset(name, ["a", "a"], paths) for name in ("real", "other name")}
     assert [card["synthetic"] for card in described.values()] == [False, True]
