@@ -39,7 +39,7 @@ class Outcome:
     probabilities: Probabilities  # shape (n_test_chunks, n_genres); then, if any, those of `stress.inputs`
     costs: npt.NDArray[np.float64]  # seconds of training, seconds to predict a chunk, bytes [shape=(3,)]
     rows: Rows  # held-out training chunks, within fold.train
-    held_out: Probabilities  # of these chunks
+    held_out: Probabilities  # predictions of these chunks
 
 
 Outcomes = Mapping[str, Sequence[Outcome]]  # by model, one for each fold

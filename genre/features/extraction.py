@@ -57,21 +57,6 @@ def extract(jobs: Sequence[Job], compute_blocks: ComputeBlocks) -> Failures:
     return failures
 
 
-def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:
-    sample_rate, blocks = open_audio(job.audio)
-    with contextlib.ExitStack() as stack:
-        streams = {
-            t: stack.enter_context(stack.enter_context(files.atomic_path(target)).open("wb"))
-            for t, target in zip(TRANSFORMS.values(), job.targets, strict=True)
-        }
-        n_rows = dict.fromkeys(streams, 0)
-        for part in compute_blocks(blocks, sample_rate):
-            for transform, stream in streams.items():
-                values = part[transform.feature]
-                stream.write(csv.format_rows(values, sample_rate, transform.step, n_rows[transform]))
-                n_rows[transform] += len(values)
-
-
 def open_audio(path: Path) -> tuple[int, Iterable[Samples]]:
     """Return the sample rate in Hz and blocks of samples: a mono PCM wav is one, ffmpeg decodes other formats.
 
@@ -88,3 +73,18 @@ def open_audio(path: Path) -> tuple[int, Iterable[Samples]]:
     sample_rate, blocks = stream_channels(path)  # of a named pipe, too: `is_file` is false
     clipped = (np.clip(frames, -1.0, 1.0) for frames in blocks)
     return sample_rate, (frames.sum(axis=1, dtype=np.float32) / np.float32(frames.shape[1]) for frames in clipped)
+
+
+def _extract_file(job: Job, compute_blocks: ComputeBlocks) -> None:
+    sample_rate, blocks = open_audio(job.audio)
+    with contextlib.ExitStack() as stack:
+        streams = {
+            t: stack.enter_context(stack.enter_context(files.atomic_path(target)).open("wb"))
+            for t, target in zip(TRANSFORMS.values(), job.targets, strict=True)
+        }
+        n_rows = dict.fromkeys(streams, 0)
+        for part in compute_blocks(blocks, sample_rate):
+            for transform, stream in streams.items():
+                values = part[transform.feature]
+                stream.write(csv.format_rows(values, sample_rate, transform.step, n_rows[transform]))
+                n_rows[transform] += len(values)
