@@ -50,8 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("ensemble: the models have no common out-of-fold song: temperature 1, no scores")
         probabilities = {}
     by_song = {name: metrics.by_song(p, labels, songs) for name, p in probabilities.items()}
-    all_scores = {name: metrics.scores(predicted) for name, predicted in by_song.items()}
-    scores = {name: {key: of_model[key] for key in SCORES} for name, of_model in all_scores.items()}
+    scores = {name: {k: v for k, v in metrics.scores(p).items() if k in SCORES} for name, p in by_song.items()}
     losses = {name: metrics.log_losses(predicted) for name, predicted in by_song.items()}
     gains = {name: gain(losses[cards.ENSEMBLE] - loss) for name, loss in losses.items() if name != cards.ENSEMBLE}
     default = default_model(gains)

@@ -60,13 +60,12 @@ def folds(labels: Rows, groups: Sequence[str], *, n_folds: int, n_repeats: int, 
     if fewest < n_folds:
         what = f"a genre has only {fewest} songs or groups of songs"
         raise ParamsError(f"compare.folds is {n_folds}, but {what}: use at most {fewest}")
-    return [
-        Fold(repeat, number, np.asarray(train, np.int64), np.asarray(test, np.int64))
-        for repeat in range(n_repeats)
-        for number, (train, test) in enumerate(
-            StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed + repeat).split(labels, labels, list(groups))
-        )
-    ]
+    divided = []
+    for repeat in range(n_repeats):
+        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed + repeat)
+        parts = splitter.split(labels, labels, list(groups))
+        divided += [Fold(repeat, number, train, test) for number, (train, test) in enumerate(parts)]
+    return divided
 
 
 def with_few_songs(folds: Sequence[Fold], counts: Sequence[int], data: VectorSet, *, seed: int) -> list[Fold]:

@@ -74,9 +74,7 @@ def write(
         for row, of_chunk in zip(rows, features, strict=True):
             for feature, vector in of_chunk.items():
                 if vector.shape != (shape := shapes.setdefault(feature, vector.shape)):
-                    raise VectorError(
-                        f"{feature} of {row.chunk} has shape {vector.shape}, the chunks before it {shape}"
-                    )
+                    raise VectorError(f"{feature} of {row.chunk} has shape {vector.shape}, not {shape} as the others")
                 streams[row.split, feature].write(vector.tobytes())  # type: ignore[index]
         for (split, feature), stream in streams.items():
             labels = [genres.index(row.genre) for row in rows if row.split == split]
@@ -110,8 +108,7 @@ def read(folder: Path, split: Split, features: Iterable[str] = tuple(TRANSFORMS)
         inputs[feature], one_hot = map(read_pickle, _paths(folder, feature, split))
         if len({len(inputs[feature]), len(songs), len(groups)}) > 1 or one_hot.shape != (len(songs), len(genres)):
             raise VectorError(
-                f"{folder}: the {split} vectors of {feature} do not fit songs.json and genres.json: "
-                "run `dvc repro vectorize`"
+                f"{folder}: {feature} of {split} differs from songs.json or genres.json: run `dvc repro vectorize`"
             )
     return VectorSet(inputs, one_hot.argmax(axis=1), songs, genres, groups)
 

@@ -79,7 +79,7 @@ def test_files_that_are_missing_or_do_not_belong_together_are_refused(tmp_path: 
     _write_all(tmp_path / "other", "xyy")
     name = "mfcc_coefficients_training_vector.pickle"
     (tmp_path / "other" / name).replace(tmp_path / name)
-    with pytest.raises(VectorError, match="do not fit"):
+    with pytest.raises(VectorError, match="differs from songs"):
         arrays.read(tmp_path, "train")
 
 
