@@ -39,11 +39,8 @@ DIGEST_LENGTH = 16  # hex digits of the digest of the settings in a collection's
 DATASET_LENGTH = 8  # hex digits of the digest of the data set's name
 MADE_BY = "python -m stages.index"
 
-BUILD_PARAMS: dict[str, dict[str, int]] = {  # of each index type, with their defaults
-    "FLAT": {},
-    "IVF_FLAT": {"nlist": 128},
-    "HNSW": {"M": 16, "efConstruction": 200},
-}
+# Parameters of each index type, those of building with their defaults
+BUILD_PARAMS = {"FLAT": {}, "IVF_FLAT": {"nlist": 128}, "HNSW": {"M": 16, "efConstruction": 200}}
 SEARCH_PARAMS = {"FLAT": (), "IVF_FLAT": ("nprobe",), "HNSW": ("ef",)}
 
 _FIELDS = ("song_sha256", "song", "genre", "start_s")

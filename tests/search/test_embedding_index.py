@@ -40,13 +40,6 @@ def test_vectors_have_unit_length_also_with_a_constant_and_an_extreme_value() ->
     np.testing.assert_allclose(np.linalg.norm(projection(embeddings), axis=1), 1.0, atol=1e-5)
 
 
-def test_a_saved_projection_gives_the_same_vectors(tmp_path: Path) -> None:
-    projection = embedding_index.fit(_embeddings())
-    projection.save(tmp_path / "projection.npz")
-    loaded = Projection.load(tmp_path / "projection.npz")
-    np.testing.assert_array_equal(loaded(_embeddings()), projection(_embeddings()))
-
-
 @pytest.mark.parametrize("load", [Projection.load, Description.load, LandmarkIndex.load])
 @pytest.mark.parametrize("content", [None, b"", b"no archive", b"PK\x03\x04" + bytes(50)])
 def test_a_missing_or_damaged_file_is_named(

@@ -13,16 +13,10 @@ from genre.paths import SYNTHETIC, Paths
 from stages import demo
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a data set of one song of each style."""
-    out = tmp_path_factory.mktemp("dataset") / "demo"
-    assert demo.main(["--out", str(out), "--songs", "1"]) == 0
-    return out
-
-
 @pytest.mark.slow
-def test_each_style_has_a_folder_with_its_songs(folder: Path) -> None:
+def test_each_style_has_a_folder_with_its_songs(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    assert demo.main(["--out", str(folder), "--songs", "1"]) == 0
     songs = {path.relative_to(folder).as_posix() for path in folder.glob("*/*")}
     assert songs == {song.file for song in styles.plan(2016, 1)}
     assert {path.name for path in folder.iterdir()} == {*styles.STYLES, SYNTHETIC}

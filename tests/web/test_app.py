@@ -112,10 +112,6 @@ def test_an_invalid_parameter_is_named(client: httpx.Client, songs: list[Path], 
     assert message.startswith(f"{query.partition('=')[0]}: ")
 
 
-def test_a_start_after_the_end_is_refused(client: httpx.Client, songs: list[Path]) -> None:
-    assert "no audio" in _failed(client.post("/v1/query?start=1000", files=form(songs[0])), 400)
-
-
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
