@@ -23,7 +23,6 @@ from genre.cache import Cache
 from genre.cli import argument_parser, run_command
 from genre.errors import AudioError, DatasetError, GenreError, WorkerError
 from genre.parallel import run
-from genre.params import Params
 from genre.paths import Paths
 from genre.terminal import one_line
 
@@ -109,7 +108,7 @@ def _move(pieces: Mapping[Song, SongChunks], songs: Sequence[Song], paths: Paths
     return dict(zip(songs, pieces.values(), strict=True))
 
 
-def _check_disk(songs: Sequence[Song], config: Params, paths: Paths) -> None:
+def _check_disk(songs: Sequence[Song], config: params.Params, paths: Paths) -> None:
     """Print the disk space that chunks and features will take, from a sample of the songs, unless these are small.
 
     Raises DatasetError if it is not there.
@@ -132,7 +131,7 @@ def _check_disk(songs: Sequence[Song], config: Params, paths: Paths) -> None:
 
 
 def _split_all(
-    songs: Sequence[Song], config: Params, paths: Paths, store: archives.Archives
+    songs: Sequence[Song], config: params.Params, paths: Paths, store: archives.Archives
 ) -> tuple[dict[Song, SongChunks], Failures]:
     """Return the chunks of each song that could be decoded, and the reasons for the others, which are printed."""
     split_song = functools.partial(_split_song, config=config, paths=paths)
@@ -178,7 +177,7 @@ def _rows(
     ]
 
 
-def _split_song(song: Song, config: Params, paths: Paths) -> SongChunks:
+def _split_song(song: Song, config: params.Params, paths: Paths) -> SongChunks:
     """Write the chunks of one song, cache them, and return them."""
     source_sha256, split = _sha256(song.path), config.split
     written: list[Path] = []
@@ -228,7 +227,7 @@ def _chunk_paths(song: Song, of_song: SongChunks, paths: Paths) -> list[Path]:
     return [_chunk_path(number, song, paths) for number in range(len(of_song.spans))]
 
 
-def _key(digest: str, config: Params) -> str:
+def _key(digest: str, config: params.Params) -> str:
     split = config.split
     lengths = (split.sample_rate, split.chunk_seconds, split.min_seconds)
     return files.digest("split", chunks.VERSION, ffmpeg.version(), digest, *lengths)

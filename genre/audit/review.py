@@ -13,7 +13,6 @@ import pandas as pd
 
 from genre import files
 from genre.audio import corrections
-from genre.audio.corrections import Correction
 from genre.audit.findings import Finding
 from genre.audit.project import Project
 from genre.errors import DatasetError, ModelError
@@ -134,7 +133,7 @@ def _read_audit(folder: Path, dataset: str) -> tuple[list[Finding], pd.DataFrame
         raise DatasetError(f"{folder}/ cannot be used ({error}): run `python -m stages.audit`") from error
 
 
-def _is_answer(correction: Correction) -> bool:
+def _is_answer(correction: corrections.Correction) -> bool:
     return correction.reason.partition(":")[0] == REASON
 
 

@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 
 from genre.audio import manifest
-from genre.audio.manifest import Row
 from genre.errors import DatasetError
 from genre.paths import Paths
 
@@ -14,7 +13,7 @@ from genre.paths import Paths
 MEDIA_TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".m4a": "audio/mp4"}
 MEDIA_TYPES |= dict.fromkeys((".ogg", ".oga", ".opus"), "audio/ogg")
 
-Index = dict[tuple[str, str], Row]  # first chunk of each song, by genre and name
+Index = dict[tuple[str, str], manifest.Row]  # first chunk of each song, by genre and name
 
 
 def read(paths: Paths) -> Index:
@@ -26,16 +25,16 @@ def read(paths: Paths) -> Index:
     return index
 
 
-def examples(index: Index, paths: Paths, count: int) -> list[Row]:
+def examples(index: Index, paths: Paths, count: int) -> list[manifest.Row]:
     """Return the first rows of at most `count` playable test songs, one per genre."""
-    by_genre: dict[str, Row] = {}
+    by_genre: dict[str, manifest.Row] = {}
     for row in index.values():
         if row.split == "test" and row.genre not in by_genre and playable(row, paths):
             by_genre[row.genre] = row
     return list(by_genre.values())[:count]
 
 
-def playable(row: Row, paths: Paths) -> Path | None:
+def playable(row: manifest.Row, paths: Paths) -> Path | None:
     """Return the source of a song or its first chunk; None if a link leads out of the folder that it must be in."""
     data_set = paths.root.joinpath(*Path(row.source).parts[:2])  # may itself be a symbolic link
     for path, folder in ((paths.root / row.source, data_set), (paths.chunks / row.chunk, paths.chunks)):

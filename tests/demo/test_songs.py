@@ -11,11 +11,10 @@ import pytest
 
 from genre.audio import ffmpeg
 from genre.demo import styles, synth
-from genre.demo.styles import DemoSong
 from genre.errors import AudioError
 
 
-def _render(song: DemoSong) -> tuple[synth.Recording, npt.NDArray[np.int16]]:
+def _render(song: styles.DemoSong) -> tuple[synth.Recording, npt.NDArray[np.int16]]:
     rng = np.random.default_rng(song.seed)
     tracks, recording = styles.compose(song, rng)
     return recording, synth.render(tracks, recording, rng)

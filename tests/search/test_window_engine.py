@@ -10,9 +10,7 @@ import pytest
 from genre.models import embeddings
 from genre.paths import Paths
 from genre.search import embedding_index, store
-from genre.search.embedding_index import WINDOW_HOP_S
 from genre.search.engine import IndexedSong
-from genre.search.store import Neighbour, Window
 from genre.search.window_engine import SNIPPET_HOP_S, EmbeddingEngine, embed, vote
 from tests.made import music, pcm
 from tests.search.conftest import search_params
@@ -33,7 +31,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddingEngine
     embedded = [embed(_samples(seed), embedder, SAMPLE_RATE) for seed in range(N_SONGS)]
     projection = embedding_index.fit(np.concatenate(embedded))
     windows = [
-        Window(IndexedSong(f"{seed:064x}", f"song{seed}", "synthetic"), k * WINDOW_HOP_S)
+        store.Window(IndexedSong(f"{seed:064x}", f"song{seed}", "synthetic"), k * embedding_index.WINDOW_HOP_S)
         for seed, values in enumerate(embedded)
         for k in range(len(values))
     ]
@@ -53,11 +51,11 @@ def test_silence_has_no_candidates(n_samples: int, engine: EmbeddingEngine) -> N
     assert engine.recognise(engine.embed(np.zeros(n_samples, np.int16))) == []
 
 
-def _neighbour(song: int, start_s: float, similarity: float) -> Neighbour:
-    return Neighbour(IndexedSong(f"{song:064x}", f"song{song}", "rock"), start_s, similarity)
+def _neighbour(song: int, start_s: float, similarity: float) -> store.Neighbour:
+    return store.Neighbour(IndexedSong(f"{song:064x}", f"song{song}", "rock"), start_s, similarity)
 
 
-def _agreeing(n: int, similarity: float) -> list[list[Neighbour]]:
+def _agreeing(n: int, similarity: float) -> list[list[store.Neighbour]]:
     """Return the neighbours of windows that agree on song1 and an offset of 10 s, to the hop of its windows."""
     return [[_neighbour(1, round((10.0 + i * SNIPPET_HOP_S) * 2) / 2, similarity)] for i in range(n)]
 

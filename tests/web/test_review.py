@@ -17,12 +17,10 @@ import pytest
 from genre import files, params
 from genre.audio import corrections
 from genre.audit import findings
-from genre.audit.findings import Finding
 from genre.audit.project import Project
 from genre.audit.review import Review, queue
 from genre.evaluation import metrics
 from genre.models import cards
-from genre.models.cards import ENSEMBLE
 from genre.paths import Paths
 from stages import review as command
 from tests.web.conftest import MODEL, Server, StartServer
@@ -30,7 +28,7 @@ from tests.web.conftest import MODEL, Server, StartServer
 SONGS = [f"{('high', 'low')[n % 2]}/song {n}.wav" for n in range(6)]
 PREDICTIONS = pd.DataFrame({"high": [0.9, 0.2, 0.45, 0.6, 0.8, 0.3], "low": [0.1, 0.8, 0.55, 0.4, 0.2, 0.7]}, SONGS)
 ORDER = [SONGS[n] for n in (3, 2, 5, 1, 4, 0)]  # the finding, then by margin: 0.1, 0.4, 0.6, 0.6, 0.8
-LABEL = Finding(SONGS[3], "label", "high is more probable", "listen", 1.0, (SONGS[0], SONGS[5]))
+LABEL = findings.Finding(SONGS[3], "label", "high is more probable", "listen", 1.0, (SONGS[0], SONGS[5]))
 
 
 def _with_audit(folder: Path) -> None:
@@ -53,17 +51,17 @@ def test_findings_about_labels_are_asked_first_then_the_least_sure_songs() -> No
     genres = dict(zip(songs, "aabb", strict=True))
     table = pd.DataFrame({"a": [0.7, 0.9, 0.52, 0.1], "b": [0.3, 0.1, 0.48, 0.9]}, songs)
     found = [
-        Finding("a/1", "duplicate", "", "", others=("a/2",)),  # of one genre: no question
-        Finding("b/4", "label", "", "", others=("a/1",)),
-        Finding("b/4", "outlier", "", ""),
-        Finding("b/3", "clipped", "", ""),
-        Finding("a/gone", "label", "", ""),
+        findings.Finding("a/1", "duplicate", "", "", others=("a/2",)),  # of one genre: no question
+        findings.Finding("b/4", "label", "", "", others=("a/1",)),
+        findings.Finding("b/4", "outlier", "", ""),
+        findings.Finding("b/3", "clipped", "", ""),
+        findings.Finding("a/gone", "label", "", ""),
     ]
     asked = queue(found, table, genres)
     assert [(q.song, q.finding, q.suggested) for q in asked] == [
         ("b/4", "label", "b"), ("b/3", "", "a"), ("a/1", "", "a"), ("a/2", "", "a")
     ]  # fmt: skip
-    copies = Finding("a/2", "leak", "", "", others=("b/3",))
+    copies = findings.Finding("a/2", "leak", "", "", others=("b/3",))
     assert [(q.song, q.others) for q in queue([copies, *found], table, genres)][:2] == [
         ("a/2", {"b/3": "b"}),
         ("b/3", {"a/2": "a"}),
@@ -96,11 +94,11 @@ def test_the_gain_of_a_training_is_remembered(project: Paths) -> None:
         return Review(Project(params.load(), project)).state()["gain"]
 
     def train(accuracy: float) -> Any:
-        card = files.read_json(project.card(MODEL)) | {"model": ENSEMBLE, "models": [MODEL], "default": MODEL}
+        card = files.read_json(project.card(MODEL)) | {"model": cards.ENSEMBLE, "models": [MODEL], "default": MODEL}
         files.write_json(
-            project.card(ENSEMBLE), card | {"scores": {ENSEMBLE: {"song_accuracy": accuracy, "n_songs": 6}}}
+            project.card(cards.ENSEMBLE), card | {"scores": {cards.ENSEMBLE: {"song_accuracy": accuracy, "n_songs": 6}}}
         )
-        assert cards.read(ENSEMBLE, project).scores
+        assert cards.read(cards.ENSEMBLE, project).scores
         return gain()
 
     assert gain() == ""
