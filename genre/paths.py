@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,24 @@ class _Below:
 
     def __get__(self, paths: Paths, _: type[Paths]) -> Path:
         return paths.root.joinpath(*self._parts)
+
+
+class _OfModel:
+    """A path below the root folder for each model, whose name takes the place of {}.
+
+    Raises ModelError if the name could lead out of the folders of models.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __get__(self, paths: Paths, _: type[Paths]) -> Callable[[str], Path]:
+        def path(model: str) -> Path:
+            if not re.fullmatch(r"\w[\w.-]*", model):
+                raise ModelError(f"{model!r} is not a valid model name: use letters, digits, _, - and .")
+            return paths.root / self._path.format(model)
+
+        return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +66,14 @@ class Paths:
     landmarks = _Below("vectors", "landmarks")  # landmark index
     tags = _Below("tags.jsonl")  # journal of the tags that were written
 
+    card = _OfModel("model_architecture/{}_model_card.json")
+    architecture = _OfModel("model_architecture/{}_model_architecture.json")  # of a network, as Keras JSON
+    keras_weights = _OfModel("model_weights/{}_model.weights.h5")  # of a network, as Keras HDF5
+    onnx = _OfModel("model_weights/{}_model.onnx")
+    musicnn = _OfModel("model_weights/musicnn/{}.onnx")  # the converted network of a checkpoint, such as MSD_musicnn
+    training = _OfModel("training/{}")  # folder of learning curves and validation predictions
+    validation = _OfModel("training/{}/validation.csv")  # predictions for the validation chunks
+
     def is_synthetic(self, dataset: str) -> bool:
         """Return whether the songs of a data set are marked as synthetic."""
         return (self.datasets / dataset / SYNTHETIC).is_file()
@@ -54,38 +81,3 @@ class Paths:
     def corrections(self, dataset: str) -> Path:
         """Return the corrections of a data set; those of "<data set>.duplicates" are its pairs of one recording."""
         return self.root / "corrections" / f"{dataset}.csv"
-
-    def card(self, model: str) -> Path:
-        """Return the card of a model."""
-        return self.cards / f"{_checked(model)}_model_card.json"
-
-    def architecture(self, model: str) -> Path:
-        """Return the architecture of a network, as Keras JSON."""
-        return self.cards / f"{_checked(model)}_model_architecture.json"
-
-    def keras_weights(self, model: str) -> Path:
-        """Return the weights of a network, as Keras HDF5."""
-        return self.weights / f"{_checked(model)}_model.weights.h5"
-
-    def onnx(self, model: str) -> Path:
-        """Return the ONNX file of a model."""
-        return self.weights / f"{_checked(model)}_model.onnx"
-
-    def musicnn(self, checkpoint: str) -> Path:
-        """Return the converted network of a MusiCNN checkpoint, such as MSD_musicnn."""
-        return self.weights / "musicnn" / f"{checkpoint}.onnx"
-
-    def training(self, model: str) -> Path:
-        """Return the folder of a model's learning curves and validation predictions."""
-        return self.root / "training" / _checked(model)
-
-    def validation(self, model: str) -> Path:
-        """Return the predictions of a model for its validation chunks."""
-        return self.training(model) / "validation.csv"
-
-
-def _checked(model: str) -> str:
-    """Return a model's name; raise ModelError if it could lead out of the folders of models."""
-    if not re.fullmatch(r"\w[\w.-]*", model):
-        raise ModelError(f"{model!r} is not a valid model name: use letters, digits, _, - and .")
-    return model

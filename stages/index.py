@@ -6,8 +6,9 @@ python -m stages.index
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +32,19 @@ from genre.search.landmark_index import LandmarkIndex
 from genre.search.landmarks import Peaks
 from genre.search.store import Window
 
-Song = list[Row]  # the chunks of a song, in order
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: chunks/ and the songs -> vectors/ and the vector store."""
     argument_parser(__doc__).parse_args(argv)
     paths = Paths()
     settings = params.load(paths.params)
-    songs = landmark_index.group_songs(manifest.read(paths.chunks))
-    cache = Cache(paths.cache, settings.cache.max_bytes)
-    indexer = Indexer(songs, settings, paths, cache)
+    grouped = landmark_index.group_songs(manifest.read(paths.chunks))
+    songs = {IndexedSong(rows[0].source_sha256, rows[0].song, rows[0].genre): rows for rows in grouped}
+    indexer = Indexer(songs, settings, paths, Cache(paths.cache, settings.cache.max_bytes))
     index = indexer.landmarks()
     description = indexer.embeddings()
     description.save(paths.index)
-    cache.trim()
+    indexer.cache.trim()
     hours = index.total_frames * landmarks.FRAME_S / 3600
     print(
         f"index: {len(songs)} songs, {hours:.2f} h,"
@@ -59,45 +58,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Indexer:
     """The songs of a project, to be indexed."""
 
-    songs: Sequence[Song]
+    songs: Mapping[IndexedSong, list[Row]]  # with the chunks of each, in order
     settings: Params
     paths: Paths
     cache: Cache
 
     def landmarks(self) -> LandmarkIndex:
         """Write the landmark index, and return it."""
-        songs = {song[0].source_sha256: song for song in self.songs}
 
         def peaks_of(part: Sequence[IndexedSong]) -> Iterator[Peaks]:
-            rows = [songs[indexed.sha256] for indexed in part]
-            for data in self._results(rows, "landmarks", _peaks_of_file, landmarks.SETTINGS):
+            for data in self._results(part, "landmarks", _peaks_of_file, landmarks.SETTINGS):
                 yield Peaks(**files.read_npz(data))
 
-        density = self.settings.index.landmark_density
-        return landmark_index.write(self.paths.landmarks, self._indexed(), peaks_of, density)
+        return landmark_index.write(self.paths.landmarks, self.songs, peaks_of, self.settings.index.landmark_density)
 
     def embeddings(self) -> Description:
         """Write the projection and the vectors; return their description."""
         split = self.settings.split
         features = Settings(split.sample_rate, split.chunk_seconds, split.min_seconds)
         embedder = embeddings.load(embedding_index.embedding_name(self.settings), self.paths, cache=self.cache)
-        chunk_files = [self.paths.chunks / row.chunk for song in self.songs for row in song]
-        rows = embedder.of_files(chunk_files, **dict(self.settings.parallel))
-        of_songs = np.split(rows, np.cumsum([len(song) for song in self.songs])[:-1])
-        training = [i for i, song in enumerate(self.songs) if song[0].split == "train"]
-        projection = embedding_index.fit(np.concatenate([of_songs[i] for i in training]))
+        chunk_files = [self.paths.chunks / row.chunk for rows in self.songs.values() for row in rows]
+        embedded = embedder.of_files(chunk_files, **dict(self.settings.parallel))
+        of_songs = np.split(embedded, np.cumsum([len(rows) for rows in self.songs.values()])[:-1])
+        is_training = [rows[0].split == "train" for rows in self.songs.values()]
+        projection = embedding_index.fit(np.concatenate(list(itertools.compress(of_songs, is_training))))
         projection.save(self.paths.projection)
-        fitted_on = [self.songs[i][0].source_sha256 for i in training]
+        fitted_on = [song.sha256 for song in itertools.compress(self.songs, is_training)]
         digest = embedding_index.digest(embedder, features, fitted_on, projection)
         windows = self._windows(embedder) if self.settings.index.windows else None
-        names = [[s[0].source_sha256, s[0].song, s[0].genre, [row.start_s for row in s]] for s in self.songs]
+        names = [[*astuple(song), [row.start_s for row in rows]] for song, rows in self.songs.items()]
         description = Description(
             embedding=embedder.name,
             settings=features.to_dict(),
             dimension=projection.dimension,
             digest=digest,
             songs=len(self.songs),
-            vectors=len(rows),
+            vectors=len(embedded),
             windows=None if windows is None else sum(map(len, windows)),
             contents=files.digest(digest, names),
             synthetic=self.paths.is_synthetic(self.settings.dataset.name),
@@ -106,9 +102,6 @@ class Indexer:
         if windows is not None:
             self._store("windows", description, projection, windows)
         return replace(description, recall_at_10=recall)
-
-    def _indexed(self) -> list[IndexedSong]:
-        return [IndexedSong(rows[0].source_sha256, rows[0].song, rows[0].genre) for rows in self.songs]
 
     def _windows(self, embedder: Embedder) -> list[Vectors]:
         """Return the embeddings of the windows of each song [shape=(windows, values) each]."""
@@ -122,8 +115,8 @@ class Indexer:
     ) -> float | None:
         """Write the projections of the embeddings of each song's chunks or windows; return the collection's recall."""
         windows = [
-            Window(indexed, rows[k].start_s if kind == "chunks" else k * WINDOW_HOP_S)
-            for indexed, rows, values in zip(self._indexed(), self.songs, embedded, strict=True)
+            Window(song, rows[k].start_s if kind == "chunks" else k * WINDOW_HOP_S)
+            for (song, rows), values in zip(self.songs.items(), embedded, strict=True)
             for k in range(len(values))
         ]
         vectors = np.concatenate([projection(values) for values in embedded])
@@ -131,15 +124,15 @@ class Indexer:
             collection.write(windows, vectors)
             return embedding_index.recall(collection, vectors)
 
-    def _results(self, songs: Sequence[Song], name: str, compute: Callable[[Path], bytes], *parts: Any) -> list[bytes]:
+    def _results(
+        self, songs: Collection[IndexedSong], name: str, compute: Callable[[Path], bytes], *parts: Any
+    ) -> Iterator[bytes]:
         """Return the result of `compute` for the file of each song; `parts` are what else the result depends on."""
-        items = [
-            (files.digest(name, *parts, ffmpeg.version(), song[0].source_sha256), self.paths.root / song[0].source)
-            for song in songs
-        ]
+        keys = [files.digest(name, *parts, ffmpeg.version(), song.sha256) for song in songs]
+        sources = [self.paths.root / self.songs[song][0].source for song in songs]
         computed, parallel = functools.partial(_computed, compute, self.cache), dict(self.settings.parallel)
-        results = run(computed, items, description=name, recall=lambda item: self.cache.recall(item[0]), **parallel)
-        return list(results)
+        items = list(zip(keys, sources, strict=True))
+        return run(computed, items, description=name, recall=lambda item: self.cache.recall(item[0]), **parallel)
 
 
 def _computed(compute: Callable[[Path], bytes], cache: Cache, item: tuple[str, Path]) -> bytes:

@@ -108,9 +108,13 @@ def fit(probabilities: Probabilities, labels: Rows, songs: Sequence[str]) -> Cal
 
 def true_probabilities(probabilities: Probabilities, labels: Rows, songs: Sequence[str]) -> npt.NDArray[np.float64]:
     """Return the mean probability of each song's genre over its chunks [shape=(songs,)], the songs sorted by name."""
-    positions = np.unique(np.array(songs), return_inverse=True)[1]
     true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return np.bincount(positions, true) / np.bincount(positions)
+    return song_means(true, np.unique(np.array(songs), return_inverse=True)[1])
+
+
+def song_means(values: npt.NDArray[np.float64], song_of: Rows) -> npt.NDArray[np.float64]:
+    """Return the mean of each song's values [shape=(songs,)]; `song_of` are the numbers of the chunks' songs."""
+    return np.bincount(song_of, values) / np.bincount(song_of)
 
 
 def validation_folds(labels: Rows, songs: Sequence[str], n_folds: int, groups: Sequence[str] = ()) -> list[Rows]:

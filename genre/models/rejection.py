@@ -21,7 +21,7 @@ from genre import files
 from genre.cache import Cache
 from genre.errors import ModelError
 from genre.models import cards, embeddings
-from genre.models.calibration import Rows, Validation
+from genre.models.calibration import Rows, Validation, song_means
 from genre.models.embeddings import Embedder, Vectors
 from genre.models.vote import vote_by_song
 from genre.params import MusicnnParams
@@ -105,10 +105,9 @@ class Rejection:
     def __init__(self, arrays: Mapping[str, Any], embedders: Sequence[Embedder], model: str, rate: float) -> None:
         """Use the arrays that `fit` returned; `rate` is the share of training songs that would be rejected."""
         self.embedders = embedders
-        names = [field.name for field in fields(Gaussians)]
         self._detectors = [
-            (embedding, Gaussians(*(arrays[f"{embedding}.{unit}.{name}"] for name in names)))
-            for embedding, unit in _kinds(e.name for e in embedders)
+            (name, Gaussians(*(arrays[f"{name}.{unit}.{field.name}"] for field in fields(Gaussians))))
+            for name, unit in _kinds(embedder.name for embedder in embedders)
         ]
         self._z = arrays["z"]
         self._confidence = arrays.get(f"confidence.{model}")
@@ -188,7 +187,7 @@ def fit(
     distances = held_out_distances(vectors, labels, song_of, group_of)
     z = np.stack([distances.mean(axis=0), distances.std(axis=0) + MIN_VARIANCE])
     z_scores = (distances - z[0]) / z[1]
-    deviations = _song_means(_log_deviation(vectors[STATISTICS]), song_of)
+    deviations = song_means(_log_deviation(vectors[STATISTICS]), song_of)
     arrays = {
         "z": z,
         "scores": np.sort(z_scores.mean(axis=1)),
@@ -221,7 +220,7 @@ def held_out_distances(vectors: Mapping[str, Vectors], labels: Rows, song_of: Ro
             own = folds == fold
             gaussians = Gaussians.fit(vectors[name][~own], labels[~own], unit=unit)
             distances[own] = gaussians.distances(vectors[name][own])
-        columns.append(_song_means(distances, song_of))
+        columns.append(song_means(distances, song_of))
     return np.stack(columns, axis=1)
 
 
@@ -255,7 +254,3 @@ def _log_deviation(statistics: Vectors) -> Scores:
     """Return the logarithm of the geometric mean of the MFCC's standard deviations [shape=(chunks,)]."""
     deviations: Scores = np.log(statistics[:, MFCC_STD].astype(np.float64) + 1e-6).mean(axis=1)
     return deviations
-
-
-def _song_means(values: Scores, song_of: Rows) -> Scores:
-    return np.bincount(song_of, values) / np.bincount(song_of)

@@ -79,9 +79,7 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
     index = params.index
     uri = os.environ.get("MILVUS_URI") or (index.uri if "://" in index.uri else str(paths.root / index.uri))
     if not re.match(r"https?://", uri) and not uri.endswith(".db"):
-        raise SearchError(
-            f"the vector store {uri} (index.uri, MILVUS_URI) is neither a .db path nor http(s)://host:port"
-        )
+        raise SearchError(f"the vector store {uri} (index.uri, MILVUS_URI) is no .db path and no http(s)://host:port")
     search_params = params.search.index_params
     _check_names("index.build_params", index.build_params, BUILD_PARAMS[index.index_type])
     _check_names("search.index_params", search_params, SEARCH_PARAMS[index.index_type])
@@ -145,24 +143,18 @@ class VectorStore:
             if self.collection not in names:
                 others = f"; {names[0]} was made of other songs or with other settings" if names else ""
                 raise SearchError(f"{self.uri} has no collection {self.collection}{others}: run `{MADE_BY}`")
-            digest = _digest_path(self.uri, self.collection)
-            is_recorded = (
-                digest.is_file() and digest.read_bytes() == _digest_of_files(self.uri, self.collection).encode()
-            )
-            if self.uri.endswith(".db") and not is_recorded:
-                raise SearchError(
-                    f"the files of {self.collection} in {self.uri} are damaged or incomplete: run `{MADE_BY}`"
-                )
+            path = _digest_path(self.uri, self.collection)
+            digest = path.read_bytes() if path.is_file() else b""
+            if self.uri.endswith(".db") and digest != _digest_of_files(self.uri, self.collection).encode():
+                raise SearchError(f"{self.uri}: files of {self.collection} are damaged or incomplete: run `{MADE_BY}`")
             self.client.load_collection(self.collection, timeout=BUILD_S)
             (row,) = self.client.query(
                 self.collection, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=ANSWER_S
             )
         if (n_stored := row["count(*)"]) != n_vectors:
             others = ", also those of songs that are not in the data set" if n_stored > n_vectors else ""
-            raise SearchError(
-                f"the collection {self.collection} in {self.uri} has {n_stored} of {n_vectors} vectors{others}:"
-                f" run `{MADE_BY}`"
-            )
+            fault = f"{self.collection} has {n_stored} of {n_vectors} vectors{others}"
+            raise SearchError(f"{self.uri}: {fault}: run `{MADE_BY}`")
 
     def search(self, vectors: Vectors, top_k: int, *, without: Collection[str] = ()) -> list[list[Neighbour]]:
         """Return the `top_k` windows nearest to each vector [shape=(n, dimension)], by decreasing cosine similarity.
@@ -229,7 +221,7 @@ def _client(uri: str) -> Iterator[Any]:
             Path(folder).parent.mkdir(parents=True, exist_ok=True)
             client = MilvusClient(folder, **options)
         except ConnectionConfigException as error:  # pymilvus does not say why
-            raise _reason(uri) from error
+            raise SearchError(f"the vector store {uri} {_reason(uri)}") from error
         except OSError as error:
             raise SearchError(f"the vector store {uri} cannot be created: {error.strerror}") from error
         _CONNECTIONS[folder] += 1
@@ -261,25 +253,23 @@ def _check_names(key: str, given: Iterable[str], allowed: Collection[str]) -> No
             raise SearchError(f"{key}.{name} is no parameter of this index_type: use {', '.join(allowed) or '{}'}")
 
 
-def _reason(uri: str) -> SearchError:
-    """Return an error with the reason why a Milvus Lite folder cannot be opened."""
+def _reason(uri: str) -> str:
+    """Return why a Milvus Lite folder cannot be opened, and what to do."""
     from milvus_lite import DataDirLockedError, MilvusLite
 
+    error: object = "it cannot be opened"
     try:
         MilvusLite(uri).close()
     except DataDirLockedError:
-        return SearchError(
-            f"the vector store {uri} is in use by another process: stop it, or start a server (`milvus-lite server`)"
-            " and set MILVUS_URI"
+        return "is in use by another process: stop it, or start a server (`milvus-lite server`) and set MILVUS_URI"
+    except OSError as fault:
+        return (
+            f"cannot be written ({fault.strerror}), which Milvus Lite needs for its lock: give write permission, remove"
+            " it if it is not a Milvus Lite folder, or start a server and set MILVUS_URI"
         )
-    except OSError as error:
-        return SearchError(
-            f"the vector store {uri} cannot be written ({error.strerror}), which Milvus Lite needs for its lock: give"
-            " write permission, remove it if it is not a Milvus Lite folder, or start a server and set MILVUS_URI"
-        )
-    except Exception as error:  # milvus_lite documents no common error of a damaged folder
-        return SearchError(f"the vector store {uri} is not a Milvus Lite folder ({error}): remove it")
-    return SearchError(f"the vector store {uri} is not a Milvus Lite folder: remove it")
+    except Exception as fault:  # milvus_lite documents no common error of a damaged folder
+        error = fault
+    return f"is not a Milvus Lite folder ({error}): remove it"
 
 
 @contextlib.contextmanager
@@ -292,12 +282,12 @@ def _named_errors(uri: str) -> Iterator[None]:
         yield
     except (MilvusException, RpcError) as error:
         reason = getattr(error, "message", "") or str(error)
+        fault = f": {reason}"
         if re.search(r"connect|unavailable|deadline|timeout|closed channel", reason, re.IGNORECASE):
-            raise SearchError(
-                f"the vector store {uri} does not answer ({reason}): check that the server runs"
-            ) from error
-        remedy = f"; if it is damaged, remove it and run `{MADE_BY}`" if uri.endswith(".db") else ""
-        raise SearchError(f"the vector store {uri}: {reason}{remedy}") from error
+            fault = f" does not answer ({reason}): check that the server runs"
+        elif uri.endswith(".db"):
+            fault += f"; if it is damaged, remove it and run `{MADE_BY}`"
+        raise SearchError(f"the vector store {uri}{fault}") from error
 
 
 def _row(window: Window, vector: Vectors) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def test_every_index_type_finds_a_vector_again_and_its_recall_is_measured(
     [
         ({"index_type": "FLAT", "build_params": {"nlist": 4}}, r"index\.build_params\.nlist is no parameter"),
         ({"index_type": "HNSW", "index_params": {"nprobe": 4}}, r"search\.index_params\.nprobe is no parameter"),
-        ({"uri": "songs.sqlite"}, "neither"),
+        ({"uri": "songs.sqlite"}, "is no .db path"),
     ],
 )
 def test_settings_that_milvus_ignores_are_refused(changes: dict[str, Any], message: str, uri: str) -> None:
