@@ -15,16 +15,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("stages", "genre")
 COMPUTING_ROOMS = ("audio", "demo", "features", "models", "evaluation", "search", "audit")
-PRESENTATION = frozenset(  # modules of these rooms that change no number
-    {
-        "genre/audio/sources.py",
-        "genre/audio/tags.py",
-        "genre/audit/findings.py",
-        "genre/audit/review.py",
-        "genre/evaluation/plots.py",
-        "genre/evaluation/report.py",
-    }
-)
+PRESENTATION = (  # modules of these rooms that change no number
+    "genre/audio/sources.py genre/audio/tags.py genre/audit/findings.py genre/audit/review.py"
+    " genre/evaluation/plots.py genre/evaluation/report.py"
+).split()
 
 
 def modules() -> list[str]:
@@ -61,7 +55,7 @@ def reachable(path: str) -> set[str]:
 
 def computing_modules(stage: str) -> set[str]:
     """Return the modules that change the numbers of a stage (stages/<name>.py), and the data files that they name."""
-    reached = {stage} | {path for path in reachable(stage) if room(path) in COMPUTING_ROOMS} - PRESENTATION
+    reached = {stage} | {path for path in reachable(stage) if room(path) in COMPUTING_ROOMS}.difference(PRESENTATION)
     return reached | {file for path in reached for file in _data_files(path)}
 
 
