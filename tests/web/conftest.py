@@ -99,9 +99,8 @@ def start_server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     servers: list[Server] = []
 
     def start(*arguments: str, **options: Any) -> Server:
-        server = _start(trained, tmp_path_factory.mktemp("server"), arguments, **options)
-        servers.append(server)
-        return server
+        servers.append(_start(trained, tmp_path_factory.mktemp("server"), arguments, **options))
+        return servers[-1]
 
     yield start
     for server in servers:
