@@ -21,10 +21,8 @@ from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import argument_parser, run_command
 from genre.errors import EngineError, FeatureError
-from genre.features import csv
-from genre.features.engines import ENGINES, Engine, choose
+from genre.features import csv, engines, transforms
 from genre.features.extraction import Failures, Job
-from genre.features.transforms import TRANSFORMS
 from genre.parallel import run
 from genre.paths import Paths
 from genre.terminal import one_line
@@ -39,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio files (default: chunks/)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the CSV files of FILE... (default: .)")
-    parser.add_argument("--engine", choices=["auto", *ENGINES], help="engine for FILE... (default: auto)")
+    parser.add_argument("--engine", choices=["auto", *engines.ENGINES], help="engine for FILE... (default: auto)")
     parser.add_argument("--engines", action="store_true", help="list the engines and whether they can be used here")
     arguments = parser.parse_args(argv)
     if arguments.engines:
@@ -53,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _list_engines() -> int:
     """Print every engine in the order of preference, with its versions or the reason why it cannot be used."""
-    for name, engine in ENGINES.items():
+    for name, engine in engines.ENGINES.items():
         try:
             answer = "yes: " + ", ".join(f"{part} {version}" for part, version in engine.versions().items())
         except EngineError as error:
@@ -63,28 +61,28 @@ def _list_engines() -> int:
 
 
 def _extract_files(audio: Sequence[Path], out: Path, engine_name: str) -> int:
-    jobs = [Job(path, dict.fromkeys(TRANSFORMS, out)) for path in dict.fromkeys(audio)]
+    jobs = [Job(path, dict.fromkeys(transforms.TRANSFORMS, out)) for path in dict.fromkeys(audio)]
     n_jobs = Counter(job.audio.stem for job in jobs)
     for job in jobs:
         if n_jobs[job.audio.stem] > 1:
             raise FeatureError(f"{job.audio}: another file has the same name, their CSV files would collide in {out}/")
-    failures = _extract(jobs, choose(engine_name), None)
+    failures = _extract(jobs, engines.choose(engine_name), None)
     for error in failures.values():
         print(one_line(f"error: {error}"), file=sys.stderr)
     return 1 if failures else 0
 
 
 def _extract_chunks(settings: params.Params, paths: Paths) -> int:
-    engine = choose(settings.extract.engine)
+    engine = engines.choose(settings.extract.engine)
     versions, rows = engine.versions(), manifest.read(paths.chunks)
     jobs = [
-        Job(path, {name: paths.features.joinpath(name, *path.parts[-3:-1]) for name in TRANSFORMS})
+        Job(path, {name: paths.features.joinpath(name, *path.parts[-3:-1]) for name in transforms.TRANSFORMS})
         for path in (paths.chunks / row.chunk for row in rows)
     ]
     keys = {job.audio: _key(job, engine.name, versions) for job in jobs}
     cache = Cache(paths.cache, settings.cache.max_bytes)
     names = ["/".join(Path(row.chunk).parts[:-3]) for row in rows]  # of the archives, if there are any
-    store = archives.Archives([paths.features / name for name in TRANSFORMS], cache, pack=any(names))
+    store = archives.Archives([paths.features / name for name in transforms.TRANSFORMS], cache, pack=any(names))
     missing = [job for job in jobs if store.restore(keys[job.audio], job.targets.__getitem__) is None]
     if failures := _extract(missing, engine, cache, **dict(settings.parallel)):
         raise FeatureError("; ".join(str(error) for error in failures.values()))
@@ -92,11 +90,11 @@ def _extract_chunks(settings: params.Params, paths: Paths) -> int:
     files.remove_others(paths.features, {paths.extraction, *kept})
     files.write_json(paths.extraction, {"engine": engine.name, "versions": versions})
     cache.trim()
-    print(f"extract: {len(jobs)} chunks, {len(TRANSFORMS)} features, engine {engine.name}")
+    print(f"extract: {len(jobs)} chunks, {len(transforms.TRANSFORMS)} features, engine {engine.name}")
     return 0
 
 
-def _extract(jobs: Sequence[Job], engine: Engine, cache: Cache | None, **parallel: Any) -> Failures:
+def _extract(jobs: Sequence[Job], engine: engines.Engine, cache: Cache | None, **parallel: Any) -> Failures:
     """Extract all jobs in batches over the cores; return the error of each file that failed."""
     failures: Failures = {
         job.audio: FeatureError(f"{job.audio}: {LONG_NAME}")
@@ -113,7 +111,7 @@ def _extract(jobs: Sequence[Job], engine: Engine, cache: Cache | None, **paralle
 
 def _extract_batch(name: str, versions: dict[str, str], cache: Cache | None, jobs: Sequence[Job]) -> Failures:
     """Extract jobs with one engine, in any process, and store their features in the cache."""
-    engine = choose(name)
+    engine = engines.choose(name)
     if (here := engine.versions()) != versions:
         raise EngineError(f"the engine {name} has versions {here} here, but {versions} at the start")
     failures = engine.extract(jobs)
@@ -124,7 +122,7 @@ def _extract_batch(name: str, versions: dict[str, str], cache: Cache | None, job
 
 
 def _key(job: Job, engine: str, versions: dict[str, str]) -> str:
-    table = [asdict(t) for t in TRANSFORMS.values()]
+    table = [asdict(t) for t in transforms.TRANSFORMS.values()]
     digest = hashlib.sha256(archives.read_bytes(job.audio)).hexdigest()
     return files.digest("extract", csv.VERSION, engine, versions, table, digest)
 

@@ -16,8 +16,7 @@ import numpy.typing as npt
 from genre import params
 from genre.audio import manifest
 from genre.cli import argument_parser, run_command
-from genre.features import arrays, csv
-from genre.features.transforms import TRANSFORMS, Settings
+from genre.features import arrays, csv, transforms
 from genre.parallel import run
 from genre.paths import Paths
 
@@ -30,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     read = functools.partial(_read_features, paths.features)
     names = [row.chunk for row in rows]
     results = run(read, names, description="vectorize", unit="chunk", workers=settings.parallel.workers)
-    cut = Settings(settings.split.sample_rate, settings.split.chunk_seconds, settings.split.min_seconds)
+    cut = transforms.Settings(settings.split.sample_rate, settings.split.chunk_seconds, settings.split.min_seconds)
     arrays.write(paths.vectors, rows, results, cut)
     n_chunks = Counter(row.split for row in rows)
     n_genres = len({row.genre for row in rows})
@@ -43,7 +42,7 @@ def _read_features(folder: Path, chunk: str) -> dict[str, npt.NDArray[np.float32
     name = PurePosixPath(chunk)
     return {
         t.feature: csv.read(folder / t.feature / name.parent / t.csv_name(name.stem), t.columns)
-        for t in TRANSFORMS.values()
+        for t in transforms.TRANSFORMS.values()
     }
 
 

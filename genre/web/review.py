@@ -11,8 +11,7 @@ from typing import Annotated, Any
 from fastapi import Body, FastAPI, HTTPException, Response
 from fastapi.staticfiles import StaticFiles
 
-from genre.audio import ffmpeg
-from genre.audio.corrections import DROP
+from genre.audio import corrections, ffmpeg
 from genre.audit.review import Review
 from genre.params import ServeParams
 from genre.web.app import HANDLERS, STATIC
@@ -35,8 +34,8 @@ def create_app(review: Review, params: ServeParams, load: Callable[[str], object
 
     @app.post("/v1/review")
     async def answer(song: Annotated[str, Body()], genre: Annotated[str | None, Body()]) -> dict[str, Any]:
-        if song not in review.songs or genre not in (*review.genres, DROP, None):
-            raise HTTPException(422, f"song and genre must be of the data set, or the genre {DROP} or null")
+        if song not in review.songs or genre not in (*review.genres, corrections.DROP, None):
+            raise HTTPException(422, f"song and genre must be of the data set, or the genre {corrections.DROP} or null")
         review.answer(song, genre)  # None: skipped
         return review.state()
 
