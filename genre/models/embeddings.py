@@ -80,28 +80,15 @@ class Embedder:
         vectors = [function({feature: values[row] for feature, values in inputs.items()}) for row in rows]
         return np.array(vectors, np.float32).reshape(-1, self.embedding.n_values)
 
-    def of_files(
-        self,
-        chunk_files: Sequence[Path],
-        *,
-        gains_db: Sequence[float] = (0.0,),
-        workers: int | None = None,
-        scheduler: str | None = None,
-    ) -> Vectors:
+    def of_files(self, chunk_files: Sequence[Path], *, gains_db: Sequence[float] = (0.0,), **parallel: Any) -> Vectors:
         """Return the embeddings [shape=(gains * chunks, values)] of chunk files, in parallel and through the cache.
 
-        Each of `gains_db` changes the level of all chunks, whose samples are clipped at full scale. Raises AudioError
-        if a file is not a chunk.
+        Each of `gains_db` changes the level of all chunks, whose samples are clipped at full scale. `parallel` are the
+        workers and the scheduler of `parallel.run`. Raises AudioError if a file is not a chunk.
         """
-        rows = run(
-            self._of_file,
-            list(itertools.product(gains_db, chunk_files)),
-            description=self.name,
-            unit="chunk",
-            workers=workers,
-            scheduler=scheduler,
-            recall=None if scheduler else self._recall,
-        )
+        items = list(itertools.product(gains_db, chunk_files))
+        recall = None if parallel.get("scheduler") else self._recall  # whose reading of all files is left to a cluster
+        rows = run(self._of_file, items, description=self.name, unit="chunk", recall=recall, **parallel)
         return np.array(list(rows), np.float32).reshape(-1, self.embedding.n_values)
 
     def of_chunks(
