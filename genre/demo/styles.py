@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -95,6 +95,15 @@ def compose(song: DemoSong, rng: np.random.Generator) -> tuple[list[synth.Track]
         late = part * 2 * off_beat if part < 0.5 else 1 - (1 - part) * 2 * (1 - off_beat)
         return (whole + late) * beat_s
 
+    def perform(events: Iterable[_Event], resting: set[int]) -> Iterator[synth.Note]:
+        """Yield the notes of a part, with random deviations of level and time."""
+        looseness_s = rng.uniform(0.0, 0.012)
+        for bar, beat, length, pitch, level in events:
+            if bar not in resting:
+                start_s, end_s = swung_s(bar * meter + beat), swung_s(bar * meter + beat + length)
+                late_s = looseness_s * rng.standard_normal()
+                yield synth.Note(start_s + late_s, end_s - start_s, pitch, level * rng.uniform(0.6, 1.0))
+
     seconds = rng.uniform(60, 100)
     meter = int(pick("meter"))
     beat_s, off_beat = 60 / _log_uniform(style["tempo"], rng), float(rng.uniform(*style["swing"]))
@@ -114,7 +123,7 @@ def compose(song: DemoSong, rng: np.random.Generator) -> tuple[list[synth.Track]
     width = rng.uniform(0, 0.9)
     tracks = []
     for instrument, gain, events in parts:
-        notes = _perform(events, swung_s, meter, _rests(bars, instrument in _DRUM_PITCHES, rng), rng)
+        notes = list(perform(events, _rests(bars, instrument in _DRUM_PITCHES, rng)))
         voice = synth.draw_voice(instrument, rng)
         tracks.append(synth.Track(voice, gain * 10 ** rng.uniform(-0.15, 0.15), rng.uniform(-width, width), notes))
     return tracks, _draw_recording(seconds, style, rng)
@@ -191,25 +200,6 @@ def _rests(bars: int, drums: bool, rng: np.random.Generator) -> set[int]:
         if rng.random() < 0.15:
             resting |= set(range(section, section + 4))
     return resting
-
-
-def _perform(
-    events: Iterable[_Event],
-    time_s: Callable[[float], float],
-    meter: int,
-    resting: set[int],
-    rng: np.random.Generator,
-) -> list[synth.Note]:
-    """Return the notes of a part, with random deviations of level and of the `time_s` of their beats."""
-    looseness_s = rng.uniform(0.0, 0.012)
-    notes = []
-    for bar, beat, length, pitch, level in events:
-        if bar not in resting:
-            start = bar * meter + beat
-            start_s, end_s = time_s(start), time_s(start + length)
-            late_s = looseness_s * rng.standard_normal()
-            notes.append(synth.Note(start_s + late_s, end_s - start_s, pitch, level * rng.uniform(0.6, 1.0)))
-    return notes
 
 
 def _draw_recording(seconds: float, style: dict[str, Any], rng: np.random.Generator) -> synth.Recording:
