@@ -30,19 +30,10 @@ SETTINGS = Settings(22_050, 3.0, 1.0).to_dict()
 
 @st.composite
 def mutations(draw: st.DrawFn, data: bytes) -> bytes:
-    """Return `data` truncated, with changed bytes, or with a piece removed or repeated."""
-    at, end = sorted((draw(st.integers(0, len(data))), draw(st.integers(0, len(data)))))
-    match draw(st.integers(0, 3)):
-        case 0:
-            return data[:at]
-        case 1:
-            changed = bytearray(data)
-            for _ in range(draw(st.integers(1, 8))):
-                changed[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
-            return bytes(changed)
-        case 2:
-            return data[:at] + data[end:]
-    return data[:end] + data[at:]
+    """Return `data` with changed bytes, or with a piece removed, replaced or repeated."""
+    at, piece = draw(st.integers(0, len(data))), draw(st.binary(max_size=8))
+    end = draw(st.just(at + len(piece)) | st.integers(0, len(data)))
+    return data[:at] + piece + data[end:]
 
 
 def _value_or_none(read: Callable[[], Any], kind: type[GenreError], name: str) -> Any:
@@ -63,28 +54,26 @@ NESTED = st.recursive(
 )
 
 
-def _project_params(folder: Path) -> str:
-    write_params(folder)
-    return (folder / "params.yaml").read_text()
-
-
 @SMALL
 @given(data=st.data())
 def test_any_text_is_read_as_params_or_refused_by_name(tmp_path: Path, data: st.DataObject) -> None:
-    text = _project_params(tmp_path).encode()
-    (tmp_path / "params.yaml").write_bytes(data.draw(st.binary(max_size=80) | mutations(text)))
-    _value_or_none(lambda: params.load(tmp_path / "params.yaml"), ParamsError, "params.yaml")
+    write_params(tmp_path)
+    path = tmp_path / "params.yaml"
+    path.write_bytes(data.draw(st.binary(max_size=80) | mutations(path.read_bytes())))
+    _value_or_none(lambda: params.load(path), ParamsError, "params.yaml")
 
 
 @SMALL
 @given(data=st.data(), value=NESTED)
 def test_any_value_of_any_key_is_accepted_or_refused_by_name(tmp_path: Path, data: st.DataObject, value: Any) -> None:
-    sections = yaml.safe_load(_project_params(tmp_path))
+    write_params(tmp_path)
+    path = tmp_path / "params.yaml"
+    sections = yaml.safe_load(path.read_text())
     section = data.draw(st.sampled_from(sorted(sections)))
     key = data.draw(st.sampled_from(sorted(sections[section])))
     sections[section][key] = value
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections, allow_unicode=False))
-    _value_or_none(lambda: params.load(tmp_path / "params.yaml"), ParamsError, f"{section}.{key}")
+    path.write_text(yaml.safe_dump(sections, allow_unicode=False))
+    _value_or_none(lambda: params.load(path), ParamsError, f"{section}.{key}")
 
 
 # Vectors

@@ -268,13 +268,12 @@ def test_id3v1_becomes_id3v2_and_stays(mp3: Path, tagger: Tagger) -> None:
 
 @pytest.mark.parametrize("keep", [0, 10, 60, 700])
 def test_a_damaged_file_is_refused_by_name_and_not_changed(song: Path, tagger: Tagger, keep: int) -> None:
-    data = song.read_bytes()[:keep]
-    song.write_bytes(data)
+    os.truncate(song, keep)
+    data = song.read_bytes()
     try:
         tagger.write(song, ["jazz"])
     except AudioError as error:
-        assert song.name in str(error)
-        assert ".tmp" not in str(error)
+        assert song.name in str(error) and ".tmp" not in str(error)
         assert song.read_bytes() == data
     else:  # some formats need only headers and a little audio
         assert _genres(song) == ["jazz"]

@@ -27,7 +27,7 @@ from genre.paths import Paths
 from genre.search import embedding_index, store
 from genre.search.engine import IndexedSong
 from genre.search.store import VectorStore, Window
-from tests.made import ROOT
+from tests.made import ROOT, start
 from tests.search.conftest import search_params
 
 pytestmark = pytest.mark.slow
@@ -175,16 +175,14 @@ def test_every_index_type_finds_a_vector_again_and_its_recall_is_measured(
         ({"index_type": "FLAT", "build_params": {"nlist": 4}}, r"index\.build_params\.nlist is no parameter"),
         ({"index_type": "HNSW", "index_params": {"nprobe": 4}}, r"search\.index_params\.nprobe is no parameter"),
         ({"uri": "songs.sqlite"}, "is no .db path"),
+        ({}, "is not a Milvus Lite folder"),
     ],
 )
-def test_settings_that_milvus_ignores_are_refused(changes: dict[str, Any], message: str, uri: str) -> None:
+def test_settings_that_milvus_ignores_and_a_file_as_folder_are_refused(
+    changes: dict[str, Any], message: str, uri: str
+) -> None:
+    Path(uri).write_text("something else")
     with pytest.raises(SearchError, match=message), connected(**{"uri": uri, **changes}):
-        pass
-
-
-def test_a_file_that_is_no_milvus_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "songs.db").write_text("something else")
-    with pytest.raises(SearchError, match="not a Milvus Lite folder"), connected(str(tmp_path / "songs.db")):
         pass
 
 
@@ -203,9 +201,7 @@ def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])  # free
     address = ["--host", "127.0.0.1", "--port", port, "--data-dir", str(tmp_path / "served")]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "milvus_lite", "server", *address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    server = start(tmp_path, sys.executable, "-m", "milvus_lite", "server", *address)
     uri = f"http://127.0.0.1:{port}"
     try:
         _wait_for(int(port))
