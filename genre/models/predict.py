@@ -14,7 +14,7 @@ from genre.errors import ModelError
 from genre.models import cards, embeddings, onnx
 from genre.models.calibration import calibrate
 from genre.models.cards import ENSEMBLE, WITHOUT_ENSEMBLE, ModelCard
-from genre.models.embeddings import Batch, Embedder
+from genre.models.embeddings import Batch
 from genre.paths import Paths
 
 Features = Mapping[str, npt.NDArray[np.float32]]  # by name [shape=(chunks, frames, columns)]
@@ -72,7 +72,10 @@ def _load(card: ModelCard, paths: Paths, cache: Cache | None) -> Graph:
     session = _session(card, paths)
     if card.embedding is None:
         return lambda batch: _run(card, session, {f: batch.features[f] for f in card.inputs})
-    embedder, rate = _embedder(card, paths, cache), card.feature_settings.sample_rate
+    embedder, rate = embeddings.load(card.embedding["name"], paths, cache=cache), card.feature_settings.sample_rate
+    if card.embedding != (computed := embedder.describe()):
+        fault = f"trained on the embedding {card.embedding}, this version computes {computed}"
+        raise ModelError(f"{paths.card(card.model)}: {fault}: run `dvc repro`")
     return lambda batch: _run(card, session, {onnx.VECTOR: batch.embedding(embedder, rate)})
 
 
@@ -98,17 +101,6 @@ def _session(card: ModelCard, paths: Paths) -> Any:
     if names != set(card.inputs or [onnx.VECTOR]) or [node.shape[1:] for node in outputs] != [[len(card.genres)]]:
         raise ModelError(f"{path}: inputs or outputs differ from those in its card: run `dvc repro`")
     return session
-
-
-def _embedder(card: ModelCard, paths: Paths, cache: Cache | None) -> Embedder:
-    assert card.embedding is not None
-    embedder = embeddings.load(card.embedding["name"], paths, cache=cache)
-    if card.embedding != embedder.describe():
-        raise ModelError(
-            f"{paths.card(card.model)}: trained on the embedding {card.embedding}, this version computes"
-            f" {embedder.describe()}: run `dvc repro`"
-        )
-    return embedder
 
 
 def _run(card: ModelCard, session: Any, inputs: Features) -> Probabilities:

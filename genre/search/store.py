@@ -46,7 +46,7 @@ SEARCH_PARAMS = {"FLAT": (), "IVF_FLAT": ("nprobe",), "HNSW": ("ef",)}
 _FIELDS = ("song_sha256", "song", "genre", "start_s")
 _TEXT_BYTES = 1024
 _LOCK = threading.Lock()
-_CONNECTIONS: Counter[str] = Counter()  # of this process, by .db folder
+_CONNECTIONS: Counter[str] = Counter()  # of this process, by .db folder or address
 
 Vectors = npt.NDArray[np.float32]
 
@@ -200,39 +200,53 @@ def _client(uri: str) -> Iterator[Any]:
     """Yield a connected pymilvus.MilvusClient; closing the last one of a .db folder ends Milvus Lite's server."""
     address = os.environ.pop("MILVUS_URI", "")  # pymilvus reads it when it is imported, and refuses a .db path
     from pymilvus import MilvusClient
-    from pymilvus.exceptions import ConnectionConfigException
 
     os.environ |= {"MILVUS_URI": address} if address else {}
     for name in ("pymilvus", "milvus_lite", "grpc"):  # they log the errors that they raise, with tracebacks
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # a dedicated connection is closed with its client
-    options = {"dedicated": True, "grpc_options": {"grpc.keepalive_time_ms": KEEPALIVE_MS}, "timeout": CONNECT_S}
-    if not uri.endswith(".db"):
-        with _named_errors(uri):
-            client = MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", ""), **options)
-        with contextlib.closing(client):
-            yield client
-        return
-    from milvus_lite.server_manager import server_manager_instance
-
-    folder = str(Path(uri).resolve())
-    with _LOCK:
-        try:
-            Path(folder).parent.mkdir(parents=True, exist_ok=True)
-            client = MilvusClient(folder, **options)
-        except ConnectionConfigException as error:  # pymilvus does not say why
-            raise SearchError(f"the vector store {uri} {_reason(uri)}") from error
-        except OSError as error:
-            raise SearchError(f"the vector store {uri} cannot be created: {error.strerror}") from error
-        _CONNECTIONS[folder] += 1
+    is_folder = uri.endswith(".db")
+    target = str(Path(uri).resolve()) if is_folder else uri
+    with _LOCK, _named_errors(uri):
+        if is_folder and not _CONNECTIONS[target]:
+            _check_folder(uri)
+        client = MilvusClient(
+            target,
+            token=os.environ.get("MILVUS_TOKEN", ""),
+            timeout=CONNECT_S,
+            dedicated=True,  # the connection is closed with its client
+            grpc_options={"grpc.keepalive_time_ms": KEEPALIVE_MS},
+        )
+        _CONNECTIONS[target] += 1
     try:
         yield client
     finally:
         client.close()
         with _LOCK:
-            _CONNECTIONS[folder] -= 1
-            if not _CONNECTIONS[folder]:
-                server_manager_instance.release_server(folder)
+            _CONNECTIONS[target] -= 1
+            if is_folder and not _CONNECTIONS[target]:
+                from milvus_lite import server_manager_instance
+
+                server_manager_instance.release_server(target)
+
+
+def _check_folder(uri: str) -> None:
+    """Create a Milvus Lite folder, or raise a SearchError if it cannot be opened: pymilvus does not say why."""
+    from milvus_lite import DataDirLockedError, MilvusLite
+
+    try:
+        MilvusLite(uri).close()
+    except DataDirLockedError:
+        reason = "is in use by another process: stop it, or start a server (`milvus-lite server`) and set MILVUS_URI"
+    except OSError as error:
+        reason = (
+            f"cannot be written ({error.strerror}), which Milvus Lite needs for its lock: give write permission, remove"
+            " it if it is not a Milvus Lite folder, or start a server and set MILVUS_URI"
+        )
+    except Exception as error:  # milvus_lite documents no common error of a damaged folder
+        reason = f"is not a Milvus Lite folder ({error}): remove it"
+    else:
+        return
+    raise SearchError(f"the vector store {uri} {reason}")
 
 
 def _digest_path(uri: str, collection: str) -> Path:
@@ -251,25 +265,6 @@ def _check_names(key: str, given: Iterable[str], allowed: Collection[str]) -> No
     for name in given:
         if name not in allowed:
             raise SearchError(f"{key}.{name} is no parameter of this index_type: use {', '.join(allowed) or '{}'}")
-
-
-def _reason(uri: str) -> str:
-    """Return why a Milvus Lite folder cannot be opened, and what to do."""
-    from milvus_lite import DataDirLockedError, MilvusLite
-
-    error: object = "it cannot be opened"
-    try:
-        MilvusLite(uri).close()
-    except DataDirLockedError:
-        return "is in use by another process: stop it, or start a server (`milvus-lite server`) and set MILVUS_URI"
-    except OSError as fault:
-        return (
-            f"cannot be written ({fault.strerror}), which Milvus Lite needs for its lock: give write permission, remove"
-            " it if it is not a Milvus Lite folder, or start a server and set MILVUS_URI"
-        )
-    except Exception as fault:  # milvus_lite documents no common error of a damaged folder
-        error = fault
-    return f"is not a Milvus Lite folder ({error}): remove it"
 
 
 @contextlib.contextmanager
