@@ -51,11 +51,15 @@ def plan(seed: int, songs: int) -> list[DemoSong]:
 
     The first songs of a style do not depend on `songs`.
     """
-    titles = _titles(seed)
     planned = []
+    words = _DATA["titles"]
+    titles = [f"{adjective} {noun}" for adjective in words["adjectives"] for noun in words["nouns"]]
+    titles += [f"{noun} at {time}" for noun in words["nouns"] for time in words["times"]]
+    titles += [f"{owner}'s {noun}" for owner in words["owners"] for noun in words["nouns"]]
+    order = np.random.default_rng((seed, 1)).permutation(len(titles))
     for number, (index, style) in itertools.product(range(songs), enumerate(STYLES)):
         volume, position = divmod(number * len(STYLES) + index, len(titles))
-        title = titles[position] + (f" No. {volume + 1}" if volume else "")
+        title = titles[order[position]] + (f" No. {volume + 1}" if volume else "")
         block, place = divmod(number, len(SUFFIXES))
         suffix = SUFFIXES[np.random.default_rng((seed, index, block, 0)).permutation(len(SUFFIXES))[place]]
         planned.append(DemoSong(style, title, suffix, (seed, index, number)))
@@ -210,15 +214,6 @@ def _draw_recording(seconds: float, style: dict[str, Any], rng: np.random.Genera
         else:
             drawn[name] = _log_uniform(values, rng) if how == "log" else rng.uniform(*values)
     return synth.Recording(seconds, **drawn)
-
-
-def _titles(seed: int) -> list[str]:
-    """Return all combinations of the title words, shuffled."""
-    words = _DATA["titles"]
-    titles = [f"{adjective} {noun}" for adjective in words["adjectives"] for noun in words["nouns"]]
-    titles += [f"{noun} at {time}" for noun in words["nouns"] for time in words["times"]]
-    titles += [f"{owner}'s {noun}" for owner in words["owners"] for noun in words["nouns"]]
-    return [titles[index] for index in np.random.default_rng((seed, 1)).permutation(len(titles))]
 
 
 def _log_uniform(bounds: Sequence[float], rng: np.random.Generator) -> float:
