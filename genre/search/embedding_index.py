@@ -115,9 +115,10 @@ class Description:
         with files.reading(path, SearchError, "index"):
             description = TypeAdapter(cls).validate_python(files.read_json(path))
             settings = description.feature_settings.to_dict()
-        for key, value in settings.items():
-            if description.settings.get(key) != value:
-                raise SearchError(f"{path} was made with other {key} than this version uses: run `dvc repro index`")
+        if other := [key for key, value in settings.items() if description.settings.get(key) != value]:
+            raise SearchError(
+                f"{path}: made with other {', '.join(other)} than this version uses: run `dvc repro index`"
+            )
         return description
 
 
@@ -171,9 +172,7 @@ def opened(params: Params, paths: Paths, kind: str) -> Iterator[tuple[Descriptio
         raise SearchError(f"{paths.projection} does not belong to {paths.index}: run `dvc repro index`")
     n_vectors = description.vectors if kind == "chunks" else description.windows
     if n_vectors is None:
-        raise SearchError(
-            "the index has no windows: set index.windows to true in params.yaml and run `dvc repro index`"
-        )
+        raise SearchError("the index has no windows: set index.windows to true, then run `dvc repro index`")
     embedder = embeddings.load(description.embedding, paths)
     with connect(params, paths, description, kind) as collection:
         collection.open(n_vectors)
