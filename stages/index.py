@@ -26,7 +26,7 @@ from genre.parallel import run
 from genre.params import Params
 from genre.paths import Paths
 from genre.search import embedding_index, landmark_index, landmarks, window_engine
-from genre.search.embedding_index import WINDOW_HOP_S, WINDOW_SETTINGS, Description, Projection
+from genre.search.embedding_index import WINDOW_HOP_S, WINDOW_SETTINGS, Description
 from genre.search.engine import IndexedSong
 from genre.search.landmark_index import LandmarkIndex
 from genre.search.landmarks import Peaks
@@ -86,7 +86,8 @@ class Indexer:
         fitted_on = [song.sha256 for song in itertools.compress(self.songs, is_training)]
         digest = embedding_index.digest(embedder, features, fitted_on, projection)
         windows = self._windows(embedder) if self.settings.index.windows else None
-        names = [[*astuple(song), [row.start_s for row in rows]] for song, rows in self.songs.items()]
+        starts = [[row.start_s for row in rows] for rows in self.songs.values()]
+        names = [[*astuple(song), of_song] for song, of_song in zip(self.songs, starts, strict=True)]
         description = Description(
             embedding=embedder.name,
             settings=features.to_dict(),
@@ -98,9 +99,10 @@ class Indexer:
             contents=files.digest(digest, names),
             synthetic=self.paths.is_synthetic(self.settings.dataset.name),
         )
-        recall = self._store("chunks", description, projection, of_songs)
+        recall = self._store("chunks", description, starts, [projection(values) for values in of_songs])
         if windows is not None:
-            self._store("windows", description, projection, windows)
+            starts = [[k * WINDOW_HOP_S for k in range(len(values))] for values in windows]
+            self._store("windows", description, starts, [projection(values) for values in windows])
         return replace(description, recall_at_10=recall)
 
     def _windows(self, embedder: Embedder) -> list[Vectors]:
@@ -111,15 +113,11 @@ class Indexer:
         return [np.frombuffer(values, np.float32).reshape(-1, embedder.embedding.n_values) for values in data]
 
     def _store(
-        self, kind: str, description: Description, projection: Projection, embedded: Sequence[Vectors]
+        self, kind: str, description: Description, starts: Sequence[Sequence[float]], of_songs: Sequence[Vectors]
     ) -> float | None:
-        """Write the projections of the embeddings of each song's chunks or windows; return the collection's recall."""
-        windows = [
-            Window(song, rows[k].start_s if kind == "chunks" else k * WINDOW_HOP_S)
-            for (song, rows), values in zip(self.songs.items(), embedded, strict=True)
-            for k in range(len(values))
-        ]
-        vectors = np.concatenate([projection(values) for values in embedded])
+        """Write the vectors of each song's chunks or windows, which start at `starts` in s; return their recall."""
+        windows = [Window(song, start_s) for song, part in zip(self.songs, starts, strict=True) for start_s in part]
+        vectors = np.concatenate(of_songs)
         with embedding_index.connect(self.settings, self.paths, description, kind) as collection:
             collection.write(windows, vectors)
             return embedding_index.recall(collection, vectors)
