@@ -126,6 +126,7 @@ def _copy_shards(folder: Path, n_songs: int) -> None:
         shard["frames"][0] = np.minimum(frames, 2**PART_BITS - 1).view(np.uint8).reshape(-1, 4)[:, :3]
         shard["bins"] += rng.integers(0, 4 * BIN_STEPS, shard["bins"].shape, dtype=np.uint16) % 505
         shard["times"] ^= rng.integers(0, 64, shard["times"].shape, dtype=np.uint8)
+        shard["crc"] = landmark_index._crc(shard)
         names = [files.digest(number, song) for song, _, _ in original["songs"]]
         np.save(folder / f"copy{number}.npy", shard)
         songs = [[name, name[:12], "rock"] for name in names]

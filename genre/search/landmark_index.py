@@ -82,10 +82,11 @@ class LandmarkIndex:
 
         The rarest hashes are looked up first, and no more than give `MAX_READ` occurrences.
         """
-        chosen = self._rarest(hashes)
+        rows = self.rows[hashes]
+        chosen = self._rarest(rows)
         occurrences = [np.empty(0, np.int64)]
         for shard, start in zip(self.shards, (self.begins[self.first_songs] - GAP) // STEPS, strict=True):
-            first, end = _pairs_with(shard, self.rows[hashes[chosen]])
+            first, end = _pairs_with(shard, rows[chosen])
             of_part, indices = landmarks.ranges(first.ravel(), end.ravel())
             parts = (chosen << AXIS_BITS)[:, np.newaxis] + start + (np.arange(first.shape[1]) << PART_BITS)
             frames = np.pad(shard["frames"][0][indices], ((0, 0), (0, 1))).view("<u4")[:, 0]
@@ -116,7 +117,6 @@ class LandmarkIndex:
             inside = (positions >= first[owners]) & (positions < end[owners])
             bins = shard["bins"][0][indices[inside]] / np.float32(BIN_STEPS)
             parts.append((intervals[owners[inside]], positions[inside] + start, bins))
-            _release(shard)
         owners, positions, bins = map(np.concatenate, zip(*parts, strict=True))
         return owners, positions, bins
 
@@ -126,13 +126,13 @@ class LandmarkIndex:
         _, positions, bins = self.peaks_between(begin, begin + STEPS * n_frames)
         return Peaks(((positions - begin) / STEPS).astype(np.float32), bins, n_frames)
 
-    def _rarest(self, hashes: Unsigned) -> Integers:
-        """Return the indices of the hashes to look up; a few shards tell how many occurrences each has."""
-        kept = np.flatnonzero(self.rows[hashes] >= 0)
+    def _rarest(self, rows: Rows) -> Integers:
+        """Return the indices of the rows to look up; a few shards tell how many occurrences each has."""
+        kept = np.flatnonzero(rows >= 0)
         sample = self.shards[:: len(self.shards) // 8 + 1]
         counts = np.full(len(kept), len(self.shards), np.float64)
         for shard in sample:
-            first, end = _pairs_with(shard, self.rows[hashes[kept]])
+            first, end = _pairs_with(shard, rows[kept])
             counts += (end - first).sum(axis=1) * (len(self.shards) / len(sample))
         order = np.argsort(counts, kind="stable")
         return kept[np.sort(order[: np.searchsorted(np.cumsum(counts[order]), MAX_READ)])]
