@@ -1,7 +1,7 @@
 # make run    set up, run the pipeline on the demo data set, query one of its songs
 # make test   set up and run the tests; make test-fast runs those without the mark slow
 # make experiments  table of DVC's experiments: the changed params and the scores of one model (MODEL=merged)
-.PHONY: setup run experiments test test-fast lint format bench fuzz audit lock
+.PHONY: setup run experiments test test-fast lint format bench dist fuzz audit lock
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -63,6 +63,10 @@ format: setup
 # make bench FULL=--full measures all sizes, for hours.
 bench: setup
 	python -m benchmarks $(FULL)
+
+# The wheel of the command `genre` (docs/install.md).
+dist: setup
+	$(BIN)/uv build --wheel --out-dir dist
 
 N_INPUTS ?= 2000
 

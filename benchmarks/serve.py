@@ -34,10 +34,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from genre import params
 from genre.audio import chunks
 from genre.cli import integer
-from genre.paths import Paths
+from genre.project import Project
 from genre.web.service import Service
 
 SAMPLE_RATE = 22_050  # Hz
@@ -131,7 +130,7 @@ def _write_clip(path: Path) -> Path:
 
 def _peer(clip: Path, model: str | None) -> float:
     """Return clips a second of the model without the service."""
-    service = Service(Paths(), params.load().serve, model=model)
+    service = Service(Project(model=model))
     service.load("")
     try:
         began = time.perf_counter()

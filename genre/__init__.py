@@ -3,3 +3,7 @@
 import os
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reads it when it is imported; worker processes inherit it
+
+from genre.project import Project
+
+__all__ = ["Project"]

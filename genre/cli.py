@@ -51,18 +51,33 @@ Number = TypeVar("Number", int, float)
 
 
 def argument_parser(doc: str) -> argparse.ArgumentParser:
-    """Return the parser of a command, described by the docstring of its module, which has examples."""
-    name = re.search(r"python -m stages\.\w+", doc)
-    return argparse.ArgumentParser(
-        name[0] if name else None, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Return the parser of a command, described by the docstring of its module, with examples of command lines.
+
+    If the installed command runs, they begin with genre in place of python -m stages.
+    """
+    if [Path(word).stem for word in sys.orig_argv[1:2]] == ["genre"]:
+        doc = doc.replace("python -m stages.", "genre ")
+    name = re.search(r"(python -m stages\.|^genre )\w+", doc, re.MULTILINE)
+    return _Parser(name[0] if name else None, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that also completes words in the shell."""
+
+    def parse_args(self, *arguments: Any) -> Any:  # type: ignore[override]
+        if "_ARGCOMPLETE" in os.environ:  # set by the shell function of argcomplete
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        return super().parse_args(*arguments)
 
 
 def add_song_options(parser: argparse.ArgumentParser, metavar: str) -> None:
-    """Add the arguments SONG..., --format, --start and --duration."""
+    """Add the arguments SONG..., --format, --models, --start and --duration."""
     songs_help = "an audio file of any format, a folder of them, an http(s) URL, or - for standard input"
     parser.add_argument("songs", nargs="+", metavar=metavar, help=songs_help)
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: %(default)s")
+    parser.add_argument("--models", metavar="FILE", help="a package of models, or a project (default: this project)")
     parser.add_argument("--start", type=seconds, default=0.0, metavar="S", help="start of the part in s (default: 0)")
     parser.add_argument("--duration", type=positive, metavar="S", help="length of the part in s (default: to the end)")
 

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 
 from genre import files
 from genre.errors import ParamsError
-
-PARAMS_FILE = Path("params.yaml")
+from genre.paths import Paths
 
 # Keys of earlier versions, refused with their new names
 RENAMED = {
@@ -224,16 +223,19 @@ class Params(_Section):
     serve: ServeParams
 
 
-def load(path: Path = PARAMS_FILE) -> Params:
-    """Return the settings of a params file.
+def load(path: Path | None = None) -> Params:
+    """Return the settings of a params file, by default that of the project.
 
     Raises ParamsError if the file is missing or not YAML, or keys are unknown, renamed, missing or have a bad value;
     the message names all of them.
     """
+    path = path or Paths().params
     try:
         values = files.read_yaml(path)
     except FileNotFoundError:
-        raise ParamsError(f"{path} does not exist: run the command in the project's root folder") from None
+        raise ParamsError(
+            f"{path} does not exist: run the command in the project's root folder, or name that in GENRE_PROJECT"
+        ) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ParamsError(f"{path} cannot be read: {error}") from error
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from genre.errors import ModelError
@@ -42,9 +43,9 @@ class _OfModel:
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Folders and files below a project's root folder; by default the working directory."""
+    """Folders and files below a project's root folder: by default that of GENRE_PROJECT, or the working directory."""
 
-    root: Path = Path()
+    root: Path = field(default_factory=lambda: Path(os.environ.get("GENRE_PROJECT", "")))
 
     params = _Below("params.yaml")
     cache = _Below(".cache")  # finished work that is kept between runs and may be deleted

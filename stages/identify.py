@@ -7,14 +7,12 @@ python -m stages.identify --engine embeddings snippet.mp3
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from genre import params
-from genre.audio import manifest
 from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, run_command
-from genre.paths import Paths
+from genre.project import Project
 
 COLUMNS = ("file", "song", "genre", "offset", "score", "path")  # of the format csv
 
@@ -27,20 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     score_help = "name no song below this score (default: search.min_score)"
     parser.add_argument("--min-score", type=fraction, metavar="P", help=score_help)
     arguments = parser.parse_args(argv)
-    from genre.search.identify import identify, open_engine
-
-    paths = Paths()
-    settings = params.load(paths.params)
-    min_score = settings.search.min_score if arguments.min_score is None else arguments.min_score
-    with open_engine(settings, paths, arguments.engine) as engine:
-        options = {"start": arguments.start, "duration": arguments.duration, "min_score": min_score}
-        sources = manifest.sources(paths.chunks)
-
-        def answer(path: Path) -> Answer:
-            match = identify(path, engine=engine, **options)
-            songs = [{**song, "path": sources.get(f"{song['genre']}/{song['song']}")} for song in match["songs"]]
-            return {**match, "songs": songs, "path": songs[0]["path"] if songs else None}
-
+    options = {name: getattr(arguments, name) for name in ("start", "duration", "min_score")}
+    with Project(arguments.models, engine=arguments.engine) as project:
+        _ = project.engine  # an error of the index is not one of a song
+        answer = functools.partial(project.identify, **options)
         return answer_all(arguments.songs, answer, _text, arguments.format, COLUMNS, _rows)
 
 

@@ -10,17 +10,15 @@ python -m stages.query --write-tags --dry-run albums/
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from genre import files
 from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, is_folder, positive, run_command
 from genre.parallel import one_thread_each
-from genre.paths import Paths
+from genre.project import Project
 from genre.terminal import one_line
 
 SONGS_AT_ONCE = 2  # the next song is decoded while the last chunks of one are predicted
@@ -36,39 +34,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(arguments, option) and not arguments.write_tags:
             parser.error(f"--{option.replace('_', '-')} goes with --write-tags")
     afterwards = _afterwards(parser, arguments)
-    from genre.models import predict, query, rejection
-
-    paths = Paths()
-    predictor = predict.load(arguments.model, paths, wait=False)
-    if arguments.write_tags and predictor.card.synthetic and not arguments.force:
-        parser.error(f"{predictor.card.warnings[0]}; --write-tags writes them only with --force")
-    of_song = functools.partial(
-        query.answer,
-        predictor=predictor,
-        start=arguments.start,
-        duration=arguments.duration,
-        middle=arguments.middle,
-        min_confidence=arguments.min_confidence,
-        rejection=rejection.load(paths, predictor.card.model, _reject(paths.params)),
-        coverage=arguments.sets or query.COVERAGE,
-    )
-
-    header = ["file", "song_genre", "song_confidence", "song_set", "start", "end", "genre", *predictor.card.genres]
-    text = functools.partial(_text, sets=arguments.sets is not None)
-    return answer_all(
-        arguments.songs, of_song, text, arguments.format, header, _rows, at_once=SONGS_AT_ONCE, afterwards=afterwards
-    )
-
-
-def _reject(path: Path) -> float | None:
-    """Return query.reject without a check of the other settings, which would take a tenth of a query."""
-    with contextlib.suppress(Exception):
-        rate = files.read_yaml(path)["query"]["reject"]
-        if rate is None or (isinstance(rate, float) and 0.0 < rate <= 0.5):
-            return rate
-    from genre import params
-
-    return params.load(path).query.reject  # raises an error that says what is wrong
+    with Project(arguments.models, model=arguments.model) as project:
+        card = project.predictor.card
+        if arguments.write_tags and card.synthetic and not arguments.force:
+            parser.error(f"{card.warnings[0]}; --write-tags writes them only with --force")
+        options = {name: getattr(arguments, name) for name in ("start", "duration", "middle", "min_confidence")}
+        of_song = functools.partial(
+            project.query, **options, **({"coverage": arguments.sets} if arguments.sets else {})
+        )
+        header = ["file", "song_genre", "song_confidence", "song_set", "start", "end", "genre", *card.genres]
+        text = functools.partial(_text, sets=arguments.sets is not None)
+        output = (arguments.format, header, _rows)
+        return answer_all(arguments.songs, of_song, text, *output, at_once=SONGS_AT_ONCE, afterwards=afterwards)
 
 
 def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Callable[[Answer], None] | None:

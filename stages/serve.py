@@ -21,9 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--port", type=integer(0, 65_535), default=5000, metavar="N", help="0: a free port (default: %(default)s)"
     )
     parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
+    parser.add_argument("--models", metavar="FILE", help="as in stages.query (default: this project)")
     arguments = parser.parse_args(argv)
-    from genre import params
-    from genre.paths import Paths
+    from genre.project import Project
     from genre.web import server
     from genre.web.app import create_app
     from genre.web.service import Service
@@ -31,10 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # not uvicorn.error: its "startup complete" comes before the models are loaded
     for name in ("uvicorn.access", "genre.web"):
         logging.getLogger(name).setLevel(logging.INFO)
-    paths = Paths()
-    settings = params.load(paths.params).serve
-    app = create_app(Service(paths, settings, model=arguments.model), host=arguments.host)
-    server.run(app, settings, host=arguments.host, port=arguments.port)
+    service = Service(Project(arguments.models, model=arguments.model))
+    server.run(create_app(service, host=arguments.host), service.params, host=arguments.host, port=arguments.port)
     return 0
 
 

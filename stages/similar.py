@@ -7,13 +7,13 @@ python -m stages.similar --together --m3u playlist.m3u8 a.mp3 b.mp3 c.mp3
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from genre import files, params
-from genre.audio import manifest
+from genre import files
 from genre.cli import Answer, add_song_options, answer_all, argument_parser, integer, run_command
-from genre.paths import Paths
+from genre.project import Project
 
 COLUMNS = ("file", "genre", "weighted_genre", "score", "similar_genre", "similar_song", "similar_path")  # of csv
 
@@ -27,26 +27,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--together", action="store_true", help=together_help)
     parser.add_argument("--m3u", type=Path, metavar="FILE", help="also write a playlist of the similar songs")
     arguments = parser.parse_args(argv)
-    from genre.search import similar
-
-    paths = Paths()
     playlist: list[str] = []
-    with similar.open_neighbours(params.load(paths.params), paths) as neighbours:
-        excerpt = {"top": arguments.top, "start": arguments.start, "duration": arguments.duration}
-        sources = manifest.sources(paths.chunks)
 
-        def answer(*of_songs: Path) -> Answer:
-            result = neighbours.similar(*of_songs, **excerpt)
-            songs = [{**song, "path": sources.get(f"{song['genre']}/{song['song']}")} for song in result["songs"]]
-            return {**result, "songs": songs}
+    def add(answer: Answer) -> None:
+        playlist.extend(song["path"] for song in answer["songs"] if song["path"] and song["score"] > 0)
 
-        def add(answer: Answer) -> None:
-            playlist.extend(song["path"] for song in answer["songs"] if song["path"] and song["score"] > 0)
-
-        options = {"together": arguments.together, "afterwards": add}
+    excerpt = {name: getattr(arguments, name) for name in ("top", "start", "duration")}
+    options = {"together": arguments.together, "afterwards": add}
+    with Project(arguments.models) as project:
+        _ = project.neighbours  # an error of the index is not one of a song
+        answer = functools.partial(project.similar, **excerpt)
         status = answer_all(arguments.songs, answer, _text, arguments.format, COLUMNS, _rows, **options)
     if arguments.m3u:
-        songs = ((paths.root / path).absolute() for path in dict.fromkeys(playlist))
+        songs = (Path(path).absolute() for path in dict.fromkeys(playlist))
         files.write_text(arguments.m3u, "#EXTM3U\n" + "".join(f"#EXTINF:-1,{song.stem}\n{song}\n" for song in songs))
     return status
 

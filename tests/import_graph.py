@@ -28,10 +28,10 @@ def modules() -> list[str]:
 
 
 def room(path: str) -> str:
-    """Return the room of a module: stages, cli, a folder in genre/, or genre for the other modules of genre/."""
+    """Return the room of a module: stages, cli, project, a folder in genre/, or genre for the others of genre/."""
     parts = path.split("/")
-    if path == "genre/cli.py":
-        return "cli"
+    if path in ("genre/cli.py", "genre/project.py"):
+        return Path(path).stem
     return parts[1] if len(parts) == 3 else parts[0]
 
 

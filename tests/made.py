@@ -8,6 +8,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -228,10 +229,10 @@ def write_vectors(folder: Path, rows: Sequence[manifest.Row], settings: Settings
     arrays.write(folder, rows, features, settings)
 
 
-def save_svm(root: Path, **dataset: object) -> None:
+def save_svm(root: Path, *, default: bool = False, **dataset: object) -> None:
     """Write the baseline `stats_svm` of two made-up genres, the fastest model to train, into a project.
 
-    `dataset` is that of its card.
+    With `default`, also an ensemble that makes it the default model. `dataset` is that of the cards.
     """
     from genre import files
     from genre.models import baselines, cards, embeddings
@@ -243,19 +244,20 @@ def save_svm(root: Path, **dataset: object) -> None:
     vectors = (np.random.default_rng(0).normal(0, 3, (16, 287)) + labels[:, np.newaxis]).astype(np.float32)
     trained = baselines.train("stats_svm", vectors, arrays.VectorSet({}, labels, songs, ["high", "low"], songs))
     files.write_bytes(paths.onnx("stats_svm"), trained.onnx)
-    cards.write(
-        cards.ModelCard(
-            model="stats_svm",
-            kind="svm",
-            genres=["high", "low"],
-            settings=Settings(22_050, 3.0, 1.0).to_dict(),
-            embedding=embeddings.load("statistics", paths).describe(),
-            calibration=trained.calibration,
-            dataset=dataset,
-            onnx_sha256=files.sha256(paths.onnx("stats_svm")),
-        ),
-        paths,
+    card = cards.ModelCard(
+        model="stats_svm",
+        kind="svm",
+        genres=["high", "low"],
+        settings=Settings(22_050, 3.0, 1.0).to_dict(),
+        embedding=embeddings.load("statistics", paths).describe(),
+        calibration=trained.calibration,
+        dataset=dataset,
+        onnx_sha256=files.sha256(paths.onnx("stats_svm")),
     )
+    cards.write(card, paths)
+    if default:
+        ensemble = {"model": cards.ENSEMBLE, "models": [card.model], "default": card.model}
+        cards.write(replace(card, **ensemble, embedding=None, onnx_sha256=None), paths)  # type: ignore[arg-type]
 
 
 def start(project: Path, *command: str) -> subprocess.Popen[bytes]:

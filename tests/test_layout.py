@@ -19,10 +19,11 @@ BELOW = {  # the rooms that a room may import from; genre stands for the modules
     "models": {"genre", "audio", "features"},
     "evaluation": {"genre", "audio", "cli", "features", "models"},
     "search": {"genre", "audio", "features", "models"},
+    "project": {"genre", "audio", "features", "models", "search"},
     "audit": {"genre", "audio", "features", "models", "evaluation", "search"},
-    "web": {"genre", "audio", "cli", "features", "models", "evaluation", "search", "audit"},
-    "stages": {"genre", "audio", "cli", "demo", "features", "models", "evaluation", "search", "audit", "web"},
+    "web": {"genre", "audio", "cli", "features", "models", "evaluation", "search", "audit", "project"},
 }
+BELOW["stages"] = set(BELOW)
 MAX_MODULE_LINES = 380
 MAX_BODY_LINES = 60
 MAX_PARAMETERS = 9

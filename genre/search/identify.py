@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NotRequired
 
 from typing_extensions import TypedDict
 
@@ -26,6 +27,7 @@ class MatchedSong(TypedDict):
     offset: float  # s from the start of the song to the start of the snippet
     score: float  # 0 to 1
     genre: str
+    path: NotRequired[str | None]  # of its file, not over HTTP; None if it is unknown
 
 
 class Match(TypedDict):
@@ -37,6 +39,7 @@ class Match(TypedDict):
     score: float  # of the best indexed song
     genre: str | None
     songs: list[MatchedSong]  # all that are in the snippet, best first
+    path: NotRequired[str | None]
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NotRequired
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -34,6 +35,7 @@ class SimilarSong(TypedDict):
     song: str
     genre: str
     score: float  # cosine similarity
+    path: NotRequired[str | None]  # of its file, not over HTTP; None if it is unknown
 
 
 class Similar(TypedDict):

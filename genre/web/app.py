@@ -42,6 +42,7 @@ STATIC = Path(__file__).parent / "static"
 MAX_TOP = 100  # songs that similar returns
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FIELD = "audio"  # the form field of the file
+PATHS: dict[str, Any] = {"path": True, "songs": {"__all__": {"path"}}}  # of indexed songs on this machine
 MAX_FIELD_BYTES = 1 << 16  # of a form field that is not a file
 COPY_BYTES = 1 << 20
 MAX_NAME_BYTES = 200  # file systems allow 255
@@ -169,13 +170,25 @@ async def query(request: Request, service: Injected, excerpt: Annotated[Excerpt,
     return answer
 
 
-@router.post("/v1/identify", summary="Indexed song that a snippet is from", openapi_extra=_FORM, response_model=Match)
+@router.post(
+    "/v1/identify",
+    summary="Indexed song that a snippet is from",
+    openapi_extra=_FORM,
+    response_model=Match,
+    response_model_exclude=PATHS,
+)
 async def identify(request: Request, service: Injected, excerpt: Annotated[Excerpt, Query()]) -> Any:
     """Return the answer of identify (docs/search.md)."""
     return await _answer(service, request, "identify", excerpt)
 
 
-@router.post("/v1/similar", summary="Indexed songs most similar to a song", openapi_extra=_FORM, response_model=Similar)
+@router.post(
+    "/v1/similar",
+    summary="Indexed songs most similar to a song",
+    openapi_extra=_FORM,
+    response_model=Similar,
+    response_model_exclude=PATHS,
+)
 async def similar(request: Request, service: Injected, excerpt: Annotated[TopExcerpt, Query()]) -> Any:
     """Return the answer of similar (docs/search.md)."""
     return await _answer(service, request, "similar", excerpt)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,10 @@ from fastapi import HTTPException
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 from typing_extensions import TypedDict
 
-from genre import params
 from genre.audio import chunks, ffmpeg
 from genre.errors import GenreError, SearchError
-from genre.models import cards, predict, query, rejection
-from genre.params import ServeParams
-from genre.paths import Paths
-from genre.search.identify import identify, open_engine
-from genre.search.similar import open_neighbours
+from genre.models import cards
+from genre.project import Project
 from genre.web import songs
 from genre.web.workers import Workers
 
@@ -54,11 +48,11 @@ class Info(TypedDict):
 class Service:
     """Models, indexes, worker threads and metrics of a project. `answer` is thread-safe."""
 
-    def __init__(self, paths: Paths, params: ServeParams, *, model: str | None = None) -> None:
-        """Use the models of a project; `model` None: the default model of query."""
-        self.paths, self.params, self._model = paths, params, model
+    def __init__(self, project: Project) -> None:
+        """Use the models and indexes of a project, which `load` loads and `close` closes."""
+        self.project, self.paths, self.params = project, project.paths, project.params.serve
         self.uploads: set[object] = set()  # large ones that are being received
-        self.workers = jobs = Workers(params.workers, params.queue, params.timeout_s)
+        self.workers = jobs = Workers(self.params.workers, self.params.queue, self.params.timeout_s)
         self.metrics = CollectorRegistry()
         ProcessCollector(registry=self.metrics)
         self.audio_s = Counter("genre_audio_seconds", "Seconds of audio analysed by query", registry=self.metrics)
@@ -71,9 +65,7 @@ class Service:
         for name, (description, value) in gauges.items():
             Gauge(name, description, registry=self.metrics).set_function(value)
         self.songs: songs.Index = {}
-        self._commands: dict[str, Callable[..., Mapping[str, Any]]] = {}
         self._failures: dict[str, str] = {}  # command: why it is not available
-        self._resources = contextlib.ExitStack()
         self.ready = False
 
     def load(self, url: str) -> None:
@@ -84,26 +76,17 @@ class Service:
         """
         ffmpeg.executable()
         self.songs = songs.read(self.paths)
-        settings = params.load(self.paths.params)
-        predictor = predict.load(self._model, self.paths)
-        self._card = predictor.card
-        detectors = rejection.load(self.paths, predictor.card.model, settings.query.reject)
-        self._commands["query"] = functools.partial(query.answer, predictor=predictor, rejection=detectors)
-        sample_rate = predictor.card.feature_settings.sample_rate
-        samples = np.random.default_rng(0).normal(0.0, 1000.0, round(WARM_UP_S * sample_rate)).astype(np.int16)
+        sample_rate = self.project.predictor.card.feature_settings.sample_rate
+        noise = np.random.default_rng(0).normal(0.0, 1000.0, round(WARM_UP_S * sample_rate)).astype(np.int16)
         with tempfile.TemporaryDirectory(prefix="genre-") as folder:
-            noise = Path(folder, "noise.wav")
-            chunks.write(noise, samples, sample_rate=sample_rate)
-            self.answer("query", noise)
-            with self._optional("identify"):
-                engine = self._resources.enter_context(open_engine(settings, self.paths))
-                least = settings.search.min_score
-                self._commands["identify"] = functools.partial(identify, engine=engine, min_score=least)
-                self.answer("identify", noise)
-            with self._optional("similar"):
-                neighbours = self._resources.enter_context(open_neighbours(settings, self.paths))
-                self._commands["similar"] = neighbours.similar
-                self.answer("similar", noise)
+            chunks.write(song := Path(folder, "noise.wav"), noise, sample_rate=sample_rate)
+            self.answer("query", song)
+            for command in ("identify", "similar"):
+                try:
+                    self.answer(command, song)
+                except GenreError as error:
+                    log.warning("%s is not available: %s", command, error)
+                    self._failures[command] = f"{error}; then restart the service"
         self.ready = True
         log.info("ready: %s (page at /ui, documentation at /docs)", url)
 
@@ -111,7 +94,7 @@ class Service:
         """End the work, and close the vector stores."""
         self.ready = False
         self.workers.close()
-        self._resources.close()
+        self.project.close()
 
     def check_ready(self) -> None:
         """Raise HTTPException 503 until the models are loaded."""
@@ -120,7 +103,7 @@ class Service:
 
     def info(self) -> Info:
         """Return the description of the model, the limits of uploads and example songs."""
-        card = self._card
+        card = self.project.predictor.card
         scores = card.scores
         if cards.ENSEMBLE in cards.available(self.paths):
             scores = cards.read(cards.ENSEMBLE, self.paths).scores.get(card.model, scores)
@@ -139,13 +122,5 @@ class Service:
         """Return the answer of query, identify or similar about a song; SearchError if there is no index."""
         if command in self._failures:
             raise SearchError(self._failures[command])
-        return self._commands[command](path, **options)
-
-    @contextlib.contextmanager
-    def _optional(self, command: str) -> Iterator[None]:
-        """Store the message of a GenreError: the other commands still work."""
-        try:
-            yield
-        except GenreError as error:
-            log.warning("%s is not available: %s", command, error)
-            self._failures[command] = f"{error}; then restart the service"
+        answer: Mapping[str, Any] = getattr(self.project, command)(path, **options)
+        return answer

@@ -1,0 +1,191 @@
+"""A project from Python: what query, identify and similar answer about a song, and its features.
+
+>>> from genre import Project
+>>> with Project("~/music/genres") as project:  # doctest: +SKIP
+...     answer = project.query("song.mp3")
+...     features = project.features("song.mp3")
+>>> answer["genre"], features["mfcc_coefficients"].shape  # doctest: +SKIP
+('jazz', (5168, 20))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from genre.paths import Paths
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from genre.features.transforms import Features, Samples
+    from genre.models.predict import Predictor, Probabilities
+    from genre.models.query import Answer
+    from genre.models.rejection import Rejection
+    from genre.params import Params
+    from genre.search.identify import Engine, Match
+    from genre.search.similar import Neighbours, Similar
+
+
+class Project:
+    """The models and indexes of a project or a model package, each loaded when it is first used.
+
+    Close it, or use it in a with statement. A song is the path of a file of any format that ffmpeg decodes; `start` and
+    `duration` are the part of it to use, in seconds. The methods raise AudioError if a song cannot be decoded, and
+    another GenreError if a model or an index is missing, damaged or made with other settings.
+    """
+
+    def __init__(self, root: str | Path | None = None, *, model: str | None = None, engine: str | None = None) -> None:
+        """Use a project's folder, or a package that `stages.pack` wrote.
+
+        `root` None is the folder that GENRE_PROJECT names, or the working directory. `model` None is the default model,
+        and `engine` None that of search.engine: "landmarks" or "embeddings". Raises ModelError if a package is damaged.
+        """
+        self._model, self._engine = model, engine
+        self._resources = contextlib.ExitStack()
+        self.paths = Paths() if root is None else Paths(Path(root).expanduser())
+        if self.paths.root.is_file():
+            import tempfile
+
+            from genre import package
+
+            folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="genre-"))
+            self.paths = Paths(package.extract(self.paths.root, Path(folder)))
+
+    def query(self, song: str | Path, **options: Any) -> Answer:
+        """Return the genre of a song and of each chunk (docs/query.md).
+
+        `options` are keywords of `models.query.answer`: start, duration, middle, min_confidence, coverage.
+        """
+        from genre.models import query
+
+        return query.answer(Path(song), self.predictor, rejection=self.rejection, **options)
+
+    def query_samples(self, samples: Samples, sample_rate: int, **options: Any) -> Answer:
+        """Return the answer of `query` about mono samples [shape=(n,)] at a rate in Hz; full scale of floats is 1.0."""
+        import tempfile
+
+        import numpy as np
+
+        from genre.audio import chunks
+
+        scale = 32768 if np.issubdtype(samples.dtype, np.floating) else 1
+        pcm = np.rint(np.clip(scale * samples, -32768, 32767)).astype(np.int16)
+        with tempfile.TemporaryDirectory(prefix="genre-") as folder:
+            chunks.write(song := Path(folder, "samples.wav"), pcm, sample_rate=sample_rate)
+            return {**self.query(song, **options), "file": ""}
+
+    def predict(self, features: Features, samples: Sequence[npt.NDArray[Any]] = ()) -> Probabilities:
+        """Return the genre probabilities of chunks [shape=(chunks, genres)]; see `models.predict.Predictor.predict`.
+
+        `features` are by name [shape=(chunks, frames, columns)], and `samples` [shape=(n,)] those of each chunk.
+        """
+        from genre.models.embeddings import Batch
+
+        return self.predictor.predict(Batch(features, samples))
+
+    def identify(
+        self, song: str | Path, *, start: float = 0.0, duration: float | None = None, min_score: float | None = None
+    ) -> Match:
+        """Return the indexed songs that a snippet is from, with the position in them (docs/search.md).
+
+        `min_score` is the score below which no song is named (None: search.min_score).
+        """
+        from genre.search.identify import identify
+
+        least = self.params.search.min_score if min_score is None else min_score
+        match = identify(Path(song), self.engine, start=start, duration=duration, min_score=least)
+        songs = self._with_paths(match["songs"])
+        return {**match, "songs": songs, "path": songs[0]["path"] if songs else None}
+
+    def similar(
+        self, *songs: str | Path, top: int = 10, start: float = 0.0, duration: float | None = None
+    ) -> Similar:
+        """Return the `top` indexed songs most similar to all of some songs, and the genre of their neighbours.
+
+        See docs/search.md.
+        """
+        result = self.neighbours.similar(*map(Path, songs), top=top, start=start, duration=duration)
+        return {**result, "songs": self._with_paths(result["songs"])}
+
+    def features(self, song: str | Path) -> Features:
+        """Return the features of a whole song at its own sample rate, by name, each [shape=(frames, columns)].
+
+        They are the numbers that `python -m stages.extract FILE --engine numpy` writes, before they are rounded.
+        """
+        import numpy as np
+
+        from genre.audio.ffmpeg import stream_native
+        from genre.features.numpy_engine import compute_blocks
+
+        sample_rate, blocks = stream_native(Path(song))
+        parts = list(compute_blocks(blocks, sample_rate))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    @functools.cached_property
+    def params(self) -> Params:
+        """Return the settings of params.yaml."""
+        from genre import params
+
+        return params.load(self.paths.params)
+
+    @functools.cached_property
+    def predictor(self) -> Predictor:
+        """Return the model, which is loaded in the background."""
+        from genre.models import predict
+
+        return predict.load(self._model, self.paths, wait=False)
+
+    @functools.cached_property
+    def rejection(self) -> Rejection | None:
+        """Return the detectors of unknown songs at the rate query.reject; None without."""
+        from genre.models import rejection
+
+        return rejection.load(self.paths, self.predictor.card.model, self._reject())
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """Return the engine of identify, with its index."""
+        from genre.search.identify import open_engine
+
+        return self._resources.enter_context(open_engine(self.params, self.paths, self._engine))
+
+    @functools.cached_property
+    def neighbours(self) -> Neighbours:
+        """Return the embedding index."""
+        from genre.search.similar import open_neighbours
+
+        return self._resources.enter_context(open_neighbours(self.params, self.paths))
+
+    def close(self) -> None:
+        """Close the indexes."""
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @functools.cached_property
+    def _sources(self) -> dict[str, str]:
+        from genre.audio import manifest
+
+        sources = manifest.sources(self.paths.chunks)
+        return {song: str(self.paths.root / source) for song, source in sources.items()}
+
+    def _with_paths(self, songs: Any) -> list[Any]:
+        return [{**song, "path": self._sources.get(f"{song['genre']}/{song['song']}")} for song in songs]
+
+    def _reject(self) -> float | None:
+        """Return query.reject without a check of the other settings, which would take a tenth of a query."""
+        from genre import files
+
+        with contextlib.suppress(Exception):
+            rate: float | None = files.read_yaml(self.paths.params)["query"]["reject"]
+            if rate is None or (isinstance(rate, float) and 0.0 < rate <= 0.5):
+                return rate
+        return self.params.query.reject  # raises an error that says what is wrong

@@ -1,0 +1,90 @@
+"""A project from Python, and model packages."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genre import Project
+from genre.audio import ffmpeg
+from genre.errors import AudioError, ModelError
+from genre.features import csv as feature_csv
+from genre.features.numpy_engine import compute
+from stages import extract, pack, query
+from tests.made import MakeSong, save_svm
+
+
+@pytest.fixture
+def package(project: Path, make_song: MakeSong) -> Path:
+    """Return the package of a project with a model and a song, which is the working directory."""
+    save_svm(project, default=True, name="tiny", songs=16)
+    make_song(project / "song.wav", seconds=5.0, sample_rate=22_050)
+    assert pack.main(["genres.zip"]) == 0
+    return project / "genres.zip"
+
+
+def test_songs_samples_and_features_have_one_answer_in_the_project_and_its_package(
+    package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert query.main(["--format", "json", "song.wav"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    samples = np.concatenate(list(ffmpeg.stream_pcm(Path("song.wav"), sample_rate=22_050)))
+    for root in (package.parent, package):
+        with Project(root) as project:
+            assert project.query("song.wav") == answer
+            for of_song in (samples, (samples / 32768).astype(np.float32)):
+                assert project.query_samples(of_song, 22_050) == answer | {"file": ""}
+            chunk = compute(samples[: 3 * 22_050], 22_050)
+            probabilities = project.predict({name: array[np.newaxis] for name, array in chunk.items()})
+            assert probabilities[0] == pytest.approx(list(answer["chunks"][0]["probabilities"].values()), abs=1e-5)
+            with pytest.raises(AudioError, match=r"other\.wav"):
+                project.query("other.wav")
+    assert not list(package.parent.glob("genre-*"))
+
+
+def test_the_features_are_those_of_extract(package: Path) -> None:
+    assert extract.main(["song.wav", "--out", "features", "--engine", "numpy"]) == 0
+    for name, array in Project().features("song.wav").items():
+        written = feature_csv.read(next(Path("features").rglob(f"*{name}.csv")))
+        np.testing.assert_allclose(array, written, rtol=1e-5, atol=1e-5)
+
+
+def test_a_package_describes_its_model_and_has_the_same_bytes_each_time(package: Path) -> None:
+    before = package.read_bytes()
+    assert pack.main(["genres.zip"]) == 0
+    assert package.read_bytes() == before
+    with zipfile.ZipFile(package) as archive:
+        text = archive.read("README.md").decode()
+    assert "genres high, low" in text and "16 songs" in text and "genre query --models genres.zip song.mp3" in text
+
+
+@pytest.mark.parametrize("change", ["byte", "size", "missing", "more", "../more", "/more", "a\\..\\b", "format", "cut"])
+def test_a_changed_package_is_refused_by_name(package: Path, change: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(package) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    manifest, onnx = json.loads(files["manifest.json"]), "model_weights/stats_svm_model.onnx"
+    if change == "byte":
+        files[onnx] = files[onnx][:-1] + b"x"
+    elif change == "size":
+        manifest["files"][onnx]["bytes"] -= 1
+    elif change == "missing":
+        del files[onnx]
+    elif change == "format":
+        manifest["format"] = 2
+    elif change != "cut":
+        files[change] = b"more"
+        manifest["files"] |= {} if change == "more" else {change: manifest["files"][onnx]}
+    changed = tmp_path / "changed.zip"
+    with zipfile.ZipFile(changed, "w") as archive:
+        for name, data in (files | {"manifest.json": json.dumps(manifest).encode()}).items():
+            archive.writestr(name, data)
+    if change == "cut":
+        changed.write_bytes(changed.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"changed\.zip: is not a complete model package"):
+        Project(changed)
+    assert not (tmp_path.parent / "more").exists()
