@@ -1,7 +1,7 @@
 # make run    set up, run the pipeline on the demo data set, query one of its songs
 # make test   set up and run the tests; make test-fast runs those without the mark slow
 # make experiments  table of DVC's experiments: the changed params and the scores of one model (MODEL=merged)
-.PHONY: setup run experiments test test-fast lint format bench dist fuzz audit lock
+.PHONY: setup run experiments test test-fast lint format bench dist docs fuzz audit lock
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -67,6 +67,11 @@ bench: setup
 # The wheel of the command `genre` (docs/install.md).
 dist: setup
 	$(BIN)/uv build --wheel --out-dir dist
+
+# Reference pages of the Python interface, from its docstrings: reference/genre/project.html.
+docs: setup
+	python -m pdoc --output-directory reference genre.project genre.models.query genre.search.identify genre.search.similar \
+		genre.models.predict genre.features.numpy_engine
 
 N_INPUTS ?= 2000
 

@@ -18,8 +18,8 @@ from benchmarks import evaluate_search
 from genre.audio import chunks
 from genre.errors import SearchError
 from genre.paths import SYNTHETIC
-from stages import identify, index, similar, split
-from tests.made import write_music, write_params
+from stages import identify, index, pack, similar, split
+from tests.made import ROOT, save_svm, write_music, write_params
 
 pytestmark = pytest.mark.slow
 
@@ -210,3 +210,29 @@ def test_evaluate_search_prints_and_writes_the_measures(project: Path, capsys: p
     metrics = json.loads(Path("measures.json").read_text())
     assert metrics["landmarks"]["4 s"]["false_acceptance"] == 0
     assert set(metrics["similar"]["leave one song out"]) == {"genre", "weighted_genre"}
+
+
+def test_the_python_lines_of_the_readme_and_the_notebook_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_svm(project, default=True)
+    shutil.copy(project / "dataset" / "tiny" / "rock" / "0.wav", "song.mp3")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    capsys.readouterr()
+    exec(re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)[0], {})
+    assert "['" in capsys.readouterr().out.splitlines()[-1]
+    names: dict[str, Any] = {}
+    for cell in json.loads((ROOT / "docs" / "python.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    assert names["match"]["song"] == names["song"].stem
+    assert list(names["table"].columns) == ["high", "low"]
+
+
+def test_a_package_with_the_index_identifies_and_finds_similar_songs(project: Path, answers: Answers) -> None:
+    save_svm(project, default=True, name="tiny", songs=6)
+    song = str(project / "dataset" / "tiny" / "rock" / "0.wav")
+    expected = [answers(command, song) for command in (identify, similar)]
+    assert pack.main(["--index", "genres.zip"]) == 0
+    shutil.rmtree("vectors")
+    for command, answer in zip((identify, similar), expected, strict=True):
+        packed = answers(command, "--models", "genres.zip", song)
+        assert packed == json.loads(re.sub(r'"path": "[^"]*"', '"path": null', json.dumps(answer)))
