@@ -12,6 +12,7 @@ COMPILE = $(UV) compile --quiet --universal --generate-hashes --no-header --no-a
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+export USER ?= user# DVC fails for a user without a passwd entry otherwise
 # A run in which a worker died ends: with loadfile, xdist can wait for ever for the worker that replaces it.
 XDIST := -n 2 --dist loadfile --max-worker-restart 0
 
@@ -33,6 +34,7 @@ $(VENV)/.installed: requirements.lock requirements-vamp.lock
 	@touch $@
 
 run: setup
+	@git rev-parse --git-dir > /dev/null 2>&1 || dvc config --local core.no_scm true  # an archive without git
 	python -m stages.fetch --check
 	dvc repro
 	@echo

@@ -1,7 +1,7 @@
 """Run a command for the project in any folder; python -m stages NAME is the same as the installed genre NAME.
 
-    genre query song.mp3
-    genre --project ~/music/genres similar song.mp3
+genre query song.mp3
+genre --project ~/music/genres similar song.mp3
 
 The project is that of --project, of the environment variable GENRE_PROJECT, or the working directory.
 """
@@ -23,6 +23,7 @@ def main() -> None:
     summaries = {path.stem: path.open(encoding="utf-8").readline().strip('"\n') for path in paths}
     listed = "".join(f"  {name:<12} {summary}\n" for name, summary in summaries.items())
     parser = argument_parser(__doc__ + f"\ncommands:\n{listed}")
+    parser.prog = "genre"
     parser.add_argument("--project", metavar="DIR", type=Path, help="root folder of the project")
     parser.add_argument("command", choices=summaries, metavar="NAME", help="one of the commands")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="see genre NAME --help")
