@@ -56,7 +56,7 @@ def argument_parser(doc: str) -> argparse.ArgumentParser:
     If the installed command runs, they begin with genre in place of python -m stages.
     """
     if [Path(word).stem for word in sys.orig_argv[1:2]] == ["genre"]:
-        doc = doc.replace("python -m stages.", "genre ")
+        doc = re.sub(r"python -m stages\.", "genre ", doc)
     name = re.search(r"(python -m stages\.|^genre )\w+", doc, re.MULTILINE)
     return _Parser(name[0] if name else None, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 

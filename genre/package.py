@@ -22,6 +22,7 @@ MANIFEST: Final = "manifest.json"
 README: Final = "README.md"
 FORMAT: Final = 1
 MAX_MANIFEST_BYTES: Final = 1 << 24
+MAX_RATIO: Final = 20  # of the sizes of the files and the package
 _NAME: Final = re.compile(r"(\w[\w.-]*/)*\w[\w.-]*")  # a path that stays below a folder, on every system
 
 
@@ -37,11 +38,11 @@ def write(path: Path, root: Path, names: Iterable[str], readme: str) -> None:
         archive.writestr(_entry(MANIFEST), json.dumps(manifest, indent=1))
 
 
-def extract(path: Path, folder: Path) -> Path:
-    """Write the files of a package into a folder, a project without songs, and return the folder.
+def extract(path: Path, folder: Path) -> None:
+    """Write the files of a package into a folder, which then is a project without songs.
 
-    Raises ModelError if the file is no package or damaged: if it has other files than its manifest, or of other size
-    or SHA-256, or a name that leads out of the folder.
+    Raises ModelError if the file is no package or damaged: if it has other files than its manifest, or of another size
+    or SHA-256, or a name that leads out of the folder, or takes much more space than the package.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -53,13 +54,14 @@ def extract(path: Path, folder: Path) -> Path:
             names = sorted(archive.namelist())
             if names != sorted([MANIFEST, README, *manifest["files"]]):
                 raise ValueError("its files are not those of its manifest")
+            if sum(entry["bytes"] for entry in manifest["files"].values()) > MAX_RATIO * path.stat().st_size:
+                raise ValueError(f"its files are more than {MAX_RATIO} times as large as the package")
             for name, expected in manifest["files"].items():
                 if not _NAME.fullmatch(name):
                     raise ValueError(f"the name {name!r} is not permitted")
                 _copy(archive, name, expected, folder / name)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: is not a complete model package ({error}); `genre pack` writes them") from error
-    return folder
 
 
 def _copy(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], target: Path) -> None:

@@ -45,15 +45,17 @@ class Project:
         and `engine` None that of search.engine: "landmarks" or "embeddings". Raises ModelError if a package is damaged.
         """
         self._model, self._engine = model, engine
-        self._resources = contextlib.ExitStack()
         self.paths = Paths() if root is None else Paths(Path(root).expanduser())
-        if self.paths.root.is_file():
-            import tempfile
+        with contextlib.ExitStack() as resources:
+            if (archive := self.paths.root).is_file():
+                import tempfile
 
-            from genre import package
+                from genre import package
 
-            folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="genre-"))
-            self.paths = Paths(package.extract(self.paths.root, Path(folder)))
+                folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="genre-"))
+                package.extract(archive, Path(folder))
+                self.paths = Paths(Path(folder))
+            self._resources = resources.pop_all()
 
     def query(self, song: str | Path, **options: Any) -> Answer:
         """Return the genre of a song and of each chunk (docs/query.md).

@@ -17,7 +17,7 @@ from tests.made import ROOT
 
 PAGES = sorted([ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^(?:```\w*\n(.*?)^```|((?:    \S.*\n)+))", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(r"`((?:python -m|dvc|make) [^`]+)`")
+INLINE = re.compile(r"`((?:python -m|dvc|make|genre) [^`]+)`")
 
 
 def _commands(page: Path) -> list[str]:
@@ -25,7 +25,9 @@ def _commands(page: Path) -> list[str]:
     text = page.read_text()
     lines = [line for block in BLOCK.finditer(text) for line in (block[1] or block[2]).splitlines()]
     lines += INLINE.findall(re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    starts = re.compile(r"(?:.*[|;] )?((?:python -m (?:stages|benchmarks|tests)\.|dvc |make ).*?)(?: [|>&] ?.*|;.*)?$")
+    starts = re.compile(
+        r"(?:.*[|;] )?((?:python -m (?:stages|benchmarks|tests)\.|dvc |make |genre ).*?)(?: [|>&] ?.*|;.*)?$"
+    )
     matches = [starts.match(line.strip().removeprefix("$ ")) for line in lines]
     return [match[1].strip() for match in matches if match and "<" not in match[1]]  # <name> is a placeholder
 
@@ -77,7 +79,7 @@ def _words(command: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command}"[:80] for page, command in COMMANDS])
 def test_a_command_can_be_run(page: str, command: str) -> None:
-    words = _words(command)
+    words = _words(re.sub(r"^genre (?:--project \S+ )?(?=[a-z])", "python -m stages.", command))
     options = [word.split("=")[0] for word in words if re.match(r"--\w", word)]
     if words[0] == "python":
         text = _help(words[2])
