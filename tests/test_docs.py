@@ -25,9 +25,8 @@ def _commands(page: Path) -> list[str]:
     text = page.read_text()
     lines = [line for block in BLOCK.finditer(text) for line in (block[1] or block[2]).splitlines()]
     lines += INLINE.findall(re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    starts = re.compile(
-        r"(?:.*[|;] )?((?:python -m (?:stages|benchmarks|tests)\.|dvc |make |genre ).*?)(?: [|>&] ?.*|;.*)?$"
-    )
+    start = r"python -m (?:stages|benchmarks|tests)\.|dvc |make |genre (?!of )"
+    starts = re.compile(rf"(?:.*[|;] )?((?:{start}).*?)(?: [|>&] ?.*|;.*)?$")
     matches = [starts.match(line.strip().removeprefix("$ ")) for line in lines]
     return [match[1].strip() for match in matches if match and "<" not in match[1]]  # <name> is a placeholder
 
