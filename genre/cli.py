@@ -25,6 +25,8 @@ _FORMULA = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]*[=+\-@]|
 def run_command(main: Callable[[Sequence[str] | None], int], log_format: str = "%(message)s") -> NoReturn:
     """Call a command's main() and exit with its status; an error is one line on stderr and exit code 1."""
     terminal.prepare(log_format)
+    if os.name != "posix":  # signals of workers, limits of ffmpeg, memory-mapped indexes
+        sys.exit(_report("this needs Linux or macOS: on Windows, use WSL 2 (docs/install.md)"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # runs finally blocks
     try:
         status = main(None)
