@@ -152,9 +152,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter(responses=_ERRORS)
+post = functools.partial(router.post, openapi_extra=_FORM, response_model_exclude=PATHS)
 
 
-@router.post("/", summary="Genre of a song, one word", openapi_extra=_FORM)
+@post("/", summary="Genre of a song, one word")
 async def verdict(request: Request, service: Injected) -> Verdict:
     """Return the genre, in the format of the first version of this service."""
     start = time.perf_counter()
@@ -162,7 +163,7 @@ async def verdict(request: Request, service: Injected) -> Verdict:
     return {"duration": round(time.perf_counter() - start, 3), "message": answer["genre"], "status": "success"}
 
 
-@router.post("/v1/query", summary="Genre of a song and of each chunk", openapi_extra=_FORM)
+@post("/v1/query", summary="Genre of a song and of each chunk")
 async def query(request: Request, service: Injected, excerpt: Annotated[Excerpt, Query()]) -> Answer:
     """Return the answer of query (docs/query.md)."""
     answer: Answer = await _answer(service, request, "query", excerpt)
@@ -170,25 +171,13 @@ async def query(request: Request, service: Injected, excerpt: Annotated[Excerpt,
     return answer
 
 
-@router.post(
-    "/v1/identify",
-    summary="Indexed song that a snippet is from",
-    openapi_extra=_FORM,
-    response_model=Match,
-    response_model_exclude=PATHS,
-)
+@post("/v1/identify", summary="Indexed song that a snippet is from", response_model=Match)
 async def identify(request: Request, service: Injected, excerpt: Annotated[Excerpt, Query()]) -> Any:
     """Return the answer of identify (docs/search.md)."""
     return await _answer(service, request, "identify", excerpt)
 
 
-@router.post(
-    "/v1/similar",
-    summary="Indexed songs most similar to a song",
-    openapi_extra=_FORM,
-    response_model=Similar,
-    response_model_exclude=PATHS,
-)
+@post("/v1/similar", summary="Indexed songs most similar to a song", response_model=Similar)
 async def similar(request: Request, service: Injected, excerpt: Annotated[TopExcerpt, Query()]) -> Any:
     """Return the answer of similar (docs/search.md)."""
     return await _answer(service, request, "similar", excerpt)
