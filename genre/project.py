@@ -103,9 +103,7 @@ class Project:
         songs = self._with_paths(match["songs"])
         return {**match, "songs": songs, "path": songs[0]["path"] if songs else None}
 
-    def similar(
-        self, *songs: str | Path, top: int = 10, start: float = 0.0, duration: float | None = None
-    ) -> Similar:
+    def similar(self, *songs: str | Path, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
         """Return the `top` indexed songs most similar to all of some songs, and the genre of their neighbours.
 
         See docs/search.md.
