@@ -118,10 +118,10 @@ class Project:
         """
         import numpy as np
 
-        from genre.audio.ffmpeg import stream_native
+        from genre.features.extraction import open_audio
         from genre.features.numpy_engine import compute_blocks
 
-        sample_rate, blocks = stream_native(Path(song))
+        sample_rate, blocks = open_audio(Path(song))
         parts = list(compute_blocks(blocks, sample_rate))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
