@@ -14,7 +14,7 @@ import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from genre.paths import Paths
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from genre.search.similar import Neighbours, Similar
 
 
-class Project:
+class Project(contextlib.AbstractContextManager["Project"]):
     """The models and indexes of a project or a model package, each loaded when it is first used.
 
     Close it, or use it in a with statement. A song is the path of a file of any format that ffmpeg decodes; `start` and
@@ -163,9 +163,6 @@ class Project:
     def close(self) -> None:
         """Close the indexes."""
         self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, is_folder, positive, run_command
 from genre.parallel import one_thread_each
+from genre.paths import Paths
 from genre.project import Project
 from genre.terminal import one_line
 
@@ -39,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.write_tags and card.synthetic and not arguments.force:
             parser.error(f"{card.warnings[0]}; --write-tags writes them only with --force")
         options = {name: getattr(arguments, name) for name in ("start", "duration", "middle", "min_confidence")}
-        of_song = functools.partial(
-            project.query, **options, **({"coverage": arguments.sets} if arguments.sets else {})
-        )
+        if arguments.sets:
+            options["coverage"] = arguments.sets
+        of_song = functools.partial(project.query, **options)
         header = ["file", "song_genre", "song_confidence", "song_set", "start", "end", "genre", *card.genres]
         text = functools.partial(_text, sets=arguments.sets is not None)
         output = (arguments.format, header, _rows)

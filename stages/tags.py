@@ -15,6 +15,7 @@ from pathlib import Path
 from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, run_command
 from genre.parallel import one_thread_each
 from genre.paths import Paths
+from genre.project import Project
 
 COLUMNS = ("file", "old", "new", "reason")  # of the format csv
 SONGS_AT_ONCE = 2  # the next song is decoded while the last chunks of one are predicted
@@ -36,34 +37,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     journal = Paths().tags
     parser.add_argument("--journal", type=Path, default=journal, metavar="FILE", help="default: %(default)s")
     arguments = parser.parse_args(argv)
-    from genre import params
     from genre.audio import sources, tags
-    from genre.models import predict, query, rejection
 
     if other := [name for name in arguments.songs if not sources.is_file_name(name)]:
         parser.error(f"tags are in files; {other[0]} is not a file")
     options = {name: getattr(arguments, name) for name in ("journal", "only_empty", "dry_run", "force")}
     if arguments.undo:
         return answer_all(arguments.songs, tags.Tagger(**options).undo, tags.describe, arguments.format, COLUMNS, _rows)
-    paths = Paths()
-    predictor = predict.load(arguments.model, paths, wait=False)
-    if predictor.card.synthetic and not arguments.force:
-        parser.error(f"{predictor.card.warnings[0]}; they are written only with --force")
-    names = tags.read_map(arguments.map, predictor.card.genres) if arguments.map else {}
-    tagger = tags.Tagger(names=names, **options)
-    rejected = rejection.load(paths, predictor.card.model, params.load(paths.params).query.reject)
-    limits = {"start": arguments.start, "duration": arguments.duration, "min_confidence": arguments.min_confidence}
+    with Project(arguments.models, model=arguments.model) as project:
+        card = project.predictor.card
+        if card.synthetic and not arguments.force:
+            parser.error(f"{card.warnings[0]}; they are written only with --force")
+        tagger = tags.Tagger(names=tags.read_map(arguments.map, card.genres) if arguments.map else {}, **options)
+        limits = {name: getattr(arguments, name) for name in ("start", "duration", "min_confidence")}
 
-    def write(path: Path) -> tags.Change:
-        change = tagger.write(path, [])  # only reads
-        if arguments.only_empty and change["old"]:
-            return change
-        answer = query.answer(path, predictor, rejection=rejected, **limits)
-        change = tagger.write(path, tags.genres(answer, multi=arguments.multi))
-        return {**change, "reason": answer["reason"] or change["reason"]}
+        def write(path: Path) -> tags.Change:
+            change = tagger.write(path, [])  # only reads
+            if arguments.only_empty and change["old"]:
+                return change
+            answer = project.query(path, **limits)
+            change = tagger.write(path, tags.genres(answer, multi=arguments.multi))
+            return {**change, "reason": answer["reason"] or change["reason"]}
 
-    show, form = tags.describe, arguments.format
-    return answer_all(arguments.songs, write, show, form, COLUMNS, _rows, at_once=SONGS_AT_ONCE)
+        output = (tags.describe, arguments.format, COLUMNS, _rows)
+        return answer_all(arguments.songs, write, *output, at_once=SONGS_AT_ONCE)
 
 
 def _rows(change: Answer) -> Iterator[Sequence[object]]:

@@ -10,11 +10,9 @@ from typing import Any
 from beets import ui
 from beets.plugins import BeetsPlugin
 
+from genre import Project
 from genre.audio import tags
 from genre.errors import AudioError, GenreError
-from genre.models import predict, query, rejection
-from genre.params import load
-from genre.paths import Paths
 
 
 class GenreProjectPlugin(BeetsPlugin):
@@ -57,13 +55,11 @@ class GenreProjectPlugin(BeetsPlugin):
     @functools.cached_property
     def _query(self) -> Any:
         """Return the function from the path of a song to the answer of query; raise UserError."""
-        paths = Paths(self.config["project"].as_path())
         try:
-            predictor = predict.load(self.config["model"].get(), paths)
-            rejected = rejection.load(paths, predictor.card.model, load(paths.params).query.reject)
+            project = Project(self.config["project"].as_path(), model=self.config["model"].get())
+            card = project.predictor.card
         except GenreError as error:
             raise ui.UserError(f"genre_project: {error}") from error
-        if predictor.card.synthetic and not self.config["synthetic"]:
-            raise ui.UserError(f"genre_project: {predictor.card.warnings[0]}")
-        limit = self.config["min_confidence"].as_number()
-        return functools.partial(query.answer, predictor=predictor, rejection=rejected, min_confidence=limit)
+        if card.synthetic and not self.config["synthetic"]:
+            raise ui.UserError(f"genre_project: {card.warnings[0]}")
+        return functools.partial(project.query, min_confidence=self.config["min_confidence"].as_number())
