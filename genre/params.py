@@ -15,22 +15,6 @@ from genre import files
 from genre.errors import ParamsError
 from genre.paths import Paths
 
-# Keys of earlier versions, refused with their new names
-RENAMED = {
-    "train.learning_rate": "train.optimizer.learning_rate",
-    "train.weight_decay": "train.optimizer.weight_decay",
-    "train.crop": "train.augmentation.crop",
-    "train.level_shift": "train.augmentation.level_shift",
-    "train.column_shift": "train.augmentation.column_shift",
-    "train.validation_fraction": "train.members, the number of folds",
-    "train.mixup": "train.augmentation.mixup",
-    "baselines.musicnn": "musicnn.checkpoint and musicnn.vector",
-    "query.unknown_far": "query.reject",
-    "query.max_false_acceptance": "query.reject",
-    "index.search": "search.index_params",
-    "index.build": "index.build_params",
-}
-
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 ShareBelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -226,7 +210,7 @@ class Params(_Section):
 def load(path: Path | None = None) -> Params:
     """Return the settings of a params file, by default that of the project.
 
-    Raises ParamsError if the file is missing or not YAML, or keys are unknown, renamed, missing or have a bad value;
+    Raises ParamsError if the file is missing or not YAML, or keys are unknown, missing or have a bad value;
     the message names all of them.
     """
     path = path or Paths().params
@@ -251,4 +235,4 @@ def _sentence(error: dict[str, Any]) -> str:
         return f"the key {key} is missing"
     if error["type"] != "extra_forbidden":
         return f"{key} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
-    return f"the key {key} is now {RENAMED[key]}" if key in RENAMED else f"the key {key} is unknown"
+    return f"the key {key} is unknown"

@@ -57,18 +57,6 @@ def test_numbers_as_dvc_writes_them_are_numbers(tmp_path: Path) -> None:
     assert params.load(path).train.optimizer.learning_rate == 1e-5
 
 
-@pytest.mark.parametrize(("old", "new"), params.RENAMED.items())
-def test_an_old_key_is_refused_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
-    values = YAML(typ="safe").load(ROOT / "params.yaml")
-    section, key = old.split(".")
-    if key in values[section]:
-        pytest.skip(f"{old} is not renamed yet")
-    values[section][key] = 1
-    YAML().dump(values, tmp_path / "params.yaml")
-    with pytest.raises(ParamsError, match=re.escape(f"the key {old} is now {new}")):
-        params.load(tmp_path / "params.yaml")
-
-
 def test_dvc_changes_the_line_of_one_key_only() -> None:
     """`dvc exp run -S` writes params.yaml with ruamel.yaml: the file is in the layout that it writes."""
     text = (ROOT / "params.yaml").read_text()
