@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from pathlib import Path
@@ -63,24 +64,25 @@ def test_a_package_describes_its_model_and_has_the_same_bytes_each_time(package:
     assert "genres high, low" in text and "16 songs" in text and "genre query --models genres.zip song.mp3" in text
 
 
-@pytest.mark.parametrize("change", ["byte", "size", "missing", "more", "../more", "/more", "a\\..\\b", "format", "cut"])
+@pytest.mark.parametrize("change", ["byte", "bomb", "missing", "more", "../more", "/more", "a\\..\\b", "format", "cut"])
 def test_a_changed_package_is_refused_by_name(package: Path, change: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(package) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     manifest, onnx = json.loads(files["manifest.json"]), "model_weights/stats_svm_model.onnx"
     if change == "byte":
         files[onnx] = files[onnx][:-1] + b"x"
-    elif change == "size":
-        manifest["files"][onnx]["bytes"] -= 1
+    elif change == "bomb":
+        files[onnx] = bytes(1 << 24)
+        manifest["sha256"][onnx] = hashlib.sha256(files[onnx]).hexdigest()
     elif change == "missing":
         del files[onnx]
     elif change == "format":
         manifest["format"] = 2
     elif change != "cut":
         files[change] = b"more"
-        manifest["files"] |= {} if change == "more" else {change: manifest["files"][onnx]}
+        manifest["sha256"] |= {} if change == "more" else {change: hashlib.sha256(b"more").hexdigest()}
     changed = tmp_path / "changed.zip"
-    with zipfile.ZipFile(changed, "w") as archive:
+    with zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in (files | {"manifest.json": json.dumps(manifest).encode()}).items():
             archive.writestr(name, data)
     if change == "cut":
