@@ -1,12 +1,4 @@
-"""A project from Python: what query, identify and similar answer about a song, and its features.
-
->>> from genre import Project
->>> with Project("~/music/genres") as project:  # doctest: +SKIP
-...     answer = project.query("song.mp3")
-...     features = project.features("song.mp3")
->>> answer["genre"], features["mfcc_coefficients"].shape  # doctest: +SKIP
-('jazz', (5168, 20))
-"""
+"""A project from Python: what query, identify and similar answer about a song, and its features (docs/python.ipynb)."""
 
 from __future__ import annotations
 
@@ -118,12 +110,10 @@ class Project(contextlib.AbstractContextManager["Project"]):
         """
         import numpy as np
 
-        from genre.features.extraction import open_audio
-        from genre.features.numpy_engine import compute_blocks
+        from genre.features import extraction, numpy_engine
 
-        sample_rate, blocks = open_audio(Path(song))
-        parts = list(compute_blocks(blocks, sample_rate))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        sample_rate, blocks = extraction.open_audio(Path(song))
+        return numpy_engine.compute(np.concatenate(list(blocks)), sample_rate)
 
     @functools.cached_property
     def params(self) -> Params:

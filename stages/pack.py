@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in sorted(names):  # an error here is better than one on the other machine
         predict.load(name, paths)
         rejection.load(paths, name, 0.5)
-    networks, scores = list(paths.musicnn("").parent.glob("*.onnx")), paths.scores / f"{card.model}.json"
+    networks, scores = list(paths.weights.glob("musicnn/*.onnx")), paths.scores / f"{card.model}.json"
     parts = [paths.params, paths.rejection, scores, *networks]
     parts += [path(name) for name in names for path in (paths.card, paths.onnx)]
     if arguments.index:

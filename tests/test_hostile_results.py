@@ -12,7 +12,7 @@ from genre.audio import dataset, manifest
 from genre.errors import DatasetError
 from genre.evaluation import report
 from genre.paths import Paths
-from genre.web import songs
+from genre.web import service
 from stages import extract, split, vectorize
 from tests.made import touch, write_chunks, write_songs
 
@@ -37,7 +37,7 @@ def test_an_index_of_chunks_with_a_path_out_of_the_project_is_refused(project: P
             stage.main([])
     with pytest.raises(DatasetError, match="damaged"):
         report.provenance(params.load(), Paths(), ["high", "low"])
-    assert songs.read(Paths(project)) == {}
+    assert service.read_songs(Paths(project)) == {}
     assert _names(project.parent) == before
 
 
@@ -47,7 +47,7 @@ def test_a_song_linked_to_a_file_outside_the_data_set_is_not_sent(project: Path)
     row = write_chunks(project)[0]
     Path(row.source).parent.mkdir(parents=True)
     Path(row.source).symlink_to(secret)
-    assert songs.playable(row, Paths(project)) == project / "chunks" / row.chunk
+    assert service.playable(row, Paths(project)) == project / "chunks" / row.chunk
 
 
 # Data sets

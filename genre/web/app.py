@@ -32,9 +32,8 @@ from genre.errors import AudioError, GenreError, TimeLimitError
 from genre.models.query import Answer
 from genre.search.identify import Match
 from genre.search.similar import Similar
-from genre.web import songs
 from genre.web.middleware import DISCONNECTED, LOOPBACK_NAMES, check_requests, count_requests, failure, limit_transfers
-from genre.web.service import Info, Service
+from genre.web.service import MEDIA_TYPES, Info, Service, playable
 
 log = logging.getLogger(__name__)
 
@@ -194,10 +193,10 @@ def info(service: Injected) -> Info:
 def audio(service: Injected, genre: str, song: str) -> FileResponse:
     """Return the file of an indexed song; byte ranges are supported."""
     row = service.songs.get((genre, song))
-    if row is None or (path := songs.playable(row, service.paths)) is None:
+    if row is None or (path := playable(row, service.paths)) is None:
         raise HTTPException(404, "there is no such song in the index")
     return FileResponse(
-        path, media_type=songs.MEDIA_TYPES[path.suffix.lower()], headers={"cache-control": "private, max-age=3600"}
+        path, media_type=MEDIA_TYPES[path.suffix.lower()], headers={"cache-control": "private, max-age=3600"}
     )
 
 

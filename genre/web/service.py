@@ -1,7 +1,8 @@
-"""The service behind the HTTP interface: models and indexes, loaded once, worker threads and metrics."""
+"""The service behind the HTTP interface: models and indexes, loaded once, songs to play, worker threads and metrics."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
@@ -13,17 +14,21 @@ from fastapi import HTTPException
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 from typing_extensions import TypedDict
 
-from genre.audio import chunks, ffmpeg
-from genre.errors import GenreError, SearchError
+from genre.audio import chunks, ffmpeg, manifest
+from genre.errors import DatasetError, GenreError, SearchError
 from genre.models import cards
+from genre.paths import Paths
 from genre.project import Project
-from genre.web import songs
 from genre.web.workers import Workers
 
 log = logging.getLogger(__name__)
 
 WARM_UP_S = 5.0  # length of the noise that is analysed before the service is ready
 N_EXAMPLES = 5
+MEDIA_TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".m4a": "audio/mp4"}
+MEDIA_TYPES |= dict.fromkeys((".ogg", ".oga", ".opus"), "audio/ogg")
+
+Index = dict[tuple[str, str], manifest.Row]  # first chunk of each song, by genre and name
 
 
 class Example(TypedDict):
@@ -64,7 +69,7 @@ class Service:
         }
         for name, (description, value) in gauges.items():
             Gauge(name, description, registry=self.metrics).set_function(value)
-        self.songs: songs.Index = {}
+        self.songs: Index = {}
         self._failures: dict[str, str] = {}  # command: why it is not available
         self.ready = False
 
@@ -75,7 +80,7 @@ class Service:
         Raises GenreError if params.yaml, ffmpeg or the model is missing or damaged.
         """
         ffmpeg.executable()
-        self.songs = songs.read(self.paths)
+        self.songs = read_songs(self.paths)
         sample_rate = self.project.predictor.card.feature_settings.sample_rate
         noise = np.random.default_rng(0).normal(0.0, 1000.0, round(WARM_UP_S * sample_rate)).astype(np.int16)
         with tempfile.TemporaryDirectory(prefix="genre-") as folder:
@@ -107,7 +112,7 @@ class Service:
         scores = card.scores
         if cards.ENSEMBLE in cards.available(self.paths):
             scores = cards.read(cards.ENSEMBLE, self.paths).scores.get(card.model, scores)
-        n_songs, examples = scores.get("n_songs"), songs.examples(self.songs, self.paths, N_EXAMPLES)
+        n_songs, examples = scores.get("n_songs"), _examples(self.songs, self.paths)
         return {
             "model": card.model,
             "genres": list(card.genres),
@@ -124,3 +129,31 @@ class Service:
             raise SearchError(self._failures[command])
         answer: Mapping[str, Any] = getattr(self.project, command)(path, **options)
         return answer
+
+
+def read_songs(paths: Paths) -> Index:
+    """Return the songs of chunks/index.csv; none if it is missing or damaged."""
+    index: Index = {}
+    with contextlib.suppress(DatasetError):
+        for row in manifest.read(paths.chunks):  # which refuses paths outside chunks/ and dataset/
+            index.setdefault((row.genre, row.song), row)
+    return index
+
+
+def _examples(index: Index, paths: Paths) -> list[manifest.Row]:
+    """Return the first rows of at most `N_EXAMPLES` playable test songs, one per genre."""
+    by_genre: dict[str, manifest.Row] = {}
+    for row in index.values():
+        if row.split == "test" and row.genre not in by_genre and playable(row, paths):
+            by_genre[row.genre] = row
+    return list(by_genre.values())[:N_EXAMPLES]
+
+
+def playable(row: manifest.Row, paths: Paths) -> Path | None:
+    """Return the source of a song or its first chunk; None if a link leads out of the folder that it must be in."""
+    data_set = paths.root.joinpath(*Path(row.source).parts[:2])  # may itself be a symbolic link
+    for path, folder in ((paths.root / row.source, data_set), (paths.chunks / row.chunk, paths.chunks)):
+        has_format = path.suffix.lower() in MEDIA_TYPES and path.is_file()
+        if has_format and path.resolve().is_relative_to(folder.resolve()):
+            return path
+    return None
