@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 WARM_UP_S = 5.0  # length of the noise that is analysed before the service is ready
 N_EXAMPLES = 5
+# Formats that browsers play; of a song in another format, the first chunk (wav) is played
 MEDIA_TYPES = {".wav": "audio/wav", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".m4a": "audio/mp4"}
 MEDIA_TYPES |= dict.fromkeys((".ogg", ".oga", ".opus"), "audio/ogg")
 
