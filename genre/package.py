@@ -19,7 +19,8 @@ from genre.errors import ModelError
 MANIFEST: Final = "manifest.json"
 README: Final = "README.md"
 FORMAT: Final = 1
-MAX_RATIO: Final = 20  # of the total size of the files to that of the package
+MAX_RATIO: Final = 20  # of the total size of the files, above `MAX_BYTES`, to that of the package
+MAX_BYTES: Final = 1 << 30
 _NAME: Final = re.compile(r"(\w[\w.-]*/)*\w[\w.-]*")  # a path that stays below a folder, on every system
 
 
@@ -43,8 +44,8 @@ def extract(path: Path, folder: Path) -> None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_RATIO * path.stat().st_size:
-                raise ValueError(f"its files are more than {MAX_RATIO} times as large as the package")
+            if sum(entry.file_size for entry in archive.infolist()) > max(MAX_BYTES, MAX_RATIO * path.stat().st_size):
+                raise ValueError(f"its files take more than {MAX_RATIO} times its size")
             manifest = json.loads(archive.read(MANIFEST))
             if manifest["format"] != FORMAT:
                 raise ValueError(f"its format is {manifest['format']}, this version reads {FORMAT}")
