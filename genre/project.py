@@ -1,25 +1,31 @@
-"""A project from Python: what query, identify and similar answer about a song, and its features (docs/python.ipynb)."""
+"""A project from Python: query, identify, similar and features (docs/python.ipynb); packages of its models."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genre.errors import ModelError
 from genre.paths import Paths
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from genre.features.transforms import Features, Samples
-    from genre.models.predict import Predictor, Probabilities
+    from genre.models.predict import Predictor
     from genre.models.query import Answer
     from genre.models.rejection import Rejection
     from genre.params import Params
     from genre.search.identify import Engine, Match
     from genre.search.similar import Neighbours, Similar
+
+MANIFEST, README = "manifest.json", "README.md"  # of a package
+FORMAT = 1
+MAX_RATIO, MAX_BYTES = 20, 1 << 30  # of the size of a package, the total size of its files, if that is above the second
+_NAME = re.compile(r"(\w[\w.-]*/)*\w[\w.-]*")  # a path that stays below a folder, on every system
 
 
 class Project(contextlib.AbstractContextManager["Project"]):
@@ -39,13 +45,11 @@ class Project(contextlib.AbstractContextManager["Project"]):
         self._model, self._engine = model, engine
         self.paths = Paths() if root is None else Paths(Path(root).expanduser())
         with contextlib.ExitStack() as resources:
-            if (archive := self.paths.root).is_file():
+            if (package := self.paths.root).is_file():
                 import tempfile
 
-                from genre import package
-
                 folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="genre-"))
-                package.extract(archive, Path(folder))
+                _extract(package, Path(folder))
                 self.paths = Paths(Path(folder))
             self._resources = resources.pop_all()
 
@@ -71,15 +75,6 @@ class Project(contextlib.AbstractContextManager["Project"]):
         with tempfile.TemporaryDirectory(prefix="genre-") as folder:
             chunks.write(song := Path(folder, "samples.wav"), pcm, sample_rate=sample_rate)
             return {**self.query(song, **options), "file": ""}
-
-    def predict(self, features: Features, samples: Sequence[npt.NDArray[Any]] = ()) -> Probabilities:
-        """Return the genre probabilities of chunks [shape=(chunks, genres)]; see `models.predict.Predictor.predict`.
-
-        `features` are by name [shape=(chunks, frames, columns)], and `samples` [shape=(n,)] those of each chunk.
-        """
-        from genre.models.embeddings import Batch
-
-        return self.predictor.predict(Batch(features, samples))
 
     def identify(
         self, song: str | Path, *, start: float = 0.0, duration: float | None = None, min_score: float | None = None
@@ -124,7 +119,7 @@ class Project(contextlib.AbstractContextManager["Project"]):
 
     @functools.cached_property
     def predictor(self) -> Predictor:
-        """Return the model, which is loaded in the background."""
+        """Return the model, loaded in the background; its `predict` takes the features or samples of chunks."""
         from genre.models import predict
 
         return predict.load(self._model, self.paths, wait=False)
@@ -176,3 +171,45 @@ class Project(contextlib.AbstractContextManager["Project"]):
             if rate is None or (isinstance(rate, float) and 0.0 < rate <= 0.5):
                 return rate
         return self.params.query.reject  # raises an error that says what is wrong
+
+
+def write_package(path: Path, root: Path, names: Iterable[str], readme: str) -> None:
+    """Write a zip file of files below a project's root folder, atomically; equal files give equal bytes.
+
+    It has the files by their paths in the project, README.md, and manifest.json with the SHA-256 of each file.
+    """
+    import zipfile
+
+    from genre import files
+
+    digests = {name: files.sha256(root / name) for name in sorted(names)}
+    texts = {README: readme, MANIFEST: json.dumps({"format": FORMAT, "sha256": digests}, indent=1)}
+    with files.atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in (*texts, *digests):  # with the date 1980-01-01
+            archive.writestr(zipfile.ZipInfo(name), texts.get(name) or (root / name).read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _extract(path: Path, folder: Path) -> None:
+    """Write the files of a package into a folder, which then is a project without songs.
+
+    Raises ModelError if the file is no package or damaged: if its files or their SHA-256 are not those of its manifest,
+    a name leads out of the folder, or the files take much more space than the package.
+    """
+    import zipfile
+
+    from genre import files
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > max(MAX_BYTES, MAX_RATIO * path.stat().st_size):
+                raise ValueError(f"its files take more than {MAX_RATIO} times its size")
+            manifest = json.loads(archive.read(MANIFEST))
+            if manifest["format"] != FORMAT:
+                raise ValueError(f"its format is {manifest['format']}, this version reads {FORMAT}")
+            if sorted(archive.namelist()) != sorted([MANIFEST, README, *manifest["sha256"]]):
+                raise ValueError(f"its files are not those of {MANIFEST}")
+            for name, sha256 in manifest["sha256"].items():
+                if not _NAME.fullmatch(name) or files.sha256(Path(archive.extract(name, folder))) != sha256:
+                    raise ValueError(f"{name} is not permitted or differs from {MANIFEST}")
+    except Exception as error:  # zipfile, zlib and json raise many kinds for damaged files
+        raise ModelError(f"{path}: is not a complete model package ({error}); `genre pack` writes them") from error

@@ -13,6 +13,7 @@ from genre import files
 from genre.cli import argument_parser, run_command
 from genre.errors import SearchError
 from genre.paths import Paths
+from genre.project import write_package
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +22,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("package", type=Path, metavar="FILE", help="the zip file to write")
     parser.add_argument("--index", action="store_true", help="add the indexes of identify and similar")
     arguments = parser.parse_args(argv)
-    from genre import package
     from genre.evaluation import report
     from genre.models import cards, predict, rejection
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     )
     present = [path.relative_to(paths.root).as_posix() for path in parts if path.is_file()]
-    package.write(arguments.package, paths.root, present, readme)
+    write_package(arguments.package, paths.root, present, readme)
     n_bytes = arguments.package.stat().st_size
     print(f"pack: {arguments.package}: {len(names)} models, {len(card.genres)} genres, {n_bytes / 1e6:.1f} MB")
     return 0

@@ -31,14 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.middle is not None and (arguments.start or arguments.duration is not None):
         parser.error("--middle goes without --start and --duration")
-    for option in ("dry_run", "only_empty", "force"):
-        if getattr(arguments, option) and not arguments.write_tags:
-            parser.error(f"--{option.replace('_', '-')} goes with --write-tags")
+    if arguments.dry_run and not arguments.write_tags:
+        parser.error("--dry-run goes with --write-tags")
     afterwards = _afterwards(parser, arguments)
     with Project(arguments.models, model=arguments.model) as project:
         card = project.predictor.card
-        if arguments.write_tags and card.synthetic and not arguments.force:
-            parser.error(f"{card.warnings[0]}; --write-tags writes them only with --force")
+        if arguments.write_tags and card.synthetic:
+            parser.error(f"{card.warnings[0]}; `python -m stages.tags --force` writes them")
         options = {name: getattr(arguments, name) for name in ("start", "duration", "middle", "min_confidence")}
         if arguments.sets:
             options["coverage"] = arguments.sets
@@ -65,7 +64,7 @@ def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
 
         if other := [name for name in arguments.songs if not sources.is_file_name(name)]:
             parser.error(f"--write-tags needs files; {other[0]} is not a file")
-        tagger = tags.Tagger(Paths().tags, only_empty=arguments.only_empty, dry_run=arguments.dry_run)
+        tagger = tags.Tagger(Paths().tags, dry_run=arguments.dry_run)
 
         def write_tags(answer: Answer) -> None:
             change = tagger.write(Path(answer["file"]), tags.genres(answer))
@@ -86,9 +85,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the predictions for one song as .png or .svg")
     parser.add_argument("--write-tags", action="store_true", help="write the genres as stages.tags, which can undo it")
     parser.add_argument("--dry-run", action="store_true", help="with --write-tags: only print the changes")
-    only_empty_help = "with --write-tags: keep every genre that is there"
-    parser.add_argument("--only-empty", "--only-missing", action="store_true", help=only_empty_help)
-    parser.add_argument("--force", action="store_true", help="with --write-tags: also with a model of synthetic songs")
     return parser
 
 

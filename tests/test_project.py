@@ -15,6 +15,7 @@ from genre.audio import ffmpeg
 from genre.errors import AudioError, ModelError
 from genre.features import csv as feature_csv
 from genre.features.numpy_engine import compute
+from genre.models.embeddings import Batch
 from stages import extract, pack, query
 from tests.made import MakeSong, save_svm
 
@@ -41,7 +42,7 @@ def test_songs_samples_and_features_have_one_answer_in_the_project_and_its_packa
             for of_song in (samples, (samples / 32768).astype(np.float32)):
                 assert project.query_samples(of_song, 22_050) == answer | {"file": ""}
             chunk = compute(samples[: 3 * 22_050], 22_050)
-            probabilities = project.predict({name: array[np.newaxis] for name, array in chunk.items()})
+            probabilities = project.predictor.predict(Batch({name: array[np.newaxis] for name, array in chunk.items()}))
             assert probabilities[0] == pytest.approx(list(answer["chunks"][0]["probabilities"].values()), abs=1e-5)
             with pytest.raises(AudioError, match=r"other\.wav"):
                 project.query("other.wav")
@@ -68,7 +69,7 @@ def test_a_package_describes_its_model_and_has_the_same_bytes_each_time(package:
 def test_a_changed_package_is_refused_by_name(
     package: Path, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genre.package.MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("genre.project.MAX_BYTES", 1 << 20)
     with zipfile.ZipFile(package) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     manifest, onnx = json.loads(files["manifest.json"]), "model_weights/stats_svm_model.onnx"

@@ -113,9 +113,7 @@ def test_the_genre_is_written_into_the_tags_unless_it_is_a_dry_run(songs: Path, 
     unknown = query(songs, str(album / "0.mp3"), "--write-tags", "--min-confidence", "1")
     assert unknown.stderr == f"{album / '0.mp3'}: {answers[0]['genre']}, unchanged (unknown)\n"
     assert "is not a file" in query(songs, "-", "--write-tags", status=2).stderr
-    kept = query(songs, str(album / "1.mp3"), "--write-tags", "--only-missing").stderr
-    assert kept == f"{album / '1.mp3'}: {answers[1]['genre']}, unchanged (has a genre)\n"
-    assert "--only-empty goes with --write-tags" in query(songs, "-", "--only-empty", status=2).stderr
+    assert "--dry-run goes with --write-tags" in query(songs, "-", "--dry-run", status=2).stderr
     undone = query(songs, str(album), "--undo", "--format", "jsonl", status=1, stage="tags")  # one is no song
     assert [json.loads(line)["new"] for line in undone.stdout.splitlines()] == [[]] * 5
     for answer in answers:
@@ -145,14 +143,13 @@ def test_a_model_of_synthetic_songs_says_so_and_writes_no_tags_unless_asked(song
     assert query(tmp_path, "song.mp3").stdout.splitlines()[-1] == f"warning: {warning}"
     assert json.loads(query(tmp_path, "song.mp3", "--format", "json").stdout)["warnings"] == [warning]
     assert query(tmp_path, "song.mp3", "--format", "csv").stderr == f"warning: song.mp3: {warning}\n"
-    for options in (["--write-tags"], ["--write-tags", "--dry-run"], ["--write-tags", "--only-empty"]):
-        refused = query(tmp_path, "song.mp3", *options, status=2)
-        assert refused.stdout == "" and f"{warning}; --write-tags writes them only with" in refused.stderr
+    refused = query(tmp_path, "song.mp3", "--write-tags", status=2)
+    assert refused.stdout == "" and f"{warning}; `python -m stages.tags --force` writes them" in refused.stderr
     assert (
         f"{warning}; they are written only with --force" in query(tmp_path, "song.mp3", status=2, stage="tags").stderr
     )
     assert song.read_bytes() == before
-    query(tmp_path, "song.mp3", "--write-tags", "--force")
+    query(tmp_path, "song.mp3", "--force", stage="tags")
     assert song.read_bytes() != before
     assert json.loads(query(songs, "album/0.mp3", "--format", "json").stdout)["warnings"] == []
 
