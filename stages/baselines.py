@@ -35,21 +35,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     calibration.write_validation(paths.validation(name), trained.validation, training.genres)
     files.write_bytes(paths.onnx(name), trained.onnx)
     classifier = baselines.BASELINES[name].classifier
-    cards.write(
-        cards.ModelCard(
-            model=name,
-            kind=classifier,
-            genres=training.genres,
-            embedding=embedder.describe(),
-            settings=arrays.read_settings(paths.vectors),
-            calibration=trained.calibration,
-            dataset=cards.describe_dataset(settings.dataset.name, songs, paths),
-            training={"seed": seed},
-            versions=cards.installed_versions(("numpy", *baselines.CLASSIFIERS[classifier].packages)),
-            onnx_sha256=files.sha256(paths.onnx(name)),
-        ),
-        paths,
+    card = cards.ModelCard(
+        model=name,
+        kind=classifier,
+        genres=training.genres,
+        embedding=embedder.describe(),
+        settings=arrays.read_settings(paths.vectors),
+        calibration=trained.calibration,
+        dataset=cards.describe_dataset(settings.dataset.name, songs, paths),
+        training={"seed": seed},
+        versions=cards.installed_versions(("numpy", *baselines.CLASSIFIERS[classifier].packages)),
+        onnx_sha256=files.sha256(paths.onnx(name)),
     )
+    cards.write(card, paths)
     cache.trim()
     print(f"baselines: {name}: {len(songs)} chunks of {len(set(songs))} songs, {embedder.name}")
     return 0

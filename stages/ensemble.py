@@ -54,21 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     losses = {name: metrics.log_losses(predicted) for name, predicted in by_song.items()}
     gains = {name: gain(losses[cards.ENSEMBLE] - loss) for name, loss in losses.items() if name != cards.ENSEMBLE}
     default = default_model(gains)
-    cards.write(
-        cards.ModelCard(
-            model=cards.ENSEMBLE,
-            kind=cards.ENSEMBLE,
-            genres=training.genres,
-            models=list(models),
-            default=default,
-            settings=arrays.read_settings(paths.vectors),
-            calibration=fitted,
-            rejection=_fit_rejection(training, validations | {cards.ENSEMBLE: of_ensemble}, settings, paths),
-            dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
-            scores=scores,
-        ),
-        paths,
+    card = cards.ModelCard(
+        model=cards.ENSEMBLE,
+        kind=cards.ENSEMBLE,
+        genres=training.genres,
+        models=list(models),
+        default=default,
+        settings=arrays.read_settings(paths.vectors),
+        calibration=fitted,
+        rejection=_fit_rejection(training, validations | {cards.ENSEMBLE: of_ensemble}, settings, paths),
+        dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
+        scores=scores,
     )
+    cards.write(card, paths)
     for name, score in scores.items():
         margin = " ({:+.3f} +- {:.3f} better than the ensemble)".format(*gains[name]) if name in gains else ""
         print(

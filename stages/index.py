@@ -16,20 +16,16 @@ import numpy as np
 
 from genre import files, params
 from genre.audio import ffmpeg, manifest
-from genre.audio.manifest import Row
 from genre.cache import Cache
 from genre.cli import argument_parser, run_command
 from genre.features.transforms import Settings
 from genre.models import embeddings
 from genre.models.embeddings import Embedder, Vectors
 from genre.parallel import run
-from genre.params import Params
 from genre.paths import Paths
 from genre.search import embedding_index, landmark_index, landmarks, window_engine
 from genre.search.embedding_index import WINDOW_HOP_S, WINDOW_SETTINGS, Description
 from genre.search.engine import IndexedSong
-from genre.search.landmark_index import LandmarkIndex
-from genre.search.landmarks import Peaks
 from genre.search.store import Window
 
 
@@ -58,17 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Indexer:
     """The songs of a project, to be indexed."""
 
-    songs: Mapping[IndexedSong, list[Row]]  # with the chunks of each, in order
-    settings: Params
+    songs: Mapping[IndexedSong, list[manifest.Row]]  # with the chunks of each, in order
+    settings: params.Params
     paths: Paths
     cache: Cache
 
-    def landmarks(self) -> LandmarkIndex:
+    def landmarks(self) -> landmark_index.LandmarkIndex:
         """Write the landmark index, and return it."""
 
-        def peaks_of(part: Sequence[IndexedSong]) -> Iterator[Peaks]:
+        def peaks_of(part: Sequence[IndexedSong]) -> Iterator[landmarks.Peaks]:
             for data in self._results(part, "landmarks", _peaks_of_file, landmarks.SETTINGS):
-                yield Peaks(**files.read_npz(data))
+                yield landmarks.Peaks(**files.read_npz(data))
 
         return landmark_index.write(self.paths.landmarks, self.songs, peaks_of, self.settings.index.landmark_density)
 

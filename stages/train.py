@@ -16,7 +16,6 @@ from genre import files, params
 from genre.cli import argument_parser, run_command
 from genre.features import arrays
 from genre.models import calibration, cards, keras_backend, networks
-from genre.models.cards import ModelCard
 from genre.parallel import one_thread_each, run
 from genre.paths import Paths
 
@@ -91,22 +90,20 @@ def _write(model: str, trained: Trained, training: VectorSet, settings: params.P
         trained.model.save_weights(weights)
         weights.replace(temporary)
     files.write_bytes(paths.onnx(model), onnx.from_keras(trained.model))
-    cards.write(
-        ModelCard(
-            model=model,
-            kind=settings.train.architecture,
-            genres=training.genres,
-            inputs={feature: list(training.inputs[feature].shape[1:]) for feature in networks.MODELS[model]},
-            settings=arrays.read_settings(paths.vectors),
-            calibration=trained.calibration,
-            dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
-            training=settings.train.model_dump(),
-            scores={} if accuracy is None else {"validation_accuracy": accuracy},
-            versions=cards.installed_versions(PACKAGES),
-            onnx_sha256=files.sha256(paths.onnx(model)),
-        ),
-        paths,
+    card = cards.ModelCard(
+        model=model,
+        kind=settings.train.architecture,
+        genres=training.genres,
+        inputs={feature: list(training.inputs[feature].shape[1:]) for feature in networks.MODELS[model]},
+        settings=arrays.read_settings(paths.vectors),
+        calibration=trained.calibration,
+        dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
+        training=settings.train.model_dump(),
+        scores={} if accuracy is None else {"validation_accuracy": accuracy},
+        versions=cards.installed_versions(PACKAGES),
+        onnx_sha256=files.sha256(paths.onnx(model)),
     )
+    cards.write(card, paths)
 
 
 if __name__ == "__main__":

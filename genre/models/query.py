@@ -13,7 +13,6 @@ import numpy.typing as npt
 from typing_extensions import TypedDict
 
 from genre.audio import chunks, ffmpeg
-from genre.audio.chunks import Chunk
 from genre.audio.dataset import UNKNOWN
 from genre.audio.process import collected_warnings
 from genre.features.numpy_engine import compute
@@ -86,7 +85,7 @@ def answer(
     """
     settings, genres = predictor.card.feature_settings, predictor.card.genres
 
-    def of_chunk(chunk: Chunk) -> tuple[float, float, npt.NDArray[np.float32], npt.NDArray[np.float64] | None]:
+    def of_chunk(chunk: chunks.Chunk) -> tuple[float, float, npt.NDArray[np.float32], npt.NDArray[np.float64] | None]:
         """Return start, seconds, probabilities and distances."""
         features = compute(chunk.samples, settings.sample_rate)
         batch = Batch({feature: values[np.newaxis] for feature, values in features.items()}, [chunk.samples])

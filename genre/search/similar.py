@@ -21,7 +21,6 @@ from genre.models.embeddings import Embedder, Vectors
 from genre.params import Params
 from genre.paths import Paths
 from genre.search import embedding_index
-from genre.search.embedding_index import Projection
 from genre.search.store import Neighbour, VectorStore
 
 MIN_NEIGHBOURS = 200  # least number requested: an index of fewer chunks is returned completely
@@ -55,7 +54,7 @@ class Neighbours:
 
     settings: Settings  # of the chunks
     embedder: Embedder
-    projection: Projection
+    projection: embedding_index.Projection
     store: VectorStore
     top_k: int  # neighbours of each chunk that vote; see `n_voters` for small indexes
     warnings: list[str]  # about the indexed songs
