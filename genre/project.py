@@ -1,16 +1,12 @@
-"""A project from Python: query, identify, similar and features (docs/python.ipynb); packages of its models."""
+"""A project from Python: query, identify, similar and features (docs/python.ipynb)."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genre.errors import ModelError
 from genre.paths import Paths
 
 if TYPE_CHECKING:
@@ -22,14 +18,9 @@ if TYPE_CHECKING:
     from genre.search.identify import Engine, Match
     from genre.search.similar import Neighbours, Similar
 
-MANIFEST, README = "manifest.json", "README.md"  # of a package
-FORMAT = 1
-MAX_RATIO, MAX_BYTES = 20, 1 << 30  # of the size of a package, the total size of its files, if that is above the second
-_NAME = re.compile(r"(\w[\w.-]*/)*\w[\w.-]*")  # a path that stays below a folder, on every system
-
 
 class Project(contextlib.AbstractContextManager["Project"]):
-    """The models and indexes of a project or a model package, each loaded when it is first used.
+    """The models and indexes of a project, each loaded when it is first used.
 
     Close it, or use it in a with statement. A song is the path of a file of any format that ffmpeg decodes; `start` and
     `duration` are the part of it to use, in seconds. The methods raise AudioError if a song cannot be decoded, and
@@ -37,21 +28,13 @@ class Project(contextlib.AbstractContextManager["Project"]):
     """
 
     def __init__(self, root: str | Path | None = None, *, model: str | None = None, engine: str | None = None) -> None:
-        """Use a project's folder, or a package that `stages.pack` wrote.
+        """Use a project's folder: `root` None is that of GENRE_PROJECT, or the working directory.
 
-        `root` None is the folder that GENRE_PROJECT names, or the working directory. `model` None is the default model,
-        and `engine` None that of search.engine: "landmarks" or "embeddings". Raises ModelError if a package is damaged.
+        `model` None is the default model, and `engine` None that of search.engine: "landmarks" or "embeddings".
         """
         self._model, self._engine = model, engine
         self.paths = Paths() if root is None else Paths(Path(root).expanduser())
-        with contextlib.ExitStack() as resources:
-            if (package := self.paths.root).is_file():
-                import tempfile
-
-                folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="genre-"))
-                _extract(package, Path(folder))
-                self.paths = Paths(Path(folder))
-            self._resources = resources.pop_all()
+        self._resources = contextlib.ExitStack()
 
     def query(self, song: str | Path, **options: Any) -> Answer:
         """Return the genre of a song and of each chunk (docs/query.md).
@@ -171,45 +154,3 @@ class Project(contextlib.AbstractContextManager["Project"]):
             if rate is None or (isinstance(rate, float) and 0.0 < rate <= 0.5):
                 return rate
         return self.params.query.reject  # raises an error that says what is wrong
-
-
-def write_package(path: Path, root: Path, names: Iterable[str], readme: str) -> None:
-    """Write a zip file of files below a project's root folder, atomically; equal files give equal bytes.
-
-    It has the files by their paths in the project, README.md, and manifest.json with the SHA-256 of each file.
-    """
-    import zipfile
-
-    from genre import files
-
-    digests = {name: files.sha256(root / name) for name in sorted(names)}
-    texts = {README: readme, MANIFEST: json.dumps({"format": FORMAT, "sha256": digests}, indent=1)}
-    with files.atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in (*texts, *digests):  # with the date 1980-01-01
-            archive.writestr(zipfile.ZipInfo(name), texts.get(name) or (root / name).read_bytes(), zipfile.ZIP_DEFLATED)
-
-
-def _extract(path: Path, folder: Path) -> None:
-    """Write the files of a package into a folder, which then is a project without songs.
-
-    Raises ModelError if the file is no package or damaged: if its files or their SHA-256 are not those of its manifest,
-    a name leads out of the folder, or the files take much more space than the package.
-    """
-    import zipfile
-
-    from genre import files
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > max(MAX_BYTES, MAX_RATIO * path.stat().st_size):
-                raise ValueError(f"its files take more than {MAX_RATIO} times its size")
-            manifest = json.loads(archive.read(MANIFEST))
-            if manifest["format"] != FORMAT:
-                raise ValueError(f"its format is {manifest['format']}, this version reads {FORMAT}")
-            if sorted(archive.namelist()) != sorted([MANIFEST, README, *manifest["sha256"]]):
-                raise ValueError(f"its files are not those of {MANIFEST}")
-            for name, sha256 in manifest["sha256"].items():
-                if not _NAME.fullmatch(name) or files.sha256(Path(archive.extract(name, folder))) != sha256:
-                    raise ValueError(f"{name} is not permitted or differs from {MANIFEST}")
-    except Exception as error:  # zipfile, zlib and json raise many kinds for damaged files
-        raise ModelError(f"{path}: is not a complete model package ({error}); `genre pack` writes them") from error

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run and not arguments.write_tags:
         parser.error("--dry-run goes with --write-tags")
     afterwards = _afterwards(parser, arguments)
-    with Project(arguments.models, model=arguments.model) as project:
+    with Project(model=arguments.model) as project:
         card = project.predictor.card
         if arguments.write_tags and card.synthetic:
             parser.error(f"{card.warnings[0]}; `python -m stages.tags --force` writes them")

@@ -21,7 +21,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--port", type=integer(0, 65_535), default=5000, metavar="N", help="0: a free port (default: %(default)s)"
     )
     parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
-    parser.add_argument("--models", metavar="FILE", help="as in stages.query (default: this project)")
     arguments = parser.parse_args(argv)
     from genre.project import Project
     from genre.web import server
@@ -31,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # not uvicorn.error: its "startup complete" comes before the models are loaded
     for name in ("uvicorn.access", "genre.web"):
         logging.getLogger(name).setLevel(logging.INFO)
-    service = Service(Project(arguments.models, model=arguments.model))
+    service = Service(Project(model=arguments.model))
     server.run(create_app(service, host=arguments.host), service.params, host=arguments.host, port=arguments.port)
     return 0
 
