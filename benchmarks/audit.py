@@ -19,7 +19,7 @@ import numpy as np
 from genre import params
 from genre.audio import dataset, ffmpeg
 from genre.audit import duplicates, labels
-from genre.audit.project import Project
+from genre.audit.songs import AuditedSongs
 from genre.cli import integer, run_command
 from genre.evaluation import comparison
 from genre.paths import Paths
@@ -83,7 +83,7 @@ def _copies(folder: Path) -> None:
 
 
 def _labels(n_draws: int, first_seed: int) -> None:
-    project = Project(params.load(), Paths())
+    project = AuditedSongs(params.load(), Paths())
     data, options, n_found = project.data, project.settings.compare, []
     of_songs = data.labels[np.unique(project.song_of, return_index=True)[1]]
     for seed in range(first_seed, first_seed + n_draws):

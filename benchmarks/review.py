@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from genre import params
 from genre.audit import findings, labels, review
-from genre.audit.project import Project
+from genre.audit.songs import AuditedSongs
 from genre.cli import fraction, integer, run_command
 from genre.evaluation import comparison, metrics
 from genre.evaluation.comparison import Fold
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--answers", type=integer(1, 10_000), default=30, metavar="N", help="default: %(default)s")
     parser.add_argument("--draws", type=integer(1, 1000), default=5, help="of the wrong labels (default: %(default)s)")
     options = parser.parse_args(argv)
-    project = Project(params.load(), Paths())
+    project = AuditedSongs(params.load(), Paths())
     data, n, totals = project.data, options.answers, np.zeros((2, 5))
     right = data.labels[np.unique(project.song_of, return_index=True)[1]]
     names = ["no answers", f"{n} of the queue", f"{n} at random", f"{2 * n} at random", "all"]
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _queue(project: Project, given: Integers, rows: Integers) -> Integers:
+def _queue(project: AuditedSongs, given: Integers, rows: Integers) -> Integers:
     """Return the training songs in the order in which they are asked about."""
     names, songs = list(project.songs), list(dict.fromkeys(project.song_of[rows].tolist()))
     of_rows = given[project.song_of[rows]]
@@ -92,7 +92,7 @@ def _queue(project: Project, given: Integers, rows: Integers) -> Integers:
     return np.array([names.index(question.song) for question in review.queue(found, table, genres)])
 
 
-def _n_correct(project: Project, labels_of_songs: Integers, fold: Fold) -> int:
+def _n_correct(project: AuditedSongs, labels_of_songs: Integers, fold: Fold) -> int:
     """Return the number of test songs whose genre the models predict, trained with these labels."""
     data = project.data
     outputs = np.zeros((len(fold.test), len(data.genres)), np.float32)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from genre import files, params
 from genre.audit import duplicates, findings, labels, quality
-from genre.audit.project import Project
+from genre.audit.songs import AuditedSongs
 from genre.cli import argument_parser, run_command
 from genre.paths import Paths
 
@@ -32,16 +32,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := [name for name in fail_on if name not in FAIL_ON]:
         parser.error(f"argument --fail-on: {unknown[0]} must be one of {', '.join(FAIL_ON)}")
     settings, paths = params.load(), Paths()
-    project = Project(settings, paths)
+    audited = AuditedSongs(settings, paths)
     parts = (duplicates, quality, labels)
-    ranked = findings.ranked([finding for part in parts for finding in part.find(project)])
-    counts = findings.write(paths.audit, ranked, project.folder, len(project.songs))
+    ranked = findings.ranked([finding for part in parts for finding in part.find(audited)])
+    counts = findings.write(paths.audit, ranked, audited.folder, len(audited.songs))
     if options.write_duplicates:
         pairs = [(f.song, f.others[0]) for f in ranked if f.finding in FAIL_ON["duplicates"]]
         files.write_table(paths.corrections(f"{settings.dataset.name}.duplicates"), ("song", "other"), pairs)
-    project.cache.trim()
+    audited.cache.trim()
     lines = [f"  {kind}: {n} ({findings.KINDS[kind]})" for kind, n in counts.items() if n]
-    print("\n".join([*lines, f"audit: {len(project.songs)} songs, {len(ranked)} findings: audit/audit.html"]))
+    print("\n".join([*lines, f"audit: {len(audited.songs)} songs, {len(ranked)} findings: audit/audit.html"]))
     return int(any(counts[kind] for name in fail_on for kind in FAIL_ON[name]))
 
 

@@ -57,39 +57,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings, paths = params.load(), Paths()
     options = vars(_parser(settings.compare).parse_args(argv))
     settings = settings.model_copy(update={"compare": settings.compare.model_copy(update=options)})
-    project = Project(settings, paths)
+    setup = Setup(settings, paths)
     names = [*networks.MODELS, *(LSTM + model for model in networks.MODELS), *BASELINES]
-    if unknown := [model for model in project.models if model not in names]:
+    if unknown := [model for model in setup.models if model not in names]:
         raise ModelError(f"compare.models: unknown model {unknown[0]}; choose from {', '.join([*names, ENSEMBLE])}")
-    data, folds = project.data, project.folds(project.data.groups)
-    for name in project.embeddings:
-        project.embed(name)  # once for all folds
-    project.changed(project.middle, settings.parallel.workers)  # fills the cache
+    data, folds = setup.data, setup.folds(setup.data.groups)
+    for name in setup.embeddings:
+        setup.embed(name)  # once for all folds
+    setup.changed(setup.middle, settings.parallel.workers)  # fills the cache
     counts, seed = settings.compare.songs_per_genre, settings.compare.seed
     every_fold = folds + comparison.with_few_songs(folds, counts, data, seed=seed)
     if settings.split.group_by and settings.compare.split == "folds":
-        every_fold += [replace(fold, by_song=True) for fold in project.folds(data.songs)]
-    outcomes = _outcomes(every_fold, project)
+        every_fold += [replace(fold, by_song=True) for fold in setup.folds(data.songs)]
+    outcomes = _outcomes(every_fold, setup)
     if ENSEMBLE in settings.compare.models:
         averaged = {model: outcomes[model] for model in settings.ensemble.models}
         outcomes[ENSEMBLE] = comparison.ensemble(averaged, every_fold, data)
-    middle = np.concatenate([project.middle_of(fold) for fold in folds])
+    middle = np.concatenate([setup.middle_of(fold) for fold in folds])
     stressed = []
     for model, of_model in outcomes.items():
         parts = [outcome.probabilities[len(fold.test) :] for fold, outcome in zip(folds, of_model, strict=False)]
         stressed += stress.rows(model, np.concatenate(parts), data.labels[middle], len(set(middle)))
-    values = recording.properties(project.rows, paths)
+    values = recording.properties(setup.rows, paths)
     outcomes[recording.RECORDING] = [_of_recording(values, fold, data) for fold in every_fold]
     few = len(every_fold) > len(folds)
     curve = comparison.curve(outcomes, every_fold, data) if few else []
     outcomes = {model: of_model[: len(folds)] for model, of_model in outcomes.items()}
     results = comparison.rank(outcomes, folds, data)
-    _write(results, {"curve": curve, "stress": stressed}, project)
-    project.cache.trim()
+    _write(results, {"curve": curve, "stress": stressed}, setup)
+    setup.cache.trim()
     return 0
 
 
-class Project:
+class Setup:
     """The models to compare, the chunks that they are compared on, their embeddings, and the cache."""
 
     def __init__(self, settings: params.Params, paths: Paths) -> None:
@@ -149,11 +149,11 @@ class Project:
 
 def train_and_predict(job: Job, *, settings: params.Params, paths: Paths) -> bytes:
     """Train one model on the training chunks of a fold, predict its test chunks, and keep the outcome in the cache."""
-    project, fold = Project(settings, paths), job.fold
+    setup, fold = Setup(settings, paths), job.fold
     stressed = fold.songs_per_genre is None and not fold.by_song
-    changed = project.changed(project.middle_of(fold), 1) if stressed else {}
+    changed = setup.changed(setup.middle_of(fold), 1) if stressed else {}
     train = _train_baseline if job.model in BASELINES else _train_network
-    return project.cache.keep(job.key, files.npz(**asdict(train(job.model, fold, project, changed))))
+    return setup.cache.keep(job.key, files.npz(**asdict(train(job.model, fold, setup, changed))))
 
 
 def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: arrays.VectorSet) -> Outcome:
@@ -161,13 +161,13 @@ def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: arrays.Vect
     return Outcome(probabilities, np.zeros(3), fold.test[:0], probabilities[:0])
 
 
-def _train_network(model: str, fold: Fold, project: Project, changed: Arrays) -> Outcome:
+def _train_network(model: str, fold: Fold, setup: Setup, changed: Arrays) -> Outcome:
     from genre.models import keras_backend
 
     keras_backend.prepare()
     from genre.models.training import fit
 
-    features, data, settings = model.removeprefix(LSTM), project.data, project.settings
+    features, data, settings = model.removeprefix(LSTM), setup.data, setup.settings
     changes = {"architecture": "lstm2016", "members": 1} if model.startswith(LSTM) else {}
     config = settings.train.model_copy(update={**changes, "seed": settings.compare.seed + fold.repeat})
     start = time.perf_counter()
@@ -182,10 +182,10 @@ def _train_network(model: str, fold: Fold, project: Project, changed: Arrays) ->
     return Outcome(calibrate(outputs, trained.calibration), costs, *trained.validation)
 
 
-def _train_baseline(model: str, fold: Fold, project: Project, changed: Arrays) -> Outcome:
-    name, data, seed = embedding_name(model, project.settings.musicnn), project.data, project.settings.compare.seed
-    vectors, copies, chunk_s = project.embed(name)
-    copies = copies[np.tile(np.isin(project.middle, fold.train), len(baselines.GAINS_DB))]
+def _train_baseline(model: str, fold: Fold, setup: Setup, changed: Arrays) -> Outcome:
+    name, data, seed = embedding_name(model, setup.settings.musicnn), setup.data, setup.settings.compare.seed
+    vectors, copies, chunk_s = setup.embed(name)
+    copies = copies[np.tile(np.isin(setup.middle, fold.train), len(baselines.GAINS_DB))]
     start = time.perf_counter()
     trained = baselines.train(model, vectors[fold.train], data.at(fold.train), copies=copies, seed=seed + fold.repeat)
     train_end = time.perf_counter()
@@ -195,23 +195,23 @@ def _train_baseline(model: str, fold: Fold, project: Project, changed: Arrays) -
     return Outcome(calibrate(outputs, trained.calibration), costs, *trained.validation)
 
 
-def _outcomes(folds: Sequence[Fold], project: Project) -> dict[str, list[Outcome]]:
+def _outcomes(folds: Sequence[Fold], setup: Setup) -> dict[str, list[Outcome]]:
     """Return the outcomes of each model on all folds; what is not in the cache is computed."""
-    settings, paths = project.settings, project.paths
+    settings, paths = setup.settings, setup.paths
     common = [settings.compare.seed, report.digest(paths.vectors), _sources()]
     jobs = []
-    for model in project.models:
+    for model in setup.models:
         of_model = embedding_name(model, settings.musicnn) if model in BASELINES else settings.train.model_dump()
         for fold in folds:
             rows = fold.train.tolist(), fold.test.tolist()
             jobs.append(Job(model, fold, files.digest("compare", model, fold.repeat, *rows, [*common, of_model])))
-    kept = {job.key: project.cache.recall(job.key) for job in jobs}
+    kept = {job.key: setup.cache.recall(job.key) for job in jobs}
     missing = [job for job in jobs if kept[job.key] is None]
     function = functools.partial(train_and_predict, settings=settings, paths=paths)
     results = run(function, missing, description="compare", unit="fold", workers=settings.parallel.workers)
     kept |= {job.key: data for job, data in zip(missing, results, strict=True)}
     outcomes = [(job.model, Outcome(**files.read_npz(kept[job.key] or b""))) for job in jobs]
-    return {model: [outcome for of_model, outcome in outcomes if of_model == model] for model in project.models}
+    return {model: [outcome for of_model, outcome in outcomes if of_model == model] for model in setup.models}
 
 
 def _sources() -> str:
@@ -231,9 +231,9 @@ def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
     return parser
 
 
-def _write(results: Sequence[Result], more: Tables, project: Project) -> None:
+def _write(results: Sequence[Result], more: Tables, setup: Setup) -> None:
     """Write the results as CSV, JSON, Markdown, PNG and HTML; print the Markdown table."""
-    data, settings, paths, folder = project.data, project.settings, project.paths, project.paths.comparison
+    data, settings, paths, folder = setup.data, setup.settings, setup.paths, setup.paths.comparison
     summaries = {result.model: result.scores for result in results}
     scores = [{"model": model, **summary} for model, summary in summaries.items()]
     report.write_tables(folder, results, data.genres, results=scores, **more)

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from genre import params
-from genre.audit.project import Project
 from genre.audit.review import Review
+from genre.audit.songs import AuditedSongs
 from genre.cli import answer_all, argument_parser, integer, run_command
 from genre.paths import Paths
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", choices=("csv", "json"), default="csv", help="of --list (default: %(default)s)")
     arguments = parser.parse_args(argv)
     settings = params.load()
-    review = Review(Project(settings, Paths()))
+    review = Review(AuditedSongs(settings, Paths()))
     if arguments.list:
         questions = {question.song: asdict(question) for question in review.remaining()}
         names, answer = list(questions), lambda song: questions[str(song)]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from genre.audit.findings import Finding
-from genre.audit.project import Project
+from genre.audit.songs import AuditedSongs
 from genre.parallel import run
 from genre.search import landmarks
 from genre.search.landmark_engine import LandmarkEngine
@@ -36,30 +36,30 @@ class Match(NamedTuple):
     n_agreeing: int  # landmarks of `other` at this offset that `song` has
 
 
-def find(project: Project) -> Iterator[Finding]:
+def find(audited: AuditedSongs) -> Iterator[Finding]:
     """Yield the pairs of songs with equal files or the same recording, then others with almost the same embedding."""
-    copies = list(_copies(project))
+    copies = list(_copies(audited))
     yield from copies
-    known, names = {frozenset((copy.song, *copy.others)) for copy in copies}, list(project.songs)
-    for i, j in np.argwhere(np.triu(project.similarities, 1) >= MIN_SIMILARITY):
+    known, names = {frozenset((copy.song, *copy.others)) for copy in copies}, list(audited.songs)
+    for i, j in np.argwhere(np.triu(audited.similarities, 1) >= MIN_SIMILARITY):
         if frozenset((names[i], names[j])) not in known:
-            similarity = float(project.similarities[i, j])
+            similarity = float(audited.similarities[i, j])
             evidence = f"cosine similarity {similarity:.3f}"
             yield Finding(names[i], "near-duplicate", evidence, "listen", similarity, (names[j],))
 
 
-def _copies(project: Project) -> Iterator[Finding]:
+def _copies(audited: AuditedSongs) -> Iterator[Finding]:
     songs: dict[str, list[str]] = {}
-    for song, row in project.songs.items():
+    for song, row in audited.songs.items():
         songs.setdefault(row.source_sha256, []).append(song)
     for equal in songs.values():
         for song, other in itertools.pairwise(equal):
-            yield _finding(project, song, other, "the files are equal", 0.0, EQUAL)
-    for m in matches(project.paths.landmarks, project.settings.parallel.workers):
+            yield _finding(audited, song, other, "the files are equal", 0.0, EQUAL)
+    for m in matches(audited.paths.landmarks, audited.settings.parallel.workers):
         evidence = f"{m.n_agreeing} landmarks agree at one offset"
         evidence += f", {m.speed - 1:+.1%} speed" if abs(m.speed - 1) > MIN_SPEED_CHANGE else ""
         for song, other in itertools.product(songs.get(m.song, []), songs.get(m.other, [])):
-            yield _finding(project, song, other, evidence, m.offset_s, m.evidence)
+            yield _finding(audited, song, other, evidence, m.offset_s, m.evidence)
 
 
 def matches(index: Path, workers: int | None) -> list[Match]:
@@ -71,8 +71,8 @@ def matches(index: Path, workers: int | None) -> list[Match]:
     return list({frozenset((match.song, match.other)): match for match in ascending}.values())
 
 
-def _finding(project: Project, song: str, other: str, evidence: str, offset_s: float, severity: float) -> Finding:
-    first, second = project.songs[song], project.songs[other]
+def _finding(audited: AuditedSongs, song: str, other: str, evidence: str, offset_s: float, severity: float) -> Finding:
+    first, second = audited.songs[song], audited.songs[other]
     kind, suggestion = "duplicate", "keep one"
     if first.split != second.split:
         kind, suggestion = "leak", "keep one, or put both into one split (--write-duplicates)"

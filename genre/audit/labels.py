@@ -14,7 +14,7 @@ from scipy.stats import median_abs_deviation
 
 from genre import files
 from genre.audit.findings import Finding
-from genre.audit.project import Project
+from genre.audit.songs import AuditedSongs
 from genre.evaluation import comparison, metrics, recording
 from genre.models import baselines, calibration, rejection
 
@@ -27,38 +27,38 @@ PROPERTIES = ("level", "peak", "bandwidth in Hz", "duration in s", "bytes per s"
 MIN_F1 = 0.6  # of a genre that the recording gives away
 
 
-def find(project: Project) -> Iterator[Finding]:
+def find(audited: AuditedSongs) -> Iterator[Finding]:
     """Yield the findings about labels, outliers and genres, and write predictions.csv with the columns of `by_song`.
 
     If a genre has no two songs or groups, there are no predictions, and only small genres are found.
     """
-    data = project.data
-    of_songs = data.labels[np.unique(project.song_of, return_index=True)[1]]
+    data = audited.data
+    of_songs = data.labels[np.unique(audited.song_of, return_index=True)[1]]
     counts = np.bincount(of_songs, minlength=len(data.genres))
     for genre, count in zip(data.genres, counts.tolist(), strict=True):
         if count < MIN_SONGS:
             yield Finding(genre, "few songs", f"{count} songs", "add songs, or merge genres", -count)
-    options = project.settings.compare
+    options = audited.settings.compare
     groups = set(zip(data.labels.tolist(), data.groups, strict=True))
     n_folds = min(options.folds, *np.bincount([label for label, _ in groups], minlength=len(data.genres)).tolist())
-    path, names = project.paths.audit / "predictions.csv", dict(enumerate(data.genres))
+    path, names = audited.paths.audit / "predictions.csv", dict(enumerate(data.genres))
     if n_folds < 2:
         files.write_text(path, "song\n")
         return
     folds = comparison.folds(data.labels, data.groups, n_folds=n_folds, n_repeats=1, seed=options.seed)
-    predictions = predict(project, folds)
+    predictions = predict(audited, folds)
     table = predictions.replace({"actual": names, "predicted": names}).rename(columns=names)
     files.write_text(path, table.to_csv(float_format="%.4f", lineterminator="\n"))
-    yield from suspects(predictions, project)
-    yield from outliers(project)
+    yield from suspects(predictions, audited)
+    yield from outliers(audited)
     yield from _confused(predictions, data.genres)
-    yield from _given_away(project, folds)
+    yield from _given_away(audited, folds)
 
 
-def predict(project: Project, folds: Sequence[comparison.Fold]) -> pd.DataFrame:
+def predict(audited: AuditedSongs, folds: Sequence[comparison.Fold]) -> pd.DataFrame:
     """Return the calibrated mean of the out-of-fold predictions of `MODELS`, as `metrics.by_song` returns it."""
-    data, names = project.data, {model: baselines.embedding_name(model, project.settings.musicnn) for model in MODELS}
-    vectors = {model: project.embeddings[name] for model, name in names.items() if name in project.embeddings}
+    data, names = audited.data, {model: baselines.embedding_name(model, audited.settings.musicnn) for model in MODELS}
+    vectors = {model: audited.embeddings[name] for model, name in names.items() if name in audited.embeddings}
     means = np.zeros((len(data.labels), len(data.genres)), np.float32)
     for fold, (model, values) in itertools.product(folds, vectors.items()):
         graph = baselines.classifier(model, values[fold.train], data.labels[fold.train], len(data.genres))
@@ -67,7 +67,7 @@ def predict(project: Project, folds: Sequence[comparison.Fold]) -> pd.DataFrame:
     return metrics.by_song(calibration.calibrate(means, fitted), data.labels, data.songs)
 
 
-def suspects(predictions: pd.DataFrame, project: Project) -> Iterator[Finding]:
+def suspects(predictions: pd.DataFrame, audited: AuditedSongs) -> Iterator[Finding]:
     """Yield the songs whose label is probably wrong, with the nearest songs of the predicted and of their own genre.
 
     Those that confident learning counts as wrong (Northcutt et al. 2021, doi:10.1613/jair.1.12125) come first, then
@@ -77,28 +77,28 @@ def suspects(predictions: pd.DataFrame, project: Project) -> Iterator[Finding]:
     from cleanlab.rank import get_label_quality_scores
 
     labels = predictions["actual"].to_numpy()
-    probabilities = predictions[list(range(len(project.data.genres)))].to_numpy()
+    probabilities = predictions[list(range(len(audited.data.genres)))].to_numpy()
     qualities = get_label_quality_scores(labels, probabilities, method="normalized_margin")
     issues = find_label_issues(labels, probabilities, n_jobs=1)
     suspect = (issues | (qualities < MAX_QUALITY)) & (probabilities.argmax(axis=1) != labels)
     for i in np.flatnonzero(suspect).tolist():
         genres = (int(probabilities[i].argmax()), int(labels[i]))
-        similarities = np.where(np.arange(len(labels)) == i, -2.0, project.similarities[i])
+        similarities = np.where(np.arange(len(labels)) == i, -2.0, audited.similarities[i])
         nearest = [int(np.where(labels == genre, similarities, -2.0).argmax()) for genre in genres]
         others = tuple(predictions.index[j] for j in nearest)
-        names = [project.data.genres[genre] for genre in genres]
+        names = [audited.data.genres[genre] for genre in genres]
         evidence = ", ".join(f"{name} {probabilities[i, genre]:.0%}" for name, genre in zip(names, genres, strict=True))
         severity = float(issues[i]) + 1 - float(qualities[i])
         yield Finding(predictions.index[i], "label", evidence, names[0], severity, others)
 
 
-def outliers(project: Project) -> Iterator[Finding]:
+def outliers(audited: AuditedSongs) -> Iterator[Finding]:
     """Yield the songs that are far from every genre, by the detectors of unknown songs."""
-    group_of = np.unique(project.data.groups, return_inverse=True)[1]
-    distances = rejection.held_out_distances(project.embeddings, project.data.labels, project.song_of, group_of)
+    group_of = np.unique(audited.data.groups, return_inverse=True)[1]
+    distances = rejection.held_out_distances(audited.embeddings, audited.data.labels, audited.song_of, group_of)
     deviations = median_abs_deviation(distances, axis=0, scale="normal")
     scores = ((distances - np.median(distances, axis=0)) / (deviations + 1e-9)).mean(axis=1)
-    for song, score in zip(project.songs, scores.tolist(), strict=True):
+    for song, score in zip(audited.songs, scores.tolist(), strict=True):
         if score > MIN_DISTANCE:
             evidence = f"{score:.1f} standard deviations farther from every genre than the median song"
             yield Finding(song, "outlier", evidence, "listen: is it music of these genres?", score)
@@ -116,10 +116,10 @@ def _confused(predictions: pd.DataFrame, genres: Sequence[str]) -> Iterator[Find
             yield Finding(genres[i], "confused", evidence, advice, float(share), (genres[j],))
 
 
-def _given_away(project: Project, folds: Sequence[comparison.Fold]) -> Iterator[Finding]:
+def _given_away(audited: AuditedSongs, folds: Sequence[comparison.Fold]) -> Iterator[Finding]:
     """Yield the genres that a classifier of the recordings' properties recognises, with the most different property."""
-    data = project.data
-    values = recording.properties(project.rows, project.paths)
+    data = audited.data
+    values = recording.properties(audited.rows, audited.paths)
     outputs = np.zeros((len(values), len(data.genres)), np.float32)
     for fold in folds:
         outputs[fold.test] = recording.predict(values, data.labels, data.songs, fold.train, fold.test)

@@ -14,7 +14,7 @@ from genre import files
 from genre.audio import chunks, ffmpeg, manifest
 from genre.audio.process import collected_warnings
 from genre.audit.findings import Finding
-from genre.audit.project import Project
+from genre.audit.songs import AuditedSongs
 from genre.cache import Cache
 from genre.errors import AudioError
 from genre.parallel import run
@@ -35,18 +35,18 @@ EDGE_DB = 20.0  # drop within two bands where a spectrum ends; music, without a 
 Fault = tuple[str, str, str, float]  # kind, evidence, suggestion and severity, as of a `Finding`
 
 
-def find(project: Project) -> Iterator[Finding]:
+def find(audited: AuditedSongs) -> Iterator[Finding]:
     """Yield the faults of the songs' files, and the songs that split could not decode."""
-    for source, reason in manifest.failures(project.paths.chunks).items():
+    for source, reason in manifest.failures(audited.paths.chunks).items():
         kind = "silent" if reason.endswith(chunks.SILENT_MESSAGE) else "damaged"
-        yield Finding(project.name(source), kind, reason.removeprefix(f"{source}: "), "replace or remove it")
-    songs = [(row.source_sha256, project.paths.root / row.source) for row in project.songs.values()]
-    function = functools.partial(_cached, project.cache)
-    of_songs = run(function, songs, description="quality", workers=project.settings.parallel.workers)
-    for (song, row), of_song in zip(project.songs.items(), of_songs, strict=True):
+        yield Finding(audited.name(source), kind, reason.removeprefix(f"{source}: "), "replace or remove it")
+    songs = [(row.source_sha256, audited.paths.root / row.source) for row in audited.songs.values()]
+    function = functools.partial(_cached, audited.cache)
+    of_songs = run(function, songs, description="quality", workers=audited.settings.parallel.workers)
+    for (song, row), of_song in zip(audited.songs.items(), of_songs, strict=True):
         yield from (Finding(song, *fault) for fault in of_song)
-        if row.seconds < project.settings.split.chunk_seconds - MAX_MISSING_S:
-            evidence = f"{row.seconds:.1f} s of {project.settings.split.chunk_seconds:g} s"
+        if row.seconds < audited.settings.split.chunk_seconds - MAX_MISSING_S:
+            evidence = f"{row.seconds:.1f} s of {audited.settings.split.chunk_seconds:g} s"
             yield Finding(song, "short", evidence, "use the whole song", -row.seconds)
 
 

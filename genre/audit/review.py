@@ -14,7 +14,7 @@ import pandas as pd
 from genre import files
 from genre.audio import corrections
 from genre.audit.findings import Finding
-from genre.audit.project import Project
+from genre.audit.songs import AuditedSongs
 from genre.errors import DatasetError, ModelError
 from genre.evaluation import metrics
 from genre.models import cards
@@ -41,16 +41,16 @@ class Question:
 class Review:
     """The questions about a data set; answers are written to its corrections at once."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, audited: AuditedSongs) -> None:
         """Read the audit. Raises DatasetError if it is missing, damaged, or of another data set."""
-        self.root, self._corrections = project.paths.root, project.paths.corrections(project.settings.dataset.name)
+        self.root, self._corrections = audited.paths.root, audited.paths.corrections(audited.settings.dataset.name)
         self._session: list[tuple[str, bool]] = []  # answered songs, and whether they were skipped
-        rows = {project.name(row.source): row for row in project.rows}  # the last chunk of each song
+        rows = {audited.name(row.source): row for row in audited.rows}  # the last chunk of each song
         self.songs = {song: row for song, row in rows.items() if song.isprintable()}  # others cannot be corrected
         self.genres = sorted({row.genre for row in rows.values()})
-        findings, predictions = _read_audit(project.paths.audit, project.folder)
+        findings, predictions = _read_audit(audited.paths.audit, audited.folder)
         self._queue = queue(findings, predictions, {song: row.genre for song, row in self.songs.items()})
-        self._reason = _reason(project.paths)
+        self._reason = _reason(audited.paths)
 
     def remaining(self) -> list[Question]:
         """Return the questions that are neither answered nor skipped, the most useful first."""

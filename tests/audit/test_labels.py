@@ -12,7 +12,7 @@ from genre import params
 from genre.audio import chunks, manifest
 from genre.audit import labels
 from genre.audit.findings import Finding
-from genre.audit.project import Project
+from genre.audit.songs import AuditedSongs
 from genre.features.arrays import VectorSet
 from genre.models.rejection import STATISTICS
 from genre.paths import Paths
@@ -24,7 +24,7 @@ OUTLIER = 50
 
 
 @pytest.fixture
-def audited(project: Path) -> Project:
+def audited(project: Path) -> AuditedSongs:
     """Return a project with embeddings: d and e are alike, the songs of a are louder, one song of e is far away."""
     rng = np.random.default_rng(0)
     rows, vectors = [], []
@@ -40,7 +40,7 @@ def audited(project: Path) -> Project:
             rows.append(manifest.Row(name, str(song), GENRES[genre], "train", 3.0 * number, 3.0, *of_song))
             vectors.append(centres[genre] + rng.standard_normal(20) + (20 if song == OUTLIER else 0))
     manifest.write(Path("chunks"), rows)
-    audited = Project(params.load(), Paths())
+    audited = AuditedSongs(params.load(), Paths())
     of_songs = np.arange(len(audited.songs)) // N_SONGS
     of_songs[list(SWAPPED)] = (of_songs[list(SWAPPED)] + 1) % 3
     names = [audited.name(row.source) for row in rows]
@@ -52,7 +52,7 @@ def audited(project: Path) -> Project:
     return audited
 
 
-def test_wrong_labels_outliers_confused_genres_and_recordings_are_found(audited: Project) -> None:
+def test_wrong_labels_outliers_confused_genres_and_recordings_are_found(audited: AuditedSongs) -> None:
     found: dict[str, list[Finding]] = {}
     for finding in labels.find(audited):
         found.setdefault(finding.finding, []).append(finding)
@@ -74,7 +74,7 @@ def test_wrong_labels_outliers_confused_genres_and_recordings_are_found(audited:
     assert "few songs" not in found
 
 
-def test_a_genre_of_one_song_is_reported_and_nothing_is_predicted(audited: Project) -> None:
+def test_a_genre_of_one_song_is_reported_and_nothing_is_predicted(audited: AuditedSongs) -> None:
     last = np.repeat(np.arange(len(audited.songs)) == 59, N_CHUNKS)
     others = np.minimum(audited.data.labels, 3)
     audited.data = replace(audited.data, labels=np.where(last, 4, others))

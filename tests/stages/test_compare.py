@@ -112,7 +112,7 @@ def test_groups_are_tested_with_and_without_the_artist_filter(data: Path) -> Non
     names = json.loads(path.read_text())
     groups = {f"{key}_groups": [f"{song[:1]}{int(song[-2:]) // 6}" for song in songs] for key, songs in names.items()}
     path.write_text(json.dumps(names | groups))
-    tested = compare.Project(load(), Paths())
+    tested = compare.Setup(load(), Paths())
     vectors = tested.data
     assert len(set(vectors.groups)) == 8 < len(set(vectors.songs))
     for fold in tested.folds(vectors.groups):

@@ -17,8 +17,8 @@ import pytest
 from genre import files, params
 from genre.audio import corrections
 from genre.audit import findings
-from genre.audit.project import Project
 from genre.audit.review import Review, queue
+from genre.audit.songs import AuditedSongs
 from genre.evaluation import metrics
 from genre.models import cards
 from genre.paths import Paths
@@ -69,7 +69,7 @@ def test_findings_about_labels_are_asked_first_then_the_least_sure_songs() -> No
 
 
 def test_answers_are_saved_at_once_and_undone_one_by_one(project: Paths) -> None:
-    review = Review(Project(params.load(), project))
+    review = Review(AuditedSongs(params.load(), project))
     assert [question.song for question in review.remaining()] == ORDER
     corrections.add(project.corrections("tiny"), ORDER[5].removesuffix(".wav"), "low", "by hand")
     review.answer(ORDER[0], "high")
@@ -80,7 +80,7 @@ def test_answers_are_saved_at_once_and_undone_one_by_one(project: Paths) -> None
     assert saved[1:] == [(ORDER[0], "high"), (ORDER[2], "low"), (ORDER[3], "drop")]
     assert review.state()["asked"] == 4
     assert [question.song for question in review.remaining()] == [ORDER[4]]
-    restarted = Review(Project(params.load(), project))
+    restarted = Review(AuditedSongs(params.load(), project))
     assert [question.song for question in restarted.remaining()] == [ORDER[1], ORDER[4]]
     for song in (ORDER[3], ORDER[2], ORDER[1], ORDER[0]):
         assert review.undo()
@@ -91,7 +91,7 @@ def test_answers_are_saved_at_once_and_undone_one_by_one(project: Paths) -> None
 
 def test_the_gain_of_a_training_is_remembered(project: Paths) -> None:
     def gain() -> Any:
-        return Review(Project(params.load(), project)).state()["gain"]
+        return Review(AuditedSongs(params.load(), project)).state()["gain"]
 
     def train(accuracy: float) -> Any:
         card = files.read_json(project.card(MODEL)) | {"model": cards.ENSEMBLE, "models": [MODEL], "default": MODEL}
@@ -103,7 +103,7 @@ def test_the_gain_of_a_training_is_remembered(project: Paths) -> None:
 
     assert gain() == ""
     assert train(0.5) == "Out-of-fold accuracy 50.0 % (6 songs)"
-    Review(Project(params.load(), project)).answer(ORDER[0], "high")
+    Review(AuditedSongs(params.load(), project)).answer(ORDER[0], "high")
     assert train(0.5) == "Out-of-fold accuracy 50.0 % (6 songs)", "not trained since"
     gained = "Last training, with 1 more answers: out-of-fold accuracy 50.0 % (6 songs) -> 66.7 % (6 songs)"
     assert train(2 / 3) == gained == gain()

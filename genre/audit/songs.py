@@ -20,7 +20,7 @@ from genre.search.embedding_index import Description, Projection
 Vectors = npt.NDArray[np.float32]
 
 
-class Project:
+class AuditedSongs:
     """The results of split, vectorize and index. A song is named by its path below the folder of the data set."""
 
     def __init__(self, settings: Params, paths: Paths) -> None:
