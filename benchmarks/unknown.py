@@ -26,7 +26,7 @@ from genre.models import embeddings, rejection
 from genre.models.calibration import Validation
 from genre.models.vote import vote_by_song
 from genre.paths import Paths
-from stages.compare import Job, Project, train_and_predict
+from stages.compare import Job, Setup, train_and_predict
 
 SOURCES = sorted(Path(models.__file__).parent.glob("*.py"))
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=1, choices=range(1, 6), help="of five; default: %(default)s")
     options = parser.parse_args()
     known, rate, cache = options.known, settings.query.reject or 0.02, Cache(paths.cache, settings.cache.max_bytes)
-    project = Project(settings, paths)
+    project = Setup(settings, paths)
     data = project.data
     used = [rejection.STATISTICS, settings.musicnn.embedding]
     vectors = {name: project.embed(name)[0] for name in used}
