@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv pip
 COMPILE = $(UV) compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)# uv would install into another one that is activated
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export USER ?= user# DVC fails for a user without a passwd entry otherwise
