@@ -1,6 +1,7 @@
 """Train a baseline, one of the peers that the Conv1D models are compared with, on the training songs.
 
 python -m stages.baselines musicnn_svm
+python -m stages.baselines stats_svm
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Convert the pretrained MusiCNN checkpoint to ONNX.
 
 python -m stages.convert
+dvc repro convert      with the stages before it, if they changed
 """
 
 from __future__ import annotations

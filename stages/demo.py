@@ -1,6 +1,7 @@
 """Synthesise the demo data set: songs in five styles and several audio formats.
 
 python -m stages.demo --out dataset/demo
+python -m stages.demo --out dataset/large --songs 100 --seed 1
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Fit the ensemble, the calibrated average of several models, choose the default model of query, and fit the rejection.
 
 python -m stages.ensemble
+dvc repro ensemble      with the stages before it, if they changed
 
 All use predictions for training songs by models that were trained without them (out-of-fold predictions).
 """

@@ -1,6 +1,7 @@
 """Score the trained models on the test songs, with the ONNX files that query uses.
 
 python -m stages.evaluate
+dvc repro evaluate      with the stages before it, if they changed
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Make the songs searchable: landmarks of every song in files, embeddings of every chunk in the vector store.
 
 python -m stages.index
+dvc repro index      with the stages before it, if they changed
 """
 
 from __future__ import annotations

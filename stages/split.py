@@ -1,6 +1,7 @@
 """Divide the songs of the data set into train and test, and cut them into chunks of equal length.
 
 python -m stages.split
+dvc repro split      with the stages before it, if they changed
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Train networks on the training songs.
 
-python -m stages.train [MODEL ...]
+python -m stages.train
+python -m stages.train merged
 """
 
 from __future__ import annotations

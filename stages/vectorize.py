@@ -1,6 +1,7 @@
 """Collect the feature CSVs of all chunks into NumPy arrays with one-hot labels.
 
 python -m stages.vectorize
+dvc repro vectorize      with the stages before it, if they changed
 """
 
 from __future__ import annotations
