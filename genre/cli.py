@@ -163,7 +163,7 @@ def _answers(
 
     songs, errors = _songs(names)
     yield from errors
-    if together:
+    if together and songs:
         yield attempt(*songs)
         return
     results: Iterable[Answer | str]

@@ -45,7 +45,7 @@ class _OfModel:
 class Paths:
     """Folders and files below a project's root folder: by default that of GENRE_PROJECT, or the working directory."""
 
-    root: Path = field(default_factory=lambda: Path(os.environ.get("GENRE_PROJECT", "")))
+    root: Path = field(default_factory=lambda: Path(os.environ.get("GENRE_PROJECT", "")).expanduser())
 
     params = _Below("params.yaml")
     cache = _Below(".cache")  # finished work that is kept between runs and may be deleted

@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genre.errors import AudioError
 from genre.paths import Paths
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class Project(contextlib.AbstractContextManager["Project"]):
 
     Close it, or use it in a with statement. A song is the path of a file of any format that ffmpeg decodes; `start` and
     `duration` are the part of it to use, in seconds. The methods raise AudioError if a song cannot be decoded, and
-    another GenreError if a model or an index is missing, damaged or made with other settings.
+    another GenreError if a model or an index is missing, damaged or made with other settings. Threads may share a
+    project after its first answer of each kind.
     """
 
     def __init__(self, root: str | Path | None = None, *, model: str | None = None, engine: str | None = None) -> None:
@@ -46,25 +48,30 @@ class Project(contextlib.AbstractContextManager["Project"]):
         return query.answer(Path(song), self.predictor, rejection=self.rejection, **options)
 
     def query_samples(self, samples: Samples, sample_rate: int, **options: Any) -> Answer:
-        """Return the answer of `query` about mono samples [shape=(n,)] at a rate in Hz; full scale of floats is 1.0."""
+        """Return the answer of `query` for mono samples [shape=(n,)], int16, or floats of -1 to 1, at a rate in Hz."""
         import tempfile
 
         import numpy as np
 
         from genre.audio import chunks
 
-        scale = 32768 if np.issubdtype(samples.dtype, np.floating) else 1
-        pcm = np.rint(np.clip(scale * samples, -32768, 32767)).astype(np.int16)
+        is_float = np.issubdtype(samples.dtype, np.floating) and np.isfinite(samples).all()
+        if samples.ndim != 1 or not (is_float or samples.dtype == np.int16):
+            raise AudioError("samples must be mono [shape=(n,)]: 16 bit integers, or finite floats of -1 to 1")
+        pcm = np.rint(np.clip((32768 if is_float else 1) * samples, -32768, 32767)).astype(np.int16)
         with tempfile.TemporaryDirectory(prefix="genre-") as folder:
             chunks.write(song := Path(folder, "samples.wav"), pcm, sample_rate=sample_rate)
-            return {**self.query(song, **options), "file": ""}
+            try:
+                return {**self.query(song, **options), "file": ""}
+            except AudioError as error:
+                raise AudioError(str(error).replace(str(song), "samples")) from error
 
     def identify(
         self, song: str | Path, *, start: float = 0.0, duration: float | None = None, min_score: float | None = None
     ) -> Match:
-        """Return the indexed songs that a snippet is from, with the position in them (docs/search.md).
+        """Return the indexed songs that a snippet is from, best first, with its position in them (docs/search.md).
 
-        `min_score` is the score below which no song is named (None: search.min_score).
+        There are none if all score below `min_score` (None: search.min_score).
         """
         from genre.search.identify import identify
 
@@ -130,6 +137,8 @@ class Project(contextlib.AbstractContextManager["Project"]):
 
     def close(self) -> None:
         """Close the indexes."""
+        for name in ("engine", "neighbours"):
+            self.__dict__.pop(name, None)
         self._resources.close()
 
     def __exit__(self, *_: object) -> None:
@@ -146,7 +155,7 @@ class Project(contextlib.AbstractContextManager["Project"]):
         return [{**song, "path": self._sources.get(f"{song['genre']}/{song['song']}")} for song in songs]
 
     def _reject(self) -> float | None:
-        """Return query.reject without a check of the other settings, which would take a tenth of a query."""
+        """Return query.reject alone: a check of all settings would take a tenth of a query."""
         from genre import files
 
         with contextlib.suppress(Exception):

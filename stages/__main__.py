@@ -27,12 +27,15 @@ def main() -> None:
     parser.add_argument("--project", metavar="DIR", type=Path, help="root folder of the project")
     parser.add_argument("command", choices=summaries, metavar="NAME", help="one of the commands")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="see genre NAME --help")
-    if len(words := os.environ.get("COMP_LINE", "").split()) > 2 and words[1] in summaries:
+    words = f"{os.environ.get('COMP_LINE', '')}|".split()  # the last one may be empty
+    if len(words) > 2 and words[1] in summaries:
         os.environ["_ARGCOMPLETE"], options = "2", argparse.Namespace(project=None, command=words[1], arguments=[])
     else:
         options = parser.parse_args(sys.argv[1:] or ["--help"])
     if options.project:
-        os.environ["GENRE_PROJECT"] = str(options.project.absolute())
+        if not (project := options.project.expanduser()).is_dir():
+            parser.error(f"--project {project}: is not a folder")
+        os.environ["GENRE_PROJECT"] = str(project.absolute())
     sys.argv[1:] = options.arguments
     runpy.run_module(f"stages.{options.command}", run_name="__main__", alter_sys=True)
 

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     afterwards = _afterwards(parser, arguments)
     with Project(model=arguments.model) as project:
         card = project.predictor.card
-        if arguments.write_tags and card.synthetic:
+        if arguments.write_tags and card.synthetic and not arguments.dry_run:
             parser.error(f"{card.warnings[0]}; `python -m stages.tags --force` writes them")
         options = {name: getattr(arguments, name) for name in ("start", "duration", "middle", "min_confidence")}
         if arguments.sets:

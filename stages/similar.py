@@ -23,10 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__)
     add_song_options(parser, "SONG")
     parser.add_argument("--top", type=integer(1, 1000), default=10, metavar="N", help="songs to name (default: 10)")
-    together_help = "one answer about all songs: the mean of the scores"
+    together_help = "one answer for all songs, ranked by the mean score"
     parser.add_argument("--together", action="store_true", help=together_help)
     parser.add_argument("--m3u", type=Path, metavar="FILE", help="also write a playlist of the similar songs")
     arguments = parser.parse_args(argv)
+    if arguments.m3u and arguments.m3u.is_dir():
+        parser.error(f"--m3u needs a file; {arguments.m3u} is a folder")
     playlist: list[str] = []
 
     def add(answer: Answer) -> None:
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _ = project.neighbours  # an error of the index is not one of a song
         answer = functools.partial(project.similar, **excerpt)
         status = answer_all(arguments.songs, answer, _text, arguments.format, COLUMNS, _rows, **options)
-    if arguments.m3u:
+    if arguments.m3u and (playlist or not status):
         songs = (Path(path).absolute() for path in dict.fromkeys(playlist))
         files.write_text(arguments.m3u, "#EXTM3U\n" + "".join(f"#EXTINF:-1,{song.stem}\n{song}\n" for song in songs))
     return status

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return answer_all(arguments.songs, tags.Tagger(**options).undo, tags.describe, arguments.format, COLUMNS, _rows)
     with Project(model=arguments.model) as project:
         card = project.predictor.card
-        if card.synthetic and not arguments.force:
+        if card.synthetic and not (arguments.force or arguments.dry_run):
             parser.error(f"{card.warnings[0]}; they are written only with --force")
         tagger = tags.Tagger(names=tags.read_map(arguments.map, card.genres) if arguments.map else {}, **options)
         limits = {name: getattr(arguments, name) for name in ("start", "duration", "min_confidence")}

@@ -40,6 +40,8 @@ def test_songs_samples_and_features_have_the_answer_of_the_command(
         assert probabilities == pytest.approx(list(answer["chunks"][0]["probabilities"].values()), abs=1e-5)
         with pytest.raises(AudioError, match=r"other\.wav"):
             project.query("other.wav")
+        with pytest.raises(AudioError, match="must be mono"):
+            project.query_samples(np.stack([samples, samples]), 22_050)
 
 
 def test_the_features_are_those_of_extract(song: Path) -> None:

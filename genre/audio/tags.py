@@ -11,7 +11,7 @@ import shutil
 import struct
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,10 +130,14 @@ class Tagger:
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         """Append an entry to the journal with one write, so that processes do not mix theirs."""
-        with self.journal.open("ab") as stream:
-            stream.write(f"\n{json.dumps(entry)}".encode())  # after an entry that is cut off, if a disk was full
-            stream.flush()
-            os.fsync(stream.fileno())
+        self.__dict__.pop("_entries", None)
+        try:
+            with self.journal.open("ab") as stream:
+                stream.write(f"\n{json.dumps(entry)}".encode())  # after an entry that is cut off, if a disk was full
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise AudioError(f"{entry['path']}: {self.journal} cannot be written ({error.strerror})") from error
 
     @functools.cached_property
     def _entries(self) -> Mapping[str, list[dict[str, Any]]]:
@@ -142,17 +146,33 @@ class Tagger:
         for line in self.journal.read_bytes().splitlines() if self.journal.exists() else ():
             with contextlib.suppress(ValueError):  # an entry that is cut off: its file was not changed
                 entry = json.loads(line)
-                entries[entry["path"]].append(entry)
-                entries[entry["audio"]].append(entry)
+                if isinstance(entry, dict) and entry.keys() >= {"path", "audio", "new"}:
+                    entries[entry["path"]].append(entry)
+                    entries[entry["audio"]].append(entry)
         return entries
 
     def _changes(self, path: Path) -> list[dict[str, Any]]:
-        """Return the entries of a file since it was last undone, the first one first."""
+        """Return the entries of a file since it was last undone, the first one first: by its path, or by its audio.
+
+        Raises AudioError if several files with this audio were moved, and had different genres.
+        """
         own = str(path.resolve())
-        related = (self._entries and self._entries[stream_hash(path)]) or self._entries[own]
-        of_file = [entry for entry in related if entry["path"] == own or not Path(entry["path"]).exists()]
-        n_undone = max((n for n, entry in enumerate(of_file, 1) if "old" not in entry), default=0)
-        return of_file[n_undone:]
+        same_audio = (self._entries and self._entries[stream_hash(path)]) or self._entries[own]
+        if of_file := _since_undone(entry for entry in same_audio if entry["path"] == own):
+            return of_file
+        lost = {entry["path"] for entry in same_audio if not Path(entry["path"]).exists()}
+        of_files = [_since_undone(entry for entry in same_audio if entry["path"] == other) for other in sorted(lost)]
+        changed = [of_file for of_file in of_files if of_file]
+        if len({json.dumps(of_file[0]["old"]) for of_file in changed}) > 1:
+            raise AudioError(f"{path}: {self.journal} has several files with its audio that were moved: move them back")
+        return changed[0] if changed else []
+
+
+def _since_undone(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the entries after the last undo."""
+    of_file = list(entries)
+    n_undone = max((n for n, entry in enumerate(of_file, 1) if "old" not in entry), default=0)
+    return of_file[n_undone:]
 
 
 def genres(answer: Mapping[str, Any], *, multi: bool = False) -> list[str]:

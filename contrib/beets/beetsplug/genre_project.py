@@ -57,7 +57,7 @@ class GenreProjectPlugin(BeetsPlugin):
         """Return the function from the path of a song to the answer of query; raise UserError."""
         try:
             project = Project(self.config["project"].as_path(), model=self.config["model"].get())
-            card = project.predictor.card
+            card, _ = project.predictor.card, project.rejection  # errors before the first song
         except GenreError as error:
             raise ui.UserError(f"genre_project: {error}") from error
         if card.synthetic and not self.config["synthetic"]:
