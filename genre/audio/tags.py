@@ -11,7 +11,7 @@ import shutil
 import struct
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,21 +158,21 @@ class Tagger:
         """
         own = str(path.resolve())
         same_audio = (self._entries and self._entries[stream_hash(path)]) or self._entries[own]
-        if of_file := _since_undone(entry for entry in same_audio if entry["path"] == own):
+        recent = _since_undone(same_audio, own)
+        if of_file := [entry for entry in recent if entry["path"] == own]:
             return of_file
-        lost = {entry["path"] for entry in same_audio if not Path(entry["path"]).exists()}
-        of_files = [_since_undone(entry for entry in same_audio if entry["path"] == other) for other in sorted(lost)]
+        lost = {entry["path"] for entry in recent if not Path(entry["path"]).exists()}
+        of_files = [[e for e in _since_undone(recent, other) if e["path"] == other] for other in sorted(lost)]
         changed = [of_file for of_file in of_files if of_file]
         if len({json.dumps(of_file[0]["old"]) for of_file in changed}) > 1:
             raise AudioError(f"{path}: {self.journal} has several files with its audio that were moved: move them back")
         return changed[0] if changed else []
 
 
-def _since_undone(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the entries after the last undo."""
-    of_file = list(entries)
-    n_undone = max((n for n, entry in enumerate(of_file, 1) if "old" not in entry), default=0)
-    return of_file[n_undone:]
+def _since_undone(entries: Sequence[dict[str, Any]], path: str) -> Sequence[dict[str, Any]]:
+    """Return the entries after the last undo of a path."""
+    undone = [n for n, entry in enumerate(entries, 1) if entry["path"] == path and "old" not in entry]
+    return entries[undone[-1] :] if undone else entries
 
 
 def genres(answer: Mapping[str, Any], *, multi: bool = False) -> list[str]:

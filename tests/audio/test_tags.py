@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import struct
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mutagen
 import numpy as np
@@ -199,7 +199,7 @@ def test_an_interruption_before_the_file_is_replaced_leaves_it_unchanged(
     assert tagger.undo(mp3)["reason"] == "as before the first change"
     tagger.write(mp3, ["jazz"])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(shutil, "chown", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr(shutil, "chown", mock.Mock(side_effect=KeyboardInterrupt))
         Tagger(tagger.journal).undo(mp3)
     assert Tagger(tagger.journal).undo(mp3)["old"] == ["jazz"]
 
