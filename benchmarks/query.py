@@ -50,15 +50,11 @@ last = now()
 import numpy, onnxruntime, stages.query
 from genre.audio import chunks
 from genre.models import embeddings, musicnn, predict, query, rejection
-from genre.paths import Paths
+from genre.project import Project
 lap("imports")
-paths = Paths()
-predictor = predict.load(model, paths)
-if hasattr(stages.query, "_reject"):
-    reject = stages.query._reject(paths.params)
-else:
-    reject = stages.query.params.load(paths.params).query.reject
-detectors = rejection.load(paths, predictor.card.model, reject)
+project = Project()
+predictor = project.predictor = predict.load(model, project.paths)
+detectors = project.rejection
 lap("settings, cards, ONNX sessions")
 settings = predictor.card.feature_settings
 rate = settings.sample_rate
@@ -66,16 +62,17 @@ cut = list(chunks.iterate(Path(song), **asdict(settings)))
 lap("decoding (ffmpeg and reading)")
 features = [query.compute(chunk.samples, rate) for chunk in cut]
 lap("features")
-batches = [embeddings.Batch({name: values[None] for name, values in row.items()}) for row in features]
+rows = [{name: values[None] for name, values in row.items()} for row in features]
 names = [e.name for e in detectors.embedders] if detectors else []
 for name in [name for name in names if name.endswith("_both")]:
-    network = embeddings._network(name.removesuffix("_both"), paths)
+    network = musicnn.network(project.paths.musicnn(name.removesuffix("_both")))
     patches = [musicnn.patches(chunk.samples, rate) for chunk in cut]
     lap("mel spectrogram")
-    for batch, of_chunk in zip(batches, patches):
-        parts = [network._session.run(None, {"patches": patch[None]})[0] for patch in of_chunk]
-        batch._embeddings[name] = numpy.concatenate(parts).mean(axis=0, dtype=float).astype(numpy.float32)[None]
+    for row, of_chunk in zip(rows, patches):
+        parts = [network.run(None, {"patches": patch[None]})[0] for patch in of_chunk]
+        row[name] = numpy.concatenate(parts).mean(axis=0, dtype=float).astype(numpy.float32)[None]
     lap("MusiCNN")
+batches = [embeddings.Batch(row) for row in rows]
 for batch in batches:
     predictor.predict(batch)
     if detectors:
