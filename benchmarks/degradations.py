@@ -41,11 +41,11 @@ class Condition:
     @property
     def with_music(self) -> bool:
         """Return whether other music is mixed in."""
-        return self.name.startswith("music") or self.with_both
+        return self.name.startswith("music") or self.is_crossfade
 
     @property
-    def with_both(self) -> bool:
-        """Return whether both songs are right answers."""
+    def is_crossfade(self) -> bool:
+        """Return whether a snippet is a crossfade of two indexed songs."""
         return self.name == "crossfade"
 
 

@@ -104,7 +104,7 @@ def measure(
                     other = songs[usable[int(rng.choice([k for k in range(len(usable)) if k != i]))]]
                     path = Path(folder) / "snippet"
                     start = _write(path, song, other, condition, round(length * SAMPLE_RATE), rng)
-                    right = {song.sha256, other.sha256} if condition.with_both else {song.sha256}
+                    right = {song.sha256, other.sha256} if condition.is_crossfade else {song.sha256}
                     left_out = {other.sha256} - right if condition.with_music else set()
                     outcome = _identify(path, song.sha256, right, start / SAMPLE_RATE, engine, left_out)
                     rows.append({"condition": condition.name, "seconds": length, "song": usable[i], **outcome})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from genre.errors import AudioError
 from genre.paths import Paths
@@ -13,7 +13,7 @@ from genre.paths import Paths
 if TYPE_CHECKING:
     from genre.features.transforms import Features, Samples
     from genre.models.predict import Predictor
-    from genre.models.query import Answer
+    from genre.models.query import Answer, Options
     from genre.models.rejection import Rejection
     from genre.params import Params
     from genre.search.identify import Engine, Match
@@ -38,16 +38,16 @@ class Project(contextlib.AbstractContextManager["Project"]):
         self.paths = Paths() if root is None else Paths(Path(root).expanduser())
         self._resources = contextlib.ExitStack()
 
-    def query(self, song: str | Path, **options: Any) -> Answer:
+    def query(self, song: str | Path, **options: Unpack[Options]) -> Answer:
         """Return the genre of a song and of each chunk (docs/query.md).
 
-        `options` are keywords of `models.query.answer`: start, duration, middle, min_confidence, coverage.
+        `options` are those of `models.query.answer`.
         """
         from genre.models import query
 
         return query.answer(Path(song), self.predictor, rejection=self.rejection, **options)
 
-    def query_samples(self, samples: Samples, sample_rate: int, **options: Any) -> Answer:
+    def query_samples(self, samples: Samples, sample_rate: int, **options: Unpack[Options]) -> Answer:
         """Return the answer of `query` for mono samples [shape=(n,)], int16, or floats of -1 to 1, at a rate in Hz."""
         import tempfile
 

@@ -50,7 +50,8 @@ class Tagger:
     All other tags, ID3v1, the version of ID3 and the permissions are kept. A copy is changed and replaces the file
     atomically, if its encoded audio is the same. Symbolic links are followed; other hard links keep the old content.
     Methods raise AudioError if a file cannot be read or written, has another format, or its audio would change; the
-    file is then unchanged. Threads and processes may use the same journal; OSError if it cannot be written.
+    file is then unchanged, unless it is the entry of an undo that cannot be written. Threads and processes may share a
+    journal. Raises OSError if the journal cannot be opened.
     """
 
     journal: Path  # JSON lines: each change, with the genre fields before
@@ -190,7 +191,7 @@ def genres(answer: Mapping[str, Any], *, multi: bool = False) -> list[str]:
 
 
 def read_map(path: Path, genres: Collection[str]) -> dict[str, list[str]]:
-    """Read own names of genres from YAML, `genre: name`, a list of names, or null: it is not written.
+    """Read own names of genres from YAML, `genre: name`, a list of names, or null for a genre that is not written.
 
     Raises ParamsError if the file cannot be read, or for a genre that is not in `genres`.
     """

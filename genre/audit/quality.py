@@ -101,5 +101,6 @@ def _bandwidth(power: npt.NDArray[np.float64]) -> float | None:
 def _cached(cache: Cache, song: tuple[str, Path]) -> list[Fault]:
     """Return the faults of a song, given as SHA-256 and path, through the cache."""
     key = files.digest("audit quality", VERSION, ffmpeg.version(), song[0])
-    found: list[Fault] = json.loads(cache.recall(key) or cache.keep(key, json.dumps(faults(song[1])).encode()))
-    return found
+    data = cache.recall(key) or cache.keep(key, json.dumps(faults(song[1])).encode())
+    of_song: list[Fault] = json.loads(data)
+    return of_song

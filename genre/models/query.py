@@ -52,6 +52,16 @@ class Answer(TypedDict):
     chunks: list[ChunkAnswer]
 
 
+class Options(TypedDict, total=False):
+    """The keywords of `answer` that a user sets."""
+
+    start: float
+    duration: float | None
+    middle: float | None
+    min_confidence: float
+    coverage: float
+
+
 def answer(
     path: Path,
     predictor: Predictor,

@@ -83,12 +83,12 @@ class LandmarkIndex:
         The rarest hashes are looked up first, and no more than give `MAX_READ` occurrences.
         """
         rows = self.rows[hashes]
-        chosen = self._rarest(rows)
+        rarest = self._rarest(rows)
         occurrences = [np.empty(0, np.int64)]
         for shard, start in zip(self.shards, (self.begins[self.first_songs] - GAP) // STEPS, strict=True):
-            first, end = _pairs_with(shard, rows[chosen])
+            first, end = _pairs_with(shard, rows[rarest])
             of_part, indices = landmarks.ranges(first.ravel(), end.ravel())
-            parts = (chosen << AXIS_BITS)[:, np.newaxis] + start + (np.arange(first.shape[1]) << PART_BITS)
+            parts = (rarest << AXIS_BITS)[:, np.newaxis] + start + (np.arange(first.shape[1]) << PART_BITS)
             frames = np.pad(shard["frames"][0][indices], ((0, 0), (0, 1))).view("<u4")[:, 0]
             occurrences.append(parts.ravel()[of_part] + frames)
             _release(shard)

@@ -136,7 +136,7 @@ def snippet_hashes(
 
 
 def in_sample(hashes: Unsigned, density: float) -> npt.NDArray[np.bool_]:
-    """Return whether each hash is in a random sample that has this share of all hashes [shape=(n,)]."""
+    """Return a mask of hashes that are in a random sample; `density` is its share of all hashes [shape=(n,)]."""
     scattered: Unsigned = hashes * _MULTIPLIER & np.uint32(2**HASH_BITS - 1)
     return np.asarray(scattered < density * 2**HASH_BITS)
 
