@@ -56,7 +56,7 @@ project = Project()
 predictor = project.predictor = predict.load(model, project.paths)
 detectors = project.rejection
 lap("settings, cards, ONNX sessions")
-settings = predictor.card.feature_settings
+settings = predictor.card.settings
 rate = settings.sample_rate
 cut = list(chunks.iterate(Path(song), **asdict(settings)))
 lap("decoding (ffmpeg and reading)")

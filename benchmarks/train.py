@@ -17,6 +17,7 @@ from genre import params
 from genre.cli import integer
 from genre.features.arrays import VectorSet
 from genre.models import keras_backend, networks
+from genre.models.training import fit
 
 GENRES = [str(i) for i in range(10)]
 SHAPES = {"mfcc_coefficients": (646, 20), "spectral-contrast_peaks": (1292, 7), "spectral-contrast_valleys": (1292, 7)}
@@ -29,8 +30,6 @@ def main() -> None:
     parser.add_argument("--chunks", type=integer(20, 10**6), default=100, help="training chunks of 30 s")
     options = parser.parse_args()
     keras_backend.prepare()
-    from genre.models.training import fit
-
     together = params.load().train.model_copy(update={"epochs": options.epochs})
     alone = together.model_copy(update={"members": 1})
     data = _features(options.chunks)

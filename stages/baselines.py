@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genre import files, params
+from genre import params
 from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import argument_parser, run_command
@@ -34,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     copies = embedder.of_files(middle, gains_db=baselines.GAINS_DB, workers=workers)
     trained = baselines.train(name, vectors, training, copies=copies, seed=seed)
     calibration.write_validation(paths.validation(name), trained.validation, training.genres)
-    files.write_bytes(paths.onnx(name), trained.onnx)
     classifier = baselines.BASELINES[name].classifier
     card = cards.ModelCard(
         model=name,
@@ -46,9 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         dataset=cards.describe_dataset(settings.dataset.name, songs, paths),
         training={"seed": seed},
         versions=cards.installed_versions(("numpy", *baselines.CLASSIFIERS[classifier].packages)),
-        onnx_sha256=files.sha256(paths.onnx(name)),
     )
-    cards.write(card, paths)
+    cards.write(card, paths, trained.onnx)
     cache.trim()
     print(f"baselines: {name}: {len(songs)} chunks of {len(set(songs))} songs, {embedder.name}")
     return 0

@@ -28,10 +28,11 @@ from genre.evaluation import comparison, plots, recording, report, stress
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
 from genre.features import arrays
-from genre.models import baselines, embeddings, networks
+from genre.models import baselines, embeddings, keras_backend, networks
 from genre.models.baselines import BASELINES, embedding_name
 from genre.models.calibration import calibrate
 from genre.models.cards import ENSEMBLE
+from genre.models.training import fit
 from genre.models.vote import middle_rows
 from genre.parallel import run
 from genre.paths import Paths
@@ -162,11 +163,7 @@ def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: arrays.Vect
 
 
 def _train_network(model: str, fold: Fold, setup: Setup, changed: Arrays) -> Outcome:
-    from genre.models import keras_backend
-
     keras_backend.prepare()
-    from genre.models.training import fit
-
     features, data, settings = model.removeprefix(LSTM), setup.data, setup.settings
     changes = {"architecture": "lstm2016", "members": 1} if model.startswith(LSTM) else {}
     config = settings.train.model_copy(update={**changes, "seed": settings.compare.seed + fold.repeat})

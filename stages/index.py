@@ -87,7 +87,7 @@ class Indexer:
         names = [[*astuple(song), of_song] for song, of_song in zip(self.songs, starts, strict=True)]
         description = Description(
             embedding=embedder.name,
-            settings=features.to_dict(),
+            settings=features,
             dimension=projection.dimension,
             digest=digest,
             songs=len(self.songs),

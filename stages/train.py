@@ -9,20 +9,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from genre import files, params
 from genre.cli import argument_parser, run_command
 from genre.features import arrays
-from genre.models import calibration, cards, keras_backend, networks
+from genre.features.arrays import VectorSet
+from genre.models import calibration, cards, keras_backend, networks, onnx, training
+from genre.models.training import Trained
 from genre.parallel import one_thread_each, run
 from genre.paths import Paths
-
-if TYPE_CHECKING:
-    from genre.features.arrays import VectorSet
-    from genre.models.training import Trained
 
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "onnx", "tf2onnx")
 CURVES = {  # names in the history, and in the learning curves
@@ -50,22 +47,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(model: str, settings: params.Params, paths: Paths) -> str:
     """Train a network and write its files; return a line about it."""
     keras_backend.prepare()
-    from genre.models.training import fit, schedule
-
-    training = arrays.read(paths.vectors, "train", networks.MODELS[model])
-    n_epochs, _ = schedule(len(training.labels), settings.train)
+    data = arrays.read(paths.vectors, "train", networks.MODELS[model])
+    n_epochs, _ = training.schedule(len(data.labels), settings.train)
     row = 1 + list(networks.MODELS).index(model)  # of the terminal; 0 has the bar of all networks
     with (
         keras_backend.quiet() as stderr,
         tqdm(total=n_epochs, desc=model, unit="epoch", position=row, leave=False, file=stderr, disable=None) as bar,
     ):
-        trained = fit(training, settings.train, model=model, on_epoch=bar.update)
+        trained = training.fit(data, settings.train, model=model, on_epoch=bar.update)
     _log_curves(paths.training(model), trained.history)
-    calibration.write_validation(paths.validation(model), trained.validation, training.genres)
-    _write(model, trained, training, settings, paths)
+    calibration.write_validation(paths.validation(model), trained.validation, data.genres)
+    _write(model, trained, data, settings, paths)
     accuracy = trained.validation_accuracy
     validated = "no validation songs" if accuracy is None else f"validation accuracy {accuracy:.1%}"
-    return f"train: {model}: {len(training.labels)} chunks of {len(set(training.songs))} songs, {validated}"
+    return f"train: {model}: {len(data.labels)} chunks of {len(set(data.songs))} songs, {validated}"
 
 
 def _log_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -80,31 +75,27 @@ def _log_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
             live.next_step()
 
 
-def _write(model: str, trained: Trained, training: VectorSet, settings: params.Params, paths: Paths) -> None:
+def _write(model: str, trained: Trained, data: VectorSet, settings: params.Params, paths: Paths) -> None:
     """Write architecture, weights, ONNX and card."""
-    from genre.models import onnx
-
     accuracy = trained.validation_accuracy
     files.write_text(paths.architecture(model), trained.model.to_json(indent=2) + "\n")
     with files.atomic_path(paths.keras_weights(model)) as temporary:
         weights = temporary.with_name(temporary.name + ".weights.h5")  # Keras insists on the suffix
         trained.model.save_weights(weights)
         weights.replace(temporary)
-    files.write_bytes(paths.onnx(model), onnx.from_keras(trained.model))
     card = cards.ModelCard(
         model=model,
         kind=settings.train.architecture,
-        genres=training.genres,
-        inputs={feature: list(training.inputs[feature].shape[1:]) for feature in networks.MODELS[model]},
+        genres=data.genres,
+        inputs={feature: list(array.shape[1:]) for feature, array in data.inputs.items()},
         settings=arrays.read_settings(paths.vectors),
         calibration=trained.calibration,
-        dataset=cards.describe_dataset(settings.dataset.name, training.songs, paths),
+        dataset=cards.describe_dataset(settings.dataset.name, data.songs, paths),
         training=settings.train.model_dump(),
         scores={} if accuracy is None else {"validation_accuracy": accuracy},
         versions=cards.installed_versions(PACKAGES),
-        onnx_sha256=files.sha256(paths.onnx(model)),
     )
-    cards.write(card, paths)
+    cards.write(card, paths, onnx.from_keras(trained.model))
 
 
 if __name__ == "__main__":

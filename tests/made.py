@@ -234,7 +234,6 @@ def save_svm(root: Path, *, default: bool = False, **dataset: object) -> None:
 
     With `default`, also an ensemble that makes it the default model. `dataset` is that of the cards.
     """
-    from genre import files
     from genre.models import baselines, cards, embeddings
     from genre.paths import Paths
 
@@ -243,21 +242,19 @@ def save_svm(root: Path, *, default: bool = False, **dataset: object) -> None:
     songs = [str(number) for number in range(16)]
     vectors = (np.random.default_rng(0).normal(0, 3, (16, 287)) + labels[:, np.newaxis]).astype(np.float32)
     trained = baselines.train("stats_svm", vectors, arrays.VectorSet({}, labels, songs, ["high", "low"], songs))
-    files.write_bytes(paths.onnx("stats_svm"), trained.onnx)
     card = cards.ModelCard(
         model="stats_svm",
         kind="svm",
         genres=["high", "low"],
-        settings=Settings(22_050, 3.0, 1.0).to_dict(),
+        settings=Settings(22_050, 3.0, 1.0),
         embedding=embeddings.load("statistics", paths).describe(),
         calibration=trained.calibration,
         dataset=dataset,
-        onnx_sha256=files.sha256(paths.onnx("stats_svm")),
     )
-    cards.write(card, paths)
+    cards.write(card, paths, trained.onnx)
     if default:
         ensemble = {"model": cards.ENSEMBLE, "models": [card.model], "default": card.model}
-        cards.write(replace(card, **ensemble, embedding=None, onnx_sha256=None), paths)  # type: ignore[arg-type]
+        cards.write(replace(card, **ensemble, embedding=None), paths)  # type: ignore[arg-type]
 
 
 def start(project: Path, *command: str) -> subprocess.Popen[bytes]:

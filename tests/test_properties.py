@@ -25,7 +25,7 @@ from genre.paths import Paths
 from tests.made import write_params
 
 SMALL = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-SETTINGS = Settings(22_050, 3.0, 1.0).to_dict()
+SETTINGS = Settings(22_050, 3.0, 1.0)
 
 
 @st.composite
@@ -113,7 +113,7 @@ def test_any_value_in_a_card_is_accepted_or_refused(paths: Paths, name: str, dat
     card = _value_or_none(lambda: cards.read(name, paths), ModelError, "")
     if card is not None:
         assert all(isinstance(genre, str) for genre in card.genres)
-        assert 8_000 <= card.feature_settings.sample_rate <= 192_000
+        assert 8_000 <= card.settings.sample_rate <= 192_000
     paths.card(name).write_text(original)
 
 

@@ -125,10 +125,11 @@ def read_all(folder: Path) -> VectorSet:
     )
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
-    """Return the contents of settings.json, as `Settings.to_dict` returned them."""
-    settings: dict[str, Any] = _read_json(folder / "settings.json")
-    return settings
+def read_settings(folder: Path) -> Settings:
+    """Return the settings of the features; raise VectorError if settings.json is missing, damaged or of other ones."""
+    path = folder / "settings.json"
+    with files.reading(path, VectorError, "vectorize"):
+        return Settings.from_dict(files.read_json(path))
 
 
 def read_pickle(path: Path) -> npt.NDArray[np.float32]:

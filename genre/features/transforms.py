@@ -79,12 +79,15 @@ class Settings:
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
         """Return the settings in a dict as `to_dict` returns it.
 
-        Raises KeyError, TypeError, ValueError if a setting is missing or outside the range that params.yaml allows.
+        Raises KeyError, TypeError, ValueError if a setting is missing or outside the range that params.yaml allows, or
+        the transform table is another.
         """
         settings = cls(*(values[key] for key in ("sample_rate", "chunk_seconds", "min_seconds")))
         rate, chunk_s, min_s = settings.sample_rate, settings.chunk_seconds, settings.min_seconds
         if not (8_000 <= rate <= 192_000 and 1 <= chunk_s <= 600 and min_s > 0):
             raise ValueError(f"sample_rate {rate}, chunk_seconds {chunk_s} or min_seconds {min_s} is out of range")
+        if other := [key for key, value in settings.to_dict().items() if values.get(key) != value]:
+            raise ValueError(f"made with other {', '.join(other)} than this version computes")
         return settings
 
 

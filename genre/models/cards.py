@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from genre import files
@@ -32,7 +32,7 @@ class ModelCard:
     model: str  # its name
     kind: str  # conv1d, lstm2016, svm, logistic, knn, xgboost, dense or ensemble
     genres: list[str]  # in the order of the outputs
-    settings: dict[str, Any]  # feature settings with their digest, as `Settings.to_dict`
+    settings: Settings  # that a song must be cut with
     inputs: dict[str, list[int]] = field(default_factory=dict)  # of a network: frames and columns by feature
     embedding: dict[str, Any] | None = None  # of a classifier: its input, as `Embedder.describe`
     models: list[str] = field(default_factory=list)  # of the ensemble: the models that are averaged
@@ -44,11 +44,6 @@ class ModelCard:
     scores: dict[str, Any] = field(default_factory=dict)  # on validation songs
     versions: dict[str, str] = field(default_factory=dict)  # of the packages
     onnx_sha256: str | None = None  # None for the ensemble, which has no file of its own
-
-    @property
-    def feature_settings(self) -> Settings:
-        """Return the settings that a song must be cut with."""
-        return Settings.from_dict(self.settings)
 
     @property
     def synthetic(self) -> bool:
@@ -63,9 +58,12 @@ class ModelCard:
         return [warning] if self.synthetic else []
 
 
-def write(card: ModelCard, paths: Paths) -> None:
-    """Write the card of a model."""
-    files.write_json(paths.card(card.model), asdict(card))
+def write(card: ModelCard, paths: Paths, graph: bytes | None = None) -> None:
+    """Write a model: its ONNX file, which the ensemble does not have, and its card with the SHA-256 of the file."""
+    if graph is not None:
+        files.write_bytes(paths.onnx(card.model), graph)
+        card = replace(card, onnx_sha256=files.sha256(paths.onnx(card.model)))
+    files.write_json(paths.card(card.model), {**asdict(card), "settings": card.settings.to_dict()})
 
 
 def read(model: str, paths: Paths) -> ModelCard:
@@ -77,7 +75,8 @@ def read(model: str, paths: Paths) -> ModelCard:
     path = paths.card(model)
     try:
         values = files.read_json(path)
-        card = ModelCard(**values | {"calibration": Calibration(**values["calibration"])})
+        calibration, settings = Calibration(**values["calibration"]), Settings.from_dict(values["settings"])
+        card = ModelCard(**values | {"calibration": calibration, "settings": settings})
         _check(card, model)
     except FileNotFoundError:
         if not paths.cards.is_dir():
@@ -89,9 +88,7 @@ def read(model: str, paths: Paths) -> ModelCard:
         remedy = "choose one of them, or run `dvc repro` to train missing ones"
         raise ModelError(f"unknown model {model}; there are: {names}; {remedy}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{path} is damaged ({error}): run `dvc checkout` or `dvc repro`") from error
-    if other := [key for key, value in card.feature_settings.to_dict().items() if card.settings.get(key) != value]:
-        raise ModelError(f"{path}: made with other {', '.join(other)} than this version computes: run `dvc repro`")
+        raise ModelError(f"{path} cannot be used ({error}): run `dvc checkout` or `dvc repro`") from error
     return card
 
 
@@ -126,7 +123,6 @@ def _check(card: ModelCard, model: str) -> None:
     temperature, scores = card.calibration.temperature, [0.0, *card.calibration.scores, 1.0]
     if card.model != model or not TEMPERATURES[0] <= float(temperature) <= TEMPERATURES[1] or scores != sorted(scores):
         raise ValueError("model, temperature or scores")
-    _ = card.feature_settings
     if model == ENSEMBLE:
         names = [card.default, *card.models]
         if not card.models or ENSEMBLE in card.models or not all(isinstance(name, str) for name in names):

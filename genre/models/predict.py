@@ -72,7 +72,7 @@ def _load(card: ModelCard, paths: Paths, cache: Cache | None) -> Graph:
     session = _session(card, paths)
     if card.embedding is None:
         return lambda batch: _run(card, session, {f: batch.features[f] for f in card.inputs})
-    embedder, rate = embeddings.load(card.embedding["name"], paths, cache=cache), card.feature_settings.sample_rate
+    embedder, rate = embeddings.load(card.embedding["name"], paths, cache=cache), card.settings.sample_rate
     if card.embedding != (computed := embedder.describe()):
         fault = f"trained on the embedding {card.embedding}, this version computes {computed}"
         raise ModelError(f"{paths.card(card.model)}: {fault}: run `dvc repro`")

@@ -93,7 +93,7 @@ def answer(
     workers : int or None
         Number of threads; None for one per core. The answer does not depend on it.
     """
-    settings, genres = predictor.card.feature_settings, predictor.card.genres
+    settings, genres = predictor.card.settings, predictor.card.genres
 
     def of_chunk(chunk: chunks.Chunk) -> tuple[float, float, npt.NDArray[np.float32], npt.NDArray[np.float64] | None]:
         """Return start, seconds, probabilities and distances."""

@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +82,7 @@ class Description:
     """The settings and the number of the vectors in the store: vectors/index.json."""
 
     embedding: str
-    settings: dict[str, Any]  # of the chunks, as Settings.to_dict
+    settings: Settings  # of the chunks
     dimension: int
     digest: str  # of every setting that changes a vector
     songs: int
@@ -94,18 +93,13 @@ class Description:
     recall_at_10: float | None = None  # of the chunks, see `recall`; None for fewer than 11
 
     @property
-    def feature_settings(self) -> Settings:
-        """Return the settings of the chunks."""
-        return Settings.from_dict(self.settings)
-
-    @property
     def warnings(self) -> list[str]:
         """Return the warnings for every answer about genres."""
         return ["the indexed songs are synthetic: their genres mean nothing for real music"] if self.synthetic else []
 
     def save(self, path: Path) -> None:
         """Write the description as JSON, atomically."""
-        files.write_json(path, asdict(self))
+        files.write_json(path, {**asdict(self), "settings": self.settings.to_dict()})
 
     @classmethod
     def load(cls, path: Path) -> Description:
@@ -113,13 +107,8 @@ class Description:
         from pydantic import TypeAdapter
 
         with files.reading(path, SearchError, "index"):
-            description = TypeAdapter(cls).validate_python(files.read_json(path))
-            settings = description.feature_settings.to_dict()
-        if other := [key for key, value in settings.items() if description.settings.get(key) != value]:
-            raise SearchError(
-                f"{path}: made with other {', '.join(other)} than this version uses: run `dvc repro index`"
-            )
-        return description
+            values = files.read_json(path)
+            return TypeAdapter(cls).validate_python({**values, "settings": Settings.from_dict(values["settings"])})
 
 
 def recall(collection: VectorStore, vectors: Vectors, k: int = 10) -> float | None:

@@ -50,7 +50,7 @@ def open_engine(params: Params, paths: Paths, engine: str | None = None) -> Iter
     """
     if (engine or params.search.engine) == "embeddings":
         with embedding_index.opened(params, paths, "windows") as (description, projection, embedder, windows):
-            yield EmbeddingEngine(embedder, description.feature_settings.sample_rate, projection, windows)
+            yield EmbeddingEngine(embedder, description.settings.sample_rate, projection, windows)
     else:
         index = LandmarkIndex.load(paths.landmarks, params.index.landmark_density)
         yield LandmarkEngine(index, params.search.max_speed_change)

@@ -97,7 +97,7 @@ class Neighbours:
 def open_neighbours(params: Params, paths: Paths) -> Iterator[Neighbours]:
     """Yield the embedding index of a project; raise as `embedding_index.opened`."""
     with embedding_index.opened(params, paths, "chunks") as (description, projection, embedder, collection):
-        settings, top_k = description.feature_settings, params.search.top_k
+        settings, top_k = description.settings, params.search.top_k
         yield Neighbours(settings, embedder, projection, collection, top_k, description.warnings)
 
 

@@ -82,7 +82,7 @@ class Service:
         """
         ffmpeg.executable()
         self.songs = read_songs(self.paths)
-        sample_rate = self.project.predictor.card.feature_settings.sample_rate
+        sample_rate = self.project.predictor.card.settings.sample_rate
         noise = np.random.default_rng(0).normal(0.0, 1000.0, round(WARM_UP_S * sample_rate)).astype(np.int16)
         with tempfile.TemporaryDirectory(prefix="genre-") as folder:
             chunks.write(song := Path(folder, "noise.wav"), noise, sample_rate=sample_rate)

@@ -54,9 +54,9 @@ def test_a_missing_or_damaged_file_is_named(
 
 def test_vectors_of_another_version_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "index.json"
-    settings = Settings(22_050, 30.0, 10.0).to_dict()
+    settings = Settings(22_050, 30.0, 10.0)
     Description("statistics", settings, 8, "0" * 64, 2, 6, None, "").save(path)
     assert Description.load(path).vectors == 6
-    files.write_json(path, {**files.read_json(path), "settings": {**settings, "transforms": []}})
+    files.write_json(path, {**files.read_json(path), "settings": {**settings.to_dict(), "transforms": []}})
     with pytest.raises(SearchError, match="other transforms"):
         Description.load(path)
