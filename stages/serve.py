@@ -6,6 +6,7 @@ python -m stages.serve --host 0.0.0.0 --port 8000
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -17,9 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
     parser = argument_parser(__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address of the service (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=integer(0, 65_535), default=5000, metavar="N", help="0: a free port (default: %(default)s)"
-    )
+    parser.add_argument("--port", type=integer(0, 65_535), default=5000, help="0: a free port (default: %(default)s)")
     parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
     arguments = parser.parse_args(argv)
     from genre.project import Project
@@ -30,8 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # not uvicorn.error: its "startup complete" comes before the models are loaded
     for name in ("uvicorn.access", "genre.web"):
         logging.getLogger(name).setLevel(logging.INFO)
-    service = Service(Project(model=arguments.model))
-    server.run(create_app(service, host=arguments.host), service.params, host=arguments.host, port=arguments.port)
+    with contextlib.closing(Service(Project(model=arguments.model))) as service:
+        app = create_app(service, host=arguments.host)
+        server.run(app, service.params, service.load, host=arguments.host, port=arguments.port)
     return 0
 
 

@@ -8,7 +8,6 @@ import functools
 import logging
 import math
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -16,15 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.security import APIKeyHeader
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from typing_extensions import TypedDict
 
@@ -66,17 +65,15 @@ class Failure(TypedDict):
 class Excerpt(BaseModel):
     """Query parameters: the excerpt of the song to analyse."""
 
-    model_config = ConfigDict(extra="forbid")
-    start: Annotated[float, Query(ge=0.0, le=1e6, allow_inf_nan=False, description="start in seconds")] = 0.0
-    duration: Annotated[
-        float | None, Query(gt=0.0, le=1e6, allow_inf_nan=False, description="length in seconds; default: to the end")
-    ] = None
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    start: float = Field(default=0.0, ge=0.0, le=1e6, description="start in seconds")
+    duration: float | None = Field(default=None, gt=0.0, le=1e6, description="length in seconds; default: to the end")
 
 
 class TopExcerpt(Excerpt):
     """Query parameters of similar."""
 
-    top: Annotated[int, Query(ge=1, le=MAX_TOP, description="number of songs")] = 10
+    top: int = Field(default=10, ge=1, le=MAX_TOP, description="number of songs")
 
 
 async def _answer(service: Service, request: Request, command: str, excerpt: Excerpt) -> Any:
@@ -126,7 +123,7 @@ async def _receive(request: Request, folder: Path, *, max_fields: int) -> Path:
 
 def _plain_name(name: str) -> str:
     """Return the last part of a file name without unprintable characters; it names no other folder."""
-    last = "".join(char for char in re.split(r"[/\\]", name)[-1] if char.isprintable())
+    last = "".join(char for char in Path(name.replace("\\", "/")).name if char.isprintable())
     return last.strip().lstrip(".").encode()[-MAX_NAME_BYTES:].decode(errors="ignore") or "upload"
 
 
@@ -269,10 +266,8 @@ def create_app(service: Service, *, host: str) -> FastAPI:
 
 
 async def _http_error(_: Request, error: Any) -> Response:
-    messages = {404: "unknown path or song; see /docs", 405: "method not allowed on this path"}
-    own = isinstance(error, HTTPException)
-    message = str(error.detail) if own else messages.get(error.status_code, error.detail)
-    return failure(error.status_code, message, error.headers)
+    messages = {"Not Found": "unknown path; see /docs", "Method Not Allowed": "method not allowed on this path"}
+    return failure(error.status_code, messages.get(error.detail, error.detail), error.headers)
 
 
 async def _invalid_parameter(_: Request, error: Any) -> Response:
@@ -297,7 +292,7 @@ async def _internal_error(*_: object) -> Response:
 
 
 HANDLERS: dict[int | type[Exception], Callable[..., Any]] = {
-    StarletteHTTPException: _http_error,
+    HTTPException: _http_error,
     RequestValidationError: _invalid_parameter,
     GenreError: _unavailable,
     ClientDisconnect: _no_response,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import wave
-from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, HTTPException, Response
@@ -21,10 +19,9 @@ SAMPLE_RATE = 44_100  # Hz
 EXCERPT_S = 10.0
 
 
-def create_app(review: Review, params: ServeParams, load: Callable[[str], object]) -> FastAPI:
-    """Return the application, for this machine only; `load` is called with the address of the page."""
+def create_app(review: Review, params: ServeParams) -> FastAPI:
+    """Return the application, for this machine only."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=HANDLERS)
-    app.state.service = SimpleNamespace(load=lambda url: load(f"{url}/review/"), close=lambda: None)
     app.add_middleware(check_requests, hosts=LOOPBACK_NAMES, key=None)
     app.add_middleware(limit_transfers, params=params, uploads=set())
 

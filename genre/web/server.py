@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,7 +17,6 @@ from genre.audio import process
 from genre.errors import GenreError
 from genre.params import ServeParams
 from genre.web.middleware import LOOPBACK_NAMES, MAX_HEAD_BYTES, SECURITY_HEADERS
-from genre.web.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,12 @@ MAX_UNSENT_BYTES = 1 << 14  # of a response, in the kernel
 CLOSE_S = 2.0  # for the end of the thread that loads the models
 
 
-def run(app: FastAPI, params: ServeParams, *, host: str, port: int) -> None:
+def run(app: FastAPI, params: ServeParams, load: Callable[[str], object], *, host: str, port: int) -> None:
     """Serve an application until SIGTERM or SIGINT; requests in flight are completed.
 
-    Port 0 is a free port; the address is logged. `app.state.service` is a `Service`, or like one: `load` is called in
-    a thread with the address, `close` at the end. Raises what `load` raises; GenreError if the port is taken.
+    Port 0 is a free port; the address is logged, and `load` is called with it in a thread. Raises what `load` raises;
+    GenreError if the port is taken.
     """
-    service: Service = app.state.service
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -52,9 +51,9 @@ def run(app: FastAPI, params: ServeParams, *, host: str, port: int) -> None:
     )
     errors: list[BaseException] = []
 
-    def load() -> None:
+    def attempt() -> None:
         try:
-            service.load(url)
+            load(url)
         except BaseException as error:
             errors.append(error)
             server.should_exit = True
@@ -71,13 +70,12 @@ def run(app: FastAPI, params: ServeParams, *, host: str, port: int) -> None:
             )
             if not os.environ.get(params.api_key):
                 log.warning("everyone who reaches %s can use the service: set a key in %s", url, params.api_key)
-        loader = threading.Thread(target=load, daemon=True)
+        loader = threading.Thread(target=attempt, daemon=True)
         loader.start()
         server.run(sockets=[listener])
     failed = list(errors)  # before the decoder of a loader that still runs is ended
     process.kill_all()
     loader.join(CLOSE_S)
-    service.close()
     if failed:
         raise failed[0]
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastapi import HTTPException
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from starlette.exceptions import HTTPException
 from typing_extensions import TypedDict
 
 from genre.audio import chunks, ffmpeg, manifest
@@ -58,18 +59,16 @@ class Service:
         """Use the models and indexes of a project, which `load` loads and `close` closes."""
         self.project, self.paths, self.params = project, project.paths, project.params.serve
         self.uploads: set[object] = set()  # large ones that are being received
-        self.workers = jobs = Workers(self.params.workers, self.params.queue, self.params.timeout_s)
+        self.workers = workers = Workers(self.params.workers, self.params.queue, self.params.timeout_s)
         self.metrics = CollectorRegistry()
         ProcessCollector(registry=self.metrics)
         self.audio_s = Counter("genre_audio_seconds", "Seconds of audio analysed by query", registry=self.metrics)
-        gauges: dict[str, tuple[str, Callable[[], float]]] = {
-            "genre_queue_waiting": ("Songs in the queue", lambda: len(jobs.jobs) - jobs.n_running),
-            "genre_queue_running": ("Songs being analysed", lambda: jobs.n_running),
-            "genre_uploads": ("Large uploads being received", lambda: len(self.uploads)),
-            "genre_ready": ("1 when the models are loaded", lambda: self.ready),
-        }
-        for name, (description, value) in gauges.items():
-            Gauge(name, description, registry=self.metrics).set_function(value)
+        gauge = functools.partial(Gauge, namespace="genre", registry=self.metrics)
+        waiting, running = gauge("queue_waiting", "Songs in the queue"), gauge("queue_running", "Songs being analysed")
+        waiting.set_function(lambda: len(workers.jobs) - workers.n_running)
+        running.set_function(lambda: workers.n_running)
+        gauge("uploads", "Large uploads being received").set_function(lambda: len(self.uploads))
+        gauge("ready", "1 when the models are loaded").set_function(lambda: self.ready)
         self.songs: Index = {}
         self._failures: dict[str, str] = {}  # command: why it is not available
         self.ready = False
