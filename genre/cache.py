@@ -39,10 +39,11 @@ class Cache:
         `key` is as `files.digest` returns it, and `target` maps the number of a file to its path.
         """
         with contextlib.suppress(FileNotFoundError):  # another process has just removed the entry
-            if manifest := self._checked(entry := self._entry(key)):
-                for number in range(len(manifest["sha256"])):
-                    link_or_copy(entry / str(number), target(number))
-                return manifest["note"]
+            if checked := self._checked(key):
+                paths, note = checked
+                for number, path in enumerate(paths):
+                    link_or_copy(path, target(number))
+                return note
         return None
 
     def store(self, key: str, paths: Sequence[Path], note: Any, *, replaces: Iterable[str] = ()) -> None:
@@ -54,7 +55,8 @@ class Cache:
     def recall(self, key: str) -> bytes | None:
         """Return the bytes that `keep` stored, or None if there is no entry."""
         with contextlib.suppress(FileNotFoundError):
-            return (entry / "0").read_bytes() if self._checked(entry := self._entry(key)) else None
+            if checked := self._checked(key):
+                return checked[0][0].read_bytes()
         return None
 
     def keep(self, key: str, data: bytes) -> bytes:
@@ -64,38 +66,40 @@ class Cache:
 
     def starting(self, prefix: str) -> Iterator[tuple[str, list[Path], Any]]:
         """Yield key, files and note of the entries whose key starts with `prefix`, the least recently used first."""
-        for entry, _, _ in self.entries():
-            if entry.name.startswith(prefix) and (manifest := self._checked(entry)):
-                yield entry.name, [entry / str(number) for number in range(len(manifest["sha256"]))], manifest["note"]
+        for entry, _ in self.entries():
+            if entry.name.startswith(prefix) and (checked := self._checked(entry.name)):
+                yield entry.name, *checked
 
-    def entries(self) -> list[tuple[Path, int, float]]:
-        """Return folder, bytes (in files without another link) and time of last use of entries, the latest use last."""
+    def entries(self) -> list[tuple[Path, int]]:
+        """Return folder, and bytes in files without another link, of each entry, the least recently used first."""
         entries = []
         for entry in self.folder.glob("*/*"):
             with contextlib.suppress(OSError):  # another process may remove it meanwhile
                 statuses = [file.stat() for file in entry.iterdir() if file.name != _MANIFEST]
                 size = sum(status.st_size for status in statuses if status.st_nlink == 1)
-                entries.append((entry, size, entry.stat().st_mtime))
-        return sorted(entries, key=lambda item: (item[2], item[0]))
+                entries.append((entry.stat().st_mtime, entry, size))
+        return [(entry, size) for _, entry, size in sorted(entries)]
 
     def trim(self) -> None:
         """Remove the least recently used entries until `max_bytes` remain, unfinished ones of dead processes too."""
         entries = self.entries()
-        total = sum(size for _, size, _ in entries)
-        for entry, size, _ in entries:
+        total = sum(size for _, size in entries)
+        for entry, size in entries:
             if size and total > self.max_bytes:
                 shutil.rmtree(entry, ignore_errors=True)
                 total -= size
 
-    def _checked(self, entry: Path) -> Any | None:
-        """Return the manifest of an entry; None if there is none, or if it is damaged."""
+    def _checked(self, key: str) -> tuple[list[Path], Any] | None:
+        """Return files and note of an entry; None if there is none, or if it is damaged."""
+        entry = self._entry(key)
         try:
             manifest = read_json(entry / _MANIFEST)
-            if manifest["digest"] != digest(entry.name, manifest["sha256"], manifest["note"]):
+            if manifest["digest"] != digest(key, manifest["sha256"], manifest["note"]):
                 raise ValueError(f"{entry / _MANIFEST} is damaged")
-            for number, expected in enumerate(manifest["sha256"]):
-                if sha256(entry / str(number)) != expected:
-                    raise ValueError(f"{entry / str(number)} is damaged")
+            paths = [entry / str(number) for number in range(len(manifest["sha256"]))]
+            for path, expected in zip(paths, manifest["sha256"], strict=True):
+                if sha256(path) != expected:
+                    raise ValueError(f"{path} is damaged")
         except (OSError, ValueError, KeyError, TypeError) as error:
             if entry.is_dir():
                 level = logging.DEBUG if isinstance(error, KeyError) else logging.WARNING  # DEBUG: an earlier version
@@ -104,16 +108,14 @@ class Cache:
             return None
         with contextlib.suppress(OSError):  # the entry may be another user's
             os.utime(entry)  # time of last use
-        return manifest
+        return paths, manifest["note"]
 
     def _add(self, key: str, writers: Sequence[Callable[[Path], object]], note: Any) -> None:
         """Write an entry; each writer is called with the path of its file."""
         entry = self._entry(key)
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(
-                dir=entry.parent, prefix="unfinished-", ignore_cleanup_errors=True
-            ) as name:
+            with tempfile.TemporaryDirectory(dir=entry.parent, prefix="unfinished", ignore_cleanup_errors=True) as name:
                 temporary = Path(name)
                 for number, write in enumerate(writers):
                     write(temporary / str(number))

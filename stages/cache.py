@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clear", action="store_true", help="remove every entry")
     arguments = parser.parse_args(argv)
     cache = Cache(Paths().cache, params.load().cache.max_bytes)
-    sizes = [n_bytes for _, n_bytes, _ in cache.entries()]
+    sizes = [n_bytes for _, n_bytes in cache.entries()]
     if arguments.clear:
         shutil.rmtree(cache.folder, ignore_errors=True)
         print(f"cache: removed {len(sizes)} entries, {sum(sizes) / 1e6:.1f} MB")

@@ -10,7 +10,6 @@ Without a name it takes dataset.name. A data set that is there already is left a
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -64,19 +63,16 @@ def _download(out: Path) -> None:
     logging.getLogger().setLevel(logging.INFO)  # shows the downloads of mirdata
     name, version, downloads = MIRDATA[out.name]
     out.parent.mkdir(exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="mirdata-") as home,
-        tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as folder,
-    ):
+    with tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as folder:
         complete = Path(folder, out.name)
         try:
-            remote = mirdata.initialize(name, data_home=home, version=version)
+            remote = mirdata.initialize(name, data_home=folder, version=version)
             remote.download(partial_download=downloads, force_overwrite=True)
             songs = {song: Path(track.audio_path) for song, track in remote.load_tracks().items()}
             for song, path in songs.items():
                 genre = complete / song.split(".")[0]
                 genre.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, genre / path.name)
+                path.rename(genre / path.name)
         except (OSError, ValueError) as error:  # mirdata raises OSError for a wrong checksum too
             raise DatasetError(f"{out.name} cannot be downloaded: {error}") from error
         complete.rename(out)

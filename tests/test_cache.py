@@ -73,7 +73,7 @@ def test_an_entry_with_a_damaged_or_a_wrong_manifest_is_made_again(
 ) -> None:
     _store(cache, "k1", b"one", b"two")
     _store(cache, "k2", b"three")
-    entries = sorted(entry for entry, _, _ in cache.entries())
+    entries = sorted(entry for entry, _ in cache.entries())
     k1, k2 = (json.loads((entry / "manifest.json").read_text()) for entry in entries)
     text = manifest if isinstance(manifest, str) else json.dumps((k1 | manifest) if manifest else k2)
     (entries[0] / "manifest.json").write_text(text)
@@ -85,14 +85,14 @@ def test_an_entry_with_a_damaged_or_a_wrong_manifest_is_made_again(
 def test_the_least_recently_used_go_first_when_it_is_full(cache: Cache, tmp_path: Path) -> None:
     for number in range(4):
         _store(cache, f"k{number}", bytes(4000))
-    for entry, _, _ in cache.entries():
+    for entry, _ in cache.entries():
         os.utime(entry, (int(entry.name[1:]),) * 2)
     assert _restored(cache, "k0") is not None  # used just now
     (tmp_path / "out" / "0").unlink()
     assert _restored(cache, "k1") is not None  # takes no space: it is in out/, too
     os.utime(cache.folder / "k1" / "k1", (0, 0))
     cache.trim()
-    assert {entry.name for entry, _, _ in cache.entries()} == {"k0", "k1", "k3"}
+    assert {entry.name for entry, _ in cache.entries()} == {"k0", "k1", "k3"}
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -115,6 +115,7 @@ def stream_channels(path: Path) -> tuple[int, Iterator[npt.NDArray[np.float32]]]
     Return the sample rate in Hz and an iterator of consecutive samples [shape=(n, channels)]; those of lossy formats
     may exceed full scale, 1.0. Raises AudioError as `stream_pcm`, also while the blocks are read.
     """
+    check_file(path)
     parts = _frames(path, "f32")
     first = next(parts, None)
     if first is None:
@@ -129,12 +130,22 @@ def stream_hash(path: Path, *, bitstream_filter: str | None = None) -> str:
     ffmpeg reads of Monkey's Audio includes the tags, so its audio is decoded.
     """
     options: Options = {"bsf:a": bitstream_filter} if bitstream_filter else {}
-    _check_file(path)
+    check_file(path)
     with path.open("rb") as stream:
         codec = "pcm_s32le" if stream.read(4) == b"MAC " else "copy"
     with _reading(path, None, {"format": "hash", "acodec": codec, **options}) as reader:
         output = b"".join(reader.blocks())
     return output.decode().strip().removeprefix("SHA256=").lower()
+
+
+def check_file(path: Path) -> None:
+    """Raise AudioError if a path is not a readable file."""
+    if not path.is_file():
+        raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def encode(path: Path, samples: npt.NDArray[np.int16], *, sample_rate: int, **options: str | int | None) -> None:
@@ -192,7 +203,7 @@ def _decoded(path: Path, sample_rate: int, channel: int | None) -> Iterator[Bloc
     Raises AudioError if nothing could be decoded.
     """
     filters = FRAMES if channel is None else f"{FRAMES},pan=mono|c0=c{channel}"
-    _check_file(path)
+    check_file(path)
     links = headers.links(path)
     n_samples = 0
     for link in links:
@@ -207,16 +218,6 @@ def _decoded(path: Path, sample_rate: int, channel: int | None) -> Iterator[Bloc
             if (link == links[-1] and not n_samples) or len(links) == 1 or isinstance(error, TimeLimitError):
                 raise
             process.warn(path, f"a part of the chained file is left out: {error}")
-
-
-def _check_file(path: Path) -> None:
-    """Raise AudioError if a path is not a readable file."""
-    if not path.is_file():
-        raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _frames(
@@ -264,7 +265,6 @@ def _reading(path: Path, part: tuple[int, int] | None, options: Options) -> Iter
     """
     import ffmpeg
 
-    _check_file(path)
     extension = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
     with tempfile.TemporaryDirectory(prefix="audio-", ignore_cleanup_errors=True) as folder:
         link = Path(folder, f"input{extension}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TypeVar
 
 from genre import files
 from genre.errors import DatasetError
@@ -18,6 +18,7 @@ from genre.paths import Paths
 INDEX_NAME = "index.csv"
 FAILURES_NAME = "failures.csv"
 SPLITS = ("train", "test")
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,7 @@ def read(folder: Path) -> list[Row]:
 
     Raises DatasetError if it is missing or damaged, or has a path outside chunks/ and dataset/.
     """
-    path = folder / INDEX_NAME
-    # csv, since pandas refuses names with bytes that are not UTF-8
-    with _opened(path) as stream:
-        return [_row(line) for line in csv.DictReader(stream)]
+    return list(_read(folder / INDEX_NAME, _row))
 
 
 def sources(folder: Path) -> dict[str, str]:
@@ -70,10 +68,8 @@ def sources(folder: Path) -> dict[str, str]:
 
 def failures(folder: Path) -> dict[str, str]:
     """Return the reason for each song that split could not decode, by its path; empty without failures.csv."""
-    if not (folder / FAILURES_NAME).exists():
-        return {}
-    with _opened(folder / FAILURES_NAME) as stream:
-        return dict(list(csv.reader(stream))[1:])
+    path = folder / FAILURES_NAME
+    return dict(_read(path, lambda line: (line["source"], line["reason"]))) if path.exists() else {}
 
 
 def chunk_files(folder: Path, split: str, songs: Sequence[str]) -> list[Path]:
@@ -87,19 +83,17 @@ def chunk_files(folder: Path, split: str, songs: Sequence[str]) -> list[Path]:
     return [folder / row.chunk for row in rows]
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    """Yield a table of split for reading; raise DatasetError if it is missing or damaged."""
-    with (
-        files.reading(path, DatasetError, "split"),
-        path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream,
-    ):
-        yield stream
+def _read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
+    """Yield the parsed lines of a table of split; raise DatasetError if it is missing or damaged."""
+    with files.reading(path, DatasetError, "split"):
+        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
+        for line in csv.DictReader(io.StringIO(text, newline="")):  # query does not import pandas
+            if None in line or None in line.values():
+                raise ValueError("a line has more or fewer fields than the header")
+            yield parse(line)
 
 
 def _row(line: dict[str, Any]) -> Row:
-    if None in line or None in line.values():
-        raise ValueError("a line has more or fewer fields than the header")
     row = Row(**{**line, "start_s": float(line["start_s"]), "seconds": float(line["seconds"])})
     member = re.sub(r"^\d+-of-\d+\.zip/", "", row.chunk)  # without the archive
     for column, name, folders in (("chunk", member, SPLITS), ("source", row.source, (Paths().datasets.name,))):

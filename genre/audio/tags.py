@@ -25,7 +25,7 @@ from typing_extensions import TypedDict
 
 from genre import files
 from genre.audio.dataset import UNKNOWN
-from genre.audio.ffmpeg import stream_hash
+from genre.audio.ffmpeg import check_file, stream_hash
 from genre.errors import AudioError, ParamsError
 
 N_ID3_GENRES = 256  # numbers below may refer to ID3v1's list of genres
@@ -160,10 +160,9 @@ class Tagger:
         own = str(path.resolve())
         same_audio = (self._entries and self._entries[stream_hash(path)]) or self._entries[own]
         recent = _since_undone(same_audio, own)
-        if of_file := [entry for entry in recent if entry["path"] == own]:
-            return of_file
-        lost = {entry["path"] for entry in recent if not Path(entry["path"]).exists()}
-        of_files = [[e for e in _since_undone(recent, other) if e["path"] == other] for other in sorted(lost)]
+        paths = {entry["path"] for entry in recent}
+        paths = {own} if own in paths else {other for other in paths if not Path(other).exists()}
+        of_files = [[e for e in _since_undone(recent, other) if e["path"] == other] for other in sorted(paths)]
         changed = [of_file for of_file in of_files if of_file]
         if len({json.dumps(of_file[0]["old"]) for of_file in changed}) > 1:
             raise AudioError(f"{path}: {self.journal} has several files with its audio that were moved: move them back")
@@ -218,8 +217,7 @@ def describe(change: Mapping[str, Any]) -> str:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, bool]]:
     """Yield a file as a mutagen object with tags, and whether it has any; turn errors into an `AudioError`."""
-    if not path.is_file():
-        raise AudioError(f"{path}: " + ("is not a file" if path.exists() else "is not there"))
+    check_file(path)
     target = path.resolve()
     try:
         audio = mutagen.File(target)
@@ -236,12 +234,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, bool]]:
             audio.add_tags()
         yield audio, is_tagged
     except (mutagen.MutagenError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).replace(f"{target}: ", "")
-    except (ValueError, LookupError, ArithmeticError, struct.error):  # of mutagen, on damaged files
-        reason = ""
-    else:
-        return
-    raise AudioError(f"{path}: its tags cannot be changed ({reason or 'the sizes in its headers are wrong'})")
+        reason = getattr(error, "strerror", None) or str(error).replace(f"{target}: ", "") or "it is damaged"
+        raise AudioError(f"{path}: its tags cannot be changed ({reason})") from error
+    except (ValueError, LookupError, ArithmeticError, struct.error) as error:  # of mutagen, on damaged files
+        raise AudioError(f"{path}: its tags cannot be changed (the sizes in its headers are wrong)") from error
 
 
 def _unchanged(path: Path, genres: list[str], reason: str) -> Change:
