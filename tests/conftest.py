@@ -6,15 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.made import ROOT, MakeSong, make_song_file, write_params, write_songs
+from tests.made import ROOT, write_params, write_songs
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
-
-
-@pytest.fixture(scope="session")
-def make_song() -> MakeSong:
-    """Return `make_song_file`."""
-    return make_song_file
 
 
 @pytest.fixture

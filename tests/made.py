@@ -25,7 +25,6 @@ from genre.search.landmarks import SAMPLE_RATE
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
-MakeSong = Callable[..., Path]
 Signal = npt.NDArray[np.float32]
 
 
@@ -67,7 +66,7 @@ def touch(folder: Path, *names: str) -> None:
         path.write_bytes(os.fsencode(name))
 
 
-def make_song_file(
+def make_song(
     path: Path,
     *,
     seconds: float = 4.0,
@@ -198,7 +197,7 @@ def write_songs(folder: Path, n_songs: int = 4, suffix: str = ".flac") -> None:
     """Write a data set of the genres high and low with so many songs each, of 4 s and more."""
     for genre, hz in (("high", 660.0), ("low", 110.0)):
         for n in range(n_songs):
-            make_song_file(folder / genre / f"song {n}{suffix}", seconds=4.0 + n, hz=hz, seed=n)
+            make_song(folder / genre / f"song {n}{suffix}", seconds=4.0 + n, hz=hz, seed=n)
 
 
 def write_chunks(project: Path, n_songs: int = 3) -> list[manifest.Row]:

@@ -11,7 +11,7 @@ import mutagen
 import pytest
 import yaml
 
-from tests.made import ROOT, MakeSong, save_svm, write_params
+from tests.made import ROOT, make_song, save_svm, write_params
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def beet(folder: Path, *arguments: str, status: int = 0) -> str:
     return result.stdout + result.stderr
 
 
-def test_an_album_is_imported_with_predicted_genres_and_keeps_its_own(tmp_path: Path, make_song: MakeSong) -> None:
+def test_an_album_is_imported_with_predicted_genres_and_keeps_its_own(tmp_path: Path) -> None:
     pytest.importorskip("beets", reason="beets is not installed")
     save_svm(tmp_path)
     write_params(tmp_path)

@@ -21,7 +21,7 @@ from genre.errors import GenreError
 from genre.features import numpy_engine
 from genre.models import cards, predict, query
 from genre.paths import Paths
-from tests.made import ROOT, make_song_file, write_field_files
+from tests.made import ROOT, make_song, write_field_files
 
 N_INPUTS = int(os.environ.get("N_INPUTS", "40"))
 LIMIT_S = 60.0  # of one input: the limit of processor time is 10 s, and the machine may be busy
@@ -34,7 +34,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return the files that are mutated."""
     folder = tmp_path_factory.mktemp("originals")
     for suffix in ("mp3", "flac", "wav", "ogg", "opus", "m4a", "aiff", "wma"):
-        make_song_file(folder / f"song.{suffix}", seconds=2.0, sample_rate=48_000, noise=0.05)
+        make_song(folder / f"song.{suffix}", seconds=2.0, sample_rate=48_000, noise=0.05)
     write_field_files(folder)
     return sorted(folder.iterdir())
 

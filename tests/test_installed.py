@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.made import ROOT, MakeSong, save_svm, write_params
+from tests.made import ROOT, make_song, save_svm, write_params
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def run(genre: Path, *arguments: str, cwd: Path, **variables: str) -> str:
     ).stdout
 
 
-def test_it_answers_as_the_module_does_from_any_folder(genre: Path, tmp_path: Path, make_song: MakeSong) -> None:
+def test_it_answers_as_the_module_does_from_any_folder(genre: Path, tmp_path: Path) -> None:
     project = tmp_path / "my project"
     save_svm(project, default=True, name="tiny", songs=16)
     write_params(project)

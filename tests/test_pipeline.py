@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from genre.audio import manifest
-from tests.made import ROOT, MakeSong, write_params
+from tests.made import ROOT, make_song, write_params
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # dvc repro takes a minute on two idle cores
 
@@ -27,7 +27,7 @@ MODELS = ["mfcc", "spectral_contrast", "merged", "stats_svm", "ensemble"]
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project in which `dvc repro` has run on a few songs, two of them damaged, with unusual names."""
     root = tmp_path_factory.mktemp("pipeline")
     for name in ("stages", "genre", "corrections"):

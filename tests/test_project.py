@@ -15,11 +15,11 @@ from genre.features import csv as feature_csv
 from genre.features.numpy_engine import compute
 from genre.models.embeddings import Batch
 from stages import extract, query
-from tests.made import MakeSong, save_svm
+from tests.made import make_song, save_svm
 
 
 @pytest.fixture
-def song(project: Path, make_song: MakeSong) -> Path:
+def song(project: Path) -> Path:
     """Return a song in a project with a model, which is the working directory."""
     save_svm(project, default=True, name="tiny", songs=16)
     return make_song(project / "song.wav", seconds=5.0, sample_rate=22_050)

@@ -15,7 +15,7 @@ import mutagen.id3
 import pytest
 
 from genre.audio.ffmpeg import executable
-from tests.made import ROOT, MakeSong, save_svm, serving, write_params
+from tests.made import ROOT, make_song, save_svm, serving, write_params
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ LARGE = "tensorflow keras pandas sklearn scipy onnx matplotlib librosa pymilvus 
 
 
 @pytest.fixture(scope="module")
-def songs(tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
+def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a model and an album of five songs and a file that is not audio."""
     folder = tmp_path_factory.mktemp("query")
     save_svm(folder)

@@ -10,15 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.made import ROOT, MakeSong, outs, write_params
+from tests.made import ROOT, make_song, outs, write_params
 
 STAGES = ("split", "extract", "vectorize")
 
 
 @pytest.mark.slow
-def test_two_folders_with_other_workers_and_another_order_have_the_same_bytes(
-    tmp_path: Path, make_song: MakeSong
-) -> None:
+def test_two_folders_with_other_workers_and_another_order_have_the_same_bytes(tmp_path: Path) -> None:
     songs = [f"{genre}/{name}" for genre in ("high", "low") for name in ("a.wav", "b é.flac", "c.ogg")]
     for n, name in enumerate(songs):
         make_song(tmp_path / "songs" / name, seconds=4.0 + n, hz=110.0 * (1 + n), seed=n)

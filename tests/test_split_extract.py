@@ -22,7 +22,7 @@ from genre.evaluation import recording
 from genre.features import csv, numpy_engine
 from genre.paths import Paths
 from stages import extract, split, vectorize
-from tests.made import MakeSong, outs, write_params
+from tests.made import make_song, outs, write_params
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +69,7 @@ def work(monkeypatch: pytest.MonkeyPatch, project: Path) -> list[str]:
 @pytest.mark.parametrize("pack", [False, True])
 @pytest.mark.parametrize("change", ["add", "change", "rename", "remove"])
 def test_after_a_change_of_one_song_only_that_song_is_computed(
-    project: Path, songs: Path, work: list[str], make_song: MakeSong, change: str, pack: bool
+    project: Path, songs: Path, work: list[str], change: str, pack: bool
 ) -> None:
     (songs / "test.txt").write_text("high/song 0\nlow/song 0\n")
     write_params(project, parallel__workers=1, split__test_list="test.txt", split__pack=pack)

@@ -9,7 +9,7 @@ import pytest
 
 from genre.audio import chunks
 from genre.errors import AudioError
-from tests.made import MakeSong
+from tests.made import make_song
 
 RATE = 22_050
 
@@ -24,7 +24,7 @@ def _cut(path: Path, **options: float) -> list[chunks.Chunk]:
     [(3.0, [3.0]), (6.0, [3.0, 3.0]), (6.9, [3.0, 3.0]), (7.5, [3.0, 3.0, 1.5]), (0.4, [0.4]), (2.9, [2.9])],
 )
 def test_a_last_piece_is_kept_if_long_enough_or_the_only_one(
-    tmp_path: Path, make_song: MakeSong, seconds: float, expected: list[float]
+    tmp_path: Path, seconds: float, expected: list[float]
 ) -> None:
     pieces = _cut(make_song(tmp_path / "a.wav", seconds=seconds))
     assert [chunk.seconds for chunk in pieces] == pytest.approx(expected, abs=1e-4)
@@ -35,7 +35,7 @@ def test_a_last_piece_is_kept_if_long_enough_or_the_only_one(
 
 
 @pytest.mark.parametrize("name", ["a.mp3", "a.flac", "a.ogg", "a.m4a", "a.opus", "a.aiff", "a.wma", "a.mka"])
-def test_every_format_is_read_and_resampled(tmp_path: Path, make_song: MakeSong, name: str) -> None:
+def test_every_format_is_read_and_resampled(tmp_path: Path, name: str) -> None:
     path = make_song(tmp_path / name, seconds=6.0, sample_rate=48_000, channels=2)
     pieces = _cut(path)
     assert len(pieces) in (2, 3)  # lossy formats pad
@@ -48,7 +48,7 @@ def test_every_format_is_read_and_resampled(tmp_path: Path, make_song: MakeSong,
     "name",
     ['it\'s "quoted".wav', "☃.wav", "-y.wav", "a#b.wav", "http:x.wav", "new\nline.wav", "%03d.wav", "M\udcfcller.wav"],
 )
-def test_any_file_name_is_read(tmp_path: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_any_file_name_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     plain = make_song(tmp_path / "plain.wav")
     try:
         plain.rename(tmp_path / name)
@@ -58,7 +58,7 @@ def test_any_file_name_is_read(tmp_path: Path, make_song: MakeSong, monkeypatch:
     assert len(_cut(Path(name))) == 2
 
 
-def test_a_flac_file_without_its_head_is_recognised_by_its_extension(tmp_path: Path, make_song: MakeSong) -> None:
+def test_a_flac_file_without_its_head_is_recognised_by_its_extension(tmp_path: Path) -> None:
     data = make_song(tmp_path / "whole.flac", seconds=6.0, noise=0.1).read_bytes()
     path = tmp_path / "damaged.flac"
     path.write_bytes(data[len(data) // 3 :])

@@ -12,7 +12,7 @@ from genre import files
 from genre.audio import dataset, division
 from genre.cli import answer_all
 from genre.errors import DatasetError
-from tests.made import MakeSong, touch
+from tests.made import make_song, touch
 
 
 def _divided(folder: Path, **options: float) -> dict[str, str]:
@@ -53,7 +53,7 @@ def test_a_link_to_a_folder_in_which_dvc_sees_no_change_is_refused_by_name(tmp_p
 @pytest.mark.parametrize(
     "suffix", ["wav", "flac", "mp3", "ogg", "opus", "m4a", "aac", "mka", "aiff", "au", "caf", "wma"]
 )
-def test_a_song_without_extension_is_found_by_its_first_bytes(tmp_path: Path, make_song: MakeSong, suffix: str) -> None:
+def test_a_song_without_extension_is_found_by_its_first_bytes(tmp_path: Path, suffix: str) -> None:
     make_song(tmp_path / f"song.{suffix}", seconds=0.5).rename(tmp_path / "song")
     for name, text in {
         "LICENSE": "Creative Commons",

@@ -19,7 +19,7 @@ import pytest
 from genre.audio import chunks, ffmpeg, process
 from genre.cli import answer_all
 from genre.errors import AudioError, TimeLimitError
-from tests.made import ROOT, MakeSong, ape_bomb, ffmpeg_run, serving
+from tests.made import ROOT, ape_bomb, ffmpeg_run, make_song, serving
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ PLAYLISTS = {
 @pytest.mark.parametrize("kind", PLAYLISTS)
 @pytest.mark.parametrize("suffix", [".mp3", ".m3u8"])
 def test_a_file_can_name_no_other_file_and_no_host(
-    tmp_path: Path, make_song: MakeSong, requests: tuple[str, list[str]], kind: str, suffix: str
+    tmp_path: Path, requests: tuple[str, list[str]], kind: str, suffix: str
 ) -> None:
     address, paths = requests
     secret = make_song(tmp_path / "secret.wav", sample_rate=RATE)
@@ -91,7 +91,7 @@ NAMES += ["http://{address}/song.wav", "tcp://{address}", "pipe:0", "/dev/zero",
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_of_a_protocol_or_device_is_never_opened(
-    tmp_path: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch, requests: tuple[str, list[str]], name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requests: tuple[str, list[str]], name: str
 ) -> None:
     address, paths = requests
     make_song(tmp_path / "secret.wav", sample_rate=RATE)
@@ -111,9 +111,7 @@ def test_ten_hours_of_silence_in_a_small_file_are_cut_in_limited_memory(tmp_path
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
 
 
-def test_a_song_that_is_too_long_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_song: MakeSong
-) -> None:
+def test_a_song_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ffmpeg, "MAX_SECONDS", 2)
     with pytest.raises(AudioError, match=r"long\.wav: is longer than"):
         _cut(make_song(tmp_path / "long.wav", sample_rate=RATE))
@@ -151,7 +149,6 @@ def test_decoding_ends_with_its_time_limit_or_when_it_is_cancelled(
 @pytest.mark.parametrize("rate", [2_822_400, 352_800_000])
 def test_a_small_file_of_endless_work_costs_one_song(
     tmp_path: Path,
-    make_song: MakeSong,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     rate: int,
@@ -193,7 +190,7 @@ def test_an_absurd_header_is_decoded_or_refused_in_limited_time(tmp_path: Path, 
     assert time.monotonic() - start < LIMIT_S
 
 
-def test_a_huge_cover_costs_neither_time_nor_memory(tmp_path: Path, make_song: MakeSong) -> None:
+def test_a_huge_cover_costs_neither_time_nor_memory(tmp_path: Path) -> None:
     path = make_song(tmp_path / "song.mp3", seconds=6.0, sample_rate=RATE)
     cover = tmp_path / "cover.png"
     ffmpeg_run("-f", "lavfi", "-i", "color=s=10000x10000", "-frames:v", 1, cover)
@@ -212,7 +209,7 @@ def test_a_huge_cover_costs_neither_time_nor_memory(tmp_path: Path, make_song: M
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "flac", "m4a", "ogg", "wav", "opus", "aiff", "wma"])
-def test_a_truncated_file_is_decoded_or_refused_by_name(tmp_path: Path, make_song: MakeSong, suffix: str) -> None:
+def test_a_truncated_file_is_decoded_or_refused_by_name(tmp_path: Path, suffix: str) -> None:
     data = make_song(tmp_path / f"song.{suffix}", seconds=4.0, sample_rate=48_000).read_bytes()
     path = tmp_path / f"cut.{suffix}"
     seconds = []

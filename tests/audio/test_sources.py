@@ -18,7 +18,7 @@ import pytest
 
 from genre.audio import sources
 from genre.errors import AudioError
-from tests.made import MakeSong, serving
+from tests.made import make_song, serving
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def song(tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
+def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_song(tmp_path_factory.mktemp("song") / "song.wav", seconds=2.0)
 
 

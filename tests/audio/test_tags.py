@@ -21,7 +21,7 @@ from genre.audio import tags
 from genre.audio.ffmpeg import executable, stream_hash, stream_pcm
 from genre.audio.tags import Tagger, read_map
 from genre.errors import AudioError, ParamsError
-from tests.made import MakeSong, ape_bomb
+from tests.made import ape_bomb, make_song
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ FORMATS = ["mp3", "3.mp3", "flac", "ogg", "opus", "oga", "m4a", "wav", "aiff", "
 
 
 @pytest.fixture(scope="module", params=FORMATS)
-def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, make_song: MakeSong) -> Path:
+def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a song of each format."""
     path: Path = tmp_path_factory.mktemp("template") / f"song.{request.param}"
     if path.suffix == ".ape":  # ffmpeg has no encoder
@@ -46,7 +46,7 @@ def song(template: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def mp3(tmp_path: Path, make_song: MakeSong) -> Path:
+def mp3(tmp_path: Path) -> Path:
     return make_song(tmp_path / "song.mp3", seconds=1.0)
 
 
@@ -280,7 +280,7 @@ def test_a_damaged_file_is_refused_by_name_and_not_changed(song: Path, tagger: T
 @pytest.mark.parametrize("name", ["mp3", "wav", "flac", "m4a", "wv"])
 @pytest.mark.parametrize("genre", ["17", "RX", "(12)abc", "80s", "1980", "rock (live)"])
 def test_a_genre_that_looks_like_a_number_of_id3_is_text_for_other_programs(
-    tmp_path: Path, tagger: Tagger, make_song: MakeSong, name: str, genre: str
+    tmp_path: Path, tagger: Tagger, name: str, genre: str
 ) -> None:
     path = make_song(tmp_path / f"a.{name}", seconds=0.3)
     assert tagger.write(path, [genre])["new"] == [genre]
@@ -293,7 +293,7 @@ def test_a_genre_that_looks_like_a_number_of_id3_is_text_for_other_programs(
 
 
 def test_messages_have_neither_temporary_names_nor_errors_of_structures(
-    tmp_path: Path, tagger: Tagger, make_song: MakeSong, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, tagger: Tagger, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("a.mka", "a.wma", "a.au"):
         with pytest.raises(AudioError, match=rf"{name}: tags can be written to MP3, FLAC"):

@@ -23,7 +23,7 @@ from genre.features import vamp_engine
 from genre.features.engines import ENGINES, choose
 from genre.features.extraction import Job
 from genre.features.transforms import TRANSFORMS
-from tests.made import GOLDEN, MakeSong
+from tests.made import GOLDEN, make_song
 
 SONIC_ANNOTATOR, VAMP, NUMPY = ENGINES.values()
 
@@ -160,7 +160,7 @@ def test_the_built_in_engine_writes_the_bytes_of_the_real_tool_for_real_music(
     assert sum(equal) >= 332  # one valley differs by the rounding of the float64 FFT
 
 
-def test_other_formats_are_read_at_their_own_rate(tmp_path: Path, make_song: MakeSong) -> None:
+def test_other_formats_are_read_at_their_own_rate(tmp_path: Path) -> None:
     wav = make_song(tmp_path / "wav" / "a.wav", sample_rate=44_100)
     flac = make_song(tmp_path / "flac" / "a.flac", sample_rate=44_100)
     stereo = make_song(tmp_path / "stereo" / "a.flac", sample_rate=44_100, channels=2)
@@ -206,7 +206,7 @@ def test_a_plugin_library_that_cannot_be_loaded_or_crashes_is_named(plugins: Pat
 
 
 def test_the_tool_gets_all_transforms_in_one_run_and_mono_files_of_one_rate_from_any_temporary_folder(
-    tmp_path: Path, stub: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a#b?c").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a#b?c"))
@@ -229,9 +229,7 @@ def test_the_tool_gets_all_transforms_in_one_run_and_mono_files_of_one_rate_from
         assert sorted(_written(tmp_path / "out" / str(i))) == sorted(t.csv_name(path.stem) for t in TRANSFORMS.values())
 
 
-def test_a_csv_that_the_tool_did_not_write_is_an_error_of_that_file(
-    tmp_path: Path, stub: Path, make_song: MakeSong
-) -> None:
+def test_a_csv_that_the_tool_did_not_write_is_an_error_of_that_file(tmp_path: Path, stub: Path) -> None:
     good, short = make_song(tmp_path / "good.wav"), make_song(tmp_path / "short.wav", seconds=1.0)
     failures = SONIC_ANNOTATOR.extract(_jobs(good, short, out=tmp_path / "out"))
     assert list(failures) == [short]

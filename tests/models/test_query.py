@@ -11,7 +11,7 @@ from genre.errors import AudioError
 from genre.models import predict
 from genre.models.query import answer
 from genre.paths import Paths
-from tests.made import MakeSong, ffmpeg_run, save_svm
+from tests.made import ffmpeg_run, make_song, save_svm
 
 SECONDS = 20.0
 
@@ -24,7 +24,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def song(root: Path, make_song: MakeSong) -> Path:
+def song(root: Path) -> Path:
     return make_song(root / "song.flac", seconds=SECONDS)
 
 

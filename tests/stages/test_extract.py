@@ -9,7 +9,7 @@ import pytest
 
 from genre.errors import FeatureError
 from stages import extract
-from tests.made import GOLDEN, MakeSong, write_chunks
+from tests.made import GOLDEN, make_song, write_chunks
 
 
 def test_a_chunk_that_cannot_be_read_fails_the_stage(project: Path) -> None:
@@ -19,7 +19,7 @@ def test_a_chunk_that_cannot_be_read_fails_the_stage(project: Path) -> None:
         extract.main([])
 
 
-def test_named_files_whose_csv_files_would_collide_are_refused(tmp_path: Path, make_song: MakeSong) -> None:
+def test_named_files_whose_csv_files_would_collide_are_refused(tmp_path: Path) -> None:
     one, two = make_song(tmp_path / "a.wav"), make_song(tmp_path / "a.flac")
     with pytest.raises(FeatureError, match="collide"):
         extract.main([str(one), str(two), "--out", str(tmp_path / "out"), "--engine", "numpy"])

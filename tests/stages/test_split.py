@@ -20,7 +20,7 @@ from genre.audio import chunks, corrections, ffmpeg, manifest
 from genre.errors import AudioError, DatasetError, WorkerError
 from genre.paths import Paths
 from stages import split
-from tests.made import ROOT, MakeSong, outs, write_params
+from tests.made import ROOT, make_song, outs, write_params
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ COPIES = {  # by the format of the original: names and ffmpeg's options of copie
 
 @pytest.mark.parametrize("suffix", COPIES)
 def test_copies_with_other_tags_containers_or_lossless_codecs_are_on_one_side(
-    project: Path, songs: Path, make_song: MakeSong, suffix: str
+    project: Path, songs: Path, suffix: str
 ) -> None:
     write_params(project, split__test_fraction=0.5)
     original = make_song(songs / "low" / f"original.{suffix}", seconds=7.0, seed=9, sample_rate=44_100, channels=2)
@@ -154,7 +154,7 @@ def test_a_genre_without_readable_test_songs_is_named(project: Path, songs: Path
 
 
 def test_a_song_that_changes_while_it_is_read_is_refused_and_not_cached(
-    project: Path, songs: Path, make_song: MakeSong, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, songs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_params(project, parallel__workers=1)
     path, iterate = songs / "high" / "song 0.flac", chunks.iterate

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from genre.evaluation import plots
-from tests.made import make_song_file
+from tests.made import make_song
 from tests.web.conftest import Server, StartServer
 
 pytestmark = pytest.mark.slow
@@ -121,7 +121,7 @@ def test_an_example_is_answered_at_a_click(page: Any) -> None:
 
 def test_a_tail_that_is_too_short_for_a_chunk_is_grey_and_explained(page: Any, tmp_path: Path) -> None:
     for seconds, shown in ((6.5, True), (7.5, False)):  # chunks of 3 s, and a last one of 1 s or more
-        _analyse(page, make_song_file(tmp_path / f"{seconds}.wav", seconds=seconds))
+        _analyse(page, make_song(tmp_path / f"{seconds}.wav", seconds=seconds))
         assert page.locator("#cut").is_visible() == shown
         assert not shown or "Grey: the last 0.5 s" in page.inner_text("#cut")
         end = page.evaluate("parseFloat(chunks.lastChild.style.left) + parseFloat(chunks.lastChild.style.width)")
