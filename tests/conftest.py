@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.made import ROOT, write_params, write_songs
+from genre.paths import SYNTHETIC
+from stages import baselines, extract, index, split, vectorize
+from tests.made import ROOT, write_music, write_params, write_songs
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
@@ -25,6 +28,33 @@ def songs(project: Path) -> Path:
     folder = project / "dataset" / "tiny"
     write_songs(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project with six synthetic songs of two genres, the model stats_svm of them and an index."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MILVUS_URI", raising=False)
+        write_params(folder, parallel__workers=1)
+        for seed in range(6):
+            genre = ("rock", "jazz")[seed % 2]
+            write_music(folder / "dataset" / "tiny" / genre / f"{seed}.wav", seed, less_bass=genre == "jazz")
+        (folder / "dataset" / "tiny" / SYNTHETIC).touch()
+        for stage in (split, extract, vectorize, index):
+            assert stage.main([]) == 0
+        assert baselines.main(["stats_svm"]) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the project `trained`, as the working directory."""
+    monkeypatch.delenv("MILVUS_URI", raising=False)
+    shutil.copytree(trained, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
 
 
 @pytest.fixture

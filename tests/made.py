@@ -41,6 +41,7 @@ def write_params(folder: Path, **changes: object) -> None:
         "train__filters": 8,
         "baselines__models": ["stats_svm"],
         "ensemble__models": ["merged", "stats_svm"],
+        "index__embedding": "statistics",
     }
     for key, value in (small | changes).items():
         section, name = key.split("__")

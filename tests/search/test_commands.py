@@ -17,46 +17,18 @@ import pytest
 from benchmarks import evaluate_search
 from genre.audio import chunks
 from genre.errors import SearchError
-from genre.paths import SYNTHETIC
 from stages import identify, index, similar, split
 from tests.made import ROOT, save_svm, write_music, write_params
 
 pytestmark = pytest.mark.slow
 
-N_SONGS = 3  # of each genre
 Answers = Callable[..., list[dict[str, Any]]]
-
-SMALL: dict[str, object] = {"parallel__workers": 1, "index__embedding": "statistics"}  # which needs no network
-
-
-@pytest.fixture(scope="module")
-def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project with an index."""
-    folder = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MILVUS_URI", raising=False)
-        write_params(folder, **SMALL)
-        for seed in range(2 * N_SONGS):
-            _write_song(folder, seed)
-        (folder / "dataset" / "tiny" / SYNTHETIC).touch()
-        assert split.main([]) == 0
-        assert index.main([]) == 0
-    return folder
 
 
 @pytest.fixture
-def project(indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of it, as the working directory."""
-    shutil.copytree(indexed, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-def _write_song(folder: Path, seed: int) -> Path:
-    """Write a song of one of two genres."""
-    genre = ("rock", "jazz")[seed % 2]
-    return write_music(folder / "dataset" / "tiny" / genre / f"{seed}.wav", seed, less_bass=genre == "jazz")
+def project(copied: Path) -> Path:
+    """Return an indexed project, as the working directory."""
+    return copied
 
 
 @pytest.fixture
@@ -85,7 +57,7 @@ def test_every_song_is_identified_from_its_middle(project: Path, answers: Answer
 def test_an_out_of_set_snippet_and_one_that_starts_before_its_song_are_described_in_words(
     project: Path, answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = str(_write_song(project / "elsewhere", 99))
+    other = str(write_music(project / "other.wav", 99, less_bass=True))
     (answer,) = answers(identify, other)
     assert (answer["song"], answer["offset"], answer["genre"]) == (None, None, None)
     samples, rate = chunks.read(Path("dataset/tiny/rock/0.wav"))
@@ -100,7 +72,7 @@ def test_the_engine_embeddings_needs_windows_and_identifies_with_them(project: P
     snippet = ["dataset/tiny/jazz/3.wav", "--engine", "embeddings", "--start", "2.5"]
     with pytest.raises(SearchError, match=r"index\.windows"):
         identify.main(snippet)
-    write_params(project, index__windows=True, **SMALL)
+    write_params(project, index__windows=True, parallel__workers=1)
     assert index.main([]) == 0
     (answer,) = answers(identify, *snippet)
     assert (answer["song"], answer["genre"]) == ("3", "jazz")
@@ -177,7 +149,7 @@ def test_songs_removed_from_the_data_set_are_removed_from_the_index(answers: Ans
     assert split.main([]) == 0
     assert index.main([]) == 0
     after = json.loads(description.read_text())
-    assert after["songs"] == 2 * N_SONGS - 1 and after["contents"] != before["contents"]
+    assert after["songs"] == 5 and after["contents"] != before["contents"]
     assert answers(identify, str(removed))[0]["song"] is None
     assert "3" not in {song["song"] for song in answers(similar, str(removed), "--top", "20")[0]["songs"]}
 

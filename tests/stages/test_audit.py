@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MILVUS_URI", raising=False)
-        write_params(folder, parallel__workers=1, index__embedding="statistics", split__test_list="test.txt")
+        write_params(folder, parallel__workers=1, split__test_list="test.txt")
         songs = folder / "dataset" / "tiny"
         for seed in range(8):
             genre = ("jazz", "rock")[seed % 2]

@@ -18,9 +18,7 @@ import httpx
 import pytest
 
 from genre.audio.ffmpeg import executable
-from genre.paths import SYNTHETIC
-from stages import baselines, extract, index, split, vectorize
-from tests.made import ROOT, write_music, write_params
+from tests.made import ROOT, write_params
 
 MODEL = "stats_svm"  # trained in a second, without TensorFlow
 START_S = 60.0  # time-out of the start, generous for a busy machine
@@ -67,24 +65,6 @@ class Server:
             yield
         finally:
             self.hold.unlink(missing_ok=True)
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project folder with six songs of two genres, a model of them and an index."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MILVUS_URI", raising=False)
-        write_params(folder, parallel__workers=1, baselines__models=[MODEL], index__embedding="statistics")
-        for seed in range(6):
-            genre = ("high", "low")[seed % 2]
-            path = folder / "dataset" / "tiny" / genre / f"song {seed}.wav"
-            write_music(path, seed, less_bass=genre == "high")
-        (folder / "dataset" / "tiny" / SYNTHETIC).touch()
-        for stage, arguments in ((split, []), (extract, []), (vectorize, []), (baselines, [MODEL]), (index, [])):
-            assert stage.main(arguments) == 0
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -156,8 +136,8 @@ def _start(
     **changes: object,  # of params.yaml, as of write_params
 ) -> Server:
     folder, temporary, hold, script, log = (base / name for name in ("project", "tmp", "hold", "ffmpeg-held", "log"))
-    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("pycache", without))
-    write_params(folder, parallel__workers=1, index__embedding="statistics", **changes)
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns(without))
+    write_params(folder, parallel__workers=1, **changes)
     prepare(folder)
     temporary.mkdir()
     script.write_text(f'#!/bin/sh\nwhile [ -e "{hold}" ]; do sleep 0.02; done\nexec "{executable()}" "$@"\n')
@@ -174,7 +154,7 @@ def _start(
                 "IMAGEIO_FFMPEG_EXE": str(script),
                 "PYTHONPATH": str(ROOT),
                 "TMPDIR": str(temporary),
-                "PYTHONPYCACHEPREFIX": str(trained / "pycache"),  # compiled once for all servers
+                "PYTHONPYCACHEPREFIX": str(base.parent / "pycache"),  # compiled once for all servers
                 "OMP_NUM_THREADS": "1",
                 **(environment or {}),
             },

@@ -141,7 +141,7 @@ def test_without_the_key_in_one_of_three_headers_only_health_is_reported(strict:
 def test_without_an_index_query_works_and_the_others_name_the_command_that_makes_one(
     strict: Server, songs: list[Path]
 ) -> None:
-    assert _query(strict, songs[0], "/").json()["message"] == "high"
+    assert _query(strict, songs[0], "/").json()["message"] == "jazz"
     for path in ("/v1/identify", "/v1/similar"):
         answer = _query(strict, songs[0], path)
         assert (answer.status_code, "dvc repro index" in answer.json()["message"]) == (503, True)

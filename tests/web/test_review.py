@@ -25,10 +25,10 @@ from genre.paths import Paths
 from stages import review as command
 from tests.web.conftest import MODEL, Server, StartServer
 
-SONGS = [f"{('high', 'low')[n % 2]}/song {n}.wav" for n in range(6)]
-PREDICTIONS = pd.DataFrame({"high": [0.9, 0.2, 0.45, 0.6, 0.8, 0.3], "low": [0.1, 0.8, 0.55, 0.4, 0.2, 0.7]}, SONGS)
+SONGS = [f"{('rock', 'jazz')[n % 2]}/{n}.wav" for n in range(6)]
+PREDICTIONS = pd.DataFrame({"rock": [0.9, 0.2, 0.45, 0.6, 0.8, 0.3], "jazz": [0.1, 0.8, 0.55, 0.4, 0.2, 0.7]}, SONGS)
 ORDER = [SONGS[n] for n in (3, 2, 5, 1, 4, 0)]  # the finding, then by margin: 0.1, 0.4, 0.6, 0.6, 0.8
-LABEL = findings.Finding(SONGS[3], "label", "high is more probable", "listen", 1.0, (SONGS[0], SONGS[5]))
+LABEL = findings.Finding(SONGS[3], "label", "rock is more probable", "listen", 1.0, (SONGS[0], SONGS[5]))
 
 
 def _with_audit(folder: Path) -> None:
@@ -39,10 +39,8 @@ def _with_audit(folder: Path) -> None:
 
 
 @pytest.fixture
-def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    shutil.copytree(trained, tmp_path / "project", ignore=shutil.ignore_patterns("pycache"))
-    _with_audit(tmp_path / "project")
-    monkeypatch.chdir(tmp_path / "project")
+def project(copied: Path) -> Paths:
+    _with_audit(copied)
     return Paths()
 
 
@@ -71,13 +69,13 @@ def test_findings_about_labels_are_asked_first_then_the_least_sure_songs() -> No
 def test_answers_are_saved_at_once_and_undone_one_by_one(project: Paths) -> None:
     review = Review(AuditedSongs(params.load(), project))
     assert [question.song for question in review.remaining()] == ORDER
-    corrections.add(project.corrections("tiny"), ORDER[5].removesuffix(".wav"), "low", "by hand")
-    review.answer(ORDER[0], "high")
+    corrections.add(project.corrections("tiny"), ORDER[5].removesuffix(".wav"), "jazz", "by hand")
+    review.answer(ORDER[0], "rock")
     review.answer(ORDER[1], None)  # skipped
-    review.answer(ORDER[2], "low")  # confirmed
+    review.answer(ORDER[2], "jazz")  # confirmed
     review.answer(ORDER[3], corrections.DROP)
     saved = [(c.song, c.genre) for c in corrections.read(project.corrections("tiny"))]
-    assert saved[1:] == [(ORDER[0], "high"), (ORDER[2], "low"), (ORDER[3], "drop")]
+    assert saved[1:] == [(ORDER[0], "rock"), (ORDER[2], "jazz"), (ORDER[3], "drop")]
     assert review.state()["asked"] == 4
     assert [question.song for question in review.remaining()] == [ORDER[4]]
     restarted = Review(AuditedSongs(params.load(), project))
@@ -103,7 +101,7 @@ def test_the_gain_of_a_training_is_remembered(project: Paths) -> None:
 
     assert gain() == ""
     assert train(0.5) == "Out-of-fold accuracy 50.0 % (6 songs)"
-    Review(AuditedSongs(params.load(), project)).answer(ORDER[0], "high")
+    Review(AuditedSongs(params.load(), project)).answer(ORDER[0], "rock")
     assert train(0.5) == "Out-of-fold accuracy 50.0 % (6 songs)", "not trained since"
     gained = "Last training, with 1 more answers: out-of-fold accuracy 50.0 % (6 songs) -> 66.7 % (6 songs)"
     assert train(2 / 3) == gained == gain()
@@ -113,7 +111,7 @@ def test_the_queue_is_listed(project: Paths, capsys: pytest.CaptureFixture[str])
     assert command.main(["--list", "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["song"] for row in rows] == ORDER
-    assert (rows[0]["genre"], rows[0]["suggested"], rows[0]["finding"]) == ("low", "high", "label")
+    assert (rows[0]["genre"], rows[0]["suggested"], rows[0]["finding"]) == ("jazz", "rock", "label")
     shutil.rmtree(project.audit)
     with pytest.raises(Exception, match=r"audit\.json'\): run `python -m stages\.audit`"):
         command.main(["--list"])
@@ -129,8 +127,8 @@ def test_questions_are_answered_over_http_from_this_machine_only(server: Server)
     with httpx.Client(base_url=server.url, timeout=60) as client:
         state = client.get("/v1/review").json()
         question = state["question"]
-        assert (question["song"], question["suggested"], question["evidence"]) == (SONGS[3], "high", LABEL.evidence)
-        assert question["others"] == {SONGS[0]: "high", SONGS[5]: "low"}
+        assert (question["song"], question["suggested"], question["evidence"]) == (SONGS[3], "rock", LABEL.evidence)
+        assert question["others"] == {SONGS[0]: "rock", SONGS[5]: "jazz"}
         audio = client.get("/v1/review/audio", params={"song": SONGS[3]})
         with (
             wave.open(io.BytesIO(audio.content)) as sound,
@@ -138,8 +136,8 @@ def test_questions_are_answered_over_http_from_this_machine_only(server: Server)
         ):
             seconds = min(10.0, song.getnframes() / song.getframerate())
             assert sound.getnframes() / sound.getframerate() == pytest.approx(seconds, abs=0.01)
-        reply = {"song": SONGS[3], "genre": "high"}
-        for other in ("../../params.yaml", str(server.folder / "params.yaml"), "high/none.wav"):
+        reply = {"song": SONGS[3], "genre": "rock"}
+        for other in ("../../params.yaml", str(server.folder / "params.yaml"), "rock/none.wav"):
             assert client.get("/v1/review/audio", params={"song": other}).status_code == 404
             assert client.post("/v1/review", json=reply | {"song": other}).status_code == 422
         text = json.dumps(reply)
@@ -166,16 +164,16 @@ def test_the_page_is_used_with_keys(browser: Any, server: Server) -> None:
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.goto(f"{server.url}/review")
     page.get_by_text(SONGS[3]).wait_for()
-    for key, song in (("1", ORDER[1]), ("s", ORDER[2]), ("d", ORDER[3]), ("u", ORDER[2]), ("u", ORDER[1])):
+    for key, song in (("2", ORDER[1]), ("s", ORDER[2]), ("d", ORDER[3]), ("u", ORDER[2]), ("u", ORDER[1])):
         page.keyboard.press(key)
         page.wait_for_function("text => document.getElementById('song').textContent === text", arg=song)
     page.wait_for_function("!document.getElementById('player').paused")
     page.keyboard.press("Space")
     page.wait_for_function("document.getElementById('player').currentTime < 1")
-    page.get_by_role("button", name="low").click()
+    page.get_by_role("button", name="jazz").click()
     page.get_by_text("2 answered, 4 to go, 0 of them with findings").wait_for()
     saved = [(c.song, c.genre) for c in corrections.read(Paths(server.folder).corrections("tiny"))]
-    assert saved == [(ORDER[0], "high"), (ORDER[1], "low")]
+    assert saved == [(ORDER[0], "rock"), (ORDER[1], "jazz")]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.close()
     assert problems == []
