@@ -1,4 +1,4 @@
-"""Standard streams that escape control characters and direction marks, and progress bars."""
+"""Standard streams that escape control characters and direction marks or are held back, and progress bars."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
@@ -66,6 +67,27 @@ def progress(items: Iterable[Any] | None = None, **options: Any) -> Any:
     from tqdm import tqdm
 
     return tqdm(items, file=sys.__stderr__, disable=not sys.stderr.isatty(), **options)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[TextIO]:
+    """Hold back the output of native code to stderr, and print it only after an exception; yield the real stderr.
+
+    KeyboardInterrupt does not count as an exception.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held, open(kept, "w", closefd=False) as real:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield real
+        except Exception:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def discard_stdout() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from genre import files, params
+from genre import files, params, terminal
 from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import argument_parser, integer, run_command
@@ -168,7 +168,7 @@ def _train_network(model: str, fold: Fold, setup: Setup, changed: Arrays) -> Out
     changes = {"architecture": "lstm2016", "members": 1} if model.startswith(LSTM) else {}
     config = settings.train.model_copy(update={**changes, "seed": settings.compare.seed + fold.repeat})
     start = time.perf_counter()
-    with keras_backend.quiet():
+    with terminal.quiet():
         trained = fit(data.at(fold.train), config, model=features)
         train_end = time.perf_counter()
         arrays_of = {name: data.inputs[name] for name in networks.MODELS[features]}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from genre import files, params
+from genre import files, params, terminal
 from genre.cli import argument_parser, run_command
 from genre.features import arrays
 from genre.features.arrays import VectorSet
@@ -51,7 +51,7 @@ def _train(model: str, settings: params.Params, paths: Paths) -> str:
     n_epochs, _ = training.schedule(len(data.labels), settings.train)
     row = 1 + list(networks.MODELS).index(model)  # of the terminal; 0 has the bar of all networks
     with (
-        keras_backend.quiet() as stderr,
+        terminal.quiet() as stderr,
         tqdm(total=n_epochs, desc=model, unit="epoch", position=row, leave=False, file=stderr, disable=None) as bar,
     ):
         trained = training.fit(data, settings.train, model=model, on_epoch=bar.update)

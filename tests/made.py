@@ -6,6 +6,7 @@ import contextlib
 import os
 import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -255,6 +256,15 @@ def save_svm(root: Path, *, default: bool = False, **dataset: object) -> None:
     if default:
         ensemble = {"model": cards.ENSEMBLE, "models": [card.model], "default": card.model}
         cards.write(replace(card, **ensemble, embedding=None), paths)  # type: ignore[arg-type]
+
+
+def python(folder: Path, *arguments: str | Path, status: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with the modules of this project in a folder; its exit code must be `status`."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+    command = [sys.executable, *arguments]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == status, result.stdout + result.stderr
+    return result
 
 
 def start(project: Path, *command: str) -> subprocess.Popen[bytes]:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import mutagen
 import pytest
 import yaml
 
-from tests.made import ROOT, make_song, save_svm, write_params
+from tests.made import ROOT, make_song, python, save_svm, write_params
 
 pytestmark = pytest.mark.slow
 
 
 def beet(folder: Path, *arguments: str, status: int = 0) -> str:
-    command = [sys.executable, "-m", "beets", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "BEETSDIR": str(folder)}
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == status, result.stdout + result.stderr
+    result = python(folder, "-m", "beets", *arguments, status=status, BEETSDIR=str(folder))
     return result.stdout + result.stderr
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.made import ROOT, make_song, save_svm, write_params
+from tests.made import ROOT, make_song, python, save_svm, write_params
 
 pytestmark = pytest.mark.slow
 
@@ -45,9 +45,7 @@ def test_it_answers_as_the_module_does_from_any_folder(genre: Path, tmp_path: Pa
     save_svm(project, default=True, name="tiny", songs=16)
     write_params(project)
     make_song(tmp_path / "song.mp3", seconds=5.0)
-    module = [sys.executable, "-m", "stages.query", "../song.mp3"]
-    text = subprocess.check_output(module, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True)
-    expected = text.replace("../song", "song")
+    expected = python(project, "-m", "stages.query", "../song.mp3").stdout.replace("../song", "song")
     assert run(genre, "--project", "my project", "query", "song.mp3", cwd=tmp_path) == expected
     assert run(genre, "query", "song.mp3", cwd=tmp_path, GENRE_PROJECT=str(project)) == expected
     packages = {path.name for path in genre.parent.parent.glob("lib/*/site-packages/*")}

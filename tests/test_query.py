@@ -1,25 +1,20 @@
-"""The command query: options, several songs, tags, and imports."""
+"""The command query: options, several songs and tags."""
 
 from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
 import subprocess
-import sys
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import mutagen.id3
 import pytest
 
-from genre.audio.ffmpeg import executable
-from tests.made import ROOT, make_song, save_svm, serving, write_params
+from tests.made import ffmpeg_run, make_song, python, save_svm, serving, write_params
 
 pytestmark = pytest.mark.slow
-
-LARGE = "tensorflow keras pandas sklearn scipy onnx matplotlib librosa pymilvus dvc tqdm".split()
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +31,6 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def query(folder: Path, *arguments: str, status: int = 0, stage: str = "query") -> subprocess.CompletedProcess[str]:
     return python(folder, "-m", f"stages.{stage}", *arguments, "--model", "stats_svm", status=status)
-
-
-def python(folder: Path, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *arguments]
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == status, result.stdout + result.stderr
-    return result
-
-
-def test_musicnn_imports_no_large_package() -> None:
-    code = (
-        "import sys, numpy; from genre.models import musicnn; musicnn.patches(numpy.ones(66150, 'int16'), 22050);"
-        f"print(sorted(set({LARGE}) & set(sys.modules)))"
-    )
-    assert python(ROOT, "-c", code).stdout.strip() == "[]"
 
 
 def test_the_songs_of_a_folder_are_answered_in_order_and_a_damaged_one_is_named(songs: Path) -> None:
@@ -164,8 +143,7 @@ def test_standard_input_is_a_dash_and_a_name_that_is_too_long_does_not_stop_it(s
 
 def test_an_answer_is_printed_even_if_the_tags_cannot_be_written(songs: Path, tmp_path: Path) -> None:
     song = tmp_path / "song.mka"
-    shutil.copy(songs / "album" / "0.mp3", song.with_suffix(".mp3"))
-    subprocess.run([executable(), "-v", "error", "-i", str(song.with_suffix(".mp3")), str(song)], check=True)
+    ffmpeg_run("-i", songs / "album" / "0.mp3", song)
     result = query(songs, str(song), "--write-tags", "--format", "jsonl", status=1)
     assert json.loads(result.stdout)["file"] == str(song)
     assert "song.mka: tags can be written to" in result.stderr

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.made import ROOT, make_song, outs, write_params
+from tests.made import make_song, outs, python, write_params
 
 STAGES = ("split", "extract", "vectorize")
 
@@ -27,10 +24,8 @@ def test_two_folders_with_other_workers_and_another_order_have_the_same_bytes(tm
             (project / "dataset" / "tiny" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(tmp_path / "songs" / name, project / "dataset" / "tiny" / name)
         write_params(project, parallel__workers=workers)
-        variables = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed, "TZ": f"UTC+{seed}", "OMP_NUM_THREADS": seed}
         for stage in STAGES:
-            command = [sys.executable, "-m", f"stages.{stage}"]
-            subprocess.run(command, cwd=project, env=os.environ | variables, check=True, capture_output=True)
+            python(project, "-m", f"stages.{stage}", PYTHONHASHSEED=seed, TZ=f"UTC+{seed}", OMP_NUM_THREADS=seed)
         outputs.append(outs(project))
     assert outputs[0].keys() == outputs[1].keys()
     assert [name for name in outputs[0] if outputs[0][name] != outputs[1][name]] == []

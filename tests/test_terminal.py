@@ -53,6 +53,16 @@ def answers(folder: Path, form: str, *names: str, redirect: str = "") -> subproc
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=60)
 
 
+@pytest.mark.parametrize(("error", "shown"), [(KeyboardInterrupt, ""), (ValueError, "noise of native code")])
+def test_ctrl_c_shows_no_noise_and_an_error_does(
+    error: type[BaseException], shown: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(error), terminal.quiet():
+        os.write(2, b"noise of native code")
+        raise error
+    assert capfd.readouterr().err == shown
+
+
 @pytest.mark.parametrize("form", ["text", "json", "jsonl", "csv"])
 def test_names_are_escaped_in_every_output_log_and_warning(tmp_path: Path, form: str) -> None:
     result = answers(tmp_path, form, NAME, "and fail")

@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from genre.features.transforms import CONTRAST_FLOOR, CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC
+from genre.params import TrainParams
 
 if TYPE_CHECKING:
     import keras
-
-    from genre.params import TrainParams
 
 MODELS: dict[str, tuple[str, ...]] = {
     "mfcc": (MFCC.feature,),
@@ -39,22 +38,13 @@ HISTOGRAM_STEEPNESS = 4.0  # slope of the sigmoid, per standard deviation
 
 
 def build(model: str, shapes: Mapping[str, tuple[int, int]], n_genres: int, params: TrainParams) -> keras.Model:
-    """Return an untrained network from raw features to probabilities.
+    """Return an untrained network, a key of `MODELS`, from raw features to probabilities.
 
-    Parameters
-    ----------
-    model : str
-        A key of `MODELS`.
-    shapes : mapping of (int, int)
-        Frames and columns of each feature; features that the model does not use are ignored.
-    params : TrainParams
-        Its architecture, members, filters and dropout are used.
+    Its inputs by feature are float32 [shape=(batch, frames, columns)], as in the feature's CSV. Its output is float32
+    [shape=(batch, n_genres)]; each row sums to 1.
 
-    Returns
-    -------
-    keras.Model
-        Inputs by feature: float32 (batch, frames, columns), as in the feature's CSV. Output: float32
-        (batch, n_genres), each row sums to 1.
+    `shapes` has frames and columns of each feature; features that the model does not use are ignored. Of `params`,
+    architecture, members, filters and dropout are used.
     """
     import keras
     from keras import ops

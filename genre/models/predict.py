@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,25 +13,22 @@ import numpy.typing as npt
 from genre.cache import Cache
 from genre.errors import ModelError
 from genre.models import cards, embeddings, onnx
-from genre.models.calibration import calibrate
+from genre.models.calibration import Probabilities, calibrate
 from genre.models.cards import ENSEMBLE, WITHOUT_ENSEMBLE, ModelCard
 from genre.models.embeddings import Batch
 from genre.paths import Paths
 
-Features = Mapping[str, npt.NDArray[np.float32]]  # by name [shape=(chunks, frames, columns)]
-Probabilities = npt.NDArray[np.float32]  # [shape=(chunks, genres)]
 Graph = Callable[[Batch], Probabilities]  # a model without its calibration
 
 TOLERANCE = 1e-3  # of the sum of a model's probabilities
 
 
+@dataclass(frozen=True, slots=True)
 class Predictor:
     """A model that predicts the genre probabilities of chunks; threads may share it."""
 
-    def __init__(self, card: ModelCard, graph: Future[Graph]) -> None:
-        """Use a model's card and its graph, which may still be loading."""
-        self.card = card
-        self._graph = graph
+    card: ModelCard
+    graph: Future[Graph]  # may still be loading
 
     def predict(self, batch: Batch) -> Probabilities:
         """Return genre probabilities [shape=(chunks, genres)].
@@ -38,7 +36,7 @@ class Predictor:
         Samples, at the card's sample rate, are needed for embeddings of audio that the batch lacks; features that the
         model does not use are ignored. Raises ModelError if the model cannot be loaded or a feature has another shape.
         """
-        return calibrate(self._graph.result()(batch), self.card.calibration)
+        return calibrate(self.graph.result()(batch), self.card.calibration)
 
 
 def load(name: str | None, paths: Paths, *, cache: Cache | None = None, wait: bool = True) -> Predictor:
@@ -103,7 +101,7 @@ def _session(card: ModelCard, paths: Paths) -> Any:
     return session
 
 
-def _run(card: ModelCard, session: Any, inputs: Features) -> Probabilities:
+def _run(card: ModelCard, session: Any, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Probabilities:
     """Return the outputs for each chunk, run one at a time so that they do not depend on the other chunks."""
     rows, name = range(len(next(iter(inputs.values())))), f"the model {card.model}"
     parts = [onnx.run(session, {key: values[[row]] for key, values in inputs.items()}, name) for row in rows]

@@ -17,18 +17,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from genre.features.arrays import VectorSet
 from genre.features.transforms import MFCC
 from genre.models import calibration, networks
-from genre.models.calibration import Calibration, Validation, calibrate, validation_folds
+from genre.models.calibration import Calibration, Rows, Validation, calibrate, validation_folds
+from genre.params import TrainParams
 
 if TYPE_CHECKING:
     import keras
 
-    from genre.features.arrays import VectorSet
-    from genre.params import TrainParams
-
 Arrays = Mapping[str, npt.NDArray[np.float32]]
-Rows = npt.NDArray[np.int64]  # row numbers or labels, one per chunk
 Targets = npt.NDArray[np.float32]  # shares of the genres [shape=(chunks, members, genres)]
 Batch = tuple[Arrays, Targets, npt.NDArray[np.float32]]  # frames by part, targets, weights [shape=(chunks, members)]
 
@@ -47,16 +45,10 @@ class Trained:
 
 
 def fit(data: VectorSet, params: TrainParams, *, model: str, on_epoch: Callable[[], object] = lambda: None) -> Trained:
-    """Train a network; the same arguments on the same machine give the same weights.
+    """Train a network, a key of `networks.MODELS`; the same arguments on the same machine give the same weights.
 
-    Parameters
-    ----------
-    data : VectorSet
-        Raw features, labels and songs of the training chunks, as `arrays.read` returns them.
-    model : str
-        A key of `networks.MODELS`.
-    on_epoch : callable
-        Called after each epoch.
+    `data` are raw features, labels, songs and groups of the training chunks, as `arrays.read` returns them. `on_epoch`
+    is called after each epoch.
     """
     import keras
 

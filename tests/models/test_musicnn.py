@@ -17,8 +17,7 @@ import pytest
 
 from genre.errors import ModelError
 from genre.models import musicnn
-
-GOLDEN = Path(__file__).parent.parent / "golden" / "musicnn.npz"
+from tests.made import GOLDEN
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ def test_frequencies_above_8_khz_are_not_aliased_and_a_chunk_shorter_than_a_patc
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpoint", musicnn.CHECKPOINTS)
 def test_the_network_is_that_of_the_package(checkpoint: str, folder: Path) -> None:
-    with np.load(GOLDEN) as golden:
+    with np.load(GOLDEN / "musicnn.npz") as golden:
         samples = golden["samples"]
         expected = {vector: golden[f"{checkpoint}_{vector}"].mean(axis=0) for vector in ("max_pool", "penultimate")}
     result = musicnn.embed(folder / f"{checkpoint}.onnx", samples, musicnn.SAMPLE_RATE)
