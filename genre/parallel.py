@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from genre import terminal
 from genre.errors import GenreError, WorkerError
@@ -21,9 +21,8 @@ from genre.errors import GenreError, WorkerError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Outcome = tuple[list[Any], float]  # results or errors of a batch, and the seconds that it took
-Call = Callable[[list[Any]], Outcome]  # processes a batch
+Function = Callable[[Any], Any]  # of an item
 Submit = Callable[[list[Any]], Future[Outcome]]
-Pool = tuple[Submit, Callable[..., Outcome], int]  # outcome of a future, its batch and later futures; number of workers
 
 QUEUE_SIZE = 16  # batches submitted ahead for each worker, so that one slow item does not stop the others
 BATCH_S = 1.0  # duration of a batch of quick items, so that passing them on costs little
@@ -56,9 +55,8 @@ def run(
     that are a GenreError are yielded in place of the results. Also raises WorkerError if a process of this machine
     dies, the scheduler does not answer or has no workers, or a Dask worker cannot do the work.
     """
-    computed = _compute(functools.partial(_results, function), items, recall, workers, scheduler)
-    progress = terminal.progress(total=len(items), desc=description, unit=unit)
-    with progress, contextlib.closing(computed):
+    computed = _compute(function, items, recall, workers, scheduler)
+    with terminal.progress(total=len(items), desc=description, unit=unit) as progress, contextlib.closing(computed):
         for result in computed:
             if isinstance(result, GenreError) and not keep_errors:
                 raise result
@@ -92,57 +90,56 @@ def one_thread_each() -> None:
         os.environ.setdefault(name, "1")
 
 
+class _Pool(NamedTuple):
+    """The workers."""
+
+    n_workers: int
+    submit: Submit
+    outcome: Callable[..., Outcome]  # of a future, its batch and the later futures; waits for it
+
+
 def _compute(
-    call: Call, items: Sequence[Item], recall: Callable[[Item], Any] | None, workers: int | None, scheduler: str | None
+    function: Function, items: Sequence[Any], recall: Function | None, workers: int | None, scheduler: str | None
 ) -> Generator[Any, None, None]:
     n_workers = min(workers or available_cores(), len(items))
     if n_workers == 0 or (scheduler is None and n_workers == 1):
         for item in items:
             hit = recall(item) if recall else None
-            yield call([item])[0][0] if hit is None else hit
+            yield _results(function, [item])[0][0] if hit is None else hit
     else:
-        with _cluster(scheduler, call) if scheduler else _processes(n_workers, call) as pool:
+        with _cluster(scheduler, function) if scheduler else _processes(n_workers, function) as pool:
             yield from _in_order(pool, items, recall)
 
 
-def _in_order(pool: Pool, items: Sequence[Item], recall: Callable[[Item], Any] | None) -> Iterator[Any]:
+def _in_order(pool: _Pool, items: Sequence[Any], recall: Function | None) -> Iterator[Any]:
     """Yield the results in order; at most `QUEUE_SIZE` batches for each worker are submitted and not yet yielded.
 
     A batch has as many items as take `BATCH_S`, by the mean of those that ended.
     """
-    submit, outcome, n_workers = pool
-    queue: deque[tuple[Future[Outcome] | None, list[Any]]] = deque()  # a future and its batch, or cached results
-    most = max(1, min(MAX_BATCH, len(items) // (4 * n_workers)))
+    queue: deque[tuple[Future[Outcome] | None, list[Any]]] = deque()  # a future and its batch, or None and results
+    most, limit = max(1, min(MAX_BATCH, len(items) // (4 * pool.n_workers))), QUEUE_SIZE * pool.n_workers
     n_ended, elapsed_s = 0, 0.0
-    batch: list[Item] = []
-
-    def first() -> list[Any]:
-        nonlocal n_ended, elapsed_s
-        future, values = queue.popleft()
-        if future is None:
-            return values
-        results, seconds = outcome(future, values, [other for other, _ in queue if other])
-        n_ended, elapsed_s = n_ended + len(results), elapsed_s + seconds
-        return results
-
+    batch: list[Any] = []
     for i, item in enumerate(items, start=1):
         hit = recall(item) if recall else None
         if hit is None:
             batch.append(item)
         size = min(most, BATCH_S * n_ended / max(elapsed_s, 1e-9))
         if batch and (hit is not None or len(batch) >= size or i == len(items)):
-            queue.append((submit(batch), batch))
+            queue.append((pool.submit(batch), batch))
             batch = []
         if hit is not None:
             queue.append((None, [hit]))
-        while queue and (len(queue) > QUEUE_SIZE * n_workers or queue[0][0] is None or queue[0][0].done()):
-            yield from first()
-    while queue:
-        yield from first()
+        while queue and (i == len(items) or len(queue) > limit or queue[0][0] is None or queue[0][0].done()):
+            future, results = queue.popleft()
+            if future:
+                results, seconds = pool.outcome(future, results, [other for other, _ in queue if other])
+                n_ended, elapsed_s = n_ended + len(results), elapsed_s + seconds
+            yield from results
 
 
 @contextlib.contextmanager
-def _processes(n_workers: int, call: Call) -> Iterator[Pool]:
+def _processes(n_workers: int, function: Function) -> Iterator[_Pool]:
     """Yield processes of this machine."""
     import multiprocessing
     from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
@@ -151,7 +148,7 @@ def _processes(n_workers: int, call: Call) -> Iterator[Pool]:
         # a process that is started for it inherits the blocked SIGINT, as the main one handles Ctrl-C
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            return executor.submit(_call_in_worker, call, batch)
+            return executor.submit(_call_in_worker, function, batch)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
@@ -163,7 +160,7 @@ def _processes(n_workers: int, call: Call) -> Iterator[Pool]:
             ProcessPoolExecutor(n_workers, context, initializer=_start_worker, initargs=(folder,)) as executor,
         ):
             try:
-                yield submit, lambda future, *_: future.result(), n_workers
+                yield _Pool(n_workers, submit, lambda future, *_: future.result())
             finally:  # nobody waits for batches after an error or Ctrl-C, and libraries take seconds to end
                 for process in multiprocessing.active_children():
                     process.terminate()
@@ -174,7 +171,7 @@ def _processes(n_workers: int, call: Call) -> Iterator[Pool]:
 
 
 @contextlib.contextmanager
-def _cluster(scheduler: str, call: Call) -> Iterator[Pool]:
+def _cluster(scheduler: str, function: Function) -> Iterator[_Pool]:
     """Yield the workers of a Dask cluster, which process a batch of a lost worker again."""
     try:
         from distributed import Client
@@ -187,9 +184,9 @@ def _cluster(scheduler: str, call: Call) -> Iterator[Pool]:
     with client:  # at the end, the scheduler forgets the batches whose outcomes are not awaited
         if not (n_threads := sum(client.nthreads().values())):
             raise WorkerError(f"the Dask scheduler {scheduler} has no worker: start `dask worker {scheduler}`")
-        submit = functools.partial(client.get_executor(pure=False).submit, _call_in_folder, str(Path.cwd()), call)
+        submit = functools.partial(client.get_executor(pure=False).submit, _call_in_folder, str(Path.cwd()), function)
         try:
-            yield submit, functools.partial(_outcome, client, submit), n_threads
+            yield _Pool(n_threads, submit, functools.partial(_outcome, client, submit))
         except (CancelledError, OSError) as error:
             raise WorkerError(f"the Dask scheduler {scheduler} has ended: {CONTINUES}") from error
         except (ImportError, AttributeError) as error:
@@ -225,7 +222,7 @@ def _outcome(
     return results, 0.0
 
 
-def _call_in_folder(folder: str, call: Call, batch: list[Any]) -> Outcome:
+def _call_in_folder(folder: str, function: Function, batch: list[Any]) -> Outcome:
     """Process a batch on a Dask worker with the project's folder as working directory."""
     from distributed import get_worker
 
@@ -234,7 +231,7 @@ def _call_in_folder(folder: str, call: Call, batch: list[Any]) -> Outcome:
         os.chdir(folder)
     except OSError as error:
         raise WorkerError(f"the Dask worker {worker} cannot open the project's folder: {error}") from None
-    outcome = call(batch)
+    outcome = _results(function, batch)
     for result in outcome[0]:
         if isinstance(result, GenreError) and result.is_host_fault:
             raise WorkerError(f"on the Dask worker {worker}: {result}")
@@ -247,15 +244,15 @@ def _start_worker(temporary_folder: str) -> None:
     tempfile.tempdir = temporary_folder
 
 
-def _call_in_worker(call: Call, batch: list[Any]) -> Outcome:
+def _call_in_worker(function: Function, batch: list[Any]) -> Outcome:
     """Process a batch in a worker process; SIGTERM ends it after its temporary files are removed.
 
-    Outside of `call` SIGTERM keeps its default action: the executor's own code would catch SystemExit and go on.
+    Outside of `_results` SIGTERM keeps its default action: the executor's own code would catch SystemExit and go on.
     """
     try:
         try:
             signal.signal(signal.SIGTERM, _exit_once)
-            return call(batch)
+            return _results(function, batch)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except SystemExit as end:
@@ -267,7 +264,7 @@ def _exit_once(*_: object) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
-def _results(function: Callable[[Any], Any], batch: list[Any]) -> Outcome:
+def _results(function: Function, batch: list[Any]) -> Outcome:
     """Return the result, or the GenreError, of each item."""
     begin, results = time.perf_counter(), []
     for item in batch:

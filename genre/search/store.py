@@ -15,16 +15,14 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from genre import files
 from genre.errors import SearchError
+from genre.models.embeddings import Vectors
 from genre.params import Params
 from genre.paths import Paths
 from genre.search.engine import IndexedSong
@@ -47,8 +45,6 @@ _FIELDS = ("song_sha256", "song", "genre", "start_s")
 _TEXT_BYTES = 1024
 _LOCK = threading.Lock()
 _CONNECTIONS: Counter[str] = Counter()  # of this process, by .db folder or address
-
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +77,12 @@ def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: 
     if not re.match(r"https?://", uri) and not uri.endswith(".db"):
         raise SearchError(f"the vector store {uri} (index.uri, MILVUS_URI) is no .db path and no http(s)://host:port")
     search_params = params.search.index_params
-    _check_names("index.build_params", index.build_params, BUILD_PARAMS[index.index_type])
-    _check_names("search.index_params", search_params, SEARCH_PARAMS[index.index_type])
+    for key, given, allowed in (
+        ("index.build_params", index.build_params, BUILD_PARAMS[index.index_type]),
+        ("search.index_params", search_params, SEARCH_PARAMS[index.index_type]),
+    ):
+        for name in set(given) - set(allowed):  # Milvus Lite would ignore it
+            raise SearchError(f"{key}.{name} is no parameter of this index_type: use {', '.join(allowed) or '{}'}")
     build_params = BUILD_PARAMS[index.index_type] | index.build_params
     if index.index_type == "IVF_FLAT":  # with its own default, Milvus finds 3 to 4 of 10 neighbours
         search_params = {"nprobe": max(1, build_params["nlist"] // 4)} | search_params
@@ -260,13 +260,6 @@ def _digest_of_files(uri: str, collection: str) -> str:
     return files.digest([[str(path.relative_to(uri)), files.sha256(path)] for path in paths])
 
 
-def _check_names(key: str, given: Iterable[str], allowed: Collection[str]) -> None:
-    """Refuse parameters that the index type does not have, which Milvus Lite ignores."""
-    for name in given:
-        if name not in allowed:
-            raise SearchError(f"{key}.{name} is no parameter of this index_type: use {', '.join(allowed) or '{}'}")
-
-
 @contextlib.contextmanager
 def _named_errors(uri: str) -> Iterator[None]:
     """Turn errors of pymilvus into errors that name the store."""
@@ -286,16 +279,12 @@ def _named_errors(uri: str) -> Iterator[None]:
 
 
 def _row(window: Window, vector: Vectors) -> dict[str, Any]:
-    song, start_s = window.song, float(window.start_s)
-    values = (song.sha256, _utf8(song.song), _utf8(song.genre), start_s)
-    return {"id": f"{song.sha256}:{start_s:.3f}", **dict(zip(_FIELDS, values, strict=True)), "vector": vector}
+    # bytes that are not UTF-8 are escaped
+    sha256, song, genre = (text.encode(errors="backslashreplace").decode() for text in astuple(window.song))
+    values = (sha256, song, genre, float(window.start_s))
+    return {"id": f"{sha256}:{window.start_s:.3f}", **dict(zip(_FIELDS, values, strict=True)), "vector": vector}
 
 
 def _neighbour(hit: Any) -> Neighbour:
     *song, start_s = (hit["entity"][name] for name in _FIELDS)
     return Neighbour(IndexedSong(*song), start_s, float(hit["distance"]))
-
-
-def _utf8(text: str) -> str:
-    """Return a name with escapes in place of bytes that are not UTF-8."""
-    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")

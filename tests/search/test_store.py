@@ -12,11 +12,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -204,7 +204,7 @@ def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
     server = start(tmp_path, sys.executable, "-m", "milvus_lite", "server", *address)
     uri = f"http://127.0.0.1:{port}"
     try:
-        _wait_for(int(port))
+        grpc.channel_ready_future(grpc.insecure_channel(f"127.0.0.1:{port}")).result(60)
         with connected(uri) as collection:
             collection.write(*windows_of(1))
             with connected(uri, digest="f" * 64) as other:  # another project with the same data set
@@ -233,11 +233,3 @@ def _in_other_process(uri: str) -> subprocess.CompletedProcess[str]:
 with connected({uri!r}) as collection:
     collection.write(*windows_of(2))"""
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(300):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.1)
-    raise TimeoutError("the Milvus Lite server did not start")
