@@ -26,7 +26,7 @@ from genre.models import embeddings, rejection
 from genre.models.calibration import Validation
 from genre.models.vote import vote_by_song
 from genre.paths import Paths
-from stages.compare import Job, Setup, train_and_predict
+from stages.compare import Setup, train_and_predict
 
 SOURCES = sorted(Path(models.__file__).parent.glob("*.py"))
 
@@ -35,8 +35,7 @@ def train(model: str, fold: Fold, data: Any, settings: Any, cache: Cache) -> Out
     """Return the predictions of a model for the test rows of a fold, kept in the cache."""
     config = model, settings.train.model_dump(), settings.compare.seed, [files.sha256(path) for path in SOURCES]
     key = files.digest("benchmark", config, [data.songs[row] for row in fold.train], fold.test.tolist())
-    job = Job(model, fold, key)
-    kept = cache.recall(key) or train_and_predict(job, settings=settings, paths=Paths())
+    kept = cache.recall(key) or cache.keep(key, train_and_predict((model, fold), settings=settings, paths=Paths()))
     outcome = Outcome(**files.read_npz(kept))
     return replace(outcome, probabilities=outcome.probabilities[: len(fold.test)])
 

@@ -12,9 +12,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from genre import parallel
 from genre.files import digest, link_or_copy, read_json, sha256
+
+Item = TypeVar("Item")
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,17 @@ class Cache:
         self._add(key, [lambda path: path.write_bytes(data)], True)
         return data
 
+    def run(
+        self, compute: Callable[[Item], bytes], items: Sequence[tuple[str, Item]], **options: Any
+    ) -> Iterator[bytes]:
+        """Yield the result of `compute` for each item: from the cache, or computed by `parallel.run` and stored.
+
+        `items` are pairs of key and item; `options` are those of `parallel.run`.
+        """
+        return parallel.run(
+            functools.partial(self._compute, compute), items, recall=lambda item: self.recall(item[0]), **options
+        )
+
     def starting(self, prefix: str) -> Iterator[tuple[str, list[Path], Any]]:
         """Yield key, files and note of the entries whose key starts with `prefix`, the least recently used first."""
         for entry, _ in self.entries():
@@ -88,6 +102,9 @@ class Cache:
             if size and total > self.max_bytes:
                 shutil.rmtree(entry, ignore_errors=True)
                 total -= size
+
+    def _compute(self, compute: Callable[[Item], bytes], item: tuple[str, Item]) -> bytes:
+        return self.keep(item[0], compute(item[1]))
 
     def _checked(self, key: str) -> tuple[list[Path], Any] | None:
         """Return files and note of an entry; None if there is none, or if it is damaged."""

@@ -13,7 +13,7 @@ import argparse
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import argument_parser, integer, run_command
 from genre.errors import ModelError
-from genre.evaluation import comparison, plots, recording, report, stress
+from genre.evaluation import comparison, plots, recording, report
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
 from genre.features import arrays
@@ -34,7 +34,6 @@ from genre.models.calibration import calibrate
 from genre.models.cards import ENSEMBLE
 from genre.models.training import fit
 from genre.models.vote import middle_rows
-from genre.parallel import run
 from genre.paths import Paths
 
 LSTM = "lstm2016_"  # prefix of the models with the architecture of 2016
@@ -42,15 +41,6 @@ SOURCES = ("audio", "features", "models")  # packages of genre/ that change an o
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]  # by name of feature or embedding [shape=(rows, ...)]
 Tables = Mapping[str, Sequence[Mapping[str, str | float]]]  # rows, by name
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One model on one fold."""
-
-    model: str
-    fold: Fold
-    key: str  # digest of everything that the outcome depends on
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stressed = []
     for model, of_model in outcomes.items():
         parts = [outcome.probabilities[len(fold.test) :] for fold, outcome in zip(folds, of_model, strict=False)]
-        stressed += stress.rows(model, np.concatenate(parts), data.labels[middle], len(set(middle)))
+        stressed += recording.stress_rows(model, np.concatenate(parts), data.labels[middle], len(set(middle)))
     values = recording.properties(setup.rows, paths)
     outcomes[recording.RECORDING] = [_of_recording(values, fold, data) for fold in every_fold]
     few = len(every_fold) > len(folds)
@@ -123,9 +113,9 @@ class Setup:
         return [self.paths.chunks / self.rows[row].chunk for row in rows]
 
     def changed(self, rows: npt.NDArray[np.int64], workers: int | None) -> Arrays:
-        """Return `stress.inputs` of some chunks for all models."""
+        """Return `recording.changed_inputs` of some chunks for all models."""
         embedders = [embeddings.load(name, self.paths) for name in self.embeddings]
-        return stress.inputs(self.files(rows), embedders, self.cache, workers)
+        return recording.changed_inputs(self.files(rows), embedders, self.cache, workers)
 
     def embed(self, name: str) -> tuple[embeddings.Vectors, embeddings.Vectors, float]:
         """Return embeddings of all chunks, those of each song's middle chunk at other levels, and seconds per chunk.
@@ -148,13 +138,13 @@ class Setup:
         return loaded["vectors"], loaded["copies"], float(loaded["chunk_s"])
 
 
-def train_and_predict(job: Job, *, settings: params.Params, paths: Paths) -> bytes:
-    """Train one model on the training chunks of a fold, predict its test chunks, and keep the outcome in the cache."""
-    setup, fold = Setup(settings, paths), job.fold
+def train_and_predict(job: tuple[str, Fold], *, settings: params.Params, paths: Paths) -> bytes:
+    """Train a model on the training chunks of a fold and predict its test chunks; return the outcome as npz."""
+    (model, fold), setup = job, Setup(settings, paths)
     stressed = fold.songs_per_genre is None and not fold.by_song
     changed = setup.changed(setup.middle_of(fold), 1) if stressed else {}
-    train = _train_baseline if job.model in BASELINES else _train_network
-    return setup.cache.keep(job.key, files.npz(**asdict(train(job.model, fold, setup, changed))))
+    train = _train_baseline if model in BASELINES else _train_network
+    return files.npz(**asdict(train(model, fold, setup, changed)))
 
 
 def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: arrays.VectorSet) -> Outcome:
@@ -201,21 +191,19 @@ def _outcomes(folds: Sequence[Fold], setup: Setup) -> dict[str, list[Outcome]]:
         of_model = embedding_name(model, settings.musicnn) if model in BASELINES else settings.train.model_dump()
         for fold in folds:
             rows = fold.train.tolist(), fold.test.tolist()
-            jobs.append(Job(model, fold, files.digest("compare", model, fold.repeat, *rows, [*common, of_model])))
-    kept = {job.key: setup.cache.recall(job.key) for job in jobs}
-    missing = [job for job in jobs if kept[job.key] is None]
-    function = functools.partial(train_and_predict, settings=settings, paths=paths)
-    results = run(function, missing, description="compare", unit="fold", workers=settings.parallel.workers)
-    kept |= {job.key: data for job, data in zip(missing, results, strict=True)}
-    outcomes = [(job.model, Outcome(**files.read_npz(kept[job.key] or b""))) for job in jobs]
-    return {model: [outcome for of_model, outcome in outcomes if of_model == model] for model in setup.models}
+            key = files.digest("compare", model, fold.repeat, *rows, [*common, of_model])
+            jobs.append((key, (model, fold)))
+    train = functools.partial(train_and_predict, settings=settings, paths=paths)
+    results = setup.cache.run(train, jobs, description="compare", unit="fold", workers=settings.parallel.workers)
+    outcomes = [Outcome(**files.read_npz(data)) for data in results]
+    return {model: outcomes[i * len(folds) : (i + 1) * len(folds)] for i, model in enumerate(setup.models)}
 
 
 def _sources() -> str:
     """Return one SHA-256 of the sources that outcomes depend on: all modules of `SOURCES`, and those that train."""
     package = Path(files.__file__).parent
     paths = [path for name in SOURCES for path in sorted((package / name).rglob("*.py"))]
-    paths += [Path(comparison.__file__), Path(stress.__file__), Path(__file__)]
+    paths += [Path(comparison.__file__), Path(recording.__file__), Path(__file__)]
     return files.digest([files.sha256(path) for path in paths])
 
 

@@ -18,7 +18,7 @@ from genre.audio import manifest
 from genre.cache import Cache
 from genre.cli import argument_parser, run_command
 from genre.errors import ModelError
-from genre.evaluation import metrics, plots, recording, report, stress
+from genre.evaluation import metrics, plots, recording, report
 from genre.features import arrays
 from genre.models import embeddings, networks, predict
 from genre.models.cards import ENSEMBLE
@@ -47,10 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         predictions = metrics.by_song(probabilities, test.labels, test.songs)
         results.append(metrics.Result(model, metrics.scores(predictions), [predictions]))
         print(_line(results[-1]))
-    middle = middle_rows(test.songs)
-    changed = embeddings.Batch(stress.inputs([chunk_paths[row] for row in middle], embedders, cache, workers))
-    answers = {predictor.card.model: predictor.predict(changed) for predictor in predictors}
-    stressed = [row for name, p in answers.items() for row in stress.rows(name, p, test.labels[middle], len(middle))]
+    middle, stressed = middle_rows(test.songs), []
+    inputs = recording.changed_inputs([chunk_paths[row] for row in middle], embedders, cache, workers)
+    changed = embeddings.Batch(inputs)
+    for predictor in predictors:
+        answers = predictor.predict(changed)
+        stressed += recording.stress_rows(predictor.card.model, answers, test.labels[middle], len(middle))
     _write(results, stressed, report.provenance(settings, paths, test.genres), paths)
     cache.trim()
     return 0

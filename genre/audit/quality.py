@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,7 @@ from genre.audio import chunks, ffmpeg, manifest
 from genre.audio.process import collected_warnings
 from genre.audit.findings import Finding
 from genre.audit.songs import AuditedSongs
-from genre.cache import Cache
 from genre.errors import AudioError
-from genre.parallel import run
 
 VERSION = 2  # part of the cache key: raise it when a measurement or a limit changes
 N_FFT = 4096  # samples
@@ -40,11 +37,11 @@ def find(audited: AuditedSongs) -> Iterator[Finding]:
     for source, reason in manifest.failures(audited.paths.chunks).items():
         kind = "silent" if reason.endswith(chunks.SILENT_MESSAGE) else "damaged"
         yield Finding(audited.name(source), kind, reason.removeprefix(f"{source}: "), "replace or remove it")
-    songs = [(row.source_sha256, audited.paths.root / row.source) for row in audited.songs.values()]
-    function = functools.partial(_cached, audited.cache)
-    of_songs = run(function, songs, description="quality", workers=audited.settings.parallel.workers)
+    measured, root = ["audit quality", VERSION, ffmpeg.version()], audited.paths.root
+    items = [(files.digest(*measured, row.source_sha256), root / row.source) for row in audited.songs.values()]
+    of_songs = audited.cache.run(_faults, items, description="quality", workers=audited.settings.parallel.workers)
     for (song, row), of_song in zip(audited.songs.items(), of_songs, strict=True):
-        yield from (Finding(song, *fault) for fault in of_song)
+        yield from (Finding(song, *fault) for fault in json.loads(of_song))
         if row.seconds < audited.settings.split.chunk_seconds - MAX_MISSING_S:
             evidence = f"{row.seconds:.1f} s of {audited.settings.split.chunk_seconds:g} s"
             yield Finding(song, "short", evidence, "use the whole song", -row.seconds)
@@ -98,9 +95,5 @@ def _bandwidth(power: npt.NDArray[np.float64]) -> float | None:
     return next(ends, None)
 
 
-def _cached(cache: Cache, song: tuple[str, Path]) -> list[Fault]:
-    """Return the faults of a song, given as SHA-256 and path, through the cache."""
-    key = files.digest("audit quality", VERSION, ffmpeg.version(), song[0])
-    data = cache.recall(key) or cache.keep(key, json.dumps(faults(song[1])).encode())
-    of_song: list[Fault] = json.loads(data)
-    return of_song
+def _faults(path: Path) -> bytes:
+    return json.dumps(faults(path)).encode()

@@ -36,7 +36,7 @@ class Fold:
 class Outcome:
     """The predictions and costs of one model on one fold."""
 
-    probabilities: Probabilities  # shape (n_test_chunks, n_genres); then, if any, those of `stress.inputs`
+    probabilities: Probabilities  # shape (n_test_chunks, n_genres); then, if any, those of `recording.changed_inputs`
     costs: npt.NDArray[np.float64]  # seconds of training, seconds to predict a chunk, bytes [shape=(3,)]
     rows: Rows  # held-out training chunks, within fold.train
     held_out: Probabilities  # predictions of these chunks

@@ -133,7 +133,7 @@ def learning_curves(folders: Mapping[str, Path]) -> pd.DataFrame:
 def html(template: str, results: Sequence[metrics.Result], provenance: Provenance, **values: object) -> str:
     """Return a report from templates/, with figures, the best model first. All names are escaped, nothing is loaded.
 
-    The values of both templates are stress, the rows of `stress.rows`; those of evaluation.html: curves (see
+    The values of both templates are stress, the rows of `recording.stress_rows`; those of evaluation.html: curves (see
     `learning_curves`); images, the PNG of figures by name, which are drawn if missing; default, the model that query
     uses unless another is named; those of comparison.html: options, the section compare of the parameters; group_by;
     ensemble, the models that it averages; curve, the rows of `comparison.curve`. Tables may be empty.

@@ -10,7 +10,7 @@ import pytest
 from genre.audio import chunks
 from genre.audio.manifest import Row
 from genre.errors import ParamsError
-from genre.evaluation import comparison, recording, stress
+from genre.evaluation import comparison, recording
 from genre.evaluation.metrics import Result
 from genre.features.arrays import VectorSet
 from genre.models.calibration import Calibration, calibrate
@@ -100,23 +100,23 @@ def test_a_genre_that_only_its_level_gives_away_is_recognised(project: Path, lev
     assert (np.mean(guesses == labels[20:]) >= 0.95) == (level_db > 0)
 
 
-@pytest.mark.parametrize("change", stress.CHANGES)
+@pytest.mark.parametrize("change", recording.CHANGES)
 def test_a_change_of_the_stress_test_is_that_of_its_name(change: str) -> None:
     t = np.arange(2 * RATE) / RATE
     tones = 0.4 * np.sin(2 * np.pi * 60 * t) + 0.2 * np.sin(2 * np.pi * 5000 * t)
     samples = np.rint(32767 * tones).astype(np.int16)
-    changed = stress.apply(change, samples, RATE)
+    changed = recording.changed(change, samples, RATE)
     assert (np.abs(changed.astype(int)).max() >= 32767) == (change == "gain +6 dB")  # clipped, not wrapped
     before, after = (np.abs(np.fft.rfft(signal * np.hanning(len(t)))) for signal in (samples, changed))
     treble = 8000 + int(after[8000:12000].argmax())
-    assert treble / 2 == pytest.approx(5000 * stress.CHANGES[change][0], abs=2)
+    assert treble / 2 == pytest.approx(5000 * recording.CHANGES[change][0], abs=2)
     gain_db = {"gain +6 dB": (5, 5), "gain -6 dB": (-6, -6), "bass +6 dB, treble -6 dB": (6, -6)}.get(change, (0, 0))
     ratios = after[100:140].max() / before[100:140].max(), after[treble] / before[10_000]
     assert 20 * np.log10(ratios) == pytest.approx(np.array(gain_db), abs=1.7)
 
 
 def test_a_loss_is_in_points_of_the_unchanged_songs() -> None:
-    guesses = np.zeros((20, len(stress.CHANGES)), np.int64)
+    guesses = np.zeros((20, len(recording.CHANGES)), np.int64)
     guesses[0, 1] = guesses[:3, 2] = guesses[1, :] = 1  # song 1 is wrong unchanged, too
-    rows = stress.rows("merged", np.eye(2, dtype=np.float32)[guesses.ravel()], np.zeros(20, np.int64), 20)
+    rows = recording.stress_rows("merged", np.eye(2, dtype=np.float32)[guesses.ravel()], np.zeros(20, np.int64), 20)
     assert [row["loss_points"] for row in rows[:4]] == [0.0, 5.0, 10.0, 0.0]

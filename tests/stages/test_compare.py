@@ -137,7 +137,6 @@ def test_wrong_test_labels_change_no_prediction(data: Path, model: str, monkeypa
     probabilities = []
     for labels in (vectors.labels, wrong):
         monkeypatch.setattr(arrays, "read_all", lambda _, labels=labels: replace(vectors, labels=labels))
-        job = compare.Job(model, fold, key="0" * 64)
-        kept = compare.train_and_predict(job, settings=load(), paths=paths)
-        probabilities.append(files.read_npz(kept)["probabilities"])
+        outcome = compare.train_and_predict((model, fold), settings=load(), paths=paths)
+        probabilities.append(files.read_npz(outcome)["probabilities"])
     assert np.array_equal(probabilities[0], probabilities[1])
