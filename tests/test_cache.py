@@ -22,13 +22,11 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def _store(cache: Cache, key: str, *contents: bytes) -> None:
-    paths = []
-    for number, content in enumerate(contents):
-        path = cache.folder.parent / f"source-{key}-{number}"
-        path.write_bytes(content)
-        paths.append(path)
-    cache.store(key, paths, "note")
-    for path in paths:
+    sources = {cache.folder.parent / f"source-{number}": content for number, content in enumerate(contents)}
+    for path, content in sources.items():
+        files.write_bytes(path, content)
+    cache.store(key, list(sources), "note")
+    for path in sources:
         path.unlink()
 
 
@@ -102,20 +100,15 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pyt
     assert "cannot be written" in caplog.text
 
 
-def _store_many(folder: Path, source: Path) -> None:
+def _store_many(folder: Path) -> None:
     for number in range(50):
-        Cache(folder, 10**9).store(f"k{number}", [source], number)
+        Cache(folder / "cache", 10**9).store(f"k{number}", [folder / "a"], number)
 
 
 def test_several_processes_store_the_same_entries(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"work")
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_store_many, args=(tmp_path / "cache", tmp_path / "a")) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        pool.map(_store_many, [tmp_path] * 9, chunksize=1)
     cache = Cache(tmp_path / "cache", 10**9)
     assert [cache.restore(f"k{n}", lambda _: tmp_path / "out") for n in range(50)] == list(range(50))
     assert len(cache.entries()) == 50

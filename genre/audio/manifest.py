@@ -87,7 +87,8 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Par
     """Yield the parsed lines of a table of split; raise DatasetError if it is missing or damaged."""
     with files.reading(path, DatasetError, "split"):
         text = path.read_bytes().decode("utf-8", errors="surrogateescape")
-        for line in csv.DictReader(io.StringIO(text, newline="")):  # query does not import pandas
+        # csv, since pandas refuses names with bytes that are not UTF-8
+        for line in csv.DictReader(io.StringIO(text, newline="")):
             if None in line or None in line.values():
                 raise ValueError("a line has more or fewer fields than the header")
             yield parse(line)

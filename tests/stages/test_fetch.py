@@ -15,13 +15,11 @@ from stages import fetch
 
 
 def _stand_in(monkeypatch: pytest.MonkeyPatch, fault: str = "") -> None:
-    """Replace mirdata, whose data set has 100 songs, by one that may be absent, fail, or leave out a song."""
+    """Replace mirdata by one with a data set of three songs, which may be absent, fail, or leave out a song."""
 
     def initialize(name: str, data_home: str, version: str) -> SimpleNamespace:
         assert (name, version) == ("gtzan_genre", "mini")
-        songs = {
-            song: Path(data_home, f"{song}.wav") for n in range(50) for song in (f"blues.{n:05d}", f"jazz.{n:05d}")
-        }
+        songs = {song: Path(data_home, f"{song}.wav") for song in ("blues.00000", "blues.00001", "jazz.00003")}
 
         def download(partial_download: list[str], force_overwrite: bool) -> None:
             assert partial_download == ["index", "mini"]
@@ -41,9 +39,8 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, fault: str = "") -> None:
 def test_songs_are_written_to_genre_folders(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _stand_in(monkeypatch)
     assert fetch.main(["gtzan-mini"]) == 0
-    songs = sorted(Path("dataset/gtzan-mini").rglob("*.wav"))
-    assert len(songs) == 100
-    assert songs[0] == Path("dataset/gtzan-mini/blues/blues.00000.wav")
+    paths = sorted(path.relative_to("dataset/gtzan-mini").as_posix() for path in Path("dataset").rglob("*.wav"))
+    assert paths == ["blues/blues.00000.wav", "blues/blues.00001.wav", "jazz/jazz.00003.wav"]
     assert [path.name for path in Path("dataset").iterdir() if path.is_dir()] == ["gtzan-mini"]
 
 

@@ -23,14 +23,10 @@ def test_vectors_hold_the_features_in_the_order_of_the_index(project: Path) -> N
     assert test_set.songs == [row.song_id for row in rows]
     assert [test_set.genres[label] for label in test_set.labels] == [row.genre for row in rows]
     for transform in TRANSFORMS.values():
-        names = (transform.csv_name(Path(row.chunk).stem) for row in rows)
-        paths = [
-            project / "features" / transform.feature / Path(row.chunk).parent / name
-            for row, name in zip(rows, names, strict=True)
-        ]
-        np.testing.assert_array_equal(
-            test_set.inputs[transform.feature], [csv.read(path, transform.columns) for path in paths]
-        )
+        folder, chunks = project / "features" / transform.feature, [Path(row.chunk) for row in rows]
+        paths = [folder / chunk.parent / transform.csv_name(chunk.stem) for chunk in chunks]
+        expected = [csv.read(path, transform.columns) for path in paths]
+        np.testing.assert_array_equal(test_set.inputs[transform.feature], expected)
 
 
 @pytest.mark.slow
