@@ -55,12 +55,8 @@ def test_a_link_to_a_folder_in_which_dvc_sees_no_change_is_refused_by_name(tmp_p
 )
 def test_a_song_without_extension_is_found_by_its_first_bytes(tmp_path: Path, suffix: str) -> None:
     make_song(tmp_path / f"song.{suffix}", seconds=0.5).rename(tmp_path / "song")
-    for name, text in {
-        "LICENSE": "Creative Commons",
-        "list": "ID3 tags",
-        "riff": "RIFF....WEBP",
-        "x": "\x00\x00",
-    }.items():
+    others = {"LICENSE": "Creative Commons", "list": "ID3 tags", "riff": "RIFF....WEBP", "x": "\x00\x00"}
+    for name, text in others.items():
         (tmp_path / name).write_text(text)
     assert dataset.walk(tmp_path, follow_links=True)[0] == [tmp_path / "song"]
 
@@ -147,17 +143,14 @@ def test_an_unusable_layout_is_refused_with_the_reason(tmp_path: Path, names: li
         dataset.scan(tmp_path / "mine")
 
 
-def test_each_genre_has_its_share_of_test_songs_and_the_division_depends_on_the_seed_only(tmp_path: Path) -> None:
-    _two_genres(tmp_path)
-    test_songs = [name for name, split in _divided(tmp_path).items() if split == "test"]
-    assert [sum(name.startswith(genre) for name in test_songs) for genre in ("jazz", "rock")] == [3, 3]
-    assert _divided(tmp_path) == _divided(tmp_path)
-    assert _divided(tmp_path) != _divided(tmp_path, seed=1)
-
-
-def test_a_new_song_changes_the_split_of_at_most_one_other(tmp_path: Path) -> None:
+def test_each_genre_has_its_share_of_test_songs_and_a_new_song_changes_the_split_of_at_most_one_other(
+    tmp_path: Path,
+) -> None:
     _two_genres(tmp_path)
     before = _divided(tmp_path)
+    test_songs = [name for name, split in before.items() if split == "test"]
+    assert [sum(name.startswith(genre) for name in test_songs) for genre in ("jazz", "rock")] == [3, 3]
+    assert before == _divided(tmp_path) != _divided(tmp_path, seed=1)
     touch(tmp_path, "jazz/new.mp3")
     after = _divided(tmp_path)
     assert sum(before[name] != after[name] for name in before) <= 1

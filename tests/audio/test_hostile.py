@@ -81,15 +81,13 @@ def test_a_file_can_name_no_other_file_and_no_host(
     assert paths == []
 
 
-NAMES = [
-    "data:audio/wav;base64,UklGRiQAAABXQVZF",
-    "subfile,,start,0,end,0,,:secret.wav",
-    "concat:secret.wav|secret.wav",
-]
-NAMES += ["http://{address}/song.wav", "tcp://{address}", "pipe:0", "/dev/zero", "/proc/self/environ/x", "-i", "lavfi"]
+NAMES = (
+    "data:audio/wav;base64,UklGRiQAAABXQVZF subfile,,start,0,end,0,,:secret.wav concat:secret.wav|secret.wav"
+    " http://{address}/song.wav tcp://{address} pipe:0 /dev/zero /proc/self/environ/x -i lavfi"
+)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES.split())
 def test_a_name_of_a_protocol_or_device_is_never_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requests: tuple[str, list[str]], name: str
 ) -> None:

@@ -126,6 +126,18 @@ def test_undo_is_for_the_files_and_genres_of_the_journal(mp3: Path, tagger: Tagg
     assert _state(mp3) == first
 
 
+def test_moved_files_with_the_same_audio_get_their_own_genres_back(mp3: Path, tagger: Tagger) -> None:
+    paths, genres = [mp3.with_name(f"{number}.mp3") for number in range(3)], ["Rock", "Rock", "Funk"]
+    for path, genre in zip(paths, genres, strict=True):
+        _tag(Path(shutil.copy(mp3, path)), genre)
+        tagger.write(path, ["jazz"])
+    moved = [path.rename(path.with_suffix(".moved.mp3")) for path in paths]
+    with pytest.raises(AudioError, match="has several files with its audio that were moved: move them back"):
+        tagger.undo(moved[0])
+    moved[2].rename(paths[2])
+    assert [tagger.undo(path)["new"] for path in [paths[2], *moved[:2]]] == [["Funk"], ["Rock"], ["Rock"]]
+
+
 @pytest.mark.parametrize(("old", "new"), [("Hip-Hop", "hip-hop"), ("JAZZ ", "jazz"), ("Cafe\u0301", "caf\u00e9")])
 def test_letter_case_alone_is_no_change_and_a_genre_can_be_kept(mp3: Path, tagger: Tagger, old: str, new: str) -> None:
     _tag(mp3, old, "Funk")
@@ -303,9 +315,7 @@ def test_messages_have_neither_temporary_names_nor_errors_of_structures(
     at = data.index(b"data") + 4
     data[4:8] = data[at : at + 4] = b"\xff" * 4
     stream.write_bytes(data)
-    with pytest.raises(
-        AudioError, match=r"stream\.wav: its tags cannot be changed \(the sizes in its headers are wrong\)"
-    ):
+    with pytest.raises(AudioError, match=r"stream\.wav: its tags .* \(the sizes in its headers are wrong\)"):
         tagger.write(stream, ["jazz"])
     links = [make_song(tmp_path / f"{n}.ogg", seconds=1.0, channels=n).read_bytes() for n in (1, 2)]
     chained = tmp_path / "chained.ogg"

@@ -16,11 +16,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from genre.audio import chunks, corrections, ffmpeg, manifest
+from genre.audio import chunks, corrections, manifest
 from genre.errors import AudioError, DatasetError, WorkerError
 from genre.paths import Paths
 from stages import split
-from tests.made import ROOT, make_song, outs, write_params
+from tests.made import ROOT, ffmpeg_run, make_song, outs, write_params
 
 pytestmark = pytest.mark.slow
 
@@ -82,8 +82,7 @@ def test_copies_with_other_tags_containers_or_lossless_codecs_are_on_one_side(
     original = make_song(songs / "low" / f"original.{suffix}", seconds=7.0, seed=9, sample_rate=44_100, channels=2)
     copies = COPIES[suffix]
     for name, options in copies.items():
-        command = [ffmpeg.executable(), "-v", "error", "-i", str(original), *options.split(), str(songs / "low" / name)]
-        subprocess.run(command, check=True)
+        ffmpeg_run("-i", original, *options.split(), songs / "low" / name)
     for seed in range(5):  # the songs are decoded once
         write_params(project, split__test_fraction=0.5, split__seed=seed)
         assert split.main([]) == 0
