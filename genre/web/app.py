@@ -283,18 +283,14 @@ async def _unavailable(_: Request, error: Any) -> Response:
     return failure(503, str(error))
 
 
-async def _no_response(*_: object) -> Response:
-    return Response(status_code=DISCONNECTED)
-
-
-async def _internal_error(*_: object) -> Response:
-    return failure(500, "internal error; see the log of the service")
+async def _failed(status: int, message: str, *_: object) -> Response:
+    return failure(status, message)
 
 
 HANDLERS: dict[int | type[Exception], Callable[..., Any]] = {
     HTTPException: _http_error,
     RequestValidationError: _invalid_parameter,
     GenreError: _unavailable,
-    ClientDisconnect: _no_response,
-    Exception: _internal_error,
+    ClientDisconnect: functools.partial(_failed, DISCONNECTED, "the client disconnected"),
+    Exception: functools.partial(_failed, 500, "internal error; see the log of the service"),
 }

@@ -109,6 +109,22 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+@contextlib.contextmanager
+def opened(browser: Any, url: str) -> Iterator[Any]:
+    """Open a page on a phone; it may call no other host, violate no policy and raise no error."""
+    page = browser.new_page(viewport={"width": 360, "height": 740})
+    urls: list[str] = []
+    problems: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.goto(url)
+    yield page
+    page.close()
+    assert [other for other in urls if not other.startswith((url.rpartition("/")[0], "data:", "blob:"))] == []
+    assert [problem for problem in problems if "Failed to load resource" not in problem] == []  # responses 4xx
+
+
 def form(path: Path) -> dict[str, Any]:
     """Return the form that uploads a song."""
     return {"audio": (path.name, path.read_bytes())}

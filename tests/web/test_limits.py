@@ -268,18 +268,14 @@ def test_an_upload_that_pauses_or_is_long_is_a_408(strict: Server, part: bytes) 
     assert (status, "3 s, or paused for 1 s" in answer["message"]) == (408, True)
 
 
-@pytest.mark.parametrize("name", ["patient", "proxied"])
-def test_a_song_in_small_chunks_is_answered(request: pytest.FixtureRequest, name: str, songs: list[Path]) -> None:
-    url = f"{request.getfixturevalue(name).url}/v1/query"
-    body = _multipart(songs[0].read_bytes()[:40_000])
-    parts = (body[i : i + 100] for i in range(0, len(body), 100))
-    assert httpx.post(url, content=parts, headers=FORM_HEADERS, timeout=60).status_code == 200
-
-
 def test_the_proxy_passes_complete_uploads_and_refuses_large_ones(
     patient: Server, proxied: Server, songs: list[Path]
 ) -> None:
-    assert _query(proxied, songs[0]).json() == _query(patient, songs[0]).json()
+    body = _multipart(songs[0].read_bytes()[:40_000])
+    for server in (proxied, patient):
+        small_chunks = (body[i : i + 100] for i in range(0, len(body), 100))
+        answer = httpx.post(f"{server.url}/v1/query", content=small_chunks, headers=FORM_HEADERS, timeout=60)
+        assert answer.json()["file"] == "a.wav"
     with _connection(proxied, _head("Content-Length: 1900000") + bytes(1_500_000)) as connection:
         assert httpx.post(proxied.url, files={"audio": ("a.wav", bytes(1_500_000))}).status_code == 400  # not 429
         with contextlib.suppress(ConnectionResetError):

@@ -12,7 +12,7 @@ import pytest
 
 from genre.evaluation import plots
 from tests.made import make_song
-from tests.web.conftest import Server, StartServer
+from tests.web.conftest import Server, StartServer, opened
 
 pytestmark = pytest.mark.slow
 
@@ -27,19 +27,9 @@ def site(start_server: StartServer) -> Server:
 
 @pytest.fixture
 def page(browser: Any, site: Server) -> Iterator[Any]:
-    """Return the page on a phone; it may call no other host, violate no policy and raise no error."""
-    opened = browser.new_page(viewport={"width": 360, "height": 740})
-    urls: list[str] = []
-    problems: list[str] = []
-    opened.on("request", lambda request: urls.append(request.url))
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on("console", lambda message: problems.append(message.text) if "Policy" in message.text else None)
-    opened.goto(site.url + "/ui")
-    opened.wait_for_selector("body.ready", timeout=ANSWER_MS)
-    yield opened
-    opened.close()
-    assert [url for url in urls if not url.startswith((site.url, "data:", "blob:"))] == []
-    assert problems == []
+    with opened(browser, site.url + "/ui") as page:
+        page.wait_for_selector("body.ready", timeout=ANSWER_MS)
+        yield page
 
 
 def _analyse(page: Any, song: Path) -> None:
@@ -179,10 +169,5 @@ def test_a_file_name_is_not_executed(page: Any, songs: list[Path], tmp_path: Pat
 
 
 def test_the_documentation_works_under_the_policy(browser: Any, site: Server) -> None:
-    opened = browser.new_page()
-    problems: list[str] = []
-    opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    opened.goto(site.url + "/docs")
-    opened.get_by_text("/v1/query").wait_for(timeout=ANSWER_MS)
-    opened.close()
-    assert problems == []
+    with opened(browser, site.url + "/docs") as page:
+        page.get_by_text("/v1/query").wait_for(timeout=ANSWER_MS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -14,7 +15,7 @@ import httpx
 import pandas as pd
 import pytest
 
-from genre import files, params
+from genre import params
 from genre.audio import corrections
 from genre.audit import findings
 from genre.audit.review import Review, queue
@@ -23,7 +24,8 @@ from genre.evaluation import metrics
 from genre.models import cards
 from genre.paths import Paths
 from stages import review as command
-from tests.web.conftest import MODEL, Server, StartServer
+from tests.made import save_svm
+from tests.web.conftest import Server, StartServer, opened
 
 SONGS = [f"{('rock', 'jazz')[n % 2]}/{n}.wav" for n in range(6)]
 PREDICTIONS = pd.DataFrame({"rock": [0.9, 0.2, 0.45, 0.6, 0.8, 0.3], "jazz": [0.1, 0.8, 0.55, 0.4, 0.2, 0.7]}, SONGS)
@@ -92,13 +94,11 @@ def test_the_gain_of_a_training_is_remembered(project: Paths) -> None:
         return Review(AuditedSongs(params.load(), project)).state()["gain"]
 
     def train(accuracy: float) -> Any:
-        card = files.read_json(project.card(MODEL)) | {"model": cards.ENSEMBLE, "models": [MODEL], "default": MODEL}
-        files.write_json(
-            project.card(cards.ENSEMBLE), card | {"scores": {cards.ENSEMBLE: {"song_accuracy": accuracy, "n_songs": 6}}}
-        )
-        assert cards.read(cards.ENSEMBLE, project).scores
+        scores = {cards.ENSEMBLE: {"song_accuracy": accuracy, "n_songs": 6}}
+        cards.write(dataclasses.replace(cards.read(cards.ENSEMBLE, project), scores=scores), project)
         return gain()
 
+    save_svm(project.root, default=True)
     assert gain() == ""
     assert train(0.5) == "Out-of-fold accuracy 50.0 % (6 songs)"
     Review(AuditedSongs(params.load(), project)).answer(ORDER[0], "rock")
@@ -159,21 +159,16 @@ def test_questions_are_answered_over_http_from_this_machine_only(server: Server)
 
 @pytest.mark.slow
 def test_the_page_is_used_with_keys(browser: Any, server: Server) -> None:
-    page = browser.new_page(viewport={"width": 360, "height": 740})
-    problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.goto(f"{server.url}/review")
-    page.get_by_text(SONGS[3]).wait_for()
-    for key, song in (("2", ORDER[1]), ("s", ORDER[2]), ("d", ORDER[3]), ("u", ORDER[2]), ("u", ORDER[1])):
-        page.keyboard.press(key)
-        page.wait_for_function("text => document.getElementById('song').textContent === text", arg=song)
-    page.wait_for_function("!document.getElementById('player').paused")
-    page.keyboard.press("Space")
-    page.wait_for_function("document.getElementById('player').currentTime < 1")
-    page.get_by_role("button", name="jazz").click()
-    page.get_by_text("2 answered, 4 to go, 0 of them with findings").wait_for()
-    saved = [(c.song, c.genre) for c in corrections.read(Paths(server.folder).corrections("tiny"))]
-    assert saved == [(ORDER[0], "rock"), (ORDER[1], "jazz")]
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.close()
-    assert problems == []
+    with opened(browser, f"{server.url}/review") as page:
+        page.get_by_text(SONGS[3]).wait_for()
+        for key, song in (("2", ORDER[1]), ("s", ORDER[2]), ("d", ORDER[3]), ("u", ORDER[2]), ("u", ORDER[1])):
+            page.keyboard.press(key)
+            page.wait_for_function("text => document.getElementById('song').textContent === text", arg=song)
+        page.wait_for_function("!document.getElementById('player').paused")
+        page.keyboard.press("Space")
+        page.wait_for_function("document.getElementById('player').currentTime < 1")
+        page.get_by_role("button", name="jazz").click()
+        page.get_by_text("2 answered, 4 to go, 0 of them with findings").wait_for()
+        saved = [(c.song, c.genre) for c in corrections.read(Paths(server.folder).corrections("tiny"))]
+        assert saved == [(ORDER[0], "rock"), (ORDER[1], "jazz")]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
