@@ -22,12 +22,6 @@ from genre.parallel import one_thread_each, run
 from genre.paths import Paths
 
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "onnx", "tf2onnx")
-CURVES = {  # names in the history, and in the learning curves
-    "loss": "train/loss",
-    "accuracy": "train/accuracy",
-    "val_loss": "eval/loss",
-    "val_accuracy": "eval/accuracy",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,9 +63,9 @@ def _log_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 
     with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
         for scores in history:
-            for key, name in CURVES.items():
-                if key in scores:
-                    live.log_metric(name, scores[key])
+            for name, value in scores.items():
+                folds = "eval" if name.startswith("val_") else "train"
+                live.log_metric(f"{folds}/{name.removeprefix('val_')}", value)
             live.next_step()
 
 

@@ -107,6 +107,11 @@ def music(seed: int, seconds: float = 20.0, sample_rate: int = SAMPLE_RATE) -> S
     return song.astype(np.float32)
 
 
+def noise(n_samples: int, seed: int = 0) -> npt.NDArray[np.int16]:
+    """Return white noise as PCM 16 bit [shape=(n_samples,)]."""
+    return np.random.default_rng(seed).normal(0, 3000, n_samples).astype(np.int16)
+
+
 def pcm(song: Signal) -> npt.NDArray[np.int16]:
     """Return a song as PCM 16 bit [shape=(n,)]."""
     return (song * 32767).round().astype(np.int16)
@@ -208,8 +213,7 @@ def write_chunks(project: Path, n_songs: int = 3) -> list[manifest.Row]:
     for number in range(4 * n_songs):
         genre, split = ("high", "low")[number % 2], ("train", "test")[number // 2 % 2]
         name = f"{split}/{genre}/song {number}-000.wav"
-        samples = np.random.default_rng(number).normal(0, 3000, 3 * 22_050).astype(np.int16)
-        chunks.write(project / "chunks" / name, samples, sample_rate=22_050)
+        chunks.write(project / "chunks" / name, noise(3 * 22_050, number), sample_rate=22_050)
         source = f"dataset/tiny/{genre}/song {number}.wav"
         rows.append(manifest.Row(name, f"song {number}", genre, split, 0.0, 3.0, source, f"{number:064x}"))
     manifest.write(project / "chunks", rows)

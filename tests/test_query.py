@@ -44,14 +44,11 @@ def test_the_songs_of_a_folder_are_answered_in_order_and_a_damaged_one_is_named(
     assert alone == answers
 
 
-def test_the_middle_is_analysed_and_excludes_start_and_duration(songs: Path) -> None:
+def test_the_middle_is_analysed(songs: Path) -> None:
     answer = json.loads(query(songs, "album/4.mp3", "--middle", "2", "--format", "json").stdout)
     (chunk,) = answer["chunks"]
     assert chunk["start"] == pytest.approx(4.0, abs=0.1)  # of 10 s
     assert chunk["end"] - chunk["start"] == pytest.approx(2.0, abs=0.001)
-    for other in (["--start", "1"], ["--duration", "1"]):
-        assert "--middle goes without" in query(songs, "album/4.mp3", "--middle", "2", *other, status=2).stderr
-    assert "0 must be greater than 0" in query(songs, "album/4.mp3", "--middle", "0", status=2).stderr
 
 
 def test_a_url_is_a_song(songs: Path) -> None:
@@ -74,7 +71,6 @@ def test_the_answer_is_plotted(songs: Path) -> None:
         refused = query(songs, "album/3.mp3", "--plot", name, status=1)
         assert (refused.stdout, refused.stderr) == ("", f"error: {name}: {reason}\n")
     assert not (songs / "new").exists()
-    assert "--plot takes one song" in query(songs, "album", "--plot", "album.png", status=2).stderr
 
 
 def test_the_genre_is_written_into_the_tags_unless_it_is_a_dry_run(songs: Path, tmp_path: Path) -> None:
@@ -91,8 +87,6 @@ def test_the_genre_is_written_into_the_tags_unless_it_is_a_dry_run(songs: Path, 
         assert mutagen.id3.ID3(answer["file"])["TCON"].text == [answer["genre"]]
     unknown = query(songs, str(album / "0.mp3"), "--write-tags", "--min-confidence", "1")
     assert unknown.stderr == f"{album / '0.mp3'}: {answers[0]['genre']}, unchanged (unknown)\n"
-    assert "is not a file" in query(songs, "-", "--write-tags", status=2).stderr
-    assert "--dry-run goes with --write-tags" in query(songs, "-", "--dry-run", status=2).stderr
     undone = query(songs, str(album), "--undo", "--format", "jsonl", status=1, stage="tags")  # one is no song
     assert [json.loads(line)["new"] for line in undone.stdout.splitlines()] == [[]] * 5
     for answer in answers:
@@ -110,7 +104,6 @@ def test_tags_writes_own_names_above_a_confidence_in_every_format_of_answers(son
     assert tags("--format", "csv").stdout == f"file,old,new,reason\n{song},,Pop; 17,\n"
     assert tags("--only-empty").stdout == f"{song}: Pop; 17, unchanged (has a genre)\n"
     assert tags("--undo").stdout == f"{song}: Pop; 17 -> no genre\n"
-    assert "is not a file" in query(songs, "-", status=2, stage="tags").stderr
 
 
 def test_a_model_of_synthetic_songs_says_so_and_writes_no_tags_unless_asked(songs: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from genre.features import numpy_engine
 from genre.features.transforms import BATCH_HOST_BLOCKS, CONTRAST_PEAKS, CONTRAST_VALLEYS, MFCC, TRANSFORMS, Transform
+from tests.made import noise
 
 SAMPLE_RATE = 22_050  # Hz
 BATCH = BATCH_HOST_BLOCKS * 1024  # samples
@@ -25,7 +26,7 @@ BATCH = BATCH_HOST_BLOCKS * 1024  # samples
 @example(n=BATCH, cuts=[1, BATCH - 1])
 @example(n=BATCH + 1, cuts=[BATCH])
 def test_the_features_do_not_depend_on_how_the_signal_is_cut(n: int, cuts: list[int]) -> None:
-    samples = _noise(n)
+    samples = noise(n)
     pieces = np.split(samples, sorted(min(cut, n) for cut in cuts))
     parts = list(numpy_engine.compute_blocks(pieces, SAMPLE_RATE))
     for feature, whole in numpy_engine.compute(samples, SAMPLE_RATE).items():
@@ -35,7 +36,7 @@ def test_the_features_do_not_depend_on_how_the_signal_is_cut(n: int, cuts: list[
 
 @pytest.mark.parametrize("sample_rate", [10_000, 22_050, 96_000])
 def test_every_sample_rate_follows_the_definition(sample_rate: int) -> None:
-    samples = _noise(9 * 1024 + 100)
+    samples = noise(9 * 1024 + 100)
     features = numpy_engine.compute(samples, sample_rate)
     mfcc, peaks, valleys = _by_definition(samples / 32768, sample_rate)
     assert {values.dtype for values in features.values()} == {np.dtype(np.float32)}
@@ -53,7 +54,7 @@ def test_silence_of_any_length_gives_exact_zeros_in_rows_of_the_right_width(n: i
 
 
 def test_float32_samples_give_the_features_of_int16_and_are_clipped_at_full_scale() -> None:
-    samples = _noise(5000)
+    samples = noise(5000)
     samples[:100] = -32768
     floats = (samples / 32768).astype(np.float32)
     floats[:100] = -2.0
@@ -64,7 +65,7 @@ def test_float32_samples_give_the_features_of_int16_and_are_clipped_at_full_scal
 
 def test_a_long_signal_needs_no_more_memory_than_a_short_one() -> None:
     def minutes(n: int) -> Iterator[npt.NDArray[np.int16]]:
-        block = _noise(60 * SAMPLE_RATE)
+        block = noise(60 * SAMPLE_RATE)
         for _ in range(n):
             yield block
 
@@ -76,10 +77,6 @@ def test_a_long_signal_needs_no_more_memory_than_a_short_one() -> None:
         tracemalloc.stop()
         assert n_rows == MFCC.n_frames(n * 60 * SAMPLE_RATE)
     assert peaks[1] < peaks[0] + 1_000_000
-
-
-def _noise(n: int) -> npt.NDArray[np.int16]:
-    return np.random.default_rng(n).normal(0, 3000, n).astype(np.int16)
 
 
 def _by_definition(

@@ -13,6 +13,7 @@ import pytest
 from genre.errors import EngineError
 from genre.features.transforms import BATCH_HOST_BLOCKS, Transform, batches, spectra
 from genre.features.vamp_engine import compute_blocks
+from tests.made import noise
 
 EXAMPLES = "vamp-example-plugins"
 RATE = 22_050  # Hz
@@ -36,10 +37,6 @@ def _power(block: int, step: int, output: str = "powerspectrum", columns: int | 
     return Transform(f"{output} {block}", vamp_id, block, step, columns or block // 2 + 1)
 
 
-def _noise(n: int, seed: int = 0) -> npt.NDArray[np.int16]:
-    return np.random.default_rng(seed).integers(-20_000, 20_000, n).astype(np.int16)
-
-
 def _compute(blocks: list[Any], *transforms: Transform) -> list[npt.NDArray[np.float32]]:
     parts = list(compute_blocks(blocks, RATE, transforms=transforms))
     return [np.concatenate([part[t.feature] for part in parts]) for t in transforms]
@@ -49,7 +46,7 @@ def _compute(blocks: list[Any], *transforms: Transform) -> list[npt.NDArray[np.f
 @pytest.mark.parametrize(("block", "step"), SIZES)
 @pytest.mark.parametrize("n", [1, 1024, 5000])
 def test_the_spectrum_that_a_plugin_gets_is_that_of_centred_frames(block: int, step: int, n: int) -> None:
-    samples = _noise(n)
+    samples = noise(n)
     transform = _power(block, step)
     (power,) = _compute([samples], transform)
     ((batch, _),) = batches([samples])
@@ -59,7 +56,7 @@ def test_the_spectrum_that_a_plugin_gets_is_that_of_centred_frames(block: int, s
 
 @pytest.mark.usefixtures("examples")
 def test_the_features_do_not_depend_on_how_the_signal_is_cut() -> None:
-    samples = _noise(2 * BATCH_HOST_BLOCKS * 1024 + 20_000)
+    samples = noise(2 * BATCH_HOST_BLOCKS * 1024 + 20_000)
     transforms = [_power(1024, 512), _power(2048, 1024)]
     whole = _compute([samples], *transforms)
     pieces = _compute([samples[:1], samples[1:1], samples[1:70_000], samples[70_000:]], *transforms)
@@ -69,7 +66,7 @@ def test_the_features_do_not_depend_on_how_the_signal_is_cut() -> None:
 
 @pytest.mark.usefixtures("examples")
 def test_a_plugin_without_the_output_of_the_table_is_refused() -> None:
-    samples = _noise(4096)
+    samples = noise(4096)
     with pytest.raises(EngineError, match=r"gave rows of \[513\] values for one frame, not one row of 20"):
         _compute([samples], _power(1024, 512, columns=20))
     with pytest.raises(EngineError, match=f"{EXAMPLES}:powerspectrum cannot be used: unknown output"):

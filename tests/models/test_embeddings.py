@@ -15,6 +15,7 @@ from genre.features.numpy_engine import compute
 from genre.models import embeddings
 from genre.models.embeddings import EMBEDDINGS, Embedder, Embedding
 from genre.paths import Paths
+from tests.made import noise
 
 RATE = 22_050
 
@@ -28,10 +29,9 @@ def cache(tmp_path: Path) -> Cache:
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
     """Return two chunk files of noise."""
-    rng = np.random.default_rng(0)
     chunk_files = [tmp_path / f"{number}.wav" for number in range(2)]
-    for path in chunk_files:
-        chunks.write(path, rng.integers(-9000, 9000, 2 * RATE, dtype=np.int16), sample_rate=RATE)
+    for number, path in enumerate(chunk_files):
+        chunks.write(path, noise(2 * RATE, number), sample_rate=RATE)
     return chunk_files
 
 
@@ -103,12 +103,8 @@ def test_an_unknown_embedding_is_refused() -> None:
         embedder(None, "chroma")
 
 
-def noise(seconds: float = 3.0) -> npt.NDArray[np.int16]:
-    return np.random.default_rng(1).normal(0, 3000, round(seconds * RATE)).astype(np.int16)
-
-
 def test_silent_frames_do_not_change_the_statistics_of_the_mfcc() -> None:
-    features = compute(noise(), RATE)
+    features = compute(noise(3 * RATE), RATE)
     padded = features | {"mfcc_coefficients": np.pad(features["mfcc_coefficients"], ((0, 50), (0, 0)))}
     np.testing.assert_array_equal(embeddings.statistics(padded), embeddings.statistics(features))
     assert np.isfinite(embeddings.statistics(compute(np.zeros(66_150, np.int16), RATE))).all()
@@ -117,7 +113,7 @@ def test_silent_frames_do_not_change_the_statistics_of_the_mfcc() -> None:
 @pytest.mark.slow
 def test_librosa_ranges_are_minimum_mean_and_maximum() -> None:
     pytest.importorskip("librosa")
-    values = embeddings.librosa_ranges(noise(), RATE, Paths())
+    values = embeddings.librosa_ranges(noise(3 * RATE), RATE, Paths())
     assert values.shape == (498,) == (EMBEDDINGS["librosa"].n_values,)
     low, mean, high = values[:60].reshape(3, 20)  # of the MFCC
     assert (low < mean).all()
