@@ -9,9 +9,8 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import yaml
@@ -24,8 +23,7 @@ from genre.parallel import run
 from genre.paths import SYNTHETIC
 
 
-@dataclass(frozen=True, slots=True)
-class DemoSong:
+class DemoSong(NamedTuple):
     """A song of the demo data set."""
 
     style: str

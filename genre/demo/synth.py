@@ -7,9 +7,8 @@ Plucked strings: Karplus and Strong, "Digital Synthesis of Plucked-String and Dr
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,7 @@ FADE_OUT_S: Final = 2.5
 MAINS_HZ: Final = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Voice:
+class Voice(NamedTuple):
     """The timbre of an instrument."""
 
     kind: str  # a key of _SOUNDS
@@ -37,8 +35,7 @@ class Voice:
     spread: float  # cents; vibrato and detuning
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """A note or drum hit."""
 
     start_s: float
@@ -47,8 +44,7 @@ class Note:
     level: float  # 0 .. 1
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(NamedTuple):
     """The part of an instrument."""
 
     voice: Voice
@@ -57,8 +53,7 @@ class Track:
     notes: Sequence[Note]
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
+class Recording(NamedTuple):
     """The duration, the room and the recording equipment."""
 
     seconds: float
@@ -81,8 +76,7 @@ _INSTRUMENTS: Final = yaml.safe_load(Path(__file__).with_name("instruments.yaml"
 def draw_voice(name: str, rng: np.random.Generator) -> Voice:
     """Return a voice of an instrument, with every property drawn from its range."""
     kind, ranges = _INSTRUMENTS[name]
-    drawn = {field.name: rng.uniform(*range_) for field, range_ in zip(fields(Voice)[1:], ranges, strict=True)}
-    return Voice(kind, **drawn)
+    return Voice(kind, *(rng.uniform(*range_) for range_ in ranges))
 
 
 def render(tracks: Iterable[Track], recording: Recording, rng: np.random.Generator) -> npt.NDArray[np.int16]:
