@@ -36,7 +36,7 @@ StartServer = Callable[..., "Server"]
 class Server:
     """The service in a process of its own."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     url: str
     folder: Path  # working directory, a project
     temporary: Path  # folder for temporary files
@@ -76,23 +76,12 @@ def songs(trained: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def start_server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
     """Return a function that starts a service on a copy of the project; it may leave no traceback and no upload."""
-    servers: list[Server] = []
+    with contextlib.ExitStack() as stack:
 
-    def start(*arguments: str, **options: Any) -> Server:
-        servers.append(_start(trained, tmp_path_factory.mktemp("server"), arguments, **options))
-        return servers[-1]
+        def start(*arguments: str, **options: Any) -> Server:
+            return stack.enter_context(_started(trained, tmp_path_factory.mktemp("server"), arguments, **options))
 
-    yield start
-    for server in servers:
-        server.hold.unlink(missing_ok=True)
-        server.process.terminate()
-    for server in servers:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.process.wait(30)
-        server.process.kill()
-        server.process.wait()
-        assert "Traceback" not in server.log.read_text()
-        assert server.uploads == []
+        yield start
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +127,8 @@ def wait_until(condition: Callable[[], bool], otherwise: str, seconds: float = S
         time.sleep(0.02)
 
 
-def _start(
+@contextlib.contextmanager
+def _started(
     trained: Path,
     base: Path,
     arguments: tuple[str, ...],
@@ -150,7 +140,7 @@ def _start(
     prepare: Callable[[Path], None] = lambda _: None,  # called with the project
     wrapper: Sequence[str] = (),  # command that runs the service
     **changes: object,  # of params.yaml, as of write_params
-) -> Server:
+) -> Iterator[Server]:
     folder, temporary, hold, script, log = (base / name for name in ("project", "tmp", "hold", "ffmpeg-held", "log"))
     shutil.copytree(trained, folder, ignore=shutil.ignore_patterns(without))
     write_params(folder, parallel__workers=1, **changes)
@@ -161,30 +151,35 @@ def _start(
     if held:
         hold.touch()
     model = ["--model", MODEL] if module == "stages.serve" else []
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [*wrapper, sys.executable, "-m", module, "--port", "0", *model, *arguments],
-            cwd=folder,
-            env={
-                **{name: value for name, value in os.environ.items() if name not in UNSET},
-                "IMAGEIO_FFMPEG_EXE": str(script),
-                "PYTHONPATH": str(ROOT),
-                "TMPDIR": str(temporary),
-                "PYTHONPYCACHEPREFIX": str(base.parent / "pycache"),  # compiled once for all servers
-                "OMP_NUM_THREADS": "1",
-                **(environment or {}),
-            },
-            stderr=stream,
-            text=True,
-        )
-    wait_until(
-        lambda: re.search(r"http://\S+\n", log.read_text()) is not None or process.poll() is not None,
-        "the service does not start",
-    )
-    url = re.search(r"http://\S+$", log.read_text(), re.MULTILINE)
-    server = Server(process, url[0] if url else "", folder, temporary, log, hold)
-    wait_until(lambda: held or not model or is_ready(server) or process.poll() is not None, "the service is not ready")
-    return server
+    command = [*wrapper, sys.executable, "-m", module, "--port", "0", *model, *arguments]
+    variables = {
+        **{name: value for name, value in os.environ.items() if name not in UNSET},
+        "IMAGEIO_FFMPEG_EXE": str(script),
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(temporary),
+        "PYTHONPYCACHEPREFIX": str(base.parent / "pycache"),  # compiled once for all servers
+        "OMP_NUM_THREADS": "1",
+        **(environment or {}),
+    }
+
+    def urls() -> list[str]:
+        return re.findall(r"http://\S+(?=\n)", log.read_text())
+
+    with log.open("w") as stream, subprocess.Popen(command, cwd=folder, env=variables, stderr=stream) as process:
+        try:
+            wait_until(lambda: bool(urls()) or process.poll() is not None, "the service does not start")
+            server = Server(process, "".join(urls()[:1]), folder, temporary, log, hold)
+            if model and not held:
+                wait_until(lambda: is_ready(server) or process.poll() is not None, "the service is not ready")
+            yield server
+        finally:
+            hold.unlink(missing_ok=True)
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            process.kill()
+    assert "Traceback" not in log.read_text()
+    assert server.uploads == []
 
 
 def is_ready(server: Server) -> bool:
