@@ -7,8 +7,7 @@ dvc repro index      with the stages before it, if they changed
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,15 +75,14 @@ class Indexer:
         embedder = embeddings.load(embedding_index.embedding_name(self.settings), self.paths, cache=self.cache)
         chunk_files = [self.paths.chunks / row.chunk for rows in self.songs.values() for row in rows]
         embedded = embedder.of_files(chunk_files, **dict(self.settings.parallel))
-        of_songs = np.split(embedded, np.cumsum([len(rows) for rows in self.songs.values()])[:-1])
-        is_training = [rows[0].split == "train" for rows in self.songs.values()]
-        projection = embedding_index.fit(np.concatenate(list(itertools.compress(of_songs, is_training))))
+        ends = np.cumsum([len(rows) for rows in self.songs.values()])
+        of_song = dict(zip(self.songs, np.split(embedded, ends[:-1]), strict=True))
+        training = [song for song, rows in self.songs.items() if rows[0].split == "train"]
+        projection = embedding_index.fit(np.concatenate([of_song[song] for song in training]))
         projection.save(self.paths.projection)
-        fitted_on = [song.sha256 for song in itertools.compress(self.songs, is_training)]
-        digest = embedding_index.digest(embedder, features, fitted_on, projection)
+        digest = embedding_index.digest(embedder, features, [song.sha256 for song in training], projection)
         windows = self._windows(embedder) if self.settings.index.windows else None
-        starts = [[row.start_s for row in rows] for rows in self.songs.values()]
-        names = [[*astuple(song), of_song] for song, of_song in zip(self.songs, starts, strict=True)]
+        starts = {song: [row.start_s for row in rows] for song, rows in self.songs.items()}
         description = Description(
             embedding=embedder.name,
             settings=features,
@@ -92,29 +90,30 @@ class Indexer:
             digest=digest,
             songs=len(self.songs),
             vectors=len(embedded),
-            windows=None if windows is None else sum(map(len, windows)),
-            contents=files.digest(digest, names),
+            windows=None if windows is None else sum(map(len, windows.values())),
+            contents=files.digest(digest, [[*astuple(song), of_song] for song, of_song in starts.items()]),
             synthetic=self.paths.is_synthetic(self.settings.dataset.name),
         )
-        recall = self._store("chunks", description, starts, [projection(values) for values in of_songs])
+        recall = self._store("chunks", description, starts, map(projection, of_song.values()))
         if windows is not None:
-            starts = [[k * WINDOW_HOP_S for k in range(len(values))] for values in windows]
-            self._store("windows", description, starts, [projection(values) for values in windows])
+            starts = {song: [k * WINDOW_HOP_S for k in range(len(values))] for song, values in windows.items()}
+            self._store("windows", description, starts, map(projection, windows.values()))
         return replace(description, recall_at_10=recall)
 
-    def _windows(self, embedder: Embedder) -> list[Vectors]:
+    def _windows(self, embedder: Embedder) -> dict[IndexedSong, Vectors]:
         """Return the embeddings of the windows of each song [shape=(windows, values) each]."""
         rate = self.settings.split.sample_rate
         compute = functools.partial(_windows_of_file, Embedder(embedder.name, self.paths), rate)
         data = self._results(self.songs, "windows", compute, embedder.describe(), rate, WINDOW_SETTINGS)
-        return [np.frombuffer(values, np.float32).reshape(-1, embedder.embedding.n_values) for values in data]
+        arrays = (np.frombuffer(values, np.float32).reshape(-1, embedder.embedding.n_values) for values in data)
+        return dict(zip(self.songs, arrays, strict=True))
 
     def _store(
-        self, kind: str, description: Description, starts: Sequence[Sequence[float]], of_songs: Sequence[Vectors]
+        self, kind: str, description: Description, starts: Mapping[IndexedSong, list[float]], parts: Iterable[Vectors]
     ) -> float | None:
         """Write the vectors of each song's chunks or windows, which start at `starts` in s; return their recall."""
-        windows = [Window(song, start_s) for song, part in zip(self.songs, starts, strict=True) for start_s in part]
-        vectors = np.concatenate(of_songs)
+        windows = [Window(song, start_s) for song, of_song in starts.items() for start_s in of_song]
+        vectors = np.concatenate(list(parts))
         with embedding_index.connect(self.settings, self.paths, description, kind) as collection:
             collection.write(windows, vectors)
             return embedding_index.recall(collection, vectors)

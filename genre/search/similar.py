@@ -16,7 +16,6 @@ from typing_extensions import TypedDict
 from genre import files
 from genre.audio import chunks
 from genre.audio.process import collected_warnings
-from genre.features.transforms import Settings
 from genre.models.embeddings import Embedder, Vectors
 from genre.params import Params
 from genre.paths import Paths
@@ -52,12 +51,11 @@ class Similar(TypedDict):
 class Neighbours:
     """The embedding index, open for searching."""
 
-    settings: Settings  # of the chunks
-    embedder: Embedder
+    description: embedding_index.Description
     projection: embedding_index.Projection
-    store: VectorStore
+    embedder: Embedder
+    store: VectorStore  # of the chunks
     top_k: int  # neighbours of each chunk that vote; see `n_voters` for small indexes
-    warnings: list[str]  # about the indexed songs
 
     def similar(self, *paths: Path, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
         """Return the `top` songs most similar to audio files (docs/search.md), leaving out these songs themselves.
@@ -81,24 +79,24 @@ class Neighbours:
             "file": ", ".join(map(str, paths)),
             "genre": genre,
             "weighted_genre": weighted_genre,
-            "warnings": [*self.warnings, *warnings],
+            "warnings": [*self.description.warnings, *warnings],
             "votes": votes,
             "songs": songs,
         }
 
     def embed(self, path: Path, *, start: float = 0.0, duration: float | None = None) -> Vectors:
         """Return the vectors of a song's chunks [shape=(chunks, dimension)]; raise AudioError or ModelError."""
-        pieces = chunks.audible(chunks.iterate(path, **asdict(self.settings), start=start, duration=duration), path)
-        embedded = [self.embedder.of_audio(piece.samples, self.settings.sample_rate) for piece in pieces]
+        settings = self.description.settings
+        pieces = chunks.audible(chunks.iterate(path, **asdict(settings), start=start, duration=duration), path)
+        embedded = [self.embedder.of_audio(piece.samples, settings.sample_rate) for piece in pieces]
         return self.projection(np.stack(embedded))
 
 
 @contextlib.contextmanager
 def open_neighbours(params: Params, paths: Paths) -> Iterator[Neighbours]:
     """Yield the embedding index of a project; raise as `embedding_index.opened`."""
-    with embedding_index.opened(params, paths, "chunks") as (description, projection, embedder, collection):
-        settings, top_k = description.settings, params.search.top_k
-        yield Neighbours(settings, embedder, projection, collection, top_k, description.warnings)
+    with embedding_index.opened(params, paths, "chunks") as index:
+        yield Neighbours(*index, params.search.top_k)
 
 
 def n_voters(neighbours: Sequence[Sequence[Neighbour]], top_k: int) -> int:
