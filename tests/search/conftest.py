@@ -1,28 +1,35 @@
-"""Indexes of synthetic songs, and settings of search."""
+"""Indexes of synthetic songs, and a vector store."""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genre import params
-from genre.params import Params
+from genre.models.embeddings import Vectors
+from genre.paths import Paths
+from genre.search import store
 from genre.search.engine import IndexedSong
 from genre.search.landmark_index import LandmarkIndex, song_peaks, write
 from genre.search.landmarks import Peaks
+from genre.search.store import VectorStore, Window
 from tests.made import ROOT, Signal
+
+DENSITY = 0.5  # of landmarks
+DIMENSION = 8  # of vectors
+DIGEST = "0123456789abcdef" * 4
+SHA = [f"{i:064x}" for i in range(6)]
 
 
 @pytest.fixture(autouse=True)
 def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MILVUS_URI", raising=False)
     monkeypatch.delenv("MILVUS_TOKEN", raising=False)
-
-
-DENSITY = 0.5
 
 
 def landmark_items(songs: Sequence[Signal]) -> list[tuple[IndexedSong, Peaks]]:
@@ -42,12 +49,29 @@ def write_landmarks(folder: Path, items: Sequence[tuple[IndexedSong, Peaks]]) ->
     return write(folder, of_songs, lambda part: [of_songs[song] for song in part], DENSITY)
 
 
-def search_params(dataset: str = "demo", index_params: dict[str, int] | None = None, **index: object) -> Params:
-    """Return params.yaml with other values of the section `index`."""
+@contextlib.contextmanager
+def connected(
+    uri: str,
+    *,
+    dataset: str = "demo",
+    digest: str = DIGEST,
+    index_params: dict[str, int] | None = None,
+    **index: object,
+) -> Iterator[VectorStore]:
+    """Connect to a store with params.yaml and other values of its section `index`."""
     settings = params.load(ROOT / "params.yaml")
     changes = {
         "dataset": settings.dataset.model_copy(update={"name": dataset}),
-        "index": settings.index.model_copy(update=index),
+        "index": settings.index.model_copy(update={"uri": uri, **index}),
         "search": settings.search.model_copy(update={"index_params": index_params or {}}),
     }
-    return settings.model_copy(update=changes)
+    changed = settings.model_copy(update=changes)
+    with store.connect(changed, Paths(), kind="chunks", digest=digest, dimension=DIMENSION) as collection:
+        yield collection
+
+
+def windows_of(*songs: int, n: int = 3) -> tuple[list[Window], Vectors]:
+    """Return `n` windows of each song, with vectors that differ between songs and windows."""
+    windows = [Window(IndexedSong(SHA[song], f"song {song}", "rock"), 30.0 * k) for song in songs for k in range(n)]
+    vectors = np.concatenate([np.random.default_rng(song).standard_normal((n, DIMENSION)) for song in songs])
+    return windows, vectors.astype(np.float32)

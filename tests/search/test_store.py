@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gc
 import os
@@ -12,49 +11,26 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
-import numpy.typing as npt
 import pytest
 from milvus_lite import MilvusLite
 
 from genre.errors import SearchError
-from genre.paths import Paths
 from genre.search import embedding_index, store
 from genre.search.engine import IndexedSong
-from genre.search.store import VectorStore, Window
-from tests.made import ROOT, start
-from tests.search.conftest import search_params
+from tests.made import ROOT, python, start
+from tests.search.conftest import DIMENSION, SHA, connected, windows_of
 
 pytestmark = pytest.mark.slow
-
-DIMENSION = 8
-DIGEST = "0123456789abcdef" * 4
-SHA = [f"{i:064x}" for i in range(6)]
 
 
 @pytest.fixture
 def uri(tmp_path: Path) -> str:
     return str(tmp_path / "songs.db")
-
-
-@contextlib.contextmanager
-def connected(uri: str, *, digest: str = DIGEST, **changes: Any) -> Iterator[VectorStore]:
-    """Connect with the parameters of `search_params`."""
-    settings = search_params(uri=uri, **changes)
-    with store.connect(settings, Paths(), kind="chunks", digest=digest, dimension=DIMENSION) as collection:
-        yield collection
-
-
-def windows_of(*songs: int, n: int = 3) -> tuple[list[Window], npt.NDArray[np.float32]]:
-    """Return `n` windows of each song, with vectors that differ between songs and windows."""
-    windows = [Window(IndexedSong(SHA[song], f"song {song}", "rock"), 30.0 * k) for song in songs for k in range(n)]
-    vectors = np.concatenate([np.random.default_rng(song).standard_normal((n, DIMENSION)) for song in songs])
-    return windows, vectors.astype(np.float32)
 
 
 def test_a_search_returns_the_window_of_the_nearest_vector_and_escapes_bytes_that_are_not_utf8(uri: str) -> None:
@@ -117,7 +93,7 @@ def test_a_byte_that_changed_in_any_file_and_an_interrupted_writing_are_found(ur
 def test_a_read_only_folder_is_named(uri: str) -> None:
     with connected(uri) as collection:
         collection.write(*windows_of(1))
-    code = f"from tests.search.test_store import connected\nwith connected({uri!r}): pass"
+    code = f"from tests.search.conftest import connected\nwith connected({uri!r}): pass"
     mount = f"mount --bind {uri} {uri} && mount -o remount,bind,ro {uri}"
     namespace = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
     if subprocess.run([*namespace, mount], capture_output=True).returncode:
@@ -192,7 +168,7 @@ def test_the_store_of_the_environment_is_used_and_refused_to_another_process(
     monkeypatch.setenv("MILVUS_URI", uri)
     with connected("https://unused:1") as collection:
         assert collection.uri == uri
-        assert "in use by another process" in _in_other_process(uri).stderr
+        assert "in use by another process" in _write_in_other_process(uri, status=1)
 
 
 def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
@@ -210,8 +186,7 @@ def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
             with connected(uri, digest="f" * 64) as other:  # another project with the same data set
                 other.write(*windows_of(2))
             collection.open(3)
-            result = _in_other_process(uri)
-            assert result.returncode == 0, result.stderr
+            _write_in_other_process(uri)
             assert collection.search(windows_of(2)[1][:1], 1)[0][0].song.song == "song 2"
             monkeypatch.setattr(store, "ANSWER_S", 1.0)
             server.send_signal(signal.SIGSTOP)
@@ -228,8 +203,9 @@ def test_two_processes_share_a_server_and_name_it_when_it_hangs_or_stops(
         server.wait()
 
 
-def _in_other_process(uri: str) -> subprocess.CompletedProcess[str]:
-    code = f"""from tests.search.test_store import connected, windows_of
+def _write_in_other_process(uri: str, status: int = 0) -> str:
+    """Write windows of song 2; return what is printed to stderr."""
+    code = f"""from tests.search.conftest import connected, windows_of
 with connected({uri!r}) as collection:
     collection.write(*windows_of(2))"""
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return python(ROOT, "-c", code, status=status).stderr

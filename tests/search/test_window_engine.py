@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,44 +11,20 @@ from genre.models import embeddings
 from genre.paths import Paths
 from genre.search import embedding_index, store
 from genre.search.engine import IndexedSong
-from genre.search.window_engine import SNIPPET_HOP_S, EmbeddingEngine, embed, vote
-from tests.made import music, pcm
-from tests.search.conftest import search_params
-
-SAMPLE_RATE = 22_050
-N_SONGS = 5
+from genre.search.window_engine import SNIPPET_HOP_S, EmbeddingEngine, vote
+from tests.search.conftest import SHA, connected, windows_of
 
 
-def _samples(seed: int, seconds: float = 12.0) -> embeddings.Samples:
-    return pcm(music(seed, seconds, SAMPLE_RATE))
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddingEngine]:
-    """Yield the engine with the statistics of features, which need no network."""
-    paths = Paths(tmp_path_factory.mktemp("project"))
-    embedder = embeddings.load("statistics", paths)
-    embedded = [embed(_samples(seed), embedder, SAMPLE_RATE) for seed in range(N_SONGS)]
-    projection = embedding_index.fit(np.concatenate(embedded))
-    windows = [
-        store.Window(IndexedSong(f"{seed:064x}", f"song{seed}", "synthetic"), k * embedding_index.WINDOW_HOP_S)
-        for seed, values in enumerate(embedded)
-        for k in range(len(values))
-    ]
-    dimension = projection.dimension
-    with store.connect(search_params(), paths, kind="windows", digest="0" * 64, dimension=dimension) as collection:
-        collection.write(windows, projection(np.concatenate(embedded)))
-        yield EmbeddingEngine(embedder, SAMPLE_RATE, projection, collection)
-
-
-def test_songs_that_are_left_out_are_no_candidates(engine: EmbeddingEngine) -> None:
-    candidates = engine.recognise(engine.embed(_samples(2)), without=[f"{2:064x}", f"{3:064x}"])
-    assert {candidate.song.song for candidate in candidates} == {"song0", "song1", "song4"}
-
-
-@pytest.mark.parametrize("n_samples", [0, 1, 5 * SAMPLE_RATE])
-def test_silence_has_no_candidates(n_samples: int, engine: EmbeddingEngine) -> None:
-    assert engine.recognise(engine.embed(np.zeros(n_samples, np.int16))) == []
+def test_songs_that_are_left_out_are_no_candidates_and_silence_has_none(tmp_path: Path) -> None:
+    windows, vectors = windows_of(*range(4))
+    with connected(str(tmp_path / "songs.db")) as collection:
+        collection.write(windows, vectors)
+        embedder, projection = embeddings.load("statistics", Paths()), embedding_index.fit(vectors)
+        engine = EmbeddingEngine(embedder, 22_050, projection, collection)
+        candidates = engine.recognise(vectors, without=SHA[2:4])
+        assert {candidate.song.sha256 for candidate in candidates} == {*SHA[:2]}
+        for n_samples in (0, 1, 5 * 22_050):
+            assert engine.recognise(engine.embed(np.zeros(n_samples, np.int16))) == []
 
 
 def _neighbour(song: int, start_s: float, similarity: float) -> store.Neighbour:
