@@ -271,8 +271,7 @@ def python(folder: Path, *arguments: str | Path, status: int = 0, **variables: s
     return result
 
 
-def start(project: Path, *command: str) -> subprocess.Popen[bytes]:
-    """Start a command in a project, in a process group of its own."""
+def start(project: Path, *command: str, out: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Start a command in a project, in a process group of its own; `out` is where it prints, errors too."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, cwd=project, env=environment, start_new_session=True, stdout=quiet, stderr=quiet)
+    return subprocess.Popen(command, cwd=project, env=environment, start_new_session=True, stdout=out, stderr=out)

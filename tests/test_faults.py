@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from stages import extract, split, vectorize
-from tests.made import ROOT, outs, write_params, write_songs
+from tests.made import outs, start, write_params, write_songs
 
 pytestmark = pytest.mark.slow
 
@@ -34,31 +34,24 @@ def _run_all() -> None:
     ],
 )
 def test_an_interrupted_stage_leaves_no_temporary_file_and_no_process(
-    project: Path, stage: str, folder: str, sent: signal.Signals, whole_group: bool
+    project: Path, monkeypatch: pytest.MonkeyPatch, stage: str, folder: str, sent: signal.Signals, whole_group: bool
 ) -> None:
     write_songs(project / "dataset" / "tiny", n_songs=3, suffix=".wav")
     write_params(project, parallel__workers=1)
     _run_all()
     expected = outs(project)
-    temporary = project / "tmp"
-    temporary.mkdir()
+    (temporary := project / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     for name in (folder, ".cache"):
         shutil.rmtree(project / name)
     write_params(project, parallel__workers=2)
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"stages.{stage}"],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = start(project, sys.executable, "-m", f"stages.{stage}", out=subprocess.PIPE)
     while process.poll() is None and not any((project / folder).rglob("*.*")):
         time.sleep(0.005)
     (os.killpg if whole_group else os.kill)(process.pid, sent)
-    output, _ = process.communicate(timeout=60)
+    output = b"".join(process.communicate(timeout=60))
     assert process.returncode in (0, 128 + sent, -sent), output  # 0: it had ended before; -sent: while Python ended
-    assert "Traceback" not in output
+    assert b"Traceback" not in output
     deadline = time.monotonic() + 10
     with contextlib.suppress(ProcessLookupError):  # no process of the group is left
         while True:
