@@ -42,11 +42,10 @@ class Cache:
         `key` is as `files.digest` returns it, and `target` maps the number of a file to its path.
         """
         with contextlib.suppress(FileNotFoundError):  # another process has just removed the entry
-            if checked := self._checked(key):
-                paths, note = checked
-                for number, path in enumerate(paths):
-                    link_or_copy(path, target(number))
-                return note
+            paths, note = self._checked(key) or ([], None)
+            for number, path in enumerate(paths):
+                link_or_copy(path, target(number))
+            return note
         return None
 
     def store(self, key: str, paths: Sequence[Path], note: Any, *, replaces: Iterable[str] = ()) -> None:

@@ -35,7 +35,7 @@ SMALL_BYTES = 2e8  # of all songs; with fewer, the disk space is not estimated
 ADTS_EXTENSIONS = (".aac", ".adts", ".m2ts", ".mts", ".ts")  # of files whose AAC packets have headers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SongChunks:
     """The chunks of a song."""
 
@@ -180,27 +180,22 @@ def _rows(
 
 def _split_song(song: Song, config: params.Params, paths: Paths) -> SongChunks:
     """Write the chunks of one song, cache them, and return them."""
-    source_sha256, split = _sha256(song.path), config.split
-    written: list[Path] = []
-    spans: list[tuple[float, float]] = []
-    n_silent = 0
-    digests = _encoded_digests(song.path)
+    of_song, split = SongChunks(_sha256(song.path), [], _encoded_digests(song.path), 0), config.split
     for chunk in chunks.iterate(
         song.path, sample_rate=split.sample_rate, chunk_seconds=split.chunk_seconds, min_seconds=split.min_seconds
     ):
         if chunk.is_silent:
-            n_silent += 1
+            of_song.n_silent += 1
             continue
-        written.append(_chunk_path(len(written), song, paths))
-        spans.append((round(chunk.start_s, 6), round(chunk.seconds, 6)))
-        digests.append(hashlib.sha256(chunk.samples.tobytes()).hexdigest())
-        chunks.write(written[-1], chunk.samples, sample_rate=split.sample_rate)
-    if not spans:
+        chunks.write(_chunk_path(len(of_song.spans), song, paths), chunk.samples, sample_rate=split.sample_rate)
+        of_song.spans.append((round(chunk.start_s, 6), round(chunk.seconds, 6)))
+        of_song.digests.append(hashlib.sha256(chunk.samples.tobytes()).hexdigest())
+    if not of_song.spans:
         raise AudioError(f"{song.path}: {chunks.SILENT_MESSAGE}")
-    if not song.path.is_file() or _sha256(song.path) != source_sha256:  # the cache key would not match the content
+    if not song.path.is_file() or _sha256(song.path) != of_song.source_sha256:  # the cache key would not match
         raise AudioError(f"{song.path}: changed while it was read: run again when the file is complete")
-    of_song = SongChunks(source_sha256, spans, digests, n_silent)
-    Cache(paths.cache, config.cache.max_bytes).store(_key(source_sha256, config), written, astuple(of_song)[1:])
+    cache, key = Cache(paths.cache, config.cache.max_bytes), _key(of_song.source_sha256, config)
+    cache.store(key, _chunk_paths(song, of_song, paths), astuple(of_song)[1:])
     return of_song
 
 

@@ -64,12 +64,12 @@ def apply(songs: Sequence[Song], path: Path, folder: Path) -> list[Song]:
     Raises DatasetError that names the file and the line if a song is unknown or has two corrections, or a genre has a
     name that is not allowed; also if fewer than two genres remain.
     """
-    rows = [(f"{path}, line {line}", Correction(*row)) for line, row in read_table(path, COLUMNS)]
+    rows = [(where, Correction(*row)) for where, row in read_table(path, COLUMNS)]
     genres = {song.genre for song in songs} | {DROP}
     right: dict[Path, str] = {}
     named = find([correction.song for _, correction in rows], songs, folder)
-    for song, (where, correction) in zip(named, rows, strict=True):
-        if song is None:
+    for where, correction in rows:
+        if (song := named.get(correction.song)) is None:
             raise DatasetError(f"{where}: {correction.song} is not in {folder}/: name songs as <genre>/<song>")
         if song.path in right:
             raise DatasetError(f"{where}: {correction.song} has two corrections: remove one of them")
@@ -89,15 +89,16 @@ def apply(songs: Sequence[Song], path: Path, folder: Path) -> list[Song]:
 
 def read_duplicates(path: Path, songs: Sequence[Song], folder: Path) -> list[tuple[Path, Path]]:
     """Return the files of each pair of songs that are one recording; songs that are missing are logged."""
-    rows = read_table(path, ["song", "other"])
-    firsts, others = (find([row[column] for _, row in rows], songs, folder, path) for column in (0, 1))
-    return [(song.path, other.path) for song, other in zip(firsts, others, strict=True) if song and other]
+    pairs = [row for _, row in read_table(path, ["song", "other"])]
+    named = find([name for pair in pairs for name in pair], songs, folder, path)
+    return [(named[song].path, named[other].path) for song, other in pairs if song in named and other in named]
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
-    """Return line number and values of each row of a CSV file with a header; missing columns are empty.
+def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return the rows of a CSV file with a header, each as "<path>, line <number>" and its values.
 
-    Without a file there are no rows. Raises DatasetError if it cannot be read or lacks one of the first two values.
+    Missing columns are empty, and without a file there are no rows. Raises DatasetError if it cannot be read or lacks
+    one of the first two values.
     """
     rows = []
     reader = csv.DictReader(io.StringIO(read_text(path) if path.exists() else "", newline=""), restval="")
@@ -106,7 +107,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]
             values = [row.get(column, "").strip() for column in columns]
             if not all(values[:2]):
                 raise DatasetError(f"{path}, line {reader.line_num}: has no {columns[0]} or no {columns[1]}")
-            rows.append((reader.line_num, values))
+            rows.append((f"{path}, line {reader.line_num}", values))
     except csv.Error as error:
         raise DatasetError(f"{path}, line {reader.line_num}: {error}") from error
     return rows

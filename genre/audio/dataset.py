@@ -201,8 +201,8 @@ def read_text(path: Path) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def find(names: Sequence[str], songs: Iterable[Song], folder: Path, source: Path | None = None) -> list[Song | None]:
-    """Return the song of each name, <genre>/<song> in the data set folder with or without its extension, or None.
+def find(names: Sequence[str], songs: Iterable[Song], folder: Path, source: Path | None = None) -> dict[str, Song]:
+    """Return the songs that are there by name, <genre>/<song> in the data set folder with or without its extension.
 
     Names are in Unicode's normal form C. If songs are missing, a warning names the file `source`, if there is one.
     """
@@ -210,10 +210,13 @@ def find(names: Sequence[str], songs: Iterable[Song], folder: Path, source: Path
     for song in songs:
         relative = Path(unicodedata.normalize("NFC", str(song.path.relative_to(folder))))
         by_name[str(relative)] = by_name[str(relative.with_suffix(""))] = song
-    paths = [[Path(name), Path(name.replace("\\", "/"))] for name in names]
-    forms = [[str(form) for path in of_name for form in (path, path.parent / path.stem)] for of_name in paths]
-    found = [next((by_name[form] for form in of_name if form in by_name), None) for of_name in forms]
-    missing = [name for name, song in zip(names, found, strict=True) if song is None]
+    found: dict[str, Song] = {}
+    for name in names:
+        paths = Path(name), Path(name.replace("\\", "/"))
+        forms = [str(form) for path in paths for form in (path, path.parent / path.stem)]
+        if match := next((by_name[form] for form in forms if form in by_name), None):
+            found[name] = match
+    missing = [name for name in names if name not in found]
     if missing and source:
         log.warning("%s: %d of %d songs are not in the data set, e.g. %s", source, len(missing), len(names), missing[0])
     return found
@@ -289,4 +292,4 @@ def _read_list(folder: Path, name: str | None, songs: Sequence[Song]) -> set[Pat
     path = file_of(folder, name)
     lines = map(str.strip, re.split(r"\r\n|\r|\n", read_text(path)))
     entries = [line for line in lines if line and not line.startswith("#")]
-    return {song.path for song in find(entries, songs, folder, path) if song}
+    return {song.path for song in find(entries, songs, folder, path).values()}

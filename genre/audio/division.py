@@ -77,9 +77,10 @@ def values(songs: Iterable[Song], folder: Path, group_by: str | None) -> dict[Pa
     else:
         table = file_of(folder, group_by)
         rows = [row for _, row in read_table(table, ["song", "group"])]
-        for song, (_, group) in zip(find([name for name, _ in rows], songs, folder, table), rows, strict=True):
-            if song:
-                of_songs.setdefault(song.path, []).append(group)
+        named = find([name for name, _ in rows], songs, folder, table)
+        for name, group in rows:
+            if name in named:
+                of_songs.setdefault(named[name].path, []).append(group)
     return {path: [f"{kind}:{value}" for value in of_song] for path, of_song in of_songs.items() if any(of_song)}
 
 

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from genre.audio.process import LIMITED
 from genre.errors import AudioError
@@ -51,11 +50,7 @@ def local_file(name: str) -> Iterator[Path]:
         yield Path(name)
         return
     with tempfile.TemporaryDirectory(prefix="song-", ignore_cleanup_errors=True) as folder:
-        if name == STANDARD_INPUT:
-            path = Path(folder, "standard-input")
-            _spool(sys.stdin.buffer, path)
-        else:
-            path = _fetch(name, Path(folder))
+        path = _spool(Path(folder, "song")) if name == STANDARD_INPUT else _fetch(name, Path(folder))
         try:
             yield path
         except AudioError as error:
@@ -63,8 +58,9 @@ def local_file(name: str) -> Iterator[Path]:
             raise AudioError(str(error).replace(str(path), shown)) from error
 
 
-def _spool(stream: BinaryIO, path: Path) -> None:
-    """Copy a stream to a file; AudioError if it is a terminal, empty or too large."""
+def _spool(path: Path) -> Path:
+    """Copy standard input to a file, and return it; AudioError if it is a terminal, empty or too large."""
+    stream = sys.stdin.buffer
     if stream.isatty():
         raise AudioError("standard input: is a terminal; pipe a song into it, as in: cat song.mp3 | ...")
     size = 0
@@ -75,6 +71,7 @@ def _spool(stream: BinaryIO, path: Path) -> None:
                 raise AudioError(f"standard input: is larger than {MAX_BYTES / 1e6:.3g} MB")
     if not size:
         raise AudioError("standard input: is empty")
+    return path
 
 
 def _fetch(url: str, folder: Path) -> Path:
