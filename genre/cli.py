@@ -33,6 +33,8 @@ def run_command(main: Callable[[Sequence[str] | None], int], log_format: str = "
         sys.stdout.flush()
     except GenreError as error:
         status = _report(str(error))
+    except ModuleNotFoundError as error:
+        status = _report(f"the package {error.name} is not installed: run `make setup`, or `pip install {error.name}`")
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has closed it
         terminal.discard_stdout()
         status = 0

@@ -173,10 +173,8 @@ def _processes(n_workers: int, function: Function) -> Iterator[_Pool]:
 @contextlib.contextmanager
 def _cluster(scheduler: str, function: Function) -> Iterator[_Pool]:
     """Yield the workers of a Dask cluster, which process a batch of a lost worker again."""
-    try:
-        from distributed import Client
-    except ImportError:
-        raise WorkerError("parallel.scheduler needs the package distributed: `pip install distributed`") from None
+    from distributed import Client
+
     try:
         client = Client(scheduler, timeout=10, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:

@@ -56,10 +56,8 @@ def _download(out: Path) -> None:
         folders = {path.name for path in out.parent.glob("[!.]*/")}
         names = ", ".join(sorted(folders | {MADE, *MIRDATA}))
         raise DatasetError(f"there is no data set {out}/: set dataset.name in params.yaml to one of {names}")
-    try:
-        import mirdata
-    except ImportError:
-        raise DatasetError("mirdata is not installed: `pip install mirdata`, or `make setup`") from None
+    import mirdata
+
     logging.getLogger().setLevel(logging.INFO)  # shows the downloads of mirdata
     name, version, downloads = MIRDATA[out.name]
     out.parent.mkdir(exist_ok=True)

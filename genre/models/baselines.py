@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from genre.errors import ModelError
 from genre.features.arrays import VectorSet
 from genre.models import calibration, onnx
 from genre.models.calibration import Calibration, Probabilities, Rows, Validation, calibrate, validation_folds
@@ -80,8 +79,7 @@ def train(
 
     `vectors` [shape=(chunks, values)] are embeddings of the chunks of `data`, which have at least two genres; features
     are not used. `copies` [shape=(levels * songs, values)] are those of `middle_rows` at other levels, for training
-    only; without them, many songs are given another genre if they are made louder or quieter. Raises ModelError if the
-    classifier's package is not installed.
+    only; without them, many songs are given another genre if they are made louder or quieter.
     """
     of_levels = vectors[:0] if copies is None else copies
     copied = np.resize(middle_rows(data.songs), len(of_levels))  # np.resize repeats
@@ -167,10 +165,8 @@ def train_knn(vectors: Vectors, labels: Rows, seed: int) -> bytes:  # noqa: ARG0
 
 def xgboost(seed: int) -> Any:
     """Return untrained gradient boosted trees."""
-    try:
-        from xgboost import XGBClassifier
-    except ImportError:
-        raise ModelError("the package xgboost is not installed: run `make setup`") from None
+    from xgboost import XGBClassifier
+
     return XGBClassifier(**TREES, random_state=seed)
 
 

@@ -63,7 +63,7 @@ class Embedder:
     def of_audio(self, samples: Samples, sample_rate: int) -> Vector:
         """Return the embedding [shape=(values,)] of a chunk's samples; features are computed if it needs them.
 
-        Raises ModelError if a package or the converted network is missing.
+        Raises ModelError if the converted network is missing.
         """
         compute = functools.partial(self.embedding.of_audio, samples, sample_rate, self.paths)
         if self.cache is None:
@@ -171,14 +171,9 @@ def _statistics(samples: Samples, sample_rate: int, _paths: Paths) -> Vector:
 
 
 def librosa_ranges(samples: Samples, sample_rate: int, _paths: Paths) -> Vector:
-    """Return minimum, mean and maximum over time of librosa's MFCC, mel spectrogram, chroma and tonnetz [shape=(498,)].
+    """Return minimum, mean and maximum over time of librosa's MFCC, mel spectra, chroma and tonnetz [shape=(498,)]."""
+    from librosa import feature
 
-    Raises ModelError if librosa is not installed.
-    """
-    try:
-        from librosa import feature
-    except ImportError:
-        raise ModelError("the package librosa is not installed: run `make setup`") from None
     signal = samples.astype(np.float32) / 32768
     chroma = feature.chroma_stft(y=signal, sr=sample_rate)
     tables = (

@@ -12,10 +12,11 @@ import pytest
 
 from genre.errors import DatasetError
 from stages import fetch
+from tests.made import python
 
 
 def _stand_in(monkeypatch: pytest.MonkeyPatch, fault: str = "") -> None:
-    """Replace mirdata by one with a data set of three songs, which may be absent, fail, or leave out a song."""
+    """Replace mirdata by one with a data set of three songs, which may fail, or leave out a song."""
 
     def initialize(name: str, data_home: str, version: str) -> SimpleNamespace:
         assert (name, version) == ("gtzan_genre", "mini")
@@ -32,8 +33,7 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, fault: str = "") -> None:
         tracks = {song: SimpleNamespace(audio_path=str(path)) for song, path in songs.items()}
         return SimpleNamespace(download=download, load_tracks=lambda: tracks)
 
-    module = None if fault == "absent" else SimpleNamespace(initialize=initialize)
-    monkeypatch.setitem(sys.modules, "mirdata", module)
+    monkeypatch.setitem(sys.modules, "mirdata", SimpleNamespace(initialize=initialize))
 
 
 def test_songs_are_written_to_genre_folders(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,6 @@ def test_a_data_set_that_is_there_is_left_as_it_is_and_the_error_for_another_lis
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("absent", "pip install mirdata"),
         ("download", "cannot be downloaded: md5 checksum differs"),
         ("missing", "cannot be downloaded: .*jazz.00003"),
     ],
@@ -67,6 +66,12 @@ def test_an_incomplete_download_leaves_no_data_set(
     with pytest.raises(DatasetError, match=message):
         fetch.main(["gtzan-mini"])
     assert not Path("dataset/gtzan-mini").exists()
+
+
+def test_a_package_that_is_not_installed_is_named(project: Path) -> None:
+    absent = "import sys; sys.modules['mirdata'] = None; from genre import cli; from stages import fetch; "
+    result = python(project, "-c", absent + "cli.run_command(lambda _: fetch.main(['gtzan-mini']))", status=1)
+    assert result.stderr == "error: the package mirdata is not installed: run `make setup`, or `pip install mirdata`\n"
 
 
 def test_what_dvc_cannot_track_is_listed(project: Path, songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
