@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 measured = pool.apply(_measured, (folder, songs[::2], options.snippets))
             n_bytes = sum(path.stat().st_size for path in folder.iterdir())
-            seconds = LandmarkIndex.load(folder).total_frames * landmarks.FRAME_S
+            seconds = LandmarkIndex.load(folder).n_frames.sum() * landmarks.FRAME_S
             kb = n_bytes / seconds * SONG_S / 1000
         rows.append({"density": density, "KB/song": kb, "build CPU-s/1000": build_s, **measured})
     n_pairs = sum(len(landmarks.song_hashes(of_song)[0]) for of_song in peaks)

@@ -21,7 +21,6 @@ from genre.cli import argument_parser, run_command
 from genre.features.transforms import Settings
 from genre.models import embeddings
 from genre.models.embeddings import Embedder, Vectors
-from genre.parallel import run
 from genre.paths import Paths
 from genre.search import embedding_index, landmark_index, landmarks, window_engine
 from genre.search.embedding_index import WINDOW_HOP_S, WINDOW_SETTINGS, Description
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     description = indexer.embeddings()
     description.save(paths.index)
     indexer.cache.trim()
-    hours = index.total_frames * landmarks.FRAME_S / 3600
+    hours = index.n_frames.sum() * landmarks.FRAME_S / 3600
     print(
         f"index: {len(songs)} songs, {hours:.2f} h,"
         f" {description.vectors + (description.windows or 0)} vectors of {description.dimension} values"
@@ -80,7 +79,10 @@ class Indexer:
         training = [song for song, rows in self.songs.items() if rows[0].split == "train"]
         projection = embedding_index.fit(np.concatenate([of_song[song] for song in training]))
         projection.save(self.paths.projection)
-        digest = embedding_index.digest(embedder, features, [song.sha256 for song in training], projection)
+        # the songs stand for the numbers of the projection, whose last digits differ between machines
+        fitted_on = sorted(song.sha256 for song in training)
+        made_with = [embedding_index.VERSION, embedding_index.LIMIT, projection.dimension]
+        digest = files.digest(embedder.describe(), features.to_dict()["digest"], fitted_on, made_with)
         windows = self._windows(embedder) if self.settings.index.windows else None
         starts = {song: [row.start_s for row in rows] for song, rows in self.songs.items()}
         description = Description(
@@ -124,14 +126,8 @@ class Indexer:
         """Return the result of `compute` for the file of each song; `parts` are what else the result depends on."""
         keys = [files.digest(name, *parts, ffmpeg.version(), song.sha256) for song in songs]
         sources = [self.paths.root / self.songs[song][0].source for song in songs]
-        computed, parallel = functools.partial(_computed, compute, self.cache), dict(self.settings.parallel)
         items = list(zip(keys, sources, strict=True))
-        return run(computed, items, description=name, recall=lambda item: self.cache.recall(item[0]), **parallel)
-
-
-def _computed(compute: Callable[[Path], bytes], cache: Cache, item: tuple[str, Path]) -> bytes:
-    key, path = item
-    return cache.keep(key, compute(path))
+        return self.cache.run(compute, items, description=name, **dict(self.settings.parallel))
 
 
 def _peaks_of_file(path: Path) -> bytes:

@@ -7,7 +7,7 @@ deviation. On GTZAN mini this ranks songs of the same genre higher than the embe
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from genre.paths import Paths
 from genre.search import store
 from genre.search.store import VectorStore
 
-VERSION = 1  # part of the digest: raise it with every change of the vectors
+VERSION = 1  # part of the digest of the index: raise it with every change of the vectors
 N_AXES = 64
 LIMIT = 3.0  # standard deviations
 WINDOW_S = 3.0  # length of a window: that of a patch of MusiCNN
@@ -84,7 +84,7 @@ class Description:
     embedding: str
     settings: Settings  # of the chunks
     dimension: int
-    digest: str  # of every setting that changes a vector
+    digest: str  # of every setting that changes a vector, and of the songs that the projection was fitted on
     songs: int
     vectors: int  # of chunks
     windows: int | None  # vectors of windows; None: not indexed
@@ -130,15 +130,6 @@ def recall(collection: VectorStore, vectors: Vectors, k: int = 10) -> float | No
 def embedding_name(params: Params) -> str:
     """Return the name of the embedding that `index.embedding` names."""
     return params.musicnn.embedding if params.index.embedding == "musicnn" else params.index.embedding
-
-
-def digest(embedder: Embedder, settings: Settings, fitted_on: Iterable[str], projection: Projection) -> str:
-    """Return the digest of every setting that changes a vector, of a projection fitted on songs of these SHA-256.
-
-    The songs stand for the numbers of the projection, whose last digits differ between machines.
-    """
-    inputs = (embedder.describe(), settings.to_dict()["digest"], sorted(fitted_on))
-    return files.digest(*inputs, [VERSION, LIMIT, projection.dimension])
 
 
 def connect(

@@ -224,7 +224,7 @@ def _evidence(peaks: Peaks, positions: Integers, songs: Integers, index: Landmar
     chances = _chances(nearby, frames, bins, firsts[owners], ends[owners])
     by_chance = np.bincount(owners, chances, minlength=len(positions))
     shares = np.minimum(1, MAX_PEAKS / np.maximum(n_peaks, 1))
-    return shares * _likelihood_ratio(hits, by_chance, n_peaks) - float(np.log(max(index.total_frames, 1))), hits
+    return shares * _likelihood_ratio(hits, by_chance, n_peaks) - float(np.log(max(index.n_frames.sum(), 1))), hits
 
 
 def _chances(nearby: Mask, frames: Integers, bins: Integers, firsts: Integers, ends: Integers) -> Doubles:

@@ -53,7 +53,6 @@ class LandmarkIndex:
 
     songs: Sequence[IndexedSong]
     n_frames: Integers  # of each song, shape (songs,)
-    total_frames: int
     begins: Integers  # position of the start of each song, shape (songs,)
     shards: Sequence[Shard]
     first_songs: Integers  # index in `songs` of the first song of each shard, shape (shards,)
@@ -75,7 +74,7 @@ class LandmarkIndex:
         n_frames = np.concatenate([np.empty(0, np.int64), *(shard["n_frames"][0] for shard in shards)])
         first_songs = np.cumsum([0, *(shard["n_frames"].shape[1] for shard in shards)])[:-1]
         begins, rows = _begins(n_frames), _rows(head["density"])
-        return cls(songs, n_frames, int(n_frames.sum()), begins, shards, first_songs, rows)
+        return cls(songs, n_frames, begins, shards, first_songs, rows)
 
     def lookup(self, hashes: Unsigned) -> tuple[Integers, Integers]:
         """Return (index of the hash, ascending, and frame on the axis) of the occurrences of hashes [shape=(n,) each].
