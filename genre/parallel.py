@@ -117,7 +117,8 @@ def _in_order(pool: _Pool, items: Sequence[Any], recall: Function | None) -> Ite
     A batch has as many items as take `BATCH_S`, by the mean of those that ended.
     """
     queue: deque[tuple[Future[Outcome] | None, list[Any]]] = deque()  # a future and its batch, or None and results
-    most, limit = max(1, min(MAX_BATCH, len(items) // (4 * pool.n_workers))), QUEUE_SIZE * pool.n_workers
+    most = max(1, min(MAX_BATCH, len(items) // (4 * pool.n_workers)))
+    limit = QUEUE_SIZE * pool.n_workers
     n_ended, elapsed_s = 0, 0.0
     batch: list[Any] = []
     for i, item in enumerate(items, start=1):

@@ -92,11 +92,6 @@ class Description:
     synthetic: bool = False  # whether the songs are synthetic
     recall_at_10: float | None = None  # of the chunks, see `recall`; None for fewer than 11
 
-    @property
-    def warnings(self) -> list[str]:
-        """Return the warnings for every answer about genres."""
-        return ["the indexed songs are synthetic: their genres mean nothing for real music"] if self.synthetic else []
-
     def save(self, path: Path) -> None:
         """Write the description as JSON, atomically."""
         files.write_json(path, {**asdict(self), "settings": self.settings.to_dict()})

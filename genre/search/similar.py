@@ -24,6 +24,7 @@ from genre.search.store import Neighbour, VectorStore
 
 MIN_NEIGHBOURS = 200  # least number requested: an index of fewer chunks is returned completely
 CHUNKS_PER_SONG = 10  # neighbours requested per song wanted: near chunks often belong to the same song
+SYNTHETIC = "the indexed songs are synthetic: their genres mean nothing for real music"  # a warning
 SHARPNESS = 10.0  # of the weighted vote: a neighbour 0.1 less similar than the nearest counts 1/e
 
 
@@ -79,7 +80,7 @@ class Neighbours:
             "file": ", ".join(map(str, paths)),
             "genre": genre,
             "weighted_genre": weighted_genre,
-            "warnings": [*self.description.warnings, *warnings],
+            "warnings": [SYNTHETIC, *warnings] if self.description.synthetic else warnings,
             "votes": votes,
             "songs": songs,
         }
