@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import re
 import struct
 import subprocess
@@ -76,6 +77,8 @@ def stream_pcm(path: Path, *, sample_rate: int, start: float = 0.0, duration: fl
     `sample_rate` is that of the output in Hz; `start` and `duration` select an excerpt, in seconds; `duration` None: to
     the end. Raises AudioError if the file is missing, cannot be decoded, or has no audio after `start`.
     """
+    if not (0.0 <= start < math.inf and 0.0 < (1.0 if duration is None else duration) < math.inf):
+        raise AudioError(f"{path}: start must be 0 s or more, and duration above 0 s: they are {start} and {duration}")
     begin, length = round(start * sample_rate), CHECK_S * sample_rate
     end = None if duration is None else begin + round(duration * sample_rate)
     means, first = (pieces(_excerpt(_decoded(path, sample_rate, channel), begin, end), length) for channel in (None, 0))
