@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from genre.errors import AudioError
+from genre.errors import AudioError, ModelError
 from genre.paths import Paths
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Project(contextlib.AbstractContextManager["Project"]):
-    """The models and indexes of a project, each loaded when it is first used.
+    """The models and indexes of a project or a package of models, each loaded when it is first used.
 
     Close it, or use it in a with statement. A song is the path of a file of any format that ffmpeg decodes; `start` and
     `duration` are the part of it to use, in seconds. The methods raise AudioError if a song cannot be decoded, and
@@ -30,13 +30,21 @@ class Project(contextlib.AbstractContextManager["Project"]):
     """
 
     def __init__(self, root: str | Path | None = None, *, model: str | None = None, engine: str | None = None) -> None:
-        """Use a project's folder: `root` None is that of GENRE_PROJECT, or the working directory.
+        """Use a project's folder, or a package that `stages.pack` wrote; raise ModelError if it is neither.
 
-        `model` None is the default model, and `engine` None that of search.engine: "landmarks" or "embeddings".
+        `root` None is the folder of GENRE_PROJECT, or the working directory. `model` None is the default model, and
+        `engine` None that of search.engine: "landmarks" or "embeddings".
         """
         self._model, self._engine = model, engine
         self.paths = Paths() if root is None else Paths(Path(root).expanduser())
         self._resources = contextlib.ExitStack()
+        if self.paths.root.is_file():
+            from genre import package
+
+            folder = package.extract(self.paths.root)
+            self.paths = Paths(Path(self._resources.enter_context(folder)))
+        elif not self.paths.root.is_dir():
+            raise ModelError(f"{self.paths.root} is neither the folder of a project nor a package of models")
 
     def query(self, song: str | Path, **options: Unpack[Options]) -> Answer:
         """Return the genre of a song and of each chunk (docs/query.md).

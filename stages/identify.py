@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--min-score", type=fraction, metavar="P", help=score_help)
     arguments = parser.parse_args(argv)
     options = {name: getattr(arguments, name) for name in ("start", "duration", "min_score")}
-    with Project(engine=arguments.engine) as project:
+    with Project(arguments.models, engine=arguments.engine) as project:
         _ = project.engine  # an error of the index is not one of a song
         answer = functools.partial(project.identify, **options)
         return answer_all(arguments.songs, answer, _text, arguments.format, COLUMNS, _rows)

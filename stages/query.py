@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, is_folder, positive, run_command
+from genre import cli
+from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, positive, run_command
 from genre.parallel import one_thread_each
 from genre.paths import Paths
 from genre.project import Project
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run and not arguments.write_tags:
         parser.error("--dry-run goes with --write-tags")
     afterwards = _afterwards(parser, arguments)
-    with Project(model=arguments.model) as project:
+    with Project(arguments.models, model=arguments.model) as project:
         card = project.predictor.card
         if arguments.write_tags and card.synthetic and not arguments.dry_run:
             parser.error(f"{card.warnings[0]}; `python -m stages.tags --force` writes them")
@@ -56,7 +57,7 @@ def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
         from genre.evaluation import plots
 
         plots.check_path(arguments.plot)
-        if len(arguments.songs) > 1 or is_folder(arguments.songs[0]):
+        if len(arguments.songs) > 1 or cli.is_folder(arguments.songs[0]):
             parser.error("--plot takes one song")
         return lambda answer: plots.write_timeline(cast(Any, answer), arguments.plot)
     if arguments.write_tags:
@@ -89,17 +90,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _text(answer: Answer, *, sets: bool) -> str:
-    from genre.cli import clock, verdict
-
     lines = [answer["file"], f"{'start':>8} {'end':>8}  {'genre':<16} probabilities"]
     for chunk in answer["chunks"]:
         best = sorted(chunk["probabilities"].items(), key=lambda item: -item[1])[:3]
         shown = ", ".join(f"{genre} {100 * p:.0f} %" for genre, p in best)
-        lines.append(f"{clock(chunk['start']):>8} {clock(chunk['end']):>8}  {chunk['genre']:<16} {shown}")
+        lines.append(f"{cli.clock(chunk['start']):>8} {cli.clock(chunk['end']):>8}  {chunk['genre']:<16} {shown}")
     if sets:
         share = f"{100 * answer['set_coverage']:g} % of songs like the {answer['set_songs']} training songs"
         lines.append(f"set: {' or '.join(answer['genre_set']) or 'unknown'} (it has the genre of {share})")
-    return "\n".join([*lines, f"genre: {verdict(answer)}"])
+    return "\n".join([*lines, f"genre: {cli.verdict(answer)}"])
 
 
 def _rows(answer: Answer) -> Iterator[Sequence[object]]:

@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address of the service (default: %(default)s)")
     parser.add_argument("--port", type=integer(0, 65_535), default=5000, help="0: a free port (default: %(default)s)")
     parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
+    parser.add_argument("--models", metavar="FILE", help="as in stages.query (default: this project)")
     arguments = parser.parse_args(argv)
     from genre.project import Project
     from genre.web import server
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # not uvicorn.error: its "startup complete" comes before the models are loaded
     for name in ("uvicorn.access", "genre.web"):
         logging.getLogger(name).setLevel(logging.INFO)
-    with contextlib.closing(Service(Project(model=arguments.model))) as service:
+    with contextlib.closing(Service(Project(arguments.models, model=arguments.model))) as service:
         app = create_app(service, host=arguments.host)
         server.run(app, service.params, service.load, host=arguments.host, port=arguments.port)
     return 0

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     excerpt = {name: getattr(arguments, name) for name in ("top", "start", "duration")}
     options = {"together": arguments.together, "afterwards": add}
-    with Project() as project:
+    with Project(arguments.models) as project:
         _ = project.neighbours  # an error of the index is not one of a song
         answer = functools.partial(project.similar, **excerpt)
         status = answer_all(arguments.songs, answer, _text, arguments.format, COLUMNS, _rows, **options)

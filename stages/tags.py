@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = {name: getattr(arguments, name) for name in ("journal", "only_empty", "dry_run", "force")}
     if arguments.undo:
         return answer_all(arguments.songs, tags.Tagger(**options).undo, tags.describe, arguments.format, COLUMNS, _rows)
-    with Project(model=arguments.model) as project:
+    with Project(arguments.models, model=arguments.model) as project:
         card = project.predictor.card
         if card.synthetic and not (arguments.force or arguments.dry_run):
             parser.error(f"{card.warnings[0]}; they are written only with --force")

@@ -40,12 +40,14 @@ def run(genre: Path, *arguments: str, cwd: Path, **variables: str) -> str:
     ).stdout
 
 
-def test_it_answers_as_the_module_does_from_any_folder(genre: Path, tmp_path: Path) -> None:
+def test_it_answers_as_the_module_does_from_a_package_and_from_any_folder(genre: Path, tmp_path: Path) -> None:
     project = tmp_path / "my project"
     save_svm(project, default=True, name="tiny", songs=16)
     write_params(project)
     make_song(tmp_path / "song.mp3", seconds=5.0)
     expected = python(project, "-m", "stages.query", "../song.mp3").stdout.replace("../song", "song")
+    run(genre, "pack", str(tmp_path / "genres.zip"), cwd=project)
+    assert run(genre, "query", "--models", "genres.zip", "song.mp3", cwd=tmp_path) == expected
     assert run(genre, "--project", "my project", "query", "song.mp3", cwd=tmp_path) == expected
     assert run(genre, "query", "song.mp3", cwd=tmp_path, GENRE_PROJECT=str(project)) == expected
     packages = {path.name for path in genre.parent.parent.glob("lib/*/site-packages/*")}

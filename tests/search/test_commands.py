@@ -17,7 +17,7 @@ import pytest
 from benchmarks import evaluate_search
 from genre.audio import chunks
 from genre.errors import SearchError
-from stages import identify, index, similar, split
+from stages import identify, index, pack, similar, split
 from tests.made import ROOT, save_svm, write_music, write_params
 
 pytestmark = pytest.mark.slow
@@ -197,3 +197,14 @@ def test_the_python_lines_of_the_readme_and_the_notebook_run(project: Path, caps
             exec("".join(cell["source"]), names)
     assert names["match"]["song"] == names["song"].stem
     assert list(names["table"].columns) == ["high", "low"]
+
+
+def test_a_package_with_the_index_identifies_and_finds_similar_songs(project: Path, answers: Answers) -> None:
+    save_svm(project, default=True, name="tiny", songs=6)
+    song = str(project / "dataset" / "tiny" / "rock" / "0.wav")
+    expected = [answers(command, song) for command in (identify, similar)]
+    assert pack.main(["--index", "genres.zip"]) == 0
+    shutil.rmtree("vectors")
+    for command, answer in zip((identify, similar), expected, strict=True):
+        packed = answers(command, "--models", "genres.zip", song)
+        assert packed == json.loads(re.sub(r'"path": "[^"]*"', '"path": null', json.dumps(answer)))
