@@ -52,7 +52,7 @@ def main() -> int:
                 print(f"{page.name}: {time.monotonic() - started:.1f} s: {command}", flush=True)
                 if result.returncode:
                     failed.append(f"{page.name}: {command}")
-                    print(f"exit code {result.returncode}\n{result.stdout[-2000:]}", flush=True)
+                    print(f"exit code {result.returncode}\n{result.stdout[-1000:]}{result.stderr[-1000:]}", flush=True)
     print(f"{len(failed)} commands failed", *failed, sep="\n  ")
     return bool(failed)
 
@@ -90,8 +90,7 @@ def _run(command: str, project: Path) -> subprocess.CompletedProcess[str]:
         cwd=project,
         env=os.environ | author | tools,
         input="y\n",  # the answer to the question of dvc gc
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         check=False,
         timeout=1200,
