@@ -221,16 +221,13 @@ def write_chunks(project: Path, n_songs: int = 3) -> list[manifest.Row]:
 
 
 def write_vectors(folder: Path, rows: Sequence[manifest.Row], settings: Settings) -> None:
-    """Write random vectors of chunks of the genres x and y, which have different means."""
-    rng = np.random.default_rng(0)
-    features: list[dict[str, npt.NDArray[np.float32]]] = [{} for _ in rows]
-    for split in manifest.SPLITS:
-        of_split = [number for number, row in enumerate(rows) if row.split == split]
-        for transform in TRANSFORMS.values():
-            shapes = 2.0 + np.reshape(["xy".index(rows[number].genre) for number in of_split], (-1, 1, 1))
-            array = rng.gamma(shapes, 1.0, (len(of_split), 40, transform.columns)).astype(np.float32)
-            for number, vector in zip(of_split, array, strict=True):
-                features[number][transform.feature] = vector
+    """Write random vectors of chunks, with another mean for each genre and as many frames as the MFCC of 3 s."""
+    rng, genres = np.random.default_rng(0), sorted({row.genre for row in rows})
+    features = []
+    for row in rows:
+        shape = 2.0 + genres.index(row.genre)
+        vectors = {t.feature: rng.gamma(shape, size=(65, t.columns)) for t in TRANSFORMS.values()}
+        features.append({feature: vector.astype(np.float32) for feature, vector in vectors.items()})
     arrays.write(folder, rows, features, settings)
 
 

@@ -21,9 +21,6 @@ def _names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-# The index of chunks
-
-
 @pytest.mark.parametrize(
     ("column", "name"),
     [("chunk", "../../x.wav"), ("chunk", "/etc/passwd"), ("source", "dataset/../x.wav"), ("source", "chunks/x.wav")],
@@ -48,9 +45,6 @@ def test_a_song_linked_to_a_file_outside_the_data_set_is_not_sent(project: Path)
     Path(row.source).parent.mkdir(parents=True)
     Path(row.source).symlink_to(secret)
     assert service.playable(row, Paths(project)) == project / "chunks" / row.chunk
-
-
-# Data sets
 
 
 def test_links_of_files_in_a_circle_are_skipped_and_a_link_to_a_folder_above_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.degradations import change_speed, mix, pink_noise
 from genre.audit import duplicates
 from genre.search import landmarks
 from tests.made import Signal, music
@@ -14,16 +15,6 @@ from tests.search.conftest import landmark_items, write_landmarks
 
 SONG_S = 75.0
 SPEED = 1.02
-
-
-def _faster(song: Signal) -> Signal:
-    positions = np.arange(0, len(song) - 1, SPEED)
-    faster: Signal = np.interp(positions, np.arange(len(song)), song).astype(np.float32)
-    return faster
-
-
-def _noisy(song: Signal) -> Signal:
-    return (song + np.random.default_rng(0).normal(0, 0.01, len(song))).astype(np.float32)
 
 
 def _part(song: Signal, start_s: float, end_s: float) -> Signal:
@@ -41,8 +32,8 @@ def songs() -> list[Signal]:
     ("copy", "offset_s", "speed"),
     [
         (lambda song: song / 4, 0.0, 1.0),
-        (_noisy, 0.0, 1.0),
-        (_faster, 0.0, SPEED),
+        (lambda song: mix(song, pink_noise(len(song), np.random.default_rng(0)), 10.0), 0.0, 1.0),
+        (lambda song: change_speed(song, SPEED), 0.0, SPEED),
         (lambda song: _part(song, 40.0, 60.0), 40.0, 1.0),
         (lambda song: _part(song, 8.0, SONG_S), 8.0, 1.0),
         (lambda song: np.concatenate([music(9, 10.0), _part(song, 20.0, SONG_S)]), 10.0, 1.0),
