@@ -13,31 +13,29 @@ from genre.params import TrainParams
 from tests.made import ROOT
 
 GENRES = ["folk", "jazz", "rock"]
-N_SONGS, N_CHUNKS = 6, 2  # songs of a genre, chunks of a song
+N_SONGS, N_CHUNKS = 4, 2  # songs of a genre, chunks of a song
 N_VALUES = 287  # of the embedding `statistics`
+LABELS = np.repeat(np.arange(len(GENRES)), N_SONGS * N_CHUNKS)
+SONGS = [f"{GENRES[label]}/s{i // N_CHUNKS % N_SONGS}" for i, label in enumerate(LABELS)]
 
 
 def embeddings_of_genres(spread: float = 1.0) -> tuple[npt.NDArray[np.float32], VectorSet]:
-    """Return embeddings [shape=(36, 287)] and their chunks; the genres overlap more with a larger spread."""
+    """Return embeddings [shape=(24, 287)] and their chunks; the genres overlap more with a larger spread."""
     rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(len(GENRES)), N_SONGS * N_CHUNKS)
-    songs = [f"{GENRES[label]}/s{i // N_CHUNKS % N_SONGS}" for i, label in enumerate(labels)]
     centres = rng.normal(0, 1, (len(GENRES), N_VALUES))
-    vectors = (centres[labels] + rng.normal(0, spread, (len(labels), N_VALUES))).astype(np.float32)
-    return vectors, VectorSet({}, labels, songs, GENRES, songs)
+    vectors = (centres[LABELS] + rng.normal(0, spread, (len(LABELS), N_VALUES))).astype(np.float32)
+    return vectors, VectorSet({}, LABELS, SONGS, GENRES, SONGS)
 
 
-def feature_set(n_songs: int = 4, n_frames: int = 64) -> VectorSet:
-    """Return features of two chunks per song; the genres differ in c1 and in the highest band of the contrast."""
+def feature_set() -> VectorSet:
+    """Return features of chunks of 64 MFCC frames; the genres differ in c1 and in the highest band of the contrast."""
     rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(len(GENRES)), n_songs * N_CHUNKS)
-    songs = [f"{GENRES[label]}/s{i // N_CHUNKS % n_songs}" for i, label in enumerate(labels)]
-    mfcc = rng.normal(0, 1, (len(labels), n_frames, 20))
-    mfcc[:, :, 1] += 3 * labels[:, None]
-    peaks = 10 ** rng.normal(0, 0.3, (len(labels), 2 * n_frames, 7))
-    peaks[:, :, 6] *= 10.0 ** labels[:, None]
+    mfcc = rng.normal(0, 1, (len(LABELS), 64, 20))
+    mfcc[:, :, 1] += 3 * LABELS[:, None]
+    peaks = 10 ** rng.normal(0, 0.3, (len(LABELS), 128, 7))
+    peaks[:, :, 6] *= 10.0 ** LABELS[:, None]
     inputs = {"mfcc_coefficients": mfcc, "spectral-contrast_peaks": peaks, "spectral-contrast_valleys": peaks / 100}
-    return VectorSet({name: array.astype(np.float32) for name, array in inputs.items()}, labels, songs, GENRES, songs)
+    return VectorSet({name: array.astype(np.float32) for name, array in inputs.items()}, LABELS, SONGS, GENRES, SONGS)
 
 
 def train_params(**changes: Any) -> TrainParams:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from genre.models import training
-from tests.models.conftest import feature_set, train_params
+from tests.models.conftest import SONGS, feature_set, train_params
 
 pytest.importorskip("keras")
 
@@ -36,9 +36,7 @@ def test_lstm2016_is_trained_by_the_same_call() -> None:
 
 @pytest.mark.slow
 def test_each_song_is_held_out_by_one_member(monkeypatch: pytest.MonkeyPatch) -> None:
-    groups = [
-        song[:-1] + str(int(song[-1]) in (0, 3)) for song in feature_set().songs
-    ]  # not the blocks of neighbouring names
+    groups = [song[:-1] + str(int(song[-1]) in (0, 3)) for song in SONGS]  # not the blocks of neighbouring names
     monkeypatch.setattr(training, "augmented", spy := Mock(wraps=training.augmented))
     trained = training.fit(replace(feature_set(), groups=groups), train_params(members=2, epochs=2), model="merged")
     held_out = np.split(trained.validation.rows, 2)
@@ -60,13 +58,6 @@ def test_a_member_trains_on_all_chunks_but_those_of_its_fold() -> None:
 
 
 @pytest.mark.slow
-def test_one_member_holds_out_no_song() -> None:
-    network = fit(members=1)
-    assert (network.calibration.temperature, network.calibration.n_songs) == (1.0, 0)
-    assert network.validation_accuracy is None and not len(network.validation.rows)
-
-
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     first, second, other = (fit(seed=seed).model.get_weights() for seed in (7, 7, 8))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
@@ -75,7 +66,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
 
 @pytest.mark.slow
 def test_max_steps_and_patience_end_a_training_before_its_epochs_do() -> None:
-    assert len(fit(epochs=50, max_steps=2 * math.ceil(len(feature_set().songs) / 8)).history) == 2
+    assert len(fit(epochs=50, max_steps=2 * math.ceil(len(SONGS) / 8)).history) == 2
     assert len(fit(epochs=12, members=2, learning_rate=1.0, patience=1).history) < 12
 
 
