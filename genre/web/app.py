@@ -37,14 +37,11 @@ from genre.web.service import MEDIA_TYPES, Info, Service, playable
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-MAX_TOP = 100  # songs that similar returns
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FIELD = "audio"  # the form field of the file
 PATHS: dict[str, Any] = {"path": True, "songs": {"__all__": {"path"}}}  # of indexed songs on this machine
 MAX_FIELD_BYTES = 1 << 16  # of a form field that is not a file
-COPY_BYTES = 1 << 20
 MAX_NAME_BYTES = 200  # file systems allow 255
-MISSING = f"the form field {FIELD} is missing: send the song as a file in it"
 
 
 class Verdict(TypedDict):
@@ -73,7 +70,7 @@ class Excerpt(BaseModel):
 class TopExcerpt(Excerpt):
     """Query parameters of similar."""
 
-    top: int = Field(default=10, ge=1, le=MAX_TOP, description="number of songs")
+    top: int = Field(default=10, ge=1, le=100, description="number of songs")
 
 
 async def _answer(service: Service, request: Request, command: str, excerpt: Excerpt) -> Any:
@@ -110,12 +107,12 @@ async def _receive(request: Request, folder: Path, *, max_fields: int) -> Path:
         async with request.form(max_files=1, max_fields=max_fields, max_part_size=MAX_FIELD_BYTES) as fields:
             file = fields.get(FIELD)
             if not isinstance(file, UploadFile) or not (file.filename or file.size):
-                raise HTTPException(422, MISSING)
+                raise HTTPException(422, f"the form field {FIELD} is missing: send the song as a file in it")
             if not file.size:
                 raise HTTPException(400, f"the file in the form field {FIELD} is empty")
             song = folder / _plain_name(file.filename or "")
             with song.open("xb") as stream:
-                await asyncio.to_thread(shutil.copyfileobj, file.file, stream, COPY_BYTES)
+                await asyncio.to_thread(shutil.copyfileobj, file.file, stream)
             return song
     except (UnicodeError, LookupError):  # unknown charset
         raise HTTPException(400, "the form is malformed") from None
@@ -127,9 +124,8 @@ def _plain_name(name: str) -> str:
     return last.strip().lstrip(".").encode()[-MAX_NAME_BYTES:].decode(errors="ignore") or "upload"
 
 
-async def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
+async def _service(request: Request) -> Any:
+    return request.app.state.service
 
 
 async def _disconnected(request: Request) -> None:
