@@ -60,7 +60,11 @@ def test_every_command_is_listed_with_examples_and_completed(genre: Path, tmp_pa
     for path in ROOT.glob("stages/[!_]*.py"):
         assert f"\n  {path.stem} " in listed
     assert "\ngenre query song.mp3\n" in run(genre, "query", "--help", cwd=tmp_path)
-    completed = {"genre ident": "identify", "genre query --mid": "--middle", "genre identify --engine em": "embeddings"}
+    completed = {
+        "genre ident": "identify",
+        "genre --project . query --mid": "--middle",
+        "genre identify --engine em": "embeddings",
+    }
     for line, expected in completed.items():
         result = subprocess.run(
             ["bash", "-c", f"{genre} 8>&1 9>/dev/null"],
