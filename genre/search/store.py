@@ -111,7 +111,7 @@ class VectorStore:
     is_written: bool = False
 
     def write(self, windows: Sequence[Window], vectors: Vectors) -> None:
-        """Make the collection again of these windows, with these vectors [shape=(windows, dimension)].
+        """Replace the collection by windows with their vectors [shape=(windows, dimension)].
 
         Collections of other settings are dropped from a .db folder, which belongs to one project, but not from a
         server, where they may belong to another project.
@@ -161,6 +161,10 @@ class VectorStore:
 
         Songs of the SHA-256 in `without` are left out.
         """
+        # a server refuses an ef (of HNSW) below the limit
+        search_params = {
+            name: max(value, top_k) if name == "ef" else value for name, value in self.search_params.items()
+        }
         with _named_errors(self.uri):
             results = self.client.search(
                 self.collection,
@@ -169,7 +173,7 @@ class VectorStore:
                 limit=top_k,
                 filter=f"song_sha256 not in {json.dumps(sorted(without))}" if without else "",
                 output_fields=list(_FIELDS),
-                search_params={"metric_type": "COSINE", "params": self.search_params},
+                search_params={"metric_type": "COSINE", "params": search_params},
                 consistency_level="Strong",
                 timeout=ANSWER_S,
             )
