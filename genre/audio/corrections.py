@@ -7,16 +7,15 @@ has song and other. A song is named by its path in the data set folder, <genre>/
 from __future__ import annotations
 
 import csv
-import dataclasses
 import datetime
 import io
 import logging
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from genre import files
-from genre.audio.dataset import Song, check_genres, find, genre_fault, read_text, safe_name, with_unique_names
+from genre.audio.dataset import Song, check_genres, find, genre_fault, read_text, with_unique_names
 from genre.errors import DatasetError
 
 DROP = "drop"  # in place of a genre: the song is left out
@@ -24,8 +23,7 @@ DROP = "drop"  # in place of a genre: the song is left out
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Correction:
+class Correction(NamedTuple):
     """The right genre of a song, or `DROP`."""
 
     song: str  # path in the data set folder; the extension may be missing
@@ -34,25 +32,22 @@ class Correction:
     reason: str
 
 
-COLUMNS = [field.name for field in fields(Correction)]
-
-
 def read(path: Path) -> list[Correction]:
     """Return the corrections of a file, in its order; none if it is missing. Raises DatasetError as `read_table`."""
-    return [Correction(*row) for _, row in read_table(path, COLUMNS)]
+    return [Correction(*row) for _, row in read_table(path, Correction._fields)]
 
 
 def add(path: Path, song: str, genre: str, reason: str = "") -> None:
     """Append a correction of today, in place of the song's earlier one; the file is replaced atomically."""
-    kept = [astuple(correction) for correction in read(path) if correction.song != song]
-    files.write_table(path, COLUMNS, [*kept, (song, genre, datetime.date.today().isoformat(), reason)])
+    kept = [correction for correction in read(path) if correction.song != song]
+    files.write_table(path, Correction._fields, [*kept, (song, genre, datetime.date.today().isoformat(), reason)])
 
 
 def undo(path: Path) -> Correction | None:
     """Remove the last correction and return it; None if there is none. One that `add` replaced does not return."""
     corrections = read(path)
     if corrections:
-        files.write_table(path, COLUMNS, map(astuple, corrections[:-1]))
+        files.write_table(path, Correction._fields, corrections[:-1])
     return corrections[-1] if corrections else None
 
 
@@ -64,7 +59,7 @@ def apply(songs: Sequence[Song], path: Path, folder: Path) -> list[Song]:
     Raises DatasetError that names the file and the line if a song is unknown or has two corrections, or a genre has a
     name that is not allowed; also if fewer than two genres remain.
     """
-    rows = [(where, Correction(*row)) for where, row in read_table(path, COLUMNS)]
+    rows = [(where, Correction(*row)) for where, row in read_table(path, Correction._fields)]
     genres = {song.genre for song in songs} | {DROP}
     right: dict[Path, str] = {}
     named = find([correction.song for _, correction in rows], songs, folder)
@@ -79,9 +74,7 @@ def apply(songs: Sequence[Song], path: Path, folder: Path) -> list[Song]:
             log.warning("%s: the genre %s has no folder: it is a new one", where, correction.genre)
         right[song.path] = correction.genre
     corrected = [
-        dataclasses.replace(song, genre=right.get(song.path, song.genre), name=safe_name(song.path.stem))
-        for song in songs
-        if right.get(song.path) != DROP
+        song._replace(genre=right.get(song.path, song.genre)) for song in songs if right.get(song.path) != DROP
     ]
     check_genres(corrected, folder)
     return with_unique_names(corrected, folder)

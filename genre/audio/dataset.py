@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import dataclasses
 import functools
 import hashlib
 import logging
@@ -12,8 +11,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from genre.audio.manifest import SPLITS
 from genre.errors import DatasetError
@@ -48,13 +47,12 @@ DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2
 MAX_NAME_BYTES = 120  # '-NNN' and the longest CSV suffix still fit into the 255 bytes of a file name
 
 
-@dataclass(frozen=True, slots=True)
-class Song:
+class Song(NamedTuple):
     """One song of a data set."""
 
     path: Path  # audio file
     genre: str  # name of the genre folder
-    name: str  # safe for file names, unique in its genre
+    name: str  # safe for file names, unique in its genre; empty before `with_unique_names`
     split: str  # train or test; empty before the split
 
 
@@ -81,7 +79,7 @@ def scan(folder: Path) -> list[Song]:
     songs = []
     for genre in genres:
         name, split = unicodedata.normalize("NFC", genre.name), genre.parent.name if splits else ""
-        of_genre = [Song(path, name, safe_name(path.stem), split) for path in walk(genre)[0]]
+        of_genre = [Song(path, name, "", split) for path in walk(genre)[0]]
         if not of_genre:
             log.warning("%s/: is left out: it has no song", genre)
         songs += of_genre
@@ -150,7 +148,7 @@ def divide_by_list(songs: Sequence[Song], folder: Path, *, test_list: str | None
         raise DatasetError(f"{min(both)} is on both lists, {test_list} and {train_list}")
     default = "train" if train_list is None else "test" if test_list is None else ""
     splits = dict.fromkeys(test, "test") | dict.fromkeys(train, "train")
-    divided = [dataclasses.replace(song, split=splits.get(song.path, default)) for song in songs]
+    divided = [song._replace(split=splits.get(song.path, default)) for song in songs]
     for split in SPLITS:
         if not any(song.split == split for song in divided):
             raise DatasetError(f"the lists leave no song for {split}")
@@ -168,18 +166,20 @@ def check_genres(songs: Iterable[Song], folder: Path) -> None:
 
 
 def with_unique_names(songs: Sequence[Song], folder: Path) -> list[Song]:
-    """Append a short digest of the path to names that two songs of a genre share or that lost characters.
+    """Return the songs with the safe names of their files, unique in their genres.
 
-    Unicode's normal form does not matter: file systems store letters with accents in different forms.
+    Those that two songs would share or that lost characters end in a short digest of the path. Unicode's normal form
+    does not matter: file systems store letters with accents in different forms.
     """
-    keys = [(safe_name(song.genre), song.name.casefold()) for song in songs]
+    names = [safe_name(song.path.stem) for song in songs]
+    keys = [(safe_name(song.genre), name.casefold()) for song, name in zip(songs, names, strict=True)]
     counts = Counter(keys)
     unique = []
-    for song, key in zip(songs, keys, strict=True):
-        if counts[key] > 1 or song.name != unicodedata.normalize("NFC", song.path.stem):
+    for song, name, key in zip(songs, names, keys, strict=True):
+        if counts[key] > 1 or name != unicodedata.normalize("NFC", song.path.stem):
             path = os.fsencode(song.path.relative_to(folder))
-            song = dataclasses.replace(song, name=f"{song.name}~{hashlib.sha256(path).hexdigest()[:8]}")
-        unique.append(song)
+            name = f"{name}~{hashlib.sha256(path).hexdigest()[:8]}"
+        unique.append(song._replace(name=name))
     return unique
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import random
 import re
@@ -111,7 +110,6 @@ def divide(
         if original[song.path] == song:
             members.setdefault(group[song.path], []).append(song)
     genre_of = {key: statistics.mode(song.genre for song in of_group) for key, of_group in members.items()}
-    sizes = {key: len(of_group) for key, of_group in members.items()}
     test: set[str] = set()
     for genre in sorted({song.genre for song in songs}):
         keys = sorted(key for key in members if genre_of[key] == genre)
@@ -121,8 +119,8 @@ def divide(
                 " decoded and are in no other genre: add songs, or remove it"
             )
         keys.sort(key=lambda key: random.Random(f"{seed}/{genre}/{members[key][0].name}").random())  # noqa: S311
-        test |= _drawn(keys, sizes, test_fraction)
-    return [dataclasses.replace(song, split="test" if group[song.path] in test else "train") for song in songs]
+        test |= _drawn(keys, members, test_fraction)
+    return [song._replace(split="test" if group[song.path] in test else "train") for song in songs]
 
 
 def check_no_leak(songs: Iterable[Song], original: Mapping[Path, Song], group: Mapping[Path, str]) -> None:
@@ -139,9 +137,10 @@ def check_no_leak(songs: Iterable[Song], original: Mapping[Path, Song], group: M
             )
 
 
-def _drawn(keys: Sequence[str], sizes: Mapping[str, int], test_fraction: float) -> set[str]:
+def _drawn(keys: Sequence[str], members: Mapping[str, Sequence[Song]], test_fraction: float) -> set[str]:
     """Return the test groups of a genre, the first that fit into its share; at least one, and not all."""
-    total, n_drawn = sum(sizes[key] for key in keys), 0
+    sizes = {key: len(members[key]) for key in keys}
+    total, n_drawn = sum(sizes.values()), 0
     n_test = min(max(1, round(test_fraction * total)), total - 1)
     drawn = set()
     for key in keys:
