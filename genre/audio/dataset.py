@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from genre.audio.manifest import SPLITS
 from genre.errors import DatasetError
+from genre.terminal import printable
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,6 @@ LINKED_FOLDER = "is a link to a folder, which DVC does not read: put the folder 
 HIDES_FILES = "hides files of the data set from DVC: remove it"
 UNKNOWN = "unknown"  # reserved genre name: the answer of query at low confidence
 FORMULA_SIGNS = ("=", "+", "-", "@")  # first characters of a spreadsheet formula
-CONTROL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")  # of Unicode: control characters, bytes that are not UTF-8, line ends
-DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 MAX_NAME_BYTES = 120  # '-NNN' and the longest CSV suffix still fit into the 255 bytes of a file name
 
 
@@ -234,7 +233,7 @@ def genre_fault(name: str) -> str | None:
         return "is an answer of query"
     if plain.startswith(FORMULA_SIGNS):
         return "would be a formula in a spreadsheet"
-    if any(c == "/" or c in DIRECTION_MARKS or unicodedata.category(c) in CONTROL_CATEGORIES for c in name):
+    if set(name) & set("/\n\t") or printable(name) != name:
         return "has a slash, a control character, a line end, a direction mark or bytes that are not UTF-8"
     return None
 

@@ -82,14 +82,13 @@ def stream_pcm(path: Path, *, sample_rate: int, start: float = 0.0, duration: fl
     begin, length = round(start * sample_rate), CHECK_S * sample_rate
     end = None if duration is None else begin + round(duration * sample_rate)
     means, first = (pieces(_excerpt(_decoded(path, sample_rate, channel), begin, end), length) for channel in (None, 0))
-    is_empty, was_reported = True, False
+    cancelled: list[bool] = []
     for piece, cancels in _without_cancelling(means, first, length):
-        if cancels and not was_reported:
-            process.warn(path, "its channels cancel each other: the first one is used")
-            was_reported = True
         yield piece
-        is_empty = False
-    if is_empty:
+        cancelled.append(cancels)
+    if any(cancelled):
+        process.warn(path, "its channels cancel each other: the first one is used")
+    if not cancelled:
         raise AudioError(f"{path}: holds no audio" + (f" after {start:g} s" if start else ""))
 
 
