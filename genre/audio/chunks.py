@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import wave
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,7 @@ SILENT_MESSAGE = f"is silent, or has less than {MIN_SOUND_S:g} s of sound"
 VERSION = 2  # part of the cache key: raise it when the samples of a chunk change
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """One piece of a song."""
 
     start_s: float  # position in the song

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
-import resource
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,12 +15,9 @@ from genre.audio import chunks, corrections, manifest
 from genre.errors import AudioError, DatasetError, WorkerError
 from genre.paths import Paths
 from stages import split
-from tests.made import ROOT, ffmpeg_run, make_song, outs, write_params
+from tests.made import ffmpeg_run, make_song, outs, python, write_params
 
 pytestmark = pytest.mark.slow
-
-COMMAND = [sys.executable, "-m", "stages.split"]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def _fresh(project: Path) -> dict[str, bytes]:
@@ -175,20 +167,14 @@ def test_a_song_that_changes_while_it_is_read_is_refused_and_not_cached(
 
 
 def test_a_full_disk_is_an_error_and_leaves_no_partial_chunk(project: Path, songs: Path) -> None:
-    def limit_file_size() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    result = subprocess.run(
-        COMMAND, cwd=project, env=ENVIRONMENT, preexec_fn=limit_file_size, capture_output=True, text=True
-    )
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("error: ")
+    limited = "import resource, subprocess, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+    limited += "sys.exit(subprocess.run([sys.executable, '-m', 'stages.split']).returncode)"
+    assert python(project, "-c", limited, status=1).stderr.splitlines()[-1].startswith("error: ")
     assert list((project / "chunks").rglob("*.wav")) == []
     shutil.rmtree(project / "chunks")
     (project / "chunks").write_text("a file in place of a folder")
-    result = subprocess.run(COMMAND, cwd=project, env=ENVIRONMENT, capture_output=True, text=True)
-    assert result.stderr.splitlines()[-1].startswith("error: ") and "chunks" in result.stderr.splitlines()[-1]
+    last_line = python(project, "-m", "stages.split", status=1).stderr.splitlines()[-1]
+    assert last_line.startswith("error: ") and "chunks" in last_line
     (project / "chunks").unlink()
     assert split.main([]) == 0
     assert outs(project) == _fresh(project)
