@@ -76,7 +76,7 @@ batches = [embeddings.Batch(row) for row in rows]
 for batch in batches:
     predictor.predict(batch)
     if detectors:
-        detectors.distances({e.name: batch.embedding(e, rate) for e in detectors.embedders})
+        detectors.distances(batch)
 lap("statistics, classifiers, rejection")
 print(json.dumps(costs))
 """

@@ -47,7 +47,7 @@ def outcomes(fold: Fold, outcome: Outcome, vectors: dict[str, Any], data: Any, r
     of_train = data.labels[fold.train], [data.songs[row] for row in fold.train]
     fitted = rejection.fit(train, *of_train, {"mean": Validation(outcome.rows, outcome.held_out)})
     rejecter = rejection.Rejection(fitted, [embeddings.Embedder(e, Paths()) for e in train], "mean", rate)
-    distances = rejecter.distances(test)
+    distances = rejecter.distances(embeddings.Batch(test))
     results = []
     for song, vote in vote_by_song(outcome.probabilities, songs).items():
         own = distances[np.array(songs) == song], vote.confidence

@@ -23,7 +23,7 @@ from genre.models import musicnn
 from genre.parallel import run
 from genre.paths import Paths
 
-Features = Mapping[str, npt.NDArray[np.float32]]  # of one chunk, by name [shape=(frames, columns)]
+Features = Mapping[str, npt.NDArray[np.float32]]  # by name [shape=(frames, columns) or (chunks, frames, columns)]
 Samples = npt.NDArray[np.int16]  # of one chunk [shape=(n,)]
 Vector = npt.NDArray[np.float32]  # [shape=(values,)]
 Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
@@ -38,7 +38,7 @@ class Embedding:
     n_values: int
     version: int  # raised with every change of the numbers
     of_audio: Callable[[Samples, int, Paths], Vector]  # of samples, sample rate in Hz, project
-    of_features: Callable[[Features], Vector] | None = None  # if features are enough
+    of_features: Callable[[Features], Vector] | None = None  # of one chunk, if features are enough
     checkpoint: str | None = None  # of the MusiCNN network that `of_audio` needs
 
 
@@ -72,7 +72,7 @@ class Embedder:
         data = self.cache.recall(key) or self.cache.keep(key, compute().tobytes())
         return np.frombuffer(data, np.float32)
 
-    def of_features(self, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Vectors:
+    def of_features(self, inputs: Features) -> Vectors:
         """Return the embeddings [shape=(chunks, values)] of features by name [shape=(chunks, frames, columns)]."""
         function = self.embedding.of_features
         assert function is not None
@@ -91,9 +91,7 @@ class Embedder:
         rows = run(self._of_file, items, description=self.name, unit="chunk", recall=recall, **parallel)
         return np.array(list(rows), np.float32).reshape(-1, self.embedding.n_values)
 
-    def of_chunks(
-        self, inputs: Mapping[str, npt.NDArray[np.float32]], chunk_files: Sequence[Path], workers: int | None
-    ) -> Vectors:
+    def of_chunks(self, inputs: Features, chunk_files: Sequence[Path], workers: int | None) -> Vectors:
         """Return `of_features` of chunks, or `of_files` if these are needed."""
         return self.of_files(chunk_files, workers=workers) if self.needs_audio else self.of_features(inputs)
 
@@ -118,19 +116,19 @@ class Embedder:
 class Batch:
     """Features and samples of chunks, with their embeddings, each computed once."""
 
-    def __init__(self, features: Mapping[str, npt.NDArray[np.float32]], samples: Sequence[Samples] = ()) -> None:
+    def __init__(self, features: Features, audio: Sequence[tuple[Samples, int]] = ()) -> None:
         """Use features [shape=(chunks, frames, columns)] and embeddings [shape=(chunks, values)] by name.
 
-        Samples are needed for embeddings of audio that are missing.
+        `audio` has samples and sample rate in Hz of each chunk: for embeddings of audio that are missing.
         """
-        self.features, self._samples = features, samples
+        self.features, self._audio = features, audio
         self._embeddings: dict[str, Vectors] = {name: array for name, array in features.items() if array.ndim == 2}
 
-    def embedding(self, embedder: Embedder, sample_rate: int) -> Vectors:
+    def embedding(self, embedder: Embedder) -> Vectors:
         """Return an embedding [shape=(chunks, values)]."""
         if embedder.name not in self._embeddings:
             self._embeddings[embedder.name] = (
-                np.stack([embedder.of_audio(chunk, sample_rate) for chunk in self._samples])
+                np.stack([embedder.of_audio(*chunk) for chunk in self._audio])
                 if embedder.needs_audio
                 else embedder.of_features(self.features)
             )

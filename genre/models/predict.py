@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from genre.cache import Cache
 from genre.errors import ModelError
 from genre.models import cards, embeddings, onnx
 from genre.models.calibration import Probabilities, calibrate
 from genre.models.cards import ENSEMBLE, WITHOUT_ENSEMBLE, ModelCard
-from genre.models.embeddings import Batch
+from genre.models.embeddings import Batch, Features
 from genre.paths import Paths
 
 Graph = Callable[[Batch], Probabilities]  # a model without its calibration
@@ -33,7 +32,7 @@ class Predictor:
     def predict(self, batch: Batch) -> Probabilities:
         """Return genre probabilities [shape=(chunks, genres)].
 
-        Samples, at the card's sample rate, are needed for embeddings of audio that the batch lacks; features that the
+        Audio, at the card's sample rate, is needed for embeddings of audio that the batch lacks; features that the
         model does not use are ignored. Raises ModelError if the model cannot be loaded or a feature has another shape.
         """
         return calibrate(self.graph.result()(batch), self.card.calibration)
@@ -70,11 +69,11 @@ def _load(card: ModelCard, paths: Paths, cache: Cache | None) -> Graph:
     session = _session(card, paths)
     if card.embedding is None:
         return lambda batch: _run(card, session, {f: batch.features[f] for f in card.inputs})
-    embedder, rate = embeddings.load(card.embedding["name"], paths, cache=cache), card.settings.sample_rate
+    embedder = embeddings.load(card.embedding["name"], paths, cache=cache)
     if card.embedding != (computed := embedder.describe()):
         fault = f"trained on the embedding {card.embedding}, this version computes {computed}"
         raise ModelError(f"{paths.card(card.model)}: {fault}: run `dvc repro`")
-    return lambda batch: _run(card, session, {onnx.VECTOR: batch.embedding(embedder, rate)})
+    return lambda batch: _run(card, session, {onnx.VECTOR: batch.embedding(embedder)})
 
 
 def _average(card: ModelCard, predictors: Sequence[Predictor]) -> Graph:
@@ -101,7 +100,7 @@ def _session(card: ModelCard, paths: Paths) -> Any:
     return session
 
 
-def _run(card: ModelCard, session: Any, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Probabilities:
+def _run(card: ModelCard, session: Any, inputs: Features) -> Probabilities:
     """Return the outputs for each chunk, run one at a time so that they do not depend on the other chunks."""
     rows, name = range(len(next(iter(inputs.values())))), f"the model {card.model}"
     parts = [onnx.run(session, {key: values[[row]] for key, values in inputs.items()}, name) for row in rows]

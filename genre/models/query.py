@@ -97,26 +97,22 @@ def answer(
 
     def of_chunk(chunk: chunks.Chunk) -> tuple[float, float, npt.NDArray[np.float32], npt.NDArray[np.float64] | None]:
         """Return start, seconds, probabilities and distances."""
-        features = compute(chunk.samples, settings.sample_rate)
-        batch = Batch({feature: values[np.newaxis] for feature, values in features.items()}, [chunk.samples])
+        audio = chunk.samples, settings.sample_rate
+        batch = Batch({feature: values[np.newaxis] for feature, values in compute(*audio).items()}, [audio])
         probabilities = predictor.predict(batch)[0]
-        distances = None
-        if rejection is not None:
-            vectors = {e.name: batch.embedding(e, settings.sample_rate) for e in rejection.embedders}
-            distances = rejection.distances(vectors)[0]
+        distances = None if rejection is None else rejection.distances(batch)[0]
         return chunk.start_s, chunk.seconds, probabilities, distances
 
     with collected_warnings() as warnings:
         if middle is not None:
             start, duration = max(0.0, (ffmpeg.decoded_seconds(path) - middle) / 2), middle
         pieces = chunks.audible(chunks.iterate(path, **asdict(settings), start=start, duration=duration), path)
-        cut = list(map_threads(of_chunk, pieces, workers or available_cores()))
-    probabilities = np.stack([row for _, _, row, _ in cut])
-    outcome = vote(probabilities)
+        results = list(map_threads(of_chunk, pieces, workers or available_cores()))
+    starts_s, seconds, probabilities, distances = zip(*results, strict=True)
+    outcome = vote(np.stack(probabilities))
     reason = UNSURE if outcome.confidence < min_confidence else None
     if rejection is not None:
-        distances = np.stack([of_chunk for *_, of_chunk in cut if of_chunk is not None])
-        reason = rejection.reason(distances, outcome.confidence) or reason
+        reason = rejection.reason(np.stack(distances), outcome.confidence) or reason
     calibration = predictor.card.calibration
     positions = calibration.genre_set(outcome.means, outcome.genre, coverage)
     if positions is None:
@@ -124,7 +120,7 @@ def answer(
         warnings.append(f"genre_set has all genres: {calibration.n_songs} songs are too few for {100 * coverage:g} %")
     return {
         "file": str(path),
-        "duration": round(sum(seconds for _, seconds, _, _ in cut), 3),
+        "duration": round(sum(seconds), 3),
         "model": predictor.card.model,
         "genre": UNKNOWN if reason else genres[outcome.genre],
         "reason": reason,
@@ -138,10 +134,10 @@ def answer(
         "chunks": [
             {
                 "start": round(start_s, 3),
-                "end": round(start_s + seconds, 3),
+                "end": round(start_s + length_s, 3),
                 "genre": genres[position],
                 "probabilities": {genre: round(float(p), 6) for genre, p in zip(genres, row, strict=True)},
             }
-            for (start_s, seconds, row, _), position in zip(cut, outcome.vector, strict=True)
+            for start_s, length_s, row, position in zip(starts_s, seconds, probabilities, outcome.vector, strict=True)
         ],
     }

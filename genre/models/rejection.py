@@ -22,7 +22,7 @@ from genre.cache import Cache
 from genre.errors import ModelError
 from genre.models import cards, embeddings
 from genre.models.calibration import Rows, Validation, song_means
-from genre.models.embeddings import Embedder, Vectors
+from genre.models.embeddings import Batch, Embedder, Vectors
 from genre.models.vote import vote_by_song
 from genre.params import MusicnnParams
 from genre.paths import Paths
@@ -118,11 +118,9 @@ class Rejection:
         warning = f"query.reject {rate:g} needs {needed} training songs; with {len(scores)} the rate is {lowest:.3f}"
         self.warnings = [] if rate >= lowest else [warning]
 
-    def distances(self, vectors: Mapping[str, Vectors]) -> Scores:
-        """Return each chunk's distance by detector, and last its stationarity [shape=(chunks, detectors + 1)].
-
-        `vectors` are the embeddings of `embedders`, by name.
-        """
+    def distances(self, batch: Batch) -> Scores:
+        """Return each chunk's distance by detector, and last its stationarity [shape=(chunks, detectors + 1)]."""
+        vectors = {embedder.name: batch.embedding(embedder) for embedder in self.embedders}
         columns = [detector.distances(vectors[name]) for name, detector in self._detectors]
         return np.stack([*columns, _log_deviation(vectors[STATISTICS])], axis=1)
 
