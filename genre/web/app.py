@@ -37,7 +37,6 @@ from genre.web.service import MEDIA_TYPES, Info, Service, playable
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 FIELD = "audio"  # the form field of the file
 PATHS: dict[str, Any] = {"path": True, "songs": {"__all__": {"path"}}}  # of indexed songs on this machine
 MAX_FIELD_BYTES = 1 << 16  # of a form field that is not a file
@@ -89,7 +88,7 @@ async def _answer(service: Service, request: Request, command: str, excerpt: Exc
     except AudioError as error:
         raise HTTPException(400, str(error).replace(f"{folder}/", "")) from None
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         log.warning("%s: the disk for temporary files is full", tempfile.gettempdir())
         raise HTTPException(507, "the disk for temporary files is full") from None

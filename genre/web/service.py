@@ -97,7 +97,6 @@ class Service:
 
     def close(self) -> None:
         """End the work, and close the vector stores."""
-        self.ready = False
         self.workers.close()
         self.project.close()
 
