@@ -33,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"argument --fail-on: {unknown[0]} must be one of {', '.join(FAIL_ON)}")
     settings, paths = params.load(), Paths()
     audited = AuditedSongs(settings, paths)
-    parts = (duplicates, quality, labels)
-    ranked = findings.ranked([finding for part in parts for finding in part.find(audited)])
+    ranked = findings.ranked([finding for part in (duplicates, quality, labels) for finding in part.find(audited)])
     counts = findings.write(paths.audit, ranked, audited.folder, len(audited.songs))
     if options.write_duplicates:
         pairs = [(f.song, f.others[0]) for f in ranked if f.finding in FAIL_ON["duplicates"]]

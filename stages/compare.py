@@ -70,9 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts = [outcome.probabilities[len(fold.test) :] for fold, outcome in zip(folds, of_model, strict=False)]
         stressed += recording.stress_rows(model, np.concatenate(parts), data.labels[middle], len(set(middle)))
     values = recording.properties(setup.rows, paths)
-    outcomes[recording.RECORDING] = [_of_recording(values, fold, data) for fold in every_fold]
-    few = len(every_fold) > len(folds)
-    curve = comparison.curve(outcomes, every_fold, data) if few else []
+    outcomes[recording.RECORDING] = [_of_recording(values, fold, setup) for fold in every_fold]
+    curve = comparison.curve(outcomes, every_fold, data)
     outcomes = {model: of_model[: len(folds)] for model, of_model in outcomes.items()}
     results = comparison.rank(outcomes, folds, data)
     _write(results, {"curve": curve, "stress": stressed}, setup)
@@ -88,6 +87,7 @@ class Setup:
         self.cache = Cache(paths.cache, settings.cache.max_bytes)
         self.data = arrays.read_all(paths.vectors)
         self.rows = sorted(manifest.read(paths.chunks), key=lambda row: row.split != "train")  # as in the vectors
+        self.chunk_files = np.array([paths.chunks / row.chunk for row in self.rows])
         self.middle = middle_rows(self.data.songs)
         averaged = settings.ensemble.models if ENSEMBLE in settings.compare.models else []
         self.models = [name for name in dict.fromkeys([*settings.compare.models, *averaged]) if name != ENSEMBLE]
@@ -108,14 +108,10 @@ class Setup:
         """Return the row of the middle chunk of each test song."""
         return self.middle[np.isin(self.middle, fold.test)]
 
-    def files(self, rows: npt.NDArray[np.int64]) -> list[Path]:
-        """Return the files of chunks."""
-        return [self.paths.chunks / self.rows[row].chunk for row in rows]
-
     def changed(self, rows: npt.NDArray[np.int64], workers: int | None) -> Arrays:
         """Return `recording.changed_inputs` of some chunks for all models."""
         embedders = [embeddings.load(name, self.paths) for name in self.embeddings]
-        return recording.changed_inputs(self.files(rows), embedders, self.cache, workers)
+        return recording.changed_inputs(self.chunk_files[rows].tolist(), embedders, self.cache, workers)
 
     def embed(self, name: str) -> tuple[embeddings.Vectors, embeddings.Vectors, float]:
         """Return embeddings of all chunks, those of each song's middle chunk at other levels, and seconds per chunk.
@@ -126,9 +122,9 @@ class Setup:
         digest = report.digest(self.paths.vectors)
         key = files.digest("compare embedding", embedder.describe(), digest, _sources())
         if (kept := self.cache.recall(key)) is None:
-            chunk_files = self.files(np.arange(len(self.rows)))
+            chunk_files, middle = self.chunk_files.tolist(), self.chunk_files[self.middle].tolist()
             vectors = embedder.of_chunks(self.data.inputs, chunk_files, 1)
-            copies = embedder.of_files(self.files(self.middle), gains_db=baselines.GAINS_DB, workers=1)
+            copies = embedder.of_files(middle, gains_db=baselines.GAINS_DB, workers=1)
             uncached = embeddings.load(name, self.paths)
             start = time.perf_counter()
             uncached.of_chunks(self.data.at([0]).inputs, chunk_files[:1], 1)
@@ -147,8 +143,8 @@ def train_and_predict(job: tuple[str, Fold], *, settings: params.Params, paths: 
     return files.npz(**asdict(train(model, fold, setup, changed)))
 
 
-def _of_recording(values: npt.NDArray[np.float64], fold: Fold, data: arrays.VectorSet) -> Outcome:
-    probabilities = recording.predict(values, data.labels, data.songs, fold.train, fold.test)
+def _of_recording(values: npt.NDArray[np.float64], fold: Fold, setup: Setup) -> Outcome:
+    probabilities = recording.predict(values, setup.rows, fold.train, fold.test)
     return Outcome(probabilities, np.zeros(3), fold.test[:0], probabilities[:0])
 
 

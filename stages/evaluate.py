@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     loaded = [embeddings.load(name, paths, cache=cache) for name in names]
     embedders, workers = [embedder for embedder in loaded if embedder.needs_audio], settings.parallel.workers
     batch = embeddings.Batch(test.inputs | {e.name: e.of_files(chunk_paths, workers=workers) for e in embedders})
-    outputs = {recording.RECORDING: _recording(test, paths)}
+    outputs = {recording.RECORDING: _recording(paths)}
     for predictor in terminal.progress(predictors, desc="evaluate", unit="model"):
         outputs[predictor.card.model] = predictor.predict(batch)
     results = []
@@ -96,12 +96,11 @@ def _load(model: str, test: arrays.VectorSet, paths: Paths, cache: Cache) -> pre
     return predictor
 
 
-def _recording(test: arrays.VectorSet, paths: Paths) -> npt.NDArray[np.float32]:
+def _recording(paths: Paths) -> npt.NDArray[np.float32]:
     """Return the genre probabilities of the test chunks [shape=(n_chunks, n_genres)] by their recording alone."""
     rows = manifest.read(paths.chunks)
-    labels, songs = np.array([test.genres.index(row.genre) for row in rows]), [row.song_id for row in rows]
-    train, tested = (np.flatnonzero([row.split == split for row in rows]) for split in manifest.SPLITS)
-    return recording.predict(recording.properties(rows, paths), labels, songs, train, tested)
+    train, test = (np.flatnonzero([row.split == split for row in rows]) for split in manifest.SPLITS)
+    return recording.predict(recording.properties(rows, paths), rows, train, test)
 
 
 def _line(result: metrics.Result) -> str:

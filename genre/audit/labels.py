@@ -122,7 +122,7 @@ def _given_away(audited: AuditedSongs, folds: Sequence[comparison.Fold]) -> Iter
     values = recording.properties(audited.rows, audited.paths)
     outputs = np.zeros((len(values), len(data.genres)), np.float32)
     for fold in folds:
-        outputs[fold.test] = recording.predict(values, data.labels, data.songs, fold.train, fold.test)
+        outputs[fold.test] = recording.predict(values, audited.rows, fold.train, fold.test)
     scores = metrics.per_genre([metrics.by_song(outputs, data.labels, data.songs)], len(data.genres))
     for genre, score in enumerate(scores):
         if score["f1"] >= MIN_F1 and score["recall_low"] > 1 / len(data.genres):

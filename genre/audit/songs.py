@@ -6,18 +6,16 @@ import functools
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from genre.audio import manifest
 from genre.cache import Cache
 from genre.errors import DatasetError
 from genre.features import arrays
 from genre.models import embeddings, rejection
+from genre.models.embeddings import Vectors
 from genre.params import Params
 from genre.paths import Paths
 from genre.search.embedding_index import Description, Projection
-
-Vectors = npt.NDArray[np.float32]
 
 
 class AuditedSongs:

@@ -12,10 +12,7 @@ from genre.errors import ParamsError
 from genre.evaluation import metrics
 from genre.features.arrays import VectorSet
 from genre.models import calibration
-from genre.models.calibration import Validation, calibrate, common_predictions
-
-Rows = npt.NDArray[np.int64]
-Probabilities = npt.NDArray[np.float32]
+from genre.models.calibration import Probabilities, Rows, Validation, calibrate, common_predictions
 
 N_BOOTSTRAP = 2000
 

@@ -145,10 +145,8 @@ def confusion_matrix(repeats: Sequence[pd.DataFrame], n_genres: int) -> npt.NDAr
 def log_losses(predictions: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Return the negative natural logarithm of the mean probability of each song's true genre [shape=(n_songs,)]."""
     means = predictions.drop(columns=[*COLUMNS]).to_numpy().clip(MIN_PROBABILITY, 1.0)
-    losses: npt.NDArray[np.float64] = -np.log(
-        means[np.arange(len(means)), predictions["actual"].to_numpy()] / means.sum(axis=1)
-    )
-    return losses
+    of_true = means[np.arange(len(means)), predictions["actual"].to_numpy()]
+    return np.asarray(-np.log(of_true / means.sum(axis=1)), np.float64)
 
 
 def accuracy_interval(accuracy: float, n_songs: int) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from genre.cache import Cache
 from genre.evaluation.metrics import accuracy_interval
 from genre.features.numpy_engine import compute
 from genre.features.transforms import TRANSFORMS, hann
+from genre.models.calibration import Probabilities, Rows
 from genre.models.embeddings import Embedder
 from genre.paths import Paths
 
@@ -30,7 +31,6 @@ BAND_RATIO = 1e-6  # -60 dB, relative to the strongest bin of the spectrum; what
 FRAME = 2048  # samples
 STEREO = "pan=stereo|c0=c0|c1=c0"  # as most files are
 
-Rows = npt.NDArray[np.int64]
 Options = dict[str, str | int]  # output options of ffmpeg
 WAV: Options = {"format": "wav"}
 
@@ -65,15 +65,17 @@ def properties(rows: Sequence[Row], paths: Paths) -> npt.NDArray[np.float64]:
     return np.column_stack([values, n_bytes / values[:, 3]])
 
 
-def predict(
-    values: npt.NDArray[np.float64], labels: Rows, songs: Sequence[str], train: Rows, test: Rows
-) -> npt.NDArray[np.float32]:
-    """Return genre probabilities of the rows `test` [shape=(n, n_genres)], by a forest of a row per training song."""
+def predict(values: npt.NDArray[np.float64], rows: Sequence[Row], train: Rows, test: Rows) -> Probabilities:
+    """Return genre probabilities of the chunks `test` [shape=(n, n_genres)], by a forest of a row per training song.
+
+    `values` are the properties of `rows`; `train` and `test` are positions of chunks.
+    """
     from sklearn.ensemble import RandomForestClassifier
 
-    rows = train[np.unique([songs[row] for row in train], return_index=True)[1]]
-    forest = RandomForestClassifier(min_samples_leaf=2, random_state=0).fit(values[rows], labels[rows])
-    probabilities = np.zeros((len(test), int(labels.max()) + 1), np.float32)
+    genres, labels = np.unique([row.genre for row in rows], return_inverse=True)
+    firsts = train[np.unique([rows[position].song_id for position in train], return_index=True)[1]]
+    forest = RandomForestClassifier(min_samples_leaf=2, random_state=0).fit(values[firsts], labels[firsts])
+    probabilities = np.zeros((len(test), len(genres)), np.float32)
     probabilities[:, forest.classes_] = forest.predict_proba(values[test])
     return probabilities
 
@@ -102,9 +104,7 @@ def changed_inputs(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def stress_rows(
-    model: str, probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], n_songs: int
-) -> list[dict[str, str | float]]:
+def stress_rows(model: str, probabilities: Probabilities, labels: Rows, n_songs: int) -> list[dict[str, str | float]]:
     """Return one row per change: model, change, n_songs, accuracy with its interval, loss in points.
 
     `probabilities` [shape=(n * n_changes, n_genres)] are those of `changed_inputs`, `labels` [shape=(n,)] those of the

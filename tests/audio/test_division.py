@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from genre.audio import dataset, division
 from genre.errors import DatasetError, ParamsError
 from genre.evaluation import comparison
-from genre.models.calibration import validation_folds
+from genre.models.calibration import Rows, validation_folds
 from tests.made import ffmpeg_run, touch
 
 FOLDER = Path("dataset/tiny")
@@ -57,7 +57,7 @@ def test_no_group_is_on_both_sides_of_split_folds_members_or_validation(seed: in
         assert not any(_shared(groups, fold.test) for fold in folds)
 
 
-def _shared(groups: list[str], rows: comparison.Rows) -> set[str]:
+def _shared(groups: list[str], rows: Rows) -> set[str]:
     """Return the groups that are in some rows and in others."""
     return {groups[row] for row in rows} & {group for row, group in enumerate(groups) if row not in set(rows.tolist())}
 

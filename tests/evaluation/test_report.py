@@ -1,9 +1,14 @@
-"""The reports show scores, errors and their data set, and no name in them is read as HTML."""
+"""The reports show scores, errors and their data set, and no name in them is read as HTML.
+
+The provenance of scores counts the songs of a data set, lists the issues its files show, and links its songs.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +16,11 @@ import pandas as pd
 import pytest
 
 from genre import params
+from genre.audio import corrections, manifest
 from genre.evaluation import comparison, metrics, report
 from genre.features.arrays import VectorSet
-from tests.made import ROOT
+from genre.paths import Paths
+from tests.made import ROOT, write_params
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +42,7 @@ def _provenance(issues: list[str]) -> report.Provenance:
     return report.Provenance(HTML_NAME, GENRES, counts, HTML_NAME, issues, links, HTML_NAME, versions)
 
 
+@functools.cache
 def _evaluation() -> str:
     splits = [(split, epoch) for split in ("training", "validation") for epoch in (1, 2)]
     rows = [("merged", "loss", split, epoch, 1 / epoch) for split, epoch in splits]
@@ -54,11 +62,13 @@ def _results() -> list[metrics.Result]:
     return [replace(result, scores=result.scores | {"p_against_best": 0.04}) for result in results]
 
 
+@functools.cache
 def _comparison() -> str:
     score = {"n_songs": 3, "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 1.0}
     losses = {"unchanged": 0.0, "mp3": 5.0, "opus": 7.5}
     stress = [{"model": "merged", "change": name, "loss_points": loss, **score} for name, loss in losses.items()]
-    tables = {"stress": stress, "curve": [{"model": "merged", "songs_per_genre": 5, "by_song": False, **RESULT.scores}]}
+    sizes = [{"model": "merged", "songs_per_genre": n, "by_song": False, **RESULT.scores} for n in (5, 10)]
+    tables = {"stress": stress, "curve": sizes}
     values = {"options": params.load(ROOT / "params.yaml").compare, "group_by": None, "ensemble": ["merged", HTML_NAME]}
     return report.html("comparison.html", _results(), _provenance([HTML_NAME]), **values, **tables)
 
@@ -78,8 +88,8 @@ def test_the_most_confident_error_is_linked_and_in_repeats_is_one_row_with_its_c
 
 def test_the_comparison_states_its_method_costs_and_issues() -> None:
     text = _text(_comparison())
-    method = "5 folds by song, 3 repeats with other seeds."
-    for part in (method, "0.040", "162", "0.0427", "3 songs", "average of merged", "Known issues", "all 8 48"):
+    stated = ["5 folds by song, 3 repeats with other seeds.", "0.040", "162", "0.0427", "3 songs", "all 8 48"]
+    for part in [*stated, "average of merged", "Few songs", "Known issues"]:
         assert part in text
 
 
@@ -124,3 +134,38 @@ def test_names_are_escaped_nothing_is_loaded_and_links_lead_to_the_page_or_a_son
         assert not re.search(r'(src|href)="(?!data:image/png|#|\.\./)', html)
         links = set(re.findall(r'href="([^"]+)"', html))
         assert links and all(link.startswith("../dataset/") or f'id="{link[1:]}"' in html for link in links)
+
+
+def _describe(folder: Path, name: str, *, failures: str = "", group_by: str | None = None) -> report.Provenance:
+    rows = [
+        manifest.Row("train/a/x-000.wav", "x", "a", "train", 0.0, 3.0, "dataset/tiny/a/x #1.mp3", "1" * 64),
+        manifest.Row("train/a/x-001.wav", "x", "a", "train", 3.0, 3.0, "dataset/tiny/a/x #1.mp3", "1" * 64),
+        manifest.Row("train/b/y-000.wav", "y", "b", "train", 0.0, 2.0, "dataset/tiny/b/y.mp3", "2" * 64),
+        manifest.Row("test/b/z-000.wav", "z", "b", "test", 0.0, 3.0, "dataset/tiny/b/z.mp3", "2" * 64),
+    ]
+    manifest.write(folder / "chunks", rows)
+    Paths(folder).vectors.mkdir(exist_ok=True)
+    (folder / "chunks" / "failures.csv").write_text("source,reason\n" + failures)
+    write_params(folder, dataset__name=name, split__group_by=group_by)
+    return report.provenance(params.load(folder / "params.yaml"), Paths(folder), ["a", "b"])
+
+
+def test_songs_are_counted_by_split_and_linked_and_the_issues_of_their_files_are_listed(tmp_path: Path) -> None:
+    card = _describe(tmp_path, "gtzan-mini", failures="dataset/tiny/a/bad.mp3,no audio\n")
+    assert card.counts == [
+        {"genre": "a", "train_songs": 1, "train_chunks": 2, "test_songs": 0, "test_chunks": 0},
+        {"genre": "b", "train_songs": 1, "train_chunks": 1, "test_songs": 1, "test_chunks": 1},
+    ]
+    known, copies, failed, short = card.issues
+    assert "Sturm" in known and "another song: 1 (" in copies
+    assert "decoding failed: 1 (" in failed and short == "Chunks shorter than 3 s, filled by repetition: 1."
+    assert card.links["a/x"] == "../dataset/tiny/a/x%20%231.mp3"
+
+
+def test_the_artist_filter_and_the_corrections_are_shown(tmp_path: Path) -> None:
+    for song, genre in (("a/x #1", "b"), ("a/z", "drop"), ("b/y", "a")):
+        corrections.add(Paths(tmp_path).corrections("tiny"), song, genre)
+    card = _describe(tmp_path, "tiny", group_by="artist")
+    assert card.artist_filter == "yes, 3 groups of 3 songs by artist"
+    assert "Songs with a corrected genre: 2; dropped: 1." in card.issues
+    assert _describe(tmp_path, "tiny").artist_filter.startswith("no")
