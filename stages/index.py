@@ -33,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argument_parser(__doc__).parse_args(argv)
     paths = Paths()
     settings = params.load(paths.params)
-    grouped = landmark_index.group_songs(manifest.read(paths.chunks))
-    songs = {IndexedSong(rows[0].source_sha256, rows[0].song, rows[0].genre): rows for rows in grouped}
+    songs = landmark_index.group_songs(manifest.read(paths.chunks))
     indexer = Indexer(songs, settings, paths, Cache(paths.cache, settings.cache.max_bytes))
     index = indexer.landmarks()
     description = indexer.embeddings()

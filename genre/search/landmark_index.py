@@ -168,7 +168,7 @@ def song_peaks(samples: Floats) -> Peaks:
     return Peaks(times.astype(np.float32), bins.astype(np.float32), peaks.n_frames)
 
 
-def group_songs(rows: Sequence[Row]) -> list[list[Row]]:
+def group_songs(rows: Sequence[Row]) -> dict[IndexedSong, list[Row]]:
     """Return the chunks of each song in order, songs sorted by name; of songs with equal content, the first only."""
     songs: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row.song_id, row.start_s)):
@@ -177,7 +177,7 @@ def group_songs(rows: Sequence[Row]) -> list[list[Row]]:
             log.warning("%s is a copy of %s and is not indexed", row.source, chunks[0].source)
             continue
         chunks.append(row)
-    return list(songs.values())
+    return {IndexedSong(sha256, of_song[0].song, of_song[0].genre): of_song for sha256, of_song in songs.items()}
 
 
 def _divided(songs: list[IndexedSong], bit: int = 255) -> list[list[IndexedSong]]:

@@ -109,6 +109,6 @@ def test_of_songs_with_the_same_bytes_only_the_first_is_indexed(caplog: pytest.L
         for song, sha256 in (("copy", "0" * 64), ("a", "0" * 64), ("b", "1" * 64))
         for i in (1, 0)
     ]
-    songs = [[(row.song, row.start_s) for row in song] for song in group_songs(rows)]
+    songs = [[(row.song, row.start_s) for row in song] for song in group_songs(rows).values()]
     assert songs == [[("a", 0.0), ("a", 30.0)], [("b", 0.0), ("b", 30.0)]]
     assert "copy.wav is a copy of dataset/a.wav" in caplog.text
