@@ -60,10 +60,10 @@ def values(songs: Iterable[Song], folder: Path, group_by: str | None) -> dict[Pa
 
     Raises ParamsError if its pattern is not a regular expression, DatasetError if its table cannot be read.
     """
-    kind, _, pattern = (group_by or "").partition(":")
-    of_songs: dict[Path, list[str]] = {}
     if group_by is None:
         return {}
+    of_songs: dict[Path, list[str]] = {}
+    kind, _, pattern = group_by.partition(":")
     if kind in TAGS:
         of_songs = {song.path: _tags(song.path, TAGS[kind]) for song in songs}
     elif kind in ("folder", "regex"):

@@ -17,9 +17,8 @@ from tests.made import make_song, touch
 
 def _divided(folder: Path, **options: float) -> dict[str, str]:
     songs = dataset.scan(folder)
-    digests = {song.path: files.sha256(song.path) for song in songs}
     settings = {"test_fraction": 0.3, "seed": 0} | options
-    original = division.originals(songs, {path: [digest] for path, digest in digests.items()})
+    original = division.originals(songs, {song.path: [files.sha256(song.path)] for song in songs})
     songs = division.divide(songs, original, division.groups(songs, original, {}), **settings)  # type: ignore[arg-type]
     return {song.path.relative_to(folder).as_posix(): song.split for song in songs}
 
