@@ -64,16 +64,15 @@ def audible(chunks: Iterable[Chunk], path: Path) -> Iterator[Chunk]:
 
     Raises AudioError if all are silent.
     """
-    n_silent = n_audible = 0
+    silent: list[bool] = []
     for chunk in chunks:
-        n_silent += chunk.is_silent
-        n_audible += not chunk.is_silent
+        silent.append(chunk.is_silent)
         if not chunk.is_silent:
             yield chunk
-    if n_silent and not n_audible:
+    if silent and all(silent):
         raise AudioError(f"{path}: {SILENT_MESSAGE}")
-    if n_silent:
-        warn(path, f"{n_silent} of {n_silent + n_audible} chunks are silent and left out")
+    if any(silent):
+        warn(path, f"{sum(silent)} of {len(silent)} chunks are silent and left out")
 
 
 def is_silent(samples: npt.NDArray[np.int16], sample_rate: int) -> bool:

@@ -72,7 +72,7 @@ def scan(folder: Path) -> list[Song]:
     for path, fault in dvc_faults(folder):
         if fault in (LINKED_FOLDER, HIDES_FILES):
             raise DatasetError(f"{path} {fault}")
-    splits = [folder / split for split in SPLITS if folder / split in _folders(folder)]
+    splits = [folder / split for split in SPLITS if (folder / split).is_dir()]
     genres = [genre for parent in splits or [folder] for genre in _folders(parent)]
     _check_layout(folder, splits)
     songs = []

@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,8 +46,7 @@ class Row:
 
 def write(folder: Path, rows: Iterable[Row]) -> None:
     """Write the rows as <folder>/index.csv."""
-    header = [field.name for field in fields(Row)]
-    files.write_table(folder / INDEX_NAME, header, (asdict(row).values() for row in rows))
+    files.write_table(folder / INDEX_NAME, [field.name for field in fields(Row)], map(astuple, rows))
 
 
 def read(folder: Path) -> list[Row]:
