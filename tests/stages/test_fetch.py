@@ -52,18 +52,12 @@ def test_a_data_set_that_is_there_is_left_as_it_is_and_the_error_for_another_lis
         fetch.main(["nope"])
 
 
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        ("download", "cannot be downloaded: md5 checksum differs"),
-        ("missing", "cannot be downloaded: .*jazz.00003"),
-    ],
-)
+@pytest.mark.parametrize(("fault", "message"), [("download", "md5 checksum differs"), ("missing", ".*jazz.00003")])
 def test_an_incomplete_download_leaves_no_data_set(
     project: Path, monkeypatch: pytest.MonkeyPatch, fault: str, message: str
 ) -> None:
     _stand_in(monkeypatch, fault)
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DatasetError, match=f"cannot be downloaded: {message}"):
         fetch.main(["gtzan-mini"])
     assert not Path("dataset/gtzan-mini").exists()
 
