@@ -76,22 +76,11 @@ def answer(
 ) -> Answer:
     """Return the genre of a song, with the predictions for its chunks.
 
-    Raises AudioError if the song cannot be decoded.
-
-    Parameters
-    ----------
-    start, duration : float
-        The part of the file to analyse, in seconds.
-    middle : float or None
-        Seconds in the middle of the file to analyse instead; all of a shorter file.
-    rejection : Rejection or None
-        Detectors of songs whose genre is "unknown"; None for no such songs.
-    min_confidence : float
-        Confidence below which the genre is "unknown".
-    coverage : float
-        Fraction of songs whose prediction set `genre_set` holds their genre. All genres with too few songs for it.
-    workers : int or None
-        Number of threads; None for one per core. The answer does not depend on it.
+    `start` and `duration` are the part of the file to analyse, in seconds; or `middle`, so many seconds in its middle,
+    and all of a shorter file. The genre is "unknown" if `rejection` rejects the song or the confidence is below
+    `min_confidence`. `coverage` is the fraction of songs whose `genre_set` holds their genre; with too few training
+    songs for it, the set has all genres. `workers` is the number of threads, None for one per core; the answer does not
+    depend on it. Raises AudioError if the song cannot be decoded.
     """
     settings, genres = predictor.card.settings, predictor.card.genres
 
