@@ -19,11 +19,11 @@ from genre import params
 from genre.cache import Cache
 from genre.evaluation import comparison, metrics
 from genre.evaluation.comparison import Fold
-from genre.features import arrays
 from genre.models import calibration
 from genre.models.calibration import Calibration, Validation
 from genre.models.vote import vote_by_song
 from genre.paths import Paths
+from stages.compare import Setup
 from stages.ensemble import default_model, gain
 
 DRAWS = ((4, 20), (10, 20))  # number of genres and of draws
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.confidence", description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=settings.ensemble.models, help="default: ensemble.models")
     models = parser.parse_args().models
-    cache, data = Cache(paths.cache, settings.cache.max_bytes), arrays.read_all(paths.vectors)
+    cache, data = Cache(paths.cache, settings.cache.max_bytes), Setup(settings, paths).data
     labels, songs = data.labels, data.songs
     folds: dict[str, list[Fold]] = {}
     for n_genres, n_draws in DRAWS:

@@ -85,8 +85,8 @@ class Setup:
     def __init__(self, settings: params.Params, paths: Paths) -> None:
         self.settings, self.paths = settings, paths
         self.cache = Cache(paths.cache, settings.cache.max_bytes)
-        self.data = arrays.read_all(paths.vectors)
         self.rows = sorted(manifest.read(paths.chunks), key=lambda row: row.split != "train")  # as in the vectors
+        self.data = arrays.read_all(paths.vectors, self.rows)
         self.chunk_files = np.array([paths.chunks / row.chunk for row in self.rows])
         self.middle = middle_rows(self.data.songs)
         averaged = settings.ensemble.models if ENSEMBLE in settings.compare.models else []

@@ -25,6 +25,11 @@ from genre.models.cards import ENSEMBLE
 from genre.models.vote import middle_rows
 from genre.paths import Paths
 
+LINE = (
+    "evaluate: {}: songs {song_accuracy:.1%} ({song_accuracy_low:.1%} to {song_accuracy_high:.1%}, n = {n_songs:.0f}),"
+    " chunks {chunk_accuracy:.1%} (n = {n_chunks:.0f})"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: pickled_vectors/, chunks/ and the models -> evaluation/, scores/."""
@@ -46,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for model, probabilities in outputs.items():
         predictions = metrics.by_song(probabilities, test.labels, test.songs)
         results.append(metrics.Result(model, metrics.scores(predictions), [predictions]))
-        print(_line(results[-1]))
+        print(LINE.format(model, **results[-1].scores))
     middle, stressed = middle_rows(test.songs), []
     inputs = recording.changed_inputs([chunk_paths[row] for row in middle], embedders, cache, workers)
     changed = embeddings.Batch(inputs)
@@ -101,15 +106,6 @@ def _recording(paths: Paths) -> npt.NDArray[np.float32]:
     rows = manifest.read(paths.chunks)
     train, test = (np.flatnonzero([row.split == split for row in rows]) for split in manifest.SPLITS)
     return recording.predict(recording.properties(rows, paths), rows, train, test)
-
-
-def _line(result: metrics.Result) -> str:
-    scores = result.scores
-    return (
-        f"evaluate: {result.model}: songs {scores['song_accuracy']:.1%}"
-        f" ({scores['song_accuracy_low']:.1%} to {scores['song_accuracy_high']:.1%}, n = {scores['n_songs']:.0f}),"
-        f" chunks {scores['chunk_accuracy']:.1%} (n = {scores['n_chunks']:.0f})"
-    )
 
 
 if __name__ == "__main__":

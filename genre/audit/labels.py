@@ -6,6 +6,7 @@ All scores of a song are by models that were not trained on it (out-of-fold pred
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -33,14 +34,13 @@ def find(audited: AuditedSongs) -> Iterator[Finding]:
     If a genre has no two songs or groups, there are no predictions, and only small genres are found.
     """
     data = audited.data
-    of_songs = data.labels[np.unique(audited.song_of, return_index=True)[1]]
-    counts = np.bincount(of_songs, minlength=len(data.genres))
-    for genre, count in zip(data.genres, counts.tolist(), strict=True):
-        if count < MIN_SONGS:
+    counts = Counter(dict(zip(data.songs, data.labels.tolist(), strict=True)).values())
+    for label, genre in enumerate(data.genres):
+        if (count := counts[label]) < MIN_SONGS:
             yield Finding(genre, "few songs", f"{count} songs", "add songs, or merge genres", -count)
     options = audited.settings.compare
     groups = set(zip(data.labels.tolist(), data.groups, strict=True))
-    n_folds = min(options.folds, *np.bincount([label for label, _ in groups], minlength=len(data.genres)).tolist())
+    n_folds = min(options.folds, *Counter(label for label, _ in groups).values())
     path, names = audited.paths.audit / "predictions.csv", dict(enumerate(data.genres))
     if n_folds < 2:
         files.write_text(path, "song\n")

@@ -9,7 +9,6 @@ import numpy as np
 
 from genre.audio import manifest
 from genre.cache import Cache
-from genre.errors import DatasetError
 from genre.features import arrays
 from genre.models import embeddings, rejection
 from genre.models.embeddings import Vectors
@@ -39,10 +38,8 @@ class AuditedSongs:
 
     @functools.cached_property
     def data(self) -> arrays.VectorSet:
-        """Return features, labels, songs and genres of all chunks; DatasetError if they are not those of chunks/."""
-        data = arrays.read_all(self.paths.vectors)
-        if data.songs != [row.song_id for row in self.rows]:
-            raise DatasetError(f"{self.paths.chunks}/ has other songs than the vectors: run `dvc repro vectorize`")
+        """Return features, labels, songs and genres of all chunks; VectorError if they are not those of chunks/."""
+        data = arrays.read_all(self.paths.vectors, self.rows)
         return replace(data, songs=[self.name(row.source) for row in self.rows])
 
     @functools.cached_property

@@ -113,9 +113,14 @@ def read(folder: Path, split: Split, features: Iterable[str] = tuple(TRANSFORMS)
     return VectorSet(inputs, one_hot.argmax(axis=1), songs, genres, groups)
 
 
-def read_all(folder: Path) -> VectorSet:
-    """Return all chunks of the data set: those of train, then those of test; raise as `read`."""
+def read_all(folder: Path, rows: Sequence[Row]) -> VectorSet:
+    """Return the chunks `rows` of the data set: those of train, then those of test.
+
+    Raises VectorError as `read`, and if `rows` are of other songs.
+    """
     train, test = read(folder, "train"), read(folder, "test")
+    if train.songs + test.songs != [row.song_id for row in rows]:
+        raise VectorError(f"{folder}/ has other songs than the chunks: run `dvc repro vectorize`")
     return VectorSet(
         {feature: np.concatenate([array, test.inputs[feature]]) for feature, array in train.inputs.items()},
         np.concatenate([train.labels, test.labels]),

@@ -12,7 +12,7 @@ import pytest
 
 from genre import files
 from genre.cache import Cache
-from genre.errors import ModelError
+from genre.errors import ModelError, VectorError
 from genre.evaluation import comparison
 from genre.features import arrays
 from genre.features.transforms import Settings
@@ -84,9 +84,12 @@ def test_other_data_or_seeds_do_not_use_the_cached_folds(data: Path) -> None:
     assert sizes == sorted(set(sizes))
 
 
-def test_an_unknown_model_is_reported_with_the_choices(data: Path) -> None:
+def test_an_unknown_model_is_reported_with_the_choices_and_other_chunks_are_refused(data: Path) -> None:
     with pytest.raises(ModelError, match="unknown model forest; choose from mfcc"):
         compare.main(["--models", "forest"])
+    write_chunks(data, N_SONGS + 1)
+    with pytest.raises(VectorError, match="has other songs than the chunks"):
+        compare.main(["--models", "knn"])
 
 
 def test_a_fixed_split_tests_on_the_test_songs_alone(data: Path) -> None:
@@ -120,13 +123,14 @@ def test_groups_are_tested_with_and_without_the_artist_filter(data: Path) -> Non
 @pytest.mark.parametrize("model", ["mfcc", "stats_svm"])
 def test_wrong_test_labels_change_no_prediction(data: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(data, compare__models=[model])
-    vectors, paths = arrays.read_all(Paths().vectors), Paths()
+    paths, settings = Paths(), load()
+    vectors = compare.Setup(settings, paths).data
     fold = comparison.folds(vectors.labels, vectors.songs, n_folds=3, n_repeats=1, seed=0)[0]
     wrong = vectors.labels.copy()
     wrong[fold.test] = 1 - wrong[fold.test]
     probabilities = []
     for labels in (vectors.labels, wrong):
-        monkeypatch.setattr(arrays, "read_all", lambda _, labels=labels: replace(vectors, labels=labels))
-        outcome = compare.train_and_predict((model, fold), settings=load(), paths=paths)
+        monkeypatch.setattr(arrays, "read_all", lambda *_, labels=labels: replace(vectors, labels=labels))
+        outcome = compare.train_and_predict((model, fold), settings=settings, paths=paths)
         probabilities.append(files.read_npz(outcome)["probabilities"])
     assert np.array_equal(probabilities[0], probabilities[1])
