@@ -283,10 +283,8 @@ def _named_errors(uri: str) -> Iterator[None]:
 
 
 def _row(window: Window, vector: Vectors) -> dict[str, Any]:
-    # bytes that are not UTF-8 are escaped
-    sha256, song, genre = (text.encode(errors="backslashreplace").decode() for text in astuple(window.song))
-    values = (sha256, song, genre, float(window.start_s))
-    return {"id": f"{sha256}:{window.start_s:.3f}", **dict(zip(_FIELDS, values, strict=True)), "vector": vector}
+    fields = zip(_FIELDS, (*astuple(window.song), window.start_s), strict=True)
+    return {"id": f"{window.song.sha256}:{window.start_s:.3f}", **dict(fields), "vector": vector}
 
 
 def _neighbour(hit: Any) -> Neighbour:
