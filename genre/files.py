@@ -121,8 +121,8 @@ def reading(path: Path, error_type: type[GenreError], stage: str) -> Iterator[No
         yield
     except GenreError:
         raise
-    except FileNotFoundError:
-        raise error_type(f"{path} is missing: run `dvc repro {stage}` or `dvc pull`") from None
+    except FileNotFoundError as error:
+        raise error_type(f"{error.filename or path} is missing: run `dvc repro {stage}` or `dvc pull`") from None
     except Exception as error:  # a damaged pickle, for one, can raise almost any
         raise error_type(f"{path} is damaged ({error}): run `dvc repro --force {stage}`") from error
 

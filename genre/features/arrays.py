@@ -99,10 +99,11 @@ def read(folder: Path, split: Split, features: Iterable[str] = tuple(TRANSFORMS)
     `features` has at least one name. Raises VectorError if a file is missing or damaged, or shapes do not match
     songs.json and genres.json.
     """
-    genres: list[str] = _read_json(folder / "genres.json")
-    names: dict[str, list[str]] = _read_json(folder / "songs.json")
-    songs = names[_SONGS_KEYS[split]]
-    groups = names.get(_SONGS_KEYS[split] + _GROUPS, songs)
+    with files.reading(folder, VectorError, "vectorize"):
+        genres: list[str] = files.read_json(folder / "genres.json")
+        names: dict[str, list[str]] = files.read_json(folder / "songs.json")
+        songs = names[_SONGS_KEYS[split]]
+        groups = names.get(_SONGS_KEYS[split] + _GROUPS, songs)
     inputs = {}
     for feature in features:
         inputs[feature], one_hot = map(read_pickle, _paths(folder, feature, split))
@@ -132,9 +133,8 @@ def read_all(folder: Path, rows: Sequence[Row]) -> VectorSet:
 
 def read_settings(folder: Path) -> Settings:
     """Return the settings of the features; raise VectorError if settings.json is missing, damaged or of other ones."""
-    path = folder / "settings.json"
-    with files.reading(path, VectorError, "vectorize"):
-        return Settings.from_dict(files.read_json(path))
+    with files.reading(folder / "settings.json", VectorError, "vectorize"):
+        return Settings.from_dict(files.read_json(folder / "settings.json"))
 
 
 def read_pickle(path: Path) -> npt.NDArray[np.float32]:
@@ -162,8 +162,3 @@ class _ArrayUnpickler(pickle.Unpickler):
 def _paths(folder: Path, feature: str, split: Split) -> list[Path]:
     """Return the files of the vectors and of the labels."""
     return [folder / f"{feature}_{_PREFIXES[split]}{kind}.pickle" for kind in ("training_vector", "label")]
-
-
-def _read_json(path: Path) -> Any:
-    with files.reading(path, VectorError, "vectorize"):
-        return files.read_json(path)

@@ -73,7 +73,11 @@ def test_a_pickle_of_anything_but_a_float32_array_is_refused(tmp_path: Path, val
 
 
 def test_files_that_are_missing_or_do_not_belong_together_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(VectorError, match="dvc repro"):
+    with pytest.raises(VectorError, match=r"genres\.json is missing: run `dvc repro"):
+        arrays.read(tmp_path, "train")
+    _write_all(tmp_path)
+    (tmp_path / "songs.json").write_text("{}")
+    with pytest.raises(VectorError, match="is damaged"):
         arrays.read(tmp_path, "train")
     _write_all(tmp_path)
     _write_all(tmp_path / "other", "xyy")
