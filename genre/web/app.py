@@ -27,6 +27,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from typing_extensions import TypedDict
 
+from genre import archives
 from genre.errors import AudioError, GenreError, TimeLimitError
 from genre.models.query import Answer
 from genre.search.identify import Match
@@ -182,14 +183,15 @@ def info(service: Injected) -> Info:
 
 
 @router.get("/v1/audio", include_in_schema=False)
-def audio(service: Injected, genre: str, song: str) -> FileResponse:
-    """Return the file of an indexed song; byte ranges are supported."""
+def audio(service: Injected, genre: str, song: str) -> Response:
+    """Return the file of an indexed song, with support of byte ranges, or its first chunk in an archive."""
     row = service.songs.get((genre, song))
     if row is None or (path := playable(row, service.paths)) is None:
         raise HTTPException(404, "there is no such song in the index")
-    return FileResponse(
-        path, media_type=MEDIA_TYPES[path.suffix.lower()], headers={"cache-control": "private, max-age=3600"}
-    )
+    media_type, headers = MEDIA_TYPES[path.suffix.lower()], {"cache-control": "private, max-age=3600"}
+    if path.is_file():
+        return FileResponse(path, media_type=media_type, headers=headers)
+    return Response(archives.read_bytes(path), media_type=media_type, headers=headers)
 
 
 @router.head("/healthz", include_in_schema=False)

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollecto
 from starlette.exceptions import HTTPException
 from typing_extensions import TypedDict
 
+from genre import archives
 from genre.audio import chunks, ffmpeg, manifest
 from genre.errors import DatasetError, GenreError, SearchError
 from genre.models import cards
@@ -149,10 +150,10 @@ def _examples(index: Index, paths: Paths) -> list[manifest.Row]:
 
 
 def playable(row: manifest.Row, paths: Paths) -> Path | None:
-    """Return the source of a song or its first chunk; None if a link leads out of the folder that it must be in."""
+    """Return the source of a song or its first chunk, which may be in an archive; None for links to other folders."""
     data_set = paths.root.joinpath(*Path(row.source).parts[:2])  # may itself be a symbolic link
     for path, folder in ((paths.root / row.source, data_set), (paths.chunks / row.chunk, paths.chunks)):
-        has_format = path.suffix.lower() in MEDIA_TYPES and path.is_file()
-        if has_format and path.resolve().is_relative_to(folder.resolve()):
+        exists = path.is_file() or archives.archive_of(path) is not None
+        if exists and path.suffix.lower() in MEDIA_TYPES and path.resolve().is_relative_to(folder.resolve()):
             return path
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -14,7 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
-from stages import identify, query, similar
+from genre import Project, archives
+from genre.audio import manifest
+from genre.web import app, service
+from stages import identify, query, similar, split
+from tests.made import write_params
 from tests.web.conftest import MODEL, Server, StartServer, form
 
 ANALYSIS = ["/", "/v1/query", "/v1/identify", "/v1/similar"]
@@ -193,6 +198,18 @@ def test_indexed_songs_can_be_played_in_ranges_and_no_other_file_can_be_fetched(
         _failed(client.get("/v1/audio", params={"genre": "jazz", "song": name}), 404)
     for path in ("/ui/../params.yaml", "/ui/%2e%2e/app.py"):
         _failed(client.get(path), 404)
+
+
+def test_a_song_that_browsers_cannot_play_is_played_by_its_first_chunk_in_an_archive(copied: Path) -> None:
+    write_params(copied, split__pack=True)
+    assert split.main([]) == 0
+    row = manifest.read(copied / "chunks")[0]
+    (copied / row.source).unlink()
+    with contextlib.closing(service.Service(Project(model=MODEL))) as loaded:
+        loaded.load("")
+        answer = app.audio(loaded, row.genre, row.song)
+    assert answer.body == archives.read_bytes(copied / "chunks" / row.chunk)
+    assert answer.headers["content-type"] == "audio/wav"
 
 
 def test_every_response_has_the_security_headers_and_none_for_other_sites(client: httpx.Client) -> None:
