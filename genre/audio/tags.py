@@ -132,13 +132,10 @@ class Tagger:
     def _append(self, entry: Mapping[str, Any]) -> None:
         """Append an entry to the journal with one write, so that processes do not mix theirs."""
         self.__dict__.pop("_entries", None)
-        try:
-            with self.journal.open("ab") as stream:
-                stream.write(f"\n{json.dumps(entry)}".encode())  # after an entry that is cut off, if a disk was full
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise AudioError(f"{entry['path']}: {self.journal} cannot be written ({error.strerror})") from error
+        with self.journal.open("ab") as stream:
+            stream.write(f"\n{json.dumps(entry)}".encode())  # after an entry that is cut off, if a disk was full
+            stream.flush()
+            os.fsync(stream.fileno())
 
     @functools.cached_property
     def _entries(self) -> Mapping[str, list[dict[str, Any]]]:
