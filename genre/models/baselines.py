@@ -81,16 +81,16 @@ def train(
     are not used. `copies` [shape=(levels * songs, values)] are those of `middle_rows` at other levels, for training
     only; without them, many songs are given another genre if they are made louder or quieter.
     """
+    all_rows, n_genres = np.arange(len(vectors)), len(data.genres)
     of_levels = vectors[:0] if copies is None else copies
-    copied = np.resize(middle_rows(data.songs), len(of_levels))  # np.resize repeats
-    n_genres = len(data.genres)
+    inputs = np.concatenate([vectors, of_levels])
+    row_of = np.concatenate([all_rows, np.resize(middle_rows(data.songs), len(of_levels))])  # np.resize repeats
 
     def fit(rows: Rows) -> bytes:
-        used = np.isin(copied, rows)
-        of_rows = data.labels[np.concatenate([rows, copied[used]])]
-        return classifier(name, np.concatenate([vectors[rows], of_levels[used]]), of_rows, n_genres, seed)
+        used = np.isin(row_of, rows)
+        return classifier(name, inputs[used], data.labels[row_of[used]], n_genres, seed)
 
-    all_rows, is_validated = np.arange(len(vectors)), CLASSIFIERS[BASELINES[name].classifier].validated
+    is_validated = CLASSIFIERS[BASELINES[name].classifier].validated
     held_out = validation_folds(data.labels, data.songs, VALIDATION_FOLDS if is_validated else 1, data.groups)
     folds = [rows for rows in held_out if len(rows)]
     predictions = [predict(fit(np.setdiff1d(all_rows, rows)), vectors[rows]) for rows in folds]

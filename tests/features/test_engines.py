@@ -161,11 +161,9 @@ def test_the_built_in_engine_writes_the_bytes_of_the_real_tool_for_real_music(
 
 
 def test_other_formats_are_read_at_their_own_rate(tmp_path: Path) -> None:
-    wav = make_song(tmp_path / "wav" / "a.wav", sample_rate=44_100)
-    flac = make_song(tmp_path / "flac" / "a.flac", sample_rate=44_100)
-    stereo = make_song(tmp_path / "stereo" / "a.flac", sample_rate=44_100, channels=2)
     outputs = []
-    for path in (wav, flac, stereo):
+    for name, channels in (("wav/a.wav", 1), ("flac/a.flac", 1), ("stereo/a.flac", 2)):
+        path = make_song(tmp_path / name, sample_rate=44_100, channels=channels)
         out = tmp_path / "out" / path.parent.name
         assert NUMPY.extract(_jobs(path, out=out)) == {}
         outputs.append(_written(out))
