@@ -23,7 +23,7 @@ from genre.features import vamp_engine
 from genre.features.engines import ENGINES, choose
 from genre.features.extraction import Job
 from genre.features.transforms import TRANSFORMS
-from tests.made import GOLDEN, make_song
+from tests.made import GOLDEN, make_song, touch
 
 SONIC_ANNOTATOR, VAMP, NUMPY = ENGINES.values()
 
@@ -96,8 +96,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def packs(plugins: Path) -> None:
     """Write libraries with the plugins' names."""
-    for name in ("bbc-vamp-plugins.so", "qm-vamp-plugins.so"):
-        files.write_text(plugins / name, "")
+    touch(plugins, "bbc-vamp-plugins.so", "qm-vamp-plugins.so")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import replace
@@ -28,13 +29,17 @@ SETTINGS = Settings(22_050, 3.0, 1.0)
 CALIBRATION = Calibration(2.0, [0.1, 0.5])
 
 
+@functools.cache
+def train(name: str) -> baselines.TrainedBaseline:
+    return baselines.train(name, *embeddings_of_genres())
+
+
 @pytest.fixture
 def paths(tmp_path: Path) -> Paths:
     """Return a project with two classifiers of the embedding `statistics` and an ensemble of both."""
     paths = Paths(tmp_path)
-    vectors, data = embeddings_of_genres()
     for name in ("stats_svm", "knn"):
-        trained = baselines.train(name, vectors, data)
+        trained = train(name)
         card = cards.ModelCard(
             name,
             baselines.BASELINES[name].classifier,
