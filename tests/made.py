@@ -207,13 +207,13 @@ def write_songs(folder: Path, n_songs: int = 4, suffix: str = ".flac") -> None:
             make_song(folder / genre / f"song {n}{suffix}", seconds=4.0 + n, hz=hz, seed=n)
 
 
-def write_chunks(project: Path, n_songs: int = 3) -> list[manifest.Row]:
-    """Write one chunk of noise per song for train and test of two genres, and chunks/index.csv; return its rows."""
+def write_chunks(project: Path, n_songs: int = 3, *, equal: bool = False) -> list[manifest.Row]:
+    """Write a chunk of noise per song, equal or not, for both splits of two genres, and the index; return its rows."""
     rows = []
     for number in range(4 * n_songs):
         genre, split = ("high", "low")[number % 2], ("train", "test")[number // 2 % 2]
         name = f"{split}/{genre}/song {number}-000.wav"
-        chunks.write(project / "chunks" / name, noise(3 * 22_050, number), sample_rate=22_050)
+        chunks.write(project / "chunks" / name, noise(3 * 22_050, 0 if equal else number), sample_rate=22_050)
         source = f"dataset/tiny/{genre}/song {number}.wav"
         rows.append(manifest.Row(name, f"song {number}", genre, split, 0.0, 3.0, source, f"{number:064x}"))
     manifest.write(project / "chunks", rows)

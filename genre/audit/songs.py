@@ -58,5 +58,4 @@ class AuditedSongs:
         means = np.zeros((len(self.songs), vectors.shape[1]), np.float32)
         np.add.at(means, self.song_of, vectors)
         means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-        similarities: Vectors = means @ means.T
-        return similarities
+        return np.asarray(means @ means.T, np.float32)

@@ -33,9 +33,10 @@ OPTIONS: dict[str, object] = {
 
 @pytest.fixture
 def data(project: Path) -> Path:
-    """Write random vectors of two genres with different means, and return the project."""
+    """Write random vectors of two genres with different means and equal chunks, and return the project."""
     write_params(project, **OPTIONS)
-    write_vectors(project / "pickled_vectors", write_chunks(project, N_SONGS), Settings(22_050, 3.0, 1.0))
+    rows = write_chunks(project, N_SONGS, equal=True)  # the stress test of one is that of all
+    write_vectors(project / "pickled_vectors", rows, Settings(22_050, 3.0, 1.0))
     return project
 
 
