@@ -70,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts = [outcome.probabilities[len(fold.test) :] for fold, outcome in zip(folds, of_model, strict=False)]
         stressed += recording.stress_rows(model, np.concatenate(parts), data.labels[middle], len(set(middle)))
     values = recording.properties(setup.rows, paths)
-    outcomes[recording.RECORDING] = [_of_recording(values, fold, setup) for fold in every_fold]
+    outcomes[recording.RECORDING] = []
+    for fold in every_fold:
+        probabilities = recording.predict(values, setup.rows, fold.train, fold.test)
+        outcomes[recording.RECORDING].append(Outcome(probabilities, np.zeros(3), fold.test[:0], probabilities[:0]))
     curve = comparison.curve(outcomes, every_fold, data)
     outcomes = {model: of_model[: len(folds)] for model, of_model in outcomes.items()}
     results = comparison.rank(outcomes, folds, data)
@@ -100,9 +103,8 @@ class Setup:
         if options.split == "folds":
             counts = {"n_folds": options.folds, "n_repeats": options.repeats}
             return comparison.folds(self.data.labels, groups, seed=options.seed, **counts)
-        n_train = sum(row.split == "train" for row in self.rows)
-        rows = np.arange(len(groups))
-        return [Fold(repeat, 0, rows[:n_train], rows[n_train:]) for repeat in range(options.repeats)]
+        train, test = np.split(np.arange(len(groups)), [sum(row.split == "train" for row in self.rows)])
+        return [Fold(repeat, 0, train, test) for repeat in range(options.repeats)]
 
     def middle_of(self, fold: Fold) -> npt.NDArray[np.int64]:
         """Return the row of the middle chunk of each test song."""
@@ -141,11 +143,6 @@ def train_and_predict(job: tuple[str, Fold], *, settings: params.Params, paths: 
     changed = setup.changed(setup.middle_of(fold), 1) if stressed else {}
     train = _train_baseline if model in BASELINES else _train_network
     return files.npz(**asdict(train(model, fold, setup, changed)))
-
-
-def _of_recording(values: npt.NDArray[np.float64], fold: Fold, setup: Setup) -> Outcome:
-    probabilities = recording.predict(values, setup.rows, fold.train, fold.test)
-    return Outcome(probabilities, np.zeros(3), fold.test[:0], probabilities[:0])
 
 
 def _train_network(model: str, fold: Fold, setup: Setup, changed: Arrays) -> Outcome:

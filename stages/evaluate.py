@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from genre import files, params, terminal
 from genre.audio import manifest
@@ -44,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     loaded = [embeddings.load(name, paths, cache=cache) for name in names]
     embedders, workers = [embedder for embedder in loaded if embedder.needs_audio], settings.parallel.workers
     batch = embeddings.Batch(test.inputs | {e.name: e.of_files(chunk_paths, workers=workers) for e in embedders})
-    outputs = {recording.RECORDING: _recording(paths)}
+    rows = manifest.read(paths.chunks)
+    train, tested = (np.flatnonzero([row.split == split for row in rows]) for split in manifest.SPLITS)
+    outputs = {recording.RECORDING: recording.predict(recording.properties(rows, paths), rows, train, tested)}
     for predictor in terminal.progress(predictors, desc="evaluate", unit="model"):
         outputs[predictor.card.model] = predictor.predict(batch)
     results = []
@@ -53,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         results.append(metrics.Result(model, metrics.scores(predictions), [predictions]))
         print(LINE.format(model, **results[-1].scores))
     middle, stressed = middle_rows(test.songs), []
-    inputs = recording.changed_inputs([chunk_paths[row] for row in middle], embedders, cache, workers)
-    changed = embeddings.Batch(inputs)
+    middle_paths = [chunk_paths[row] for row in middle]
+    changed = embeddings.Batch(recording.changed_inputs(middle_paths, embedders, cache, workers))
     for predictor in predictors:
         answers = predictor.predict(changed)
         stressed += recording.stress_rows(predictor.card.model, answers, test.labels[middle], len(middle))
@@ -99,13 +100,6 @@ def _load(model: str, test: arrays.VectorSet, paths: Paths, cache: Cache) -> pre
     if card.settings != arrays.read_settings(paths.vectors) or card.genres != test.genres:
         raise ModelError(f"the model {model} was trained on other vectors than {paths.vectors}/: run `dvc repro`")
     return predictor
-
-
-def _recording(paths: Paths) -> npt.NDArray[np.float32]:
-    """Return the genre probabilities of the test chunks [shape=(n_chunks, n_genres)] by their recording alone."""
-    rows = manifest.read(paths.chunks)
-    train, test = (np.flatnonzero([row.split == split for row in rows]) for split in manifest.SPLITS)
-    return recording.predict(recording.properties(rows, paths), rows, train, test)
 
 
 if __name__ == "__main__":

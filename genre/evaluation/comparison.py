@@ -122,10 +122,9 @@ def rank(outcomes: Outcomes, folds: Sequence[Fold], data: VectorSet) -> list[met
     results.sort(key=lambda result: -result.scores["song_accuracy"])
     accuracies = [result.song_accuracies for result in results]
     p_values = metrics.holm([paired_p_value(of_model, accuracies[0]) for of_model in accuracies[1:]])
-    return [
-        replace(result, scores=result.scores | {"p_against_best": p_value})
-        for result, p_value in zip(results, [1.0, *p_values], strict=True)
-    ]
+    for result, p_value in zip(results, [1.0, *p_values], strict=True):
+        result.scores["p_against_best"] = p_value
+    return results
 
 
 def paired_p_value(accuracies: npt.NDArray[np.float64], best: npt.NDArray[np.float64], seed: int = 0) -> float:
