@@ -130,7 +130,9 @@ def _write_clip(path: Path) -> Path:
 
 def _peer(clip: Path, model: str | None) -> float:
     """Return clips a second of the model without the service."""
-    service = Service(Project(model=model))
+    from genre import params
+
+    service = Service(Project(model=model), params.load().serve)
     service.load("")
     try:
         began = time.perf_counter()

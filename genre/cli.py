@@ -81,7 +81,7 @@ def add_song_options(parser: argparse.ArgumentParser, metavar: str) -> None:
     songs_help = "an audio file of any format, a folder of them, an http(s) URL, or - for standard input"
     parser.add_argument("songs", nargs="+", metavar=metavar, help=songs_help)
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: %(default)s")
-    parser.add_argument("--models", metavar="FILE", help="a package of models, or a project (default: this project)")
+    parser.add_argument("--models", metavar="FILE", help="package of genre pack, or folder (default: this project)")
     parser.add_argument("--start", type=seconds, default=0.0, metavar="S", help="start of the part in s (default: 0)")
     parser.add_argument("--duration", type=positive, metavar="S", help="length of the part in s (default: to the end)")
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:  # of a write, it names no file
-        error.filename = error.filename or str(path)
+        if error.filename in {None, str(temporary)}:
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)  # still there if it is a link of the same file as `path`
+
+
+def check_output(path: Path, suffixes: Sequence[str]) -> None:
+    """Raise GenreError if the name of a file to write has none of the suffixes, or it cannot be written."""
+    if path.suffix.lower() not in suffixes:
+        raise GenreError(f"{path}: the name must end in {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise GenreError(f"{path}: the folder {path.parent}/ does not exist")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise GenreError(f"{path}: " + ("is a folder" if path.is_dir() else f"{path.parent}/ is read-only"))
 
 
 def link_or_copy(source: Path, target: Path) -> None:

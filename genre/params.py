@@ -6,7 +6,7 @@ params.yaml holds every setting with its unit and range in a comment; the classe
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, ValidationError
@@ -20,6 +20,9 @@ ShareBelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 EngineName = Literal["auto", "sonic-annotator", "vamp", "numpy"]
+
+
+Sections = TypeVar("Sections", bound="CommandParams")
 
 
 class _Section(BaseModel):
@@ -164,22 +167,22 @@ class SearchParams(_Section):
 
 
 class ServeParams(_Section):
-    """Limits of the HTTP service."""
+    """Limits of the HTTP service; the defaults are for a package of models without a project."""
 
-    workers: Annotated[int, Field(ge=1, le=256)]
-    queue: Annotated[int, Field(ge=0, le=10_000)]
-    uploads: Annotated[int, Field(ge=1, le=10_000)]
-    connections: Annotated[int, Field(ge=1, le=100_000)]
-    max_upload_bytes: Annotated[int, Field(ge=1_000)]
-    max_parts: Annotated[int, Field(ge=1, le=1_000)]
-    max_audio_s: Annotated[float, Field(ge=1.0, le=36_000.0)]
-    timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)]
-    upload_timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)]
-    stall_s: Annotated[float, Field(ge=1.0, le=3_600.0)]
-    response_timeout_s: Annotated[float, Field(gt=0.0, le=36_000.0)]
-    shutdown_s: Annotated[int, Field(ge=0, le=3_600)]
-    hosts: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+$")]]
-    api_key: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]
+    workers: Annotated[int, Field(ge=1, le=256)] = 2
+    queue: Annotated[int, Field(ge=0, le=10_000)] = 64
+    uploads: Annotated[int, Field(ge=1, le=10_000)] = 64
+    connections: Annotated[int, Field(ge=1, le=100_000)] = 512
+    max_upload_bytes: Annotated[int, Field(ge=1_000)] = 1 << 26
+    max_parts: Annotated[int, Field(ge=1, le=1_000)] = 8
+    max_audio_s: Annotated[float, Field(ge=1.0, le=36_000.0)] = 900.0
+    timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)] = 60.0
+    upload_timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)] = 60.0
+    stall_s: Annotated[float, Field(ge=1.0, le=3_600.0)] = 10.0
+    response_timeout_s: Annotated[float, Field(gt=0.0, le=36_000.0)] = 600.0
+    shutdown_s: Annotated[int, Field(ge=0, le=3_600)] = 20
+    hosts: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+$")]] = []
+    api_key: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")] = "GENRE_API_KEY"
 
 
 class QueryParams(_Section):
@@ -188,32 +191,56 @@ class QueryParams(_Section):
     reject: Annotated[float, Field(gt=0.0, le=0.5)] | None
 
 
-class Params(_Section):
-    """All sections of params.yaml."""
+class CommandParams(_Section):
+    """The sections of params.yaml that query, identify and similar use."""
 
     dataset: DatasetParams
+    musicnn: MusicnnParams
+    index: IndexParams
+    search: SearchParams
+    query: QueryParams
+
+
+class Params(CommandParams):
+    """All sections of params.yaml."""
+
     split: SplitParams
     extract: ExtractParams
     train: TrainParams
     parallel: ParallelParams
     cache: CacheParams
-    musicnn: MusicnnParams
     baselines: BaselinesParams
-    index: IndexParams
-    search: SearchParams
     compare: CompareParams
     ensemble: EnsembleParams
-    query: QueryParams
     serve: ServeParams
 
 
+PACKED_STORE = "vectors/songs.db"
+
+
+class PackagedIndexParams(IndexParams):
+    """The indexes in a package: never on a server, nor outside of the package."""
+
+    uri: Literal["vectors/songs.db"]  # PACKED_STORE
+
+
+class PackagedParams(CommandParams):
+    """The sections of params.yaml in a package of models."""
+
+    index: PackagedIndexParams
+
+
 def load(path: Path | None = None) -> Params:
-    """Return the settings of a params file, by default that of the project.
+    """Return the settings of a params file, by default that of the project; raise ParamsError as `read`."""
+    return read(path or Paths().params, Params)
+
+
+def read(path: Path, kind: type[Sections]) -> Sections:
+    """Return the sections of a kind, which the file has and no others.
 
     Raises ParamsError if the file is missing or not YAML, or keys are unknown, missing or have a bad value;
     the message names all of them.
     """
-    path = path or Paths().params
     try:
         values = files.read_yaml(path)
     except FileNotFoundError:
@@ -223,7 +250,7 @@ def load(path: Path | None = None) -> Params:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ParamsError(f"{path} cannot be read: {error}") from error
     try:
-        return Params.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         raise ParamsError(f"{path}: " + "; ".join(_sentence(cast(Any, e)) for e in error.errors())) from None
 

@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from genre.errors import AudioError, ModelError
+from genre.errors import AudioError, ModelError, SearchError
 from genre.paths import Paths
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from genre.models.predict import Predictor
     from genre.models.query import Answer, Options
     from genre.models.rejection import Rejection
-    from genre.params import Params
+    from genre.params import CommandParams
     from genre.search.identify import Engine, Match
     from genre.search.similar import Neighbours, Similar
 
@@ -30,7 +30,7 @@ class Project(contextlib.AbstractContextManager["Project"]):
     """
 
     def __init__(self, root: str | Path | None = None, *, model: str | None = None, engine: str | None = None) -> None:
-        """Use a project's folder, or a package that `stages.pack` wrote; raise ModelError if it is neither.
+        """Use a project's folder, or a package that `stages.pack` wrote; raise ModelError if there is neither.
 
         `root` None is the folder of GENRE_PROJECT, or the working directory. `model` None is the default model, and
         `engine` None that of search.engine: "landmarks" or "embeddings".
@@ -38,13 +38,14 @@ class Project(contextlib.AbstractContextManager["Project"]):
         self._model, self._engine = model, engine
         self.paths = Paths() if root is None else Paths(Path(root).expanduser())
         self._resources = contextlib.ExitStack()
-        if self.paths.root.is_file():
+        self._package = self.paths.root if root is not None and self.paths.root.is_file() else None
+        if self._package:
             from genre import package
 
-            folder = package.extract(self.paths.root)
+            folder = package.extract(self._package)
             self.paths = Paths(Path(self._resources.enter_context(folder)))
         elif not self.paths.root.is_dir():
-            raise ModelError(f"{self.paths.root} is neither the folder of a project nor a package of models")
+            raise ModelError(f"{self.paths.root} is not the folder of a project" + (", nor a package" if root else ""))
 
     def query(self, song: str | Path, **options: Unpack[Options]) -> Answer:
         """Return the genre of a song and of each chunk (docs/query.md).
@@ -109,11 +110,11 @@ class Project(contextlib.AbstractContextManager["Project"]):
         return numpy_engine.compute(np.concatenate(list(blocks)), sample_rate)
 
     @functools.cached_property
-    def params(self) -> Params:
-        """Return the settings of params.yaml."""
+    def params(self) -> CommandParams:
+        """Return the settings of params.yaml, all of them for a project."""
         from genre import params
 
-        return params.load(self.paths.params)
+        return params.read(self.paths.params, params.PackagedParams if self._package else params.Params)
 
     @functools.cached_property
     def predictor(self) -> Predictor:
@@ -134,14 +135,14 @@ class Project(contextlib.AbstractContextManager["Project"]):
         """Return the engine of identify, with its index."""
         from genre.search.identify import open_engine
 
-        return self._resources.enter_context(open_engine(self.params, self.paths, self._engine))
+        return self._resources.enter_context(open_engine(self.params, self._with_index(), self._engine))
 
     @functools.cached_property
     def neighbours(self) -> Neighbours:
         """Return the embedding index."""
         from genre.search.similar import open_neighbours
 
-        return self._resources.enter_context(open_neighbours(self.params, self.paths))
+        return self._resources.enter_context(open_neighbours(self.params, self._with_index()))
 
     def close(self) -> None:
         """Close the indexes."""
@@ -151,6 +152,12 @@ class Project(contextlib.AbstractContextManager["Project"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _with_index(self) -> Paths:
+        """Return the paths; raise SearchError for a package without an index."""
+        if self._package and not self.paths.index.is_file():
+            raise SearchError(f"{self._package} has no index: `genre pack --index` adds it")
+        return self.paths
 
     @functools.cached_property
     def _sources(self) -> dict[str, str]:

@@ -6,52 +6,75 @@ python -m stages.pack --index my-genres.zip      with the indexes, for identify 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
-from genre import files, package
+import yaml
+
+from genre import files, package, params
 from genre.cli import argument_parser, run_command
 from genre.errors import SearchError
 from genre.paths import Paths
+from genre.project import Project
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the package."""
     parser = argument_parser(__doc__)
-    parser.add_argument("package", type=Path, metavar="FILE", help="the zip file to write")
+    parser.add_argument("package", type=Path, metavar="FILE.zip", help="the file to write")
     parser.add_argument("--index", action="store_true", help="add the indexes of identify and similar")
     arguments = parser.parse_args(argv)
+    files.check_output(arguments.package, [".zip"])
     from genre.evaluation import report
     from genre.models import cards, predict, rejection
 
-    paths = Paths()
+    paths, settings = Paths(), params.load().model_dump(include=set(params.PackagedParams.model_fields))
     card = predict.default_card(paths)
     names = {card.model}
     if cards.ENSEMBLE in cards.available(paths):
         names |= {cards.ENSEMBLE, *cards.read(cards.ENSEMBLE, paths).models}
-    for name in sorted(names):  # an error here is better than one on the other machine
-        predict.load(name, paths)
-        rejection.load(paths, name, 0.5)
-    networks, scores = list(paths.weights.glob("musicnn/*.onnx")), paths.scores / f"{card.model}.json"
-    parts = [paths.params, paths.rejection, scores, *networks]
-    parts += [path(name) for name in names for path in (paths.card, paths.onnx)]
+    parts, embeddings = [], set()
+    for name in sorted(names):
+        parts += [paths.card(name), paths.onnx(name)]
+        described = predict.load(name, paths).card.embedding  # an error here is better than one on the other machine
+        embeddings |= {described["name"]} if described else set()
+    if detectors := rejection.load(paths, card.model, 0.5):
+        parts.append(paths.rejection)
+        embeddings |= {embedder.name for embedder in detectors.embedders}
     if arguments.index:
-        if not any((index := paths.index.parent).glob("*.db*")):
-            raise SearchError(f"{index}/ has no vector store (index.uri): run `dvc repro index`, or leave out --index")
-        parts += index.rglob("*")
-    has = {"has_index": arguments.index, "has_musicnn": bool(networks)}
-    readme = (
-        report.environment()
-        .get_template("package.md")
-        .render(
-            file=arguments.package.name, card=card, scores=files.read_json(scores) if scores.is_file() else None, **has
-        )
-    )
-    present = [path.relative_to(paths.root).as_posix() for path in parts if path.is_file()]
-    package.write(arguments.package, paths.root, present, readme)
+        parts += _index(paths, settings["index"]["uri"])
+        embeddings.add(files.read_json(paths.index)["embedding"])
+    networks = [path for path in paths.weights.glob("musicnn/*.onnx") if any(path.stem in name for name in embeddings)]
+    scores = paths.scores / f"{card.model}.json"
+    settings["index"]["uri"] = params.PACKED_STORE
+    readme = {
+        "card": card,
+        "scores": files.read_json(scores) if scores.is_file() else None,
+        "rejects": detectors is not None,
+        "has_index": arguments.index,
+        "licence": metadata.distribution("musicnn").read_text("LICENSE") if networks else None,
+    }
+    contents: dict[str, Path | str] = {
+        path.relative_to(paths.root).as_posix(): path for path in (*parts, *networks) if path.is_file()
+    }
+    contents["params.yaml"] = yaml.safe_dump(settings)
+    contents["README.md"] = report.environment().get_template("package.md").render(readme)
+    package.write(arguments.package, contents)
     n_bytes = arguments.package.stat().st_size
     print(f"pack: {arguments.package}: {len(names)} models, {len(card.genres)} genres, {n_bytes / 1e6:.1f} MB")
     return 0
+
+
+def _index(paths: Paths, uri: str) -> list[Path]:
+    """Return the files of the indexes, which can be opened; raise SearchError if they are elsewhere or missing."""
+    if uri != params.PACKED_STORE or os.environ.get("MILVUS_URI"):
+        raise SearchError(f"only an index in {params.PACKED_STORE} (index.uri, MILVUS_URI) can be packed")
+    with Project(engine="landmarks") as project:
+        _ = project.engine, project.neighbours
+    folders = (paths.landmarks, paths.root / uri)
+    return [paths.index, paths.projection, *(path for folder in folders for path in folder.rglob("*"))]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from genre import cli
+from genre import cli, files
 from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, positive, run_command
 from genre.parallel import one_thread_each
 from genre.paths import Paths
@@ -56,7 +56,7 @@ def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
     if arguments.plot:
         from genre.evaluation import plots
 
-        plots.check_path(arguments.plot)
+        files.check_output(arguments.plot, plots.SUFFIXES)
         if len(arguments.songs) > 1 or cli.is_folder(arguments.songs[0]):
             parser.error("--plot takes one song")
         return lambda answer: plots.write_timeline(cast(Any, answer), arguments.plot)

@@ -22,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
     parser.add_argument("--models", metavar="FILE", help="as in stages.query (default: this project)")
     arguments = parser.parse_args(argv)
+    from genre import params
+    from genre.paths import Paths
     from genre.project import Project
     from genre.web import server
     from genre.web.app import create_app
@@ -30,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # not uvicorn.error: its "startup complete" comes before the models are loaded
     for name in ("uvicorn.access", "genre.web"):
         logging.getLogger(name).setLevel(logging.INFO)
-    with contextlib.closing(Service(Project(arguments.models, model=arguments.model))) as service:
+    own = Paths().params  # never the limits and the key of a package
+    limits = params.load(own).serve if own.is_file() or not arguments.models else params.ServeParams()
+    with contextlib.closing(Service(Project(arguments.models, model=arguments.model), limits)) as service:
         app = create_app(service, host=arguments.host)
         server.run(app, service.params, service.load, host=arguments.host, port=arguments.port)
     return 0

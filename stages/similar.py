@@ -27,8 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--together", action="store_true", help=together_help)
     parser.add_argument("--m3u", type=Path, metavar="FILE", help="also write a playlist of the similar songs")
     arguments = parser.parse_args(argv)
-    if arguments.m3u and arguments.m3u.is_dir():
-        parser.error(f"--m3u needs a file; {arguments.m3u} is a folder")
+    if arguments.m3u:
+        files.check_output(arguments.m3u, [".m3u", ".m3u8"])
+        if arguments.models and Path(arguments.models).is_file():
+            parser.error("--m3u needs the songs of the index, which a package does not have")
     playlist: list[str] = []
 
     def add(answer: Answer) -> None:

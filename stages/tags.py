@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from genre import files
 from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, run_command
 from genre.parallel import one_thread_each
 from genre.paths import Paths
@@ -41,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if other := [name for name in arguments.songs if not sources.is_file_name(name)]:
         parser.error(f"tags are in files; {other[0]} is not a file")
+    if not arguments.dry_run:
+        files.check_output(arguments.journal, [".jsonl"])
+    if arguments.undo and not arguments.journal.exists():
+        parser.error(f"there is no journal {arguments.journal}: nothing was written, or --journal names another file")
     options = {name: getattr(arguments, name) for name in ("journal", "only_empty", "dry_run", "force")}
     if arguments.undo:
         return answer_all(arguments.songs, tags.Tagger(**options).undo, tags.describe, arguments.format, COLUMNS, _rows)

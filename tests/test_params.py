@@ -18,7 +18,9 @@ from tests.made import ROOT, write_params
 
 
 def test_the_file_in_the_project_is_valid() -> None:
-    assert params.load(ROOT / "params.yaml").dataset.name == "demo"
+    settings = params.load(ROOT / "params.yaml")
+    assert settings.dataset.name == "demo"
+    assert settings.serve == params.ServeParams()  # with a package
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from genre import Project
 from genre.audio import ffmpeg
-from genre.errors import AudioError, ModelError
+from genre.errors import AudioError, GenreError, ModelError, ParamsError, SearchError
 from genre.features import csv as feature_csv
 from genre.features.numpy_engine import compute
 from genre.models.embeddings import Batch
 from stages import extract, pack, query
-from tests.made import make_song, save_svm
+from tests.made import make_song, save_svm, write_params
 
 
 @pytest.fixture
@@ -61,13 +62,32 @@ def test_the_features_are_those_of_extract(package: Path) -> None:
         np.testing.assert_allclose(array, written, rtol=1e-5, atol=1e-5)
 
 
-def test_a_package_describes_its_model_and_has_the_same_bytes_each_time(package: Path) -> None:
+def test_a_package_describes_its_model_has_no_secret_and_the_same_bytes_each_time(package: Path) -> None:
     before = package.read_bytes()
+    write_params(package.parent, index__uri="http://user:secret@host:19530", serve__api_key="OTHER")
     assert pack.main(["genres.zip"]) == 0
     assert package.read_bytes() == before
-    with zipfile.ZipFile(package) as archive:
-        text = archive.read("README.md").decode()
-    assert "genres high, low" in text and "16 songs" in text and "genre query --models genres.zip song.mp3" in text
+    files = _files(package)
+    assert yaml.safe_load(files["params.yaml"]).keys() == {"dataset", "musicnn", "index", "search", "query"}
+    readme = files["README.md"].decode()
+    assert "# Genres high, low" in readme and "16 songs" in readme and "It was not evaluated." in readme
+    with pytest.raises(SearchError, match=r"only an index in vectors/songs\.db"):
+        pack.main(["--index", "genres.zip"])
+    with pytest.raises(GenreError, match=r"params\.yaml: the name must end in \.zip"):
+        pack.main(["params.yaml"])
+
+
+def test_a_package_reaches_no_server_and_an_index_that_it_lacks_is_named(package: Path, tmp_path: Path) -> None:
+    with (
+        Project(package) as project,
+        pytest.raises(SearchError, match=r"genres\.zip has no index: `genre pack --index`"),
+    ):
+        project.identify("song.wav")
+    files = _files(package)
+    files |= {"params.yaml": files["params.yaml"].replace(b"vectors/songs.db", b"http://localhost:1")}
+    _write(changed := tmp_path / "changed.zip", files, files)
+    with Project(changed) as project, pytest.raises(ParamsError, match=r"index\.uri is 'http://localhost:1'"):
+        project.similar("song.wav")
 
 
 @pytest.mark.parametrize("change", ["byte", "bomb", "missing", "more", "../more", "/more", "format", "cut", "no file"])
@@ -75,29 +95,35 @@ def test_a_changed_package_is_refused_by_name(
     package: Path, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("genre.package.MAX_BYTES", 1 << 20)
-    with zipfile.ZipFile(package) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    manifest, onnx = json.loads(files["manifest.json"]), "model_weights/stats_svm_model.onnx"
+    files = _files(package)
+    listed, onnx, changed = dict(files), "model_weights/stats_svm_model.onnx", tmp_path / "changed.zip"
     if change == "byte":
         files[onnx] = files[onnx][:-1] + b"x"
     elif change == "bomb":
-        files[onnx] = bytes(1 << 24)
-        manifest["sha256"][onnx] = hashlib.sha256(files[onnx]).hexdigest()
+        files[onnx] = listed[onnx] = bytes(1 << 24)
     elif change == "missing":
         del files[onnx]
-    elif change == "format":
-        manifest["format"] = 2
     elif "more" in change:
         files[change] = b"more"
-        manifest["sha256"] |= {} if change == "more" else {change: hashlib.sha256(b"more").hexdigest()}
-    changed = tmp_path / "changed.zip"
-    with zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in (files | {"manifest.json": json.dumps(manifest).encode()}).items():
-            archive.writestr(name, data)
+        listed |= {} if change == "more" else {change: b"more"}
+    _write(changed, files, listed, number=2 if change == "format" else 1)
     if change == "cut":
         changed.write_bytes(changed.read_bytes()[:-100])
     elif change == "no file":
         changed.unlink()
-    with pytest.raises(ModelError, match=r"changed\.zip: is not a complete|changed\.zip is neither"):
+    with pytest.raises(ModelError, match=r"changed\.zip: is not a complete|changed\.zip is not the folder"):
         Project(changed)
     assert not (tmp_path.parent / "more").exists()
+
+
+def _files(package: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(package) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if name != "manifest.json"}
+
+
+def _write(path: Path, files: dict[str, bytes], listed: dict[str, bytes], number: int = 1) -> None:
+    """Write a package of files with the digests of others."""
+    manifest = {"format": number, "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in listed.items()}}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in (files | {"manifest.json": json.dumps(manifest).encode()}).items():
+            archive.writestr(name, data)

@@ -64,7 +64,7 @@ def test_the_answer_is_plotted(songs: Path) -> None:
     assert (songs / "3.svg").read_text().startswith("<?xml")
     (songs / "folder.png").mkdir()
     for name, reason in (
-        ("3.doc", "the name of a plot must end in .png or .svg"),
+        ("3.doc", "the name must end in .png or .svg"),
         ("new/3.png", "the folder new/ does not exist"),
         ("folder.png", "is a folder"),
     ):

@@ -92,7 +92,7 @@ class Tagger:
             fields, changes = _fields(audio.tags), self._changes(path)
             old = _genres(audio.tags, fields)
             if not changes or fields == changes[0]["old"]:
-                return _unchanged(path, old, "as before the first change" if changes else "not in the journal")
+                return _unchanged(path, old, "as before the first change" if changes else f"not in {self.journal}")
             known = [_genres(audio.tags, changes[0]["old"]), *(change["new"] for change in changes)]
             if old not in known and not self.force:
                 raise AudioError(f"{path}: another program has changed its genre to {old}; --force undoes it")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from genre.cli import clock, verdict
-from genre.errors import GenreError
 from genre.evaluation.metrics import CALIBRATION_BINS, calibration_bins
 from genre.files import atomic_path
 
@@ -143,21 +141,11 @@ def data_url(figure: Figure | bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
-def check_path(path: Path) -> None:
-    """Raise GenreError if the suffix is not .png or .svg, or the file cannot be written."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise GenreError(f"{path}: the name of a plot must end in {' or '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise GenreError(f"{path}: the folder {path.parent}/ does not exist")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise GenreError(f"{path}: " + ("is a folder" if path.is_dir() else f"{path.parent}/ is read-only"))
-
-
 def write_timeline(answer: Answer, path: Path) -> None:
     """Draw an answer as a timeline and write it as PNG or SVG; equal answers give equal bytes.
 
     Above: the genre of each chunk. Below: the probabilities of the genres, stacked. The colour of a genre is that of
-    its position in the model; from the eleventh genre on, colours repeat with a hatch. See `check_path` for paths.
+    its position in the model; from the eleventh genre on, colours repeat with a hatch. `path` has one of `SUFFIXES`.
     """
     import matplotlib as mpl
 

@@ -19,7 +19,7 @@ from genre.errors import SearchError
 from genre.features.transforms import Settings
 from genre.models import embeddings
 from genre.models.embeddings import Embedder, Vectors
-from genre.params import Params
+from genre.params import CommandParams
 from genre.paths import Paths
 from genre.search import store
 from genre.search.store import VectorStore
@@ -122,13 +122,13 @@ def recall(collection: VectorStore, vectors: Vectors, k: int = 10) -> float | No
     return n_found / (k * len(rows))
 
 
-def embedding_name(params: Params) -> str:
+def embedding_name(params: CommandParams) -> str:
     """Return the name of the embedding that `index.embedding` names."""
     return params.musicnn.embedding if params.index.embedding == "musicnn" else params.index.embedding
 
 
 def connect(
-    params: Params, paths: Paths, description: Description, kind: str
+    params: CommandParams, paths: Paths, description: Description, kind: str
 ) -> contextlib.AbstractContextManager[VectorStore]:
     """Connect to the collection of the vectors of a kind, "chunks" or "windows"; see `store.connect`."""
     digest = description.digest if kind == "chunks" else files.digest(description.digest, WINDOW_SETTINGS)
@@ -136,7 +136,9 @@ def connect(
 
 
 @contextlib.contextmanager
-def opened(params: Params, paths: Paths, kind: str) -> Iterator[tuple[Description, Projection, Embedder, VectorStore]]:
+def opened(
+    params: CommandParams, paths: Paths, kind: str
+) -> Iterator[tuple[Description, Projection, Embedder, VectorStore]]:
     """Yield the description and projection of a project's vectors, their embedding, and the store with those of a kind.
 
     Raises SearchError if they are missing, damaged or do not belong together, the index has no windows, or as

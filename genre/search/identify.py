@@ -9,7 +9,7 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from genre.params import Params
+from genre.params import CommandParams
 from genre.paths import Paths
 from genre.search import embedding_index
 from genre.search.engine import MAX_SNIPPET_S
@@ -43,7 +43,7 @@ class Match(TypedDict):
 
 
 @contextlib.contextmanager
-def open_engine(params: Params, paths: Paths, engine: str | None = None) -> Iterator[Engine]:
+def open_engine(params: CommandParams, paths: Paths, engine: str | None = None) -> Iterator[Engine]:
     """Yield the engine "landmarks" or "embeddings" (None: search.engine) with the index of a project.
 
     Raises SearchError if its index is missing, damaged or made with other settings; and as `embedding_index.opened`.

@@ -17,7 +17,7 @@ from genre import files
 from genre.audio import chunks
 from genre.audio.process import collected_warnings
 from genre.models.embeddings import Embedder, Vectors
-from genre.params import Params
+from genre.params import CommandParams
 from genre.paths import Paths
 from genre.search import embedding_index
 from genre.search.store import Neighbour, VectorStore
@@ -94,7 +94,7 @@ class Neighbours:
 
 
 @contextlib.contextmanager
-def open_neighbours(params: Params, paths: Paths) -> Iterator[Neighbours]:
+def open_neighbours(params: CommandParams, paths: Paths) -> Iterator[Neighbours]:
     """Yield the embedding index of a project; raise as `embedding_index.opened`."""
     with embedding_index.opened(params, paths, "chunks") as index:
         yield Neighbours(*index, params.search.top_k)

@@ -23,7 +23,7 @@ from typing import Any
 from genre import files
 from genre.errors import SearchError
 from genre.models.embeddings import Vectors
-from genre.params import Params
+from genre.params import CommandParams
 from genre.paths import Paths
 from genre.search.engine import IndexedSong
 
@@ -63,7 +63,7 @@ class Neighbour(Window):
 
 
 @contextlib.contextmanager
-def connect(params: Params, paths: Paths, *, kind: str, digest: str, dimension: int) -> Iterator[VectorStore]:
+def connect(params: CommandParams, paths: Paths, *, kind: str, digest: str, dimension: int) -> Iterator[VectorStore]:
     """Connect to the store and yield one collection, which `VectorStore.write` or `VectorStore.open` makes usable.
 
     `digest` is the hex digest of every setting that changes a vector, and `dimension` the number of its values. A .db

@@ -19,6 +19,7 @@ from genre import archives
 from genre.audio import chunks, ffmpeg, manifest
 from genre.errors import DatasetError, GenreError, SearchError
 from genre.models import cards
+from genre.params import ServeParams
 from genre.paths import Paths
 from genre.project import Project
 from genre.web.workers import Workers
@@ -56,9 +57,9 @@ class Info(TypedDict):
 class Service:
     """Models, indexes, worker threads and metrics of a project. `answer` is thread-safe."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, limits: ServeParams) -> None:
         """Use the models and indexes of a project, which `load` loads and `close` closes."""
-        self.project, self.paths, self.params = project, project.paths, project.params.serve
+        self.project, self.paths, self.params = project, project.paths, limits
         self.uploads: set[object] = set()  # large ones that are being received
         self.workers = workers = Workers(self.params.workers, self.params.queue, self.params.timeout_s)
         self.metrics = CollectorRegistry()

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from genre import Project, archives
+from genre import Project, archives, params
 from genre.audio import manifest
 from genre.web import app, service
 from stages import identify, query, similar, split
@@ -205,7 +205,7 @@ def test_a_song_that_browsers_cannot_play_is_played_by_its_first_chunk_in_an_arc
     assert split.main([]) == 0
     row = manifest.read(copied / "chunks")[0]
     (copied / row.source).unlink()
-    with contextlib.closing(service.Service(Project(model=MODEL))) as loaded:
+    with contextlib.closing(service.Service(Project(model=MODEL), params.load().serve)) as loaded:
         loaded.load("")
         answer = app.audio(loaded, row.genre, row.song)
     assert answer.body == archives.read_bytes(copied / "chunks" / row.chunk)
