@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "scores": files.read_json(scores) if scores.is_file() else None,
         "rejects": detectors is not None,
         "has_index": arguments.index,
-        "licence": metadata.distribution("musicnn").read_text("LICENSE") if networks else None,
+        "licence": metadata.distribution("musicnn").read_text("LICENSE.md") if networks else None,
     }
     contents: dict[str, Path | str] = {
         path.relative_to(paths.root).as_posix(): path for path in (*parts, *networks) if path.is_file()
