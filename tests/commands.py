@@ -23,7 +23,7 @@ COMMAND = re.compile(r"(?:\$ )?((?:python -m \w+\.|dvc |make |genre (?!of )|git 
 NOT_RUN = {  # by a pattern
     r"\[--|<data set>": "describes arguments",
     r"gtzan|https?://|tcp://|dvc pull|make (audit|lock)": "needs a network or another data set",
-    r"make (fuzz|lint|run|setup|test)|tests\.": "is a step of CI",
+    r"make (fuzz|lint|run|setup|test)|tests\.(frozen|commands)": "is a step of CI",
     r"benchmarks\.|make bench|stages\.compare(?! --models merged)": "takes many minutes",
     r"stages\.(serve|review)(?! --list)|--open": "does not end by itself (tests/web)",
     r"query -$": "reads standard input (tests/test_query.py)",
