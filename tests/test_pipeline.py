@@ -32,8 +32,8 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("pipeline")
     for name in ("stages", "genre", "corrections"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "dataset").mkdir()
-    for name in (".dvcignore", ".gitignore", "dvc.yaml", "dataset/dvc.yaml"):
+    for name in (".dvcignore", ".gitignore", "dvc.yaml", "dataset/dvc.yaml", "audit/dvc.yaml"):
+        (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     write_params(root)
     names = ["plain.wav", "-dash #1.flac", "it's:café.ogg", "new\nline.mp3"]
@@ -149,3 +149,4 @@ def test_a_change_runs_only_the_stages_that_depend_on_it(pipeline: Path) -> None
     back = _run(pipeline, "dvc", "repro").stdout
     assert _stages_run(back) == []
     assert back.count("is cached - skipping run") == len(TRAINING)
+    _run(pipeline, "dvc", "checkout")  # and `dvc exp apply`, without an audit
