@@ -70,7 +70,7 @@ def _copy(project: Path) -> None:
     """Copy this project with its results, as a git repository of its own, and songs with the names in the docs."""
     shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache"))
     settings = project / "params.yaml"  # for short experiments
-    settings.write_text(re.sub(r"\bepochs: \d+", "epochs: 2", settings.read_text()))
+    settings.write_text(re.sub(r"\bmax_steps: \d+", "max_steps: 10", settings.read_text()))
     _run("git init -q -b main && git add . && git commit -qm start", project).check_returncode()
     (project / ".venv").symlink_to(ROOT / ".venv")
     demo = project / "dataset" / "demo"
