@@ -24,7 +24,7 @@ NOT_RUN = {  # by a pattern
     r"\[--|<data set>": "describes arguments",
     r"gtzan|https?://|tcp://|dvc pull|make (audit|lock)": "needs a network or another data set",
     r"make (fuzz|lint|run|setup|test)|tests\.(frozen|commands)": "is a step of CI",
-    r"benchmarks\.|make bench|stages\.compare(?! --models merged)": "takes many minutes",
+    r"benchmarks\.|make bench|stages\.compare(?! --models merged)|--run-all": "takes many minutes",
     r"stages\.(serve|review)(?! --list)|--open": "does not end by itself (tests/web)",
     r"query -$": "reads standard input (tests/test_query.py)",
     r"tags (--undo )?albums/$|--write-tags song": "needs a model of real songs (tests/audio/test_tags.py)",
