@@ -62,7 +62,8 @@ def _commands(page: Path) -> list[str]:
     """Return the command lines of the code blocks, and the commands with arguments in the text."""
     text = page.read_text(encoding="utf-8")
     lines = [line.strip() for block in BLOCK.finditer(text) for line in (block[1] or block[2]).splitlines()]
-    lines += [line for line in INLINE.findall(text) if len(line.split()) > (3 if line.startswith("python") else 1)]
+    n_names = {"python": 3, "genre": 2}  # words without an argument; 1 for dvc and make
+    lines += [line for line in INLINE.findall(text) if len(line.split()) > n_names.get(line.split()[0], 1)]
     return list(dict.fromkeys(match[1] for line in lines if (match := COMMAND.fullmatch(line))))
 
 
