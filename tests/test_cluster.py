@@ -61,7 +61,8 @@ def test_a_cluster_gives_the_same_bytes_even_when_a_worker_dies(project: Path, s
     while stage.poll() is None and not list((project / "chunks").rglob("*.wav")):
         time.sleep(0.01)
     _kill(worker)
-    assert stage.wait() == 0
+    stage.communicate()  # reads the pipes
+    assert stage.returncode == 0
     assert extract.main([]) == 0
     assert outs(project) == expected
 
