@@ -45,7 +45,7 @@ class Condition:
 
     @property
     def is_crossfade(self) -> bool:
-        """Return whether a snippet is a crossfade of two indexed songs."""
+        """Return whether two indexed songs are crossfaded."""
         return self.name == "crossfade"
 
 

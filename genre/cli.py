@@ -34,7 +34,7 @@ def run_command(main: Callable[[Sequence[str] | None], int], log_format: str = "
     except GenreError as error:
         status = _report(str(error))
     except ModuleNotFoundError as error:
-        status = _report(f"the package {error.name} is not installed: run `make setup`, or `pip install {error.name}`")
+        status = _report(f"the Python module {error.name} is not installed: run `make setup`, or see docs/install.md")
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has closed it
         terminal.discard_stdout()
         status = 0

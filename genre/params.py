@@ -20,9 +20,10 @@ ShareBelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 EngineName = Literal["auto", "sonic-annotator", "vamp", "numpy"]
-
-
 Sections = TypeVar("Sections", bound="CommandParams")
+
+INSTALLED = Path(__file__).with_suffix(".yaml")  # params.yaml of the project that the installed command is from
+PACKED_STORE = "vectors/songs.db"
 
 
 class _Section(BaseModel):
@@ -167,22 +168,22 @@ class SearchParams(_Section):
 
 
 class ServeParams(_Section):
-    """Limits of the HTTP service; the defaults are for a package of models without a project."""
+    """Limits of the HTTP service."""
 
-    workers: Annotated[int, Field(ge=1, le=256)] = 2
-    queue: Annotated[int, Field(ge=0, le=10_000)] = 64
-    uploads: Annotated[int, Field(ge=1, le=10_000)] = 64
-    connections: Annotated[int, Field(ge=1, le=100_000)] = 512
-    max_upload_bytes: Annotated[int, Field(ge=1_000)] = 1 << 26
-    max_parts: Annotated[int, Field(ge=1, le=1_000)] = 8
-    max_audio_s: Annotated[float, Field(ge=1.0, le=36_000.0)] = 900.0
-    timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)] = 60.0
-    upload_timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)] = 60.0
-    stall_s: Annotated[float, Field(ge=1.0, le=3_600.0)] = 10.0
-    response_timeout_s: Annotated[float, Field(gt=0.0, le=36_000.0)] = 600.0
-    shutdown_s: Annotated[int, Field(ge=0, le=3_600)] = 20
-    hosts: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+$")]] = []
-    api_key: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")] = "GENRE_API_KEY"
+    workers: Annotated[int, Field(ge=1, le=256)]
+    queue: Annotated[int, Field(ge=0, le=10_000)]
+    uploads: Annotated[int, Field(ge=1, le=10_000)]
+    connections: Annotated[int, Field(ge=1, le=100_000)]
+    max_upload_bytes: Annotated[int, Field(ge=1_000)]
+    max_parts: Annotated[int, Field(ge=1, le=1_000)]
+    max_audio_s: Annotated[float, Field(ge=1.0, le=36_000.0)]
+    timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)]
+    upload_timeout_s: Annotated[float, Field(gt=0.0, le=3_600.0)]
+    stall_s: Annotated[float, Field(ge=1.0, le=3_600.0)]
+    response_timeout_s: Annotated[float, Field(gt=0.0, le=36_000.0)]
+    shutdown_s: Annotated[int, Field(ge=0, le=3_600)]
+    hosts: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+$")]]
+    api_key: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 
 
 class QueryParams(_Section):
@@ -215,9 +216,6 @@ class Params(CommandParams):
     serve: ServeParams
 
 
-PACKED_STORE = "vectors/songs.db"
-
-
 class PackagedIndexParams(IndexParams):
     """The indexes in a package: never on a server, nor outside of the package."""
 
@@ -236,7 +234,7 @@ def load(path: Path | None = None) -> Params:
 
 
 def read(path: Path, kind: type[Sections]) -> Sections:
-    """Return the sections of a kind, which the file has and no others.
+    """Return the settings of a params file that has the sections of `kind`, and no others.
 
     Raises ParamsError if the file is missing or not YAML, or keys are unknown, missing or have a bad value;
     the message names all of them.

@@ -111,7 +111,7 @@ class Project(contextlib.AbstractContextManager["Project"]):
 
     @functools.cached_property
     def params(self) -> CommandParams:
-        """Return the settings of params.yaml, all of them for a project."""
+        """Return the settings of params.yaml, `Params`; of a package, `PackagedParams`."""
         from genre import params
 
         return params.read(self.paths.params, params.PackagedParams if self._package else params.Params)

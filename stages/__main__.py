@@ -28,10 +28,10 @@ def main() -> None:
     parser.add_argument("command", choices=summaries, metavar="NAME", help="one of the commands")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="see genre NAME --help")
     words = f"{os.environ.get('COMP_LINE', '')}|".split()  # the last one may be empty
-    before = 3 if words[1:2] == ["--project"] else 1
-    if len(words) > before + 1 and words[before] in summaries:
-        os.environ["_ARGCOMPLETE"] = str(before + 1)
-        options = argparse.Namespace(project=None, command=words[before], arguments=[])
+    position = 3 if words[1:2] == ["--project"] else 1  # of the command
+    if len(words) > position + 1 and words[position] in summaries:
+        os.environ["_ARGCOMPLETE"] = str(position + 1)
+        options = argparse.Namespace(project=None, command=words[position], arguments=[])
     else:
         options = parser.parse_args(sys.argv[1:] or ["--help"])
     if options.project:

@@ -80,8 +80,8 @@ class Indexer:
         projection.save(self.paths.projection)
         # the songs stand for the numbers of the projection, whose last digits differ between machines
         fitted_on = sorted(song.sha256 for song in training)
-        made_with = [embedding_index.VERSION, embedding_index.LIMIT, projection.dimension]
-        digest = files.digest(embedder.describe(), features.to_dict()["digest"], fitted_on, made_with)
+        constants = [embedding_index.VERSION, embedding_index.LIMIT, projection.dimension]
+        digest = files.digest(embedder.describe(), features.to_dict()["digest"], fitted_on, constants)
         windows = self._windows(embedder) if self.settings.index.windows else None
         starts = {song: [row.start_s for row in rows] for song, rows in self.songs.items()}
         description = Description(

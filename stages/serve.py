@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # not uvicorn.error: its "startup complete" comes before the models are loaded
     for name in ("uvicorn.access", "genre.web"):
         logging.getLogger(name).setLevel(logging.INFO)
-    own = Paths().params  # never the limits and the key of a package
-    limits = params.load(own).serve if own.is_file() or not arguments.models else params.ServeParams()
+    own = Paths().params  # a package has no limits and no key
+    limits = params.load(own if own.is_file() or not arguments.models else params.INSTALLED).serve
     with contextlib.closing(Service(Project(arguments.models, model=arguments.model), limits)) as service:
         app = create_app(service, host=arguments.host)
         server.run(app, service.params, service.load, host=arguments.host, port=arguments.port)

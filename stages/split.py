@@ -35,7 +35,7 @@ SMALL_BYTES = 2e8  # of all songs; with fewer, the disk space is not estimated
 ADTS_EXTENSIONS = (".aac", ".adts", ".m2ts", ".mts", ".ts")  # of files whose AAC packets have headers
 
 
-@dataclass  # without slots: an instance is sent between the workers of a cluster
+@dataclass  # without slots, which Dask workers do not return
 class SongChunks:
     """The chunks of a song."""
 

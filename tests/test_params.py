@@ -20,7 +20,7 @@ from tests.made import ROOT, write_params
 def test_the_file_in_the_project_is_valid() -> None:
     settings = params.load(ROOT / "params.yaml")
     assert settings.dataset.name == "demo"
-    assert settings.serve == params.ServeParams()  # with a package
+    assert settings == params.load(params.INSTALLED)
 
 
 @pytest.mark.parametrize(

@@ -201,24 +201,25 @@ def read_text(path: Path) -> str:
 
 
 def find(names: Sequence[str], songs: Iterable[Song], folder: Path, source: Path | None = None) -> dict[str, Song]:
-    """Return the songs that are there by name, <genre>/<song> in the data set folder with or without its extension.
+    """Return songs by name: <genre>/<song> in the data set folder, with or without the extension.
 
-    Names are in Unicode's normal form C. If songs are missing, a warning names the file `source`, if there is one.
+    Names are in Unicode's normal form C. Those of no song are left out, with a warning that names the file `source`, if
+    there is one.
     """
     by_name: dict[str, Song] = {}
     for song in songs:
         relative = Path(unicodedata.normalize("NFC", str(song.path.relative_to(folder))))
         by_name[str(relative)] = by_name[str(relative.with_suffix(""))] = song
-    found: dict[str, Song] = {}
+    named: dict[str, Song] = {}
     for name in names:
         paths = Path(name), Path(name.replace("\\", "/"))
         forms = [str(form) for path in paths for form in (path, path.parent / path.stem)]
         if match := next((by_name[form] for form in forms if form in by_name), None):
-            found[name] = match
-    missing = [name for name in names if name not in found]
+            named[name] = match
+    missing = [name for name in names if name not in named]
     if missing and source:
         log.warning("%s: %d of %d songs are not in the data set, e.g. %s", source, len(missing), len(names), missing[0])
-    return found
+    return named
 
 
 def genre_fault(name: str) -> str | None:

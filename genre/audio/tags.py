@@ -50,8 +50,8 @@ class Tagger:
     All other tags, ID3v1, the version of ID3 and the permissions are kept. A copy is changed and replaces the file
     atomically, if its encoded audio is the same. Symbolic links are followed; other hard links keep the old content.
     Methods raise AudioError if a file cannot be read or written, has another format, or its audio would change; the
-    file is then unchanged, unless it is the entry of an undo that cannot be written. Threads and processes may share a
-    journal. Raises OSError if the journal cannot be opened.
+    file is then unchanged, except by an undo whose entry cannot be written. Threads and processes may share a journal.
+    Raises OSError if the journal cannot be opened.
     """
 
     journal: Path  # JSON lines: each change, with the genre fields before

@@ -65,7 +65,9 @@ def test_an_incomplete_download_leaves_no_data_set(
 def test_a_package_that_is_not_installed_is_named(project: Path) -> None:
     absent = "import sys; sys.modules['mirdata'] = None; from genre import cli; from stages import fetch; "
     result = python(project, "-c", absent + "cli.run_command(lambda _: fetch.main(['gtzan-mini']))", status=1)
-    assert result.stderr == "error: the package mirdata is not installed: run `make setup`, or `pip install mirdata`\n"
+    assert (
+        result.stderr == "error: the Python module mirdata is not installed: run `make setup`, or see docs/install.md\n"
+    )
 
 
 def test_what_dvc_cannot_track_is_listed(project: Path, songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
