@@ -26,7 +26,7 @@ async def _status(workers: Workers, job_s: float) -> int:
 
 
 @pytest.mark.parametrize("measured_s", [0.1, 0.002])  # the true duration of the jobs, and a misleading one
-def test_no_job_of_a_crowd_waits_in_vain(measured_s: float) -> None:
+def test_a_crowd_is_refused_but_for_the_jobs_that_fit_the_time_out(measured_s: float) -> None:
     async def crowd() -> tuple[Counter[int], int]:
         workers = Workers(2, 200, 2.0)
         for _ in range(8):
@@ -36,5 +36,20 @@ def test_no_job_of_a_crowd_waits_in_vain(measured_s: float) -> None:
 
     statuses, next_one = asyncio.run(crowd())
     assert next_one == 200
-    assert set(statuses) == {200, 429}
+    assert set(statuses) <= {200, 429, 504}
     assert statuses[200] >= 5
+    assert statuses[504] <= 2  # the two that ran at the time-out
+
+
+def test_a_job_that_would_end_too_late_is_not_started() -> None:
+    async def two() -> tuple[int, list[str]]:
+        workers, started = Workers(1, 10, 2.0), []
+        assert await _status(workers, 0.5) == 200
+        first = asyncio.ensure_future(_status(workers, 1.7))
+        await asyncio.sleep(0)
+        with pytest.raises(HTTPException) as error:
+            await workers.run(lambda: started.append("second"), lambda: asyncio.sleep(LONG_S))
+        await first
+        return error.value.status_code, started
+
+    assert asyncio.run(two()) == (429, [])
