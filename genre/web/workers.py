@@ -96,18 +96,19 @@ class Workers:
 
     def _work(self, work: Callable[[], Result], job: _Job) -> Result:
         """Do the work on a thread of the pool, unless it has waited for so long that it would end too late."""
-        job.start = time.monotonic()
-        left_s, expected_s = job.deadline - job.start, self._job_s
+        start, expected_s = time.monotonic(), self._job_s
+        left_s = job.deadline - start
         succeeded = False
         try:
             if left_s < min(expected_s, ADMITTED_FRACTION * self._timeout_s):
                 raise _queue_full(self._backlog_s)
+            job.start = start
             with process.time_limit(left_s, job.cancelled):
                 result = work()
             succeeded = True
             return result
         finally:
-            duration_s = time.monotonic() - job.start
+            duration_s = time.monotonic() - start
             if succeeded or duration_s > expected_s:
                 self._durations_s.append(min(duration_s, MAX_RATIO * expected_s))
             self.jobs.remove(job)
