@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import pickle
 import signal
 import sys
 import tempfile
@@ -22,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Outcome = tuple[list[Any], float]  # results or errors of a batch, and the seconds that it took
 Function = Callable[[Any], Any]  # of an item
-Submit = Callable[[list[Any]], Future[Outcome]]
+Submit = Callable[[list[Any]], Future[Any]]  # of an outcome, which a Dask worker pickles
 
 QUEUE_SIZE = 16  # batches submitted ahead for each worker, so that one slow item does not stop the others
 BATCH_S = 1.0  # duration of a batch of quick items, so that passing them on costs little
@@ -58,7 +59,7 @@ def run(
     computed = _compute(function, items, recall, workers, scheduler)
     with terminal.progress(total=len(items), desc=description, unit=unit) as progress, contextlib.closing(computed):
         for result in computed:
-            if isinstance(result, GenreError) and not keep_errors:
+            if isinstance(result, OSError) or (isinstance(result, GenreError) and not keep_errors):
                 raise result
             yield result
             progress.update()
@@ -194,17 +195,16 @@ def _cluster(scheduler: str, function: Function) -> Iterator[_Pool]:
             ) from error
 
 
-def _outcome(
-    client: Any, submit: Submit, future: Future[Outcome], batch: list[Any], others: list[Future[Outcome]]
-) -> Outcome:
+def _outcome(client: Any, submit: Submit, future: Future[Any], batch: list[Any], others: list[Future[Any]]) -> Outcome:
     """Wait for a batch. If its workers died, process its items alone after the others: only the fatal ones fail."""
     from distributed import KilledWorker
 
-    def awaited(future: Future[Outcome]) -> Outcome:
+    def awaited(future: Future[Any]) -> Outcome:
         while not wait([future], CHECK_S).done:
             if not client.nthreads():
                 raise WorkerError(f"the Dask cluster has lost all workers: {CONTINUES}")
-        return future.result()
+        outcome: Outcome = pickle.loads(future.result())
+        return outcome
 
     try:
         return awaited(future)
@@ -221,8 +221,9 @@ def _outcome(
     return results, 0.0
 
 
-def _call_in_folder(folder: str, function: Function, batch: list[Any]) -> Outcome:
-    """Process a batch on a Dask worker with the project's folder as working directory."""
+def _call_in_folder(folder: str, function: Function, batch: list[Any]) -> bytes:
+    """Process a batch on a Dask worker with the project's folder as working directory; return a pickled outcome."""
+    import cloudpickle
     from distributed import get_worker
 
     worker = get_worker().address
@@ -234,7 +235,7 @@ def _call_in_folder(folder: str, function: Function, batch: list[Any]) -> Outcom
     for result in outcome[0]:
         if isinstance(result, GenreError) and result.is_host_fault:
             raise WorkerError(f"on the Dask worker {worker}: {result}")
-    return outcome
+    return bytes(cloudpickle.dumps(outcome))  # Dask would wait for ever for a result that it cannot unpickle
 
 
 def _start_worker(temporary_folder: str) -> None:
@@ -264,11 +265,11 @@ def _exit_once(*_: object) -> None:
 
 
 def _results(function: Function, batch: list[Any]) -> Outcome:
-    """Return the result, or the GenreError, of each item."""
+    """Return the result, or the GenreError or OSError, of each item."""
     begin, results = time.perf_counter(), []
     for item in batch:
         try:
             results.append(function(item))
-        except GenreError as error:
+        except (GenreError, OSError) as error:
             results.append(error)
     return results, time.perf_counter() - begin

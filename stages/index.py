@@ -77,7 +77,6 @@ class Indexer:
         of_song = dict(zip(self.songs, np.split(embedded, ends[:-1]), strict=True))
         training = [song for song, rows in self.songs.items() if rows[0].split == "train"]
         projection = embedding_index.fit(np.concatenate([of_song[song] for song in training]))
-        projection.save(self.paths.projection)
         # the songs stand for the numbers of the projection, whose last digits differ between machines
         fitted_on = sorted(song.sha256 for song in training)
         constants = [embedding_index.VERSION, embedding_index.LIMIT, projection.dimension]
@@ -99,6 +98,8 @@ class Indexer:
         if windows is not None:
             starts = {song: [k * WINDOW_HOP_S for k in range(len(values))] for song, values in windows.items()}
             self._store("windows", description, starts, map(projection, windows.values()))
+        self.paths.index.unlink(missing_ok=True)  # an interrupted run leaves no projection with another's description
+        projection.save(self.paths.projection)
         return replace(description, recall_at_10=recall)
 
     def _windows(self, embedder: Embedder) -> dict[IndexedSong, Vectors]:

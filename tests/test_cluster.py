@@ -74,7 +74,16 @@ def _process(number: int) -> int:
     return 2 * number
 
 
-def test_a_fatal_item_is_an_error_of_its_own_and_a_slow_one_bounds_the_queue(
+def _fail(number: int) -> object:
+    return Path("/dev/full").write_bytes(b"x") if number else _NotReadable()
+
+
+class _NotReadable:
+    def __reduce__(self) -> tuple[object, ...]:
+        return eval, ("1/0",)
+
+
+def test_a_fatal_item_or_result_is_an_error_of_its_own_and_a_slow_item_bounds_the_queue(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel, "QUEUE_SIZE", 2)
@@ -87,6 +96,9 @@ def test_a_fatal_item_is_an_error_of_its_own_and_a_slow_one_bounds_the_queue(
     assert len(taken) < 500
     rest = [*first, *results]
     assert rest == [2 * number for number in range(1000) if number != 7]
+    for number, error in ((0, ZeroDivisionError), (1, OSError)):
+        with pytest.raises(error):
+            list(parallel.run(_fail, [number], description="", scheduler=cluster[0]))
 
 
 @pytest.mark.parametrize(("lost", "message"), [(slice(1), "has ended"), (slice(1, 3), "has lost all workers")])

@@ -27,7 +27,6 @@ class Candidate:
     evidence: float  # on the engine's own scale
     score: float  # probability that the song is right, if half of all snippets are of indexed songs
     speed: float = 1.0  # of the snippet relative to the song
-    pitch: float = 1.0  # of the snippet relative to the song at that speed
     n_agreeing: int = 0  # landmarks of the song that the snippet has; 0 if the engine uses none
 
 

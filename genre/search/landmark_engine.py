@@ -88,7 +88,6 @@ class LandmarkEngine:
             evidence=evidence,
             score=probability(evidence, CENTRE, SPREAD),
             speed=change.tempo,
-            pitch=change.frequency / change.tempo,
             n_agreeing=n_agreeing,
         )
 

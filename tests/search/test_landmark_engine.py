@@ -66,7 +66,7 @@ def test_a_snippet_is_identified_at_another_speed_tempo_or_pitch(
     assert best.song.song == "song5"
     assert best.offset_s == pytest.approx(6.0, abs=0.1)
     assert best.score > THRESHOLD
-    assert (best.speed, best.pitch) == pytest.approx((speed * tempo, 1 / tempo), abs=0.006)
+    assert best.speed == pytest.approx(speed * tempo, abs=0.006)
 
 
 @pytest.mark.parametrize("silence_s", [0, 18])
