@@ -51,8 +51,9 @@ class Cache:
     def store(self, key: str, paths: Sequence[Path], note: Any, *, replaces: Iterable[str] = ()) -> None:
         """Store files with a note, any JSON value but null, in place of other entries; log a warning if it cannot."""
         self._add(key, [functools.partial(link_or_copy, path) for path in paths], note)
-        for replaced in replaces:
-            shutil.rmtree(self._entry(replaced), ignore_errors=True)
+        if self._entry(key).is_dir():
+            for replaced in replaces:
+                shutil.rmtree(self._entry(replaced), ignore_errors=True)
 
     def recall(self, key: str) -> bytes | None:
         """Return the bytes that `keep` stored, or None if there is no entry."""
@@ -138,6 +139,7 @@ class Cache:
                 digests = [sha256(temporary / str(number)) for number in range(len(writers))]
                 manifest = {"sha256": digests, "note": note, "digest": digest(key, digests, note)}
                 (temporary / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+                shutil.copymode(entry.parent, temporary)  # that of TemporaryDirectory is for its user only
                 temporary.rename(entry)
         except OSError as error:
             if not entry.is_dir():  # otherwise another process has stored the same entry

@@ -9,6 +9,7 @@ import pickle
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -242,6 +243,16 @@ def _start_worker(temporary_folder: str) -> None:
     terminal.prepare()
     one_thread_each()
     tempfile.tempdir = temporary_folder
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker process if its parent is killed: it would wait for work forever."""
+    from multiprocessing import parent_process
+
+    if parent := parent_process():
+        parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _call_in_worker(function: Function, batch: list[Any]) -> Outcome:

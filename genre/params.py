@@ -110,7 +110,7 @@ class MusicnnParams(_Section):
 
 
 class ParallelParams(_Section):
-    """Processes or Dask cluster for split, extract and vectorize."""
+    """Processes of a stage or of compare, or the Dask cluster for split, extract and index."""
 
     workers: Count | None
     scheduler: Annotated[str, Field(pattern=r"^[a-z]+://")] | None
@@ -242,9 +242,7 @@ def read(path: Path, kind: type[Sections]) -> Sections:
     try:
         values = files.read_yaml(path)
     except FileNotFoundError:
-        raise ParamsError(
-            f"{path} does not exist: run the command in the project's root folder, or name that in GENRE_PROJECT"
-        ) from None
+        raise ParamsError(f"{path} is missing: run this in the project's folder, or set GENRE_PROJECT to it") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ParamsError(f"{path} cannot be read: {error}") from error
     try:

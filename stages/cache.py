@@ -21,13 +21,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clear", action="store_true", help="remove every entry")
     arguments = parser.parse_args(argv)
     cache = Cache(Paths().cache, params.load().cache.max_bytes)
-    sizes = [n_bytes for _, n_bytes in cache.entries()]
+    entries = cache.entries()
+    size = f"{sum(n_bytes for _, n_bytes in entries) / 1e6:.1f} MB"
     if arguments.clear:
-        shutil.rmtree(cache.folder, ignore_errors=True)
-        print(f"cache: removed {len(sizes)} entries, {sum(sizes) / 1e6:.1f} MB")
+        for entry, _ in entries:
+            shutil.rmtree(entry)
+        print(f"cache: removed {len(entries)} entries, {size}")
     else:
-        size = f"{sum(sizes) / 1e6:.1f} MB of {cache.max_bytes / 1e6:.0f} MB"
-        print(f"cache: {cache.folder}/ has {len(sizes)} entries, {size}")
+        print(f"cache: {cache.folder}/ has {len(entries)} entries, {size} of {cache.max_bytes / 1e6:.0f} MB")
     return 0
 
 

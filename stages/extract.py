@@ -62,10 +62,10 @@ def _list_engines() -> int:
 
 def _extract_files(audio: Sequence[Path], out: Path, engine_name: str) -> int:
     jobs = [Job(path, dict.fromkeys(transforms.TRANSFORMS, out)) for path in dict.fromkeys(audio)]
-    n_jobs = Counter(job.audio.stem for job in jobs)
+    n_jobs = Counter(job.targets[0] for job in jobs)
     for job in jobs:
-        if n_jobs[job.audio.stem] > 1:
-            raise FeatureError(f"{job.audio}: another file has the same name, their CSV files would collide in {out}/")
+        if n_jobs[job.targets[0]] > 1:
+            raise FeatureError(f"{job.audio}: the CSV files of another file have the same names in {out}/: rename it")
     failures = _extract(jobs, engines.choose(engine_name), None)
     for error in failures.values():
         print(one_line(f"error: {error}"), file=sys.stderr)

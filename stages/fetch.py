@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, paths = parser.parse_args(argv), Paths()
     name = arguments.name or params.load().dataset.name
     folder = paths.datasets / name
-    if not (folder.is_dir() or arguments.check or name == MADE):
+    if not (folder.is_dir() or name == MADE or (arguments.check and name in MIRDATA)):
         _download(folder)
     faults = list(dataset.dvc_faults(folder))  # DVC's own errors name neither path nor reason
     for path, fault in faults:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if faults:
         raise DatasetError(f"DVC cannot track {len(faults)} files or folders of {folder}/")
     if not arguments.check:
-        files.write_text(paths.dataset_name, f"{name}\n")
+        files.write_text(paths.dataset_name, f"{folder.name}\n")
     return 0
 
 

@@ -137,13 +137,12 @@ def _split_all(
     """Return the chunks of each song that could be decoded, and the reasons for the others, which are printed."""
     split_song = functools.partial(_split_song, config=config, paths=paths)
 
-    def recall(song: Song) -> SongChunks | AudioError | None:
-        try:
+    def recall(song: Song) -> SongChunks | None:
+        with contextlib.suppress(AudioError):  # which `split_song` raises, too
             digest = _sha256(song.path)
-        except AudioError as error:
-            return error
-        note = store.restore(_key(digest, config), functools.partial(_chunk_path, song=song, paths=paths))
-        return None if note is None else SongChunks(digest, *note)
+            note = store.restore(_key(digest, config), functools.partial(_chunk_path, song=song, paths=paths))
+            return None if note is None else SongChunks(digest, *note)
+        return None
 
     results = run(split_song, songs, description="split", recall=recall, keep_errors=True, **dict(config.parallel))
     decoded, failures = {}, {}

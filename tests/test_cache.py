@@ -93,11 +93,12 @@ def test_the_least_recently_used_go_first_when_it_is_full(cache: Cache, tmp_path
     assert {entry.name for entry, _ in cache.entries()} == {"k0", "k1", "k3"}
 
 
-def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "blocked").write_text("a file where the folder should be")
-    (tmp_path / "a").write_text("a")
-    Cache(tmp_path / "blocked", 1000).store("k1", [tmp_path / "a"], "note")
+def test_an_entry_that_cannot_be_written_replaces_no_other(cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
+    _store(cache, "k1", b"one")
+    (cache.folder / "bl").write_text("a file where the folder should be")
+    cache.store("blocked", [cache.folder / "bl"], "note", replaces=["k1"])
     assert "cannot be written" in caplog.text
+    assert _restored(cache, "k1") == [b"one"]
 
 
 def _store_many(folder: Path) -> None:
@@ -111,10 +112,12 @@ def test_several_processes_store_the_same_entries(tmp_path: Path) -> None:
         pool.map(_store_many, [tmp_path] * 9, chunksize=1)
     cache = Cache(tmp_path / "cache", 10**9)
     assert [cache.restore(f"k{n}", lambda _: tmp_path / "out") for n in range(50)] == list(range(50))
-    assert len(cache.entries()) == 50
+    assert [entry.stat().st_mode for entry, _ in cache.entries()] == 50 * [cache.folder.stat().st_mode]
 
 
-def test_the_command_shows_and_clears(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_and_clears_also_a_link(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "elsewhere").mkdir()
+    Paths().cache.symlink_to("elsewhere")
     Cache(Paths().cache, 10**6).keep("k1", b"one")
     for arguments, message in (([], "1 entries"), (["--clear"], "removed 1 entries"), ([], "0 entries")):
         assert cache_command.main(arguments) == 0

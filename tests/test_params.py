@@ -40,7 +40,7 @@ def test_every_bad_key_or_value_and_a_missing_file_are_named(
     tmp_path: Path, changes: dict[str, Any], named: str
 ) -> None:
     path = tmp_path / "params.yaml"
-    with pytest.raises(ParamsError, match="root folder"):
+    with pytest.raises(ParamsError, match="is missing: run this in the project's folder"):
         params.load(path)
     write_params(tmp_path, **changes)
     with pytest.raises(ParamsError, match=named):

@@ -66,9 +66,7 @@ def scan(folder: Path) -> list[Song]:
     not allowed, or DVC would not notice changes of some files.
     """
     if not folder.is_dir():
-        raise DatasetError(
-            f"{folder}/ is missing: put a folder of songs per genre into it, or set dataset.name in params.yaml"
-        )
+        raise DatasetError(f"{folder}/ is missing: add genre folders with songs, or set dataset.name in params.yaml")
     for path, fault in dvc_faults(folder):
         if fault in (LINKED_FOLDER, HIDES_FILES):
             raise DatasetError(f"{path} {fault}")
@@ -206,10 +204,9 @@ def find(names: Sequence[str], songs: Iterable[Song], folder: Path, source: Path
     Names are in Unicode's normal form C. Those of no song are left out, with a warning that names the file `source`, if
     there is one.
     """
-    by_name: dict[str, Song] = {}
-    for song in songs:
-        relative = Path(unicodedata.normalize("NFC", str(song.path.relative_to(folder))))
-        by_name[str(relative)] = by_name[str(relative.with_suffix(""))] = song
+    relative = {Path(unicodedata.normalize("NFC", str(song.path.relative_to(folder)))): song for song in songs}
+    by_name = {str(path.with_suffix("")): song for path, song in relative.items()}
+    by_name |= {str(path): song for path, song in relative.items()}  # before those without extension
     named: dict[str, Song] = {}
     for name in names:
         paths = Path(name), Path(name.replace("\\", "/"))

@@ -68,6 +68,7 @@ def read(path: Path, columns: int) -> npt.NDArray[np.float32]:
     return table[:, 1:]
 
 
+@np.errstate(over="ignore")
 def _parse(data: bytes, columns: int) -> npt.NDArray[np.float32] | None:
     """Return times and values [shape=(lines, 1 + columns)], or None if any line is malformed or there is none."""
     import pandas as pd
@@ -75,17 +76,9 @@ def _parse(data: bytes, columns: int) -> npt.NDArray[np.float32] | None:
     if not data.endswith(b"\n") or data.translate(None, NUMBER_BYTES + b",\n"):
         return None  # pandas would accept a missing line end, and "true" as a number
     try:
-        with np.errstate(over="ignore"):
-            table: npt.NDArray[np.float32] = pd.read_csv(
-                io.BytesIO(data),
-                header=None,
-                dtype=np.float32,
-                engine="c",
-                lineterminator="\n",
-                skip_blank_lines=False,
-                na_filter=False,
-                low_memory=False,
-            ).to_numpy()
+        table: npt.NDArray[np.float32] = pd.read_csv(
+            io.BytesIO(data), header=None, dtype=np.float32, skip_blank_lines=False, na_filter=False, low_memory=False
+        ).to_numpy()
     except (ValueError, OverflowError):
         return None
     return table if table.shape[1] == 1 + columns and np.isfinite(table).all() else None

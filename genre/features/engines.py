@@ -141,10 +141,9 @@ def choose(name: str) -> Engine:
     for engine in ENGINES.values() if name == "auto" else [ENGINES[name]]:
         try:
             engine.versions()
+            return engine
         except EngineError as error:
             reason = str(error)
-        else:
-            return engine
     raise EngineError(f"the engine {name} cannot be used here: {reason}")
 
 

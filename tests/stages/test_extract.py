@@ -19,10 +19,11 @@ def test_a_chunk_that_cannot_be_read_fails_the_stage(project: Path) -> None:
         extract.main([])
 
 
-def test_named_files_whose_csv_files_would_collide_are_refused(tmp_path: Path) -> None:
-    one, two = make_song(tmp_path / "a.wav"), make_song(tmp_path / "a.flac")
-    with pytest.raises(FeatureError, match="collide"):
-        extract.main([str(one), str(two), "--out", str(tmp_path / "out"), "--engine", "numpy"])
+@pytest.mark.parametrize("names", ["a.wav a.flac", "a:b.wav a_b.wav"])
+def test_named_files_whose_csv_files_would_have_one_name_are_refused(tmp_path: Path, names: str) -> None:
+    paths = [str(make_song(tmp_path / name)) for name in names.split()]
+    with pytest.raises(FeatureError, match="the same names"):
+        extract.main([*paths, "--out", str(tmp_path / "out"), "--engine", "numpy"])
 
 
 def test_a_named_file_that_is_damaged_or_whose_csv_names_are_too_long_fails_alone(

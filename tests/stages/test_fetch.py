@@ -46,10 +46,10 @@ def test_songs_are_written_to_genre_folders(project: Path, monkeypatch: pytest.M
 
 def test_a_data_set_that_is_there_is_left_as_it_is_and_the_error_for_another_lists_them(project: Path) -> None:
     Path("dataset/mymusic/jazz").mkdir(parents=True)
-    assert fetch.main(["mymusic"]) == 0
+    assert fetch.main(["mymusic/"]) == 0
     assert Path("dataset/name.txt").read_text() == "mymusic\n"
     with pytest.raises(DatasetError, match=r"dataset/nope/: set dataset\.name .* to one of demo, gtzan-mini, mymusic"):
-        fetch.main(["nope"])
+        fetch.main(["nope", "--check"])
 
 
 @pytest.mark.parametrize(("fault", "message"), [("download", "md5 checksum differs"), ("missing", ".*jazz.00003")])
