@@ -1,6 +1,6 @@
-# make run    set up, run the pipeline on the demo data set, query one of its songs
-# make test   set up and run the tests; make test-fast runs those without the mark slow
-# make experiments  table of DVC's experiments: the changed params and the scores of one model (MODEL=merged)
+# make run          set up, run the pipeline on the demo data set, query one of its songs
+# make test         set up and run the tests; make test-fast runs those without the mark slow
+# make experiments  table of DVC's experiments: the changed params and two scores of one model (MODEL=merged)
 .PHONY: setup run experiments test test-fast lint format bench dist docs fuzz audit lock
 .DELETE_ON_ERROR:
 
@@ -14,7 +14,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)# uv would install into another one that 
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export USER ?= user# DVC fails for a user without a passwd entry otherwise
-# A run in which a worker died ends: with loadfile, xdist can wait for ever for the worker that replaces it.
+# With loadfile, xdist can wait for ever for the worker that replaces a dead one, so the run ends instead.
 XDIST := -n 2 --dist loadfile --max-worker-restart 0
 
 FIRST_TEST_SONG := 'from pathlib import Path; from genre.audio import manifest; \
@@ -22,9 +22,9 @@ FIRST_TEST_SONG := 'from pathlib import Path; from genre.audio import manifest; 
 
 setup: $(VENV)/.installed
 
-# The lock pins every package with its hashes. The Vamp host is compiled, so it is installed where that works
-# and left out otherwise: the built-in engine then computes the features. Compiling all packages to bytecode takes half a
-# minute and saves seconds at every start.
+# The lock pins every package with its hashes. The Vamp host must be compiled; where that fails, it is left out, and the
+# built-in engine computes the features. Compiling all packages to bytecode takes half a minute and saves seconds at every
+# start.
 $(VENV)/.installed: requirements.lock requirements-vamp.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

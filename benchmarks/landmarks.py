@@ -1,6 +1,7 @@
 """Size of the landmark index, and time, memory and recognition of `identify` with many songs.
 
     python -m benchmarks.landmarks FOLDER [--songs 1500 | --full] [--density 0.45 0.14] [--snippets 20]
+                                   [--conditions clean "pink 5 dB"]
 
 Half of the songs below FOLDER are indexed with made-up songs of 4 minutes: peaks of the other half, end to end, each
 song's shifted by 43 to 430 Hz, at another speed, and with random errors. Beyond `N_MADE`, whole shards are copied, and
@@ -39,7 +40,6 @@ from genre.search.landmarks import Floats, Peaks
 SEED = 17
 SONG_S = 240.0
 N_MADE = 3000  # songs at most that are made from peaks
-CONDITION_NAMES = ("clean", "pink 5 dB", "music 5 dB")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--full", dest="songs", action="store_const", const=100_000, help="100,000 songs, 8 GB of disk")
     parser.add_argument("--density", type=float, nargs="+", default=[0.45, 0.14])
     parser.add_argument("--snippets", type=integer(1, 1000), default=20, help="of each condition")
+    names = [condition.name for condition in CONDITIONS]
+    parser.add_argument(
+        "--conditions", nargs="+", choices=names, metavar="NAME", default=["clean", "pink 5 dB", "music 5 dB"]
+    )
     options = parser.parse_args(argv)
     songs = recordings(options.folder)
     peaks = [landmark_index.song_peaks(landmarks.load(song.path)) for song in songs]
@@ -64,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             build_s = (time.process_time() - began) * 1000 / n_made
             _copy_shards(folder, options.songs)
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                measured = pool.apply(_measured, (folder, songs[::2], options.snippets))
+                measured = pool.apply(_measured, (folder, songs[::2], options.snippets, options.conditions))
             n_bytes = sum(path.stat().st_size for path in folder.iterdir())
             seconds = LandmarkIndex.load(folder).n_frames.sum() * landmarks.FRAME_S
             kb = n_bytes / seconds * SONG_S / 1000
@@ -151,12 +155,14 @@ class _Timed:
         return candidates
 
 
-def _measured(folder: Path, songs: Sequence[Recording], n_snippets: int) -> dict[str, float]:
+def _measured(
+    folder: Path, songs: Sequence[Recording], n_snippets: int, condition_names: Sequence[str]
+) -> dict[str, float]:
     began = time.process_time()
     index = LandmarkIndex.load(folder)
     row = {"songs": float(len(index.songs)), "shards": float(len(index.shards)), "load s": time.process_time() - began}
     engine = _Timed(LandmarkEngine(index), len(list(folder.glob("copy*.npy"))))
-    conditions = [condition for condition in CONDITIONS if condition.name in CONDITION_NAMES]
+    conditions = [condition for condition in CONDITIONS if condition.name in condition_names]
     outcomes = recognition.measure(
         songs, cast(Any, engine), conditions=conditions, seconds=[10.0], n_snippets=n_snippets, seed=SEED
     )

@@ -8,6 +8,7 @@ copies into its cache. Linux only: CPU times are those in /proc.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import re
@@ -22,7 +23,9 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 def main() -> None:
     """Run the stages and print the table."""
-    command = [sys.executable, "-m", "dvc", "repro", *sys.argv[1:]]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stages", description=__doc__.splitlines()[0])
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="with the stages before it (default: all)")
+    command = [sys.executable, "-m", "dvc", "repro", *parser.parse_args().stages]
     laps = [("start of DVC", time.perf_counter(), 0.0, 0.0)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():

@@ -49,6 +49,7 @@ def run_command(main: Callable[[Sequence[str] | None], int], log_format: str = "
 
 
 FORMATS = ("text", "json", "jsonl", "csv")
+SOURCES = ", an http(s) URL, or - for standard input"  # of songs, beside files and folders
 
 Answer = dict[str, Any]
 Number = TypeVar("Number", int, float)
@@ -76,12 +77,11 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_args(*arguments)
 
 
-def add_song_options(parser: argparse.ArgumentParser, metavar: str) -> None:
+def add_song_options(parser: argparse.ArgumentParser, metavar: str, others: str = SOURCES) -> None:
     """Add the arguments SONG..., --format, --models, --start and --duration."""
-    songs_help = "an audio file of any format, a folder of them, an http(s) URL, or - for standard input"
-    parser.add_argument("songs", nargs="+", metavar=metavar, help=songs_help)
+    parser.add_argument("songs", nargs="+", metavar=metavar, help=f"an audio file, a folder of them{others}")
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: %(default)s")
-    parser.add_argument("--models", metavar="FILE", help="package of genre pack, or folder (default: this project)")
+    parser.add_argument("--models", metavar="FILE", help="a package (genre pack), or a project (default: this one)")
     parser.add_argument("--start", type=seconds, default=0.0, metavar="S", help="start of the part in s (default: 0)")
     parser.add_argument("--duration", type=positive, metavar="S", help="length of the part in s (default: to the end)")
 

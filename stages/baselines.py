@@ -1,4 +1,4 @@
-"""Train a baseline, one of the peers that the Conv1D models are compared with, on the training songs.
+"""Train a baseline, a classifier that the Conv1D networks are compared with, on the training songs.
 
 python -m stages.baselines musicnn_svm
 python -m stages.baselines stats_svm

@@ -1,4 +1,4 @@
-"""Fit the ensemble, the calibrated average of several models, choose the default model of query, and fit the rejection.
+"""Fit the ensemble (the calibrated mean of several models) and the detectors of unknown songs; choose the default.
 
 python -m stages.ensemble
 dvc repro ensemble      with the stages before it, if they changed

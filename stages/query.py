@@ -79,12 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argument_parser(__doc__)
     add_song_options(parser, "SONG")
     parser.add_argument("--middle", type=positive, metavar="S", help="analyse S seconds in the middle of the file")
-    parser.add_argument("--model", metavar="NAME", help="a model with a card (default: the ensemble's choice)")
-    confidence_help = 'below this confidence the genre is "unknown", beside the songs that query.reject rejects'
+    parser.add_argument("--model", metavar="NAME", help="such as merged (default: the choice of stages.ensemble)")
+    confidence_help = 'the genre is "unknown" below this confidence too, not only if query.reject rejects the song'
     parser.add_argument("--min-confidence", type=fraction, metavar="P", default=0.0, help=confidence_help)
-    parser.add_argument("--sets", type=fraction, metavar="P", help="print genres that hold the right one at this rate")
+    parser.add_argument("--sets", type=fraction, metavar="P", help="print a set with the genre of this share of songs")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the predictions for one song as .png or .svg")
-    parser.add_argument("--write-tags", action="store_true", help="write the genres as stages.tags, which can undo it")
+    parser.add_argument("--write-tags", action="store_true", help="write the genres into tags, as stages.tags")
     parser.add_argument("--dry-run", action="store_true", help="with --write-tags: only print the changes")
     return parser
 

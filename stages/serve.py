@@ -19,8 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address of the service (default: %(default)s)")
     parser.add_argument("--port", type=integer(0, 65_535), default=5000, help="0: a free port (default: %(default)s)")
-    parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
-    parser.add_argument("--models", metavar="FILE", help="as in stages.query (default: this project)")
+    parser.add_argument("--model", metavar="NAME", help="as in stages.query")
+    parser.add_argument("--models", metavar="FILE", help="as in stages.query")
     arguments = parser.parse_args(argv)
     from genre import params
     from genre.paths import Paths

@@ -25,15 +25,15 @@ SONGS_AT_ONCE = 2  # the next song is decoded while the last chunks of one are p
 def main(argv: Sequence[str] | None = None) -> int:
     """Change the tags of every song; return 1 if a song could not be analysed or changed."""
     parser = argument_parser(__doc__)
-    add_song_options(parser, "SONG")
-    parser.add_argument("--model", metavar="NAME", help="as in stages.query (default: the choice of the ensemble)")
-    parser.add_argument("--min-confidence", type=fraction, metavar="P", default=0.0, help="write no genre below this")
-    parser.add_argument("--map", type=Path, metavar="FILE", help="own names of genres in YAML; null: not written")
+    add_song_options(parser, "SONG", others="")
+    parser.add_argument("--model", metavar="NAME", help="as in stages.query")
+    parser.add_argument("--min-confidence", type=fraction, metavar="P", default=0.0, help="of genres that are written")
+    parser.add_argument("--map", type=Path, metavar="FILE", help="YAML file with your names of genres (docs/tags.md)")
     parser.add_argument("--multi", action="store_true", help="also genres with a mean probability of 25 %% or more")
     parser.add_argument("--only-empty", action="store_true", help="keep every genre that is there")
     parser.add_argument("--dry-run", action="store_true", help="only print the changes")
-    parser.add_argument("--undo", action="store_true", help="restore the genres before the first change")
-    force_help = "also write genres of a model of synthetic songs, or undo changes by other programs"
+    parser.add_argument("--undo", action="store_true", help="restore the genres from before the first change")
+    force_help = "write genres of a model of synthetic songs too; --undo: even if another program changed the genre"
     parser.add_argument("--force", action="store_true", help=force_help)
     journal = Paths().tags
     parser.add_argument("--journal", type=Path, default=journal, metavar="FILE", help="default: %(default)s")
