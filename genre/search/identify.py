@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NotRequired
+from typing import Annotated, NotRequired
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from genre.params import CommandParams
@@ -27,7 +28,7 @@ class MatchedSong(TypedDict):
     offset: float  # s from the start of the song to the start of the snippet
     score: float  # 0 to 1
     genre: str
-    path: NotRequired[str | None]  # of its file, not over HTTP; None if it is unknown
+    path: NotRequired[Annotated[str | None, Field(exclude=True)]]  # of its file; not over HTTP; None: unknown
 
 
 class Match(TypedDict):
@@ -39,7 +40,7 @@ class Match(TypedDict):
     score: float  # of the best indexed song
     genre: str | None
     songs: list[MatchedSong]  # all that are in the snippet, best first
-    path: NotRequired[str | None]
+    path: NotRequired[Annotated[str | None, Field(exclude=True)]]
 
 
 @contextlib.contextmanager

@@ -8,9 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NotRequired
+from typing import Annotated, NotRequired
 
 import numpy as np
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from genre import files
@@ -34,7 +35,7 @@ class SimilarSong(TypedDict):
     song: str
     genre: str
     score: float  # cosine similarity
-    path: NotRequired[str | None]  # of its file, not over HTTP; None if it is unknown
+    path: NotRequired[Annotated[str | None, Field(exclude=True)]]  # of its file; not over HTTP; None: unknown
 
 
 class Similar(TypedDict):

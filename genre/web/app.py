@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 FIELD = "audio"  # the form field of the file
-PATHS: dict[str, Any] = {"path": True, "songs": {"__all__": {"path"}}}  # of indexed songs on this machine
 MAX_FIELD_BYTES = 1 << 16  # of a form field that is not a file
 MAX_NAME_BYTES = 200  # file systems allow 255
 
@@ -144,7 +143,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter(responses=_ERRORS)
-post = functools.partial(router.post, openapi_extra=_FORM, response_model_exclude=PATHS)
+post = functools.partial(router.post, openapi_extra=_FORM)
 
 
 @post("/", summary="Genre of a song, one word")
@@ -232,10 +231,10 @@ async def page() -> RedirectResponse:
 def create_app(service: Service, *, host: str) -> FastAPI:
     """Return the application, which is reached at the address `host`; before `service` is loaded it answers with 503.
 
-    It accepts the host names of the params, by default on loopback its names, elsewhere any; a key, if one is set.
+    Requests need a Host of the params or of loopback, unless both are missing, and the key, if one is set.
     """
     params = service.params
-    hosts = params.hosts or (LOOPBACK_NAMES if {host, f"[{host}]"} & {*LOOPBACK_NAMES} else ())
+    local = LOOPBACK_NAMES if params.hosts or {host, f"[{host}]"} & {*LOOPBACK_NAMES} else ()
     key = os.environ.get(params.api_key)
     app = FastAPI(
         title="Genre",
@@ -253,7 +252,7 @@ def create_app(service: Service, *, host: str) -> FastAPI:
     app.mount("/ui", StaticFiles(directory=STATIC, html=True))
     app.mount("/docs-assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     labels = {getattr(route, "path", "") for route in router.routes} | {"/openapi.json"}
-    app.add_middleware(check_requests, hosts=hosts, key=key)
+    app.add_middleware(check_requests, hosts=[*params.hosts, *local], key=key)
     app.add_middleware(limit_transfers, params=params, uploads=service.uploads)
     app.add_middleware(count_requests, registry=service.metrics, paths=labels, prefix="/ui")  # outermost
     return app

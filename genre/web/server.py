@@ -21,7 +21,6 @@ from genre.web.middleware import LOOPBACK_NAMES, MAX_HEAD_BYTES, SECURITY_HEADER
 log = logging.getLogger(__name__)
 
 BACKLOG = 256  # connections that the kernel holds until they are accepted
-KEEP_ALIVE_S = 5
 MAX_UNSENT_BYTES = 1 << 14  # of a response, in the kernel
 CLOSE_S = 2.0  # for the end of the thread that loads the models
 
@@ -30,7 +29,7 @@ def run(app: FastAPI, params: ServeParams, load: Callable[[str], object], *, hos
     """Serve an application until SIGTERM or SIGINT; requests in flight are completed.
 
     Port 0 is a free port; the address is logged, and `load` is called with it in a thread. Raises what `load` raises;
-    GenreError if the port is taken.
+    GenreError if the port is taken; SystemExit after SIGTERM and KeyboardInterrupt after SIGINT.
     """
     server = uvicorn.Server(
         uvicorn.Config(
@@ -42,7 +41,6 @@ def run(app: FastAPI, params: ServeParams, load: Callable[[str], object], *, hos
             backlog=BACKLOG,
             limit_concurrency=params.connections,
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
-            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=params.shutdown_s,
             server_header=False,
             headers=list(SECURITY_HEADERS.items()),
@@ -58,8 +56,8 @@ def run(app: FastAPI, params: ServeParams, load: Callable[[str], object], *, hos
             errors.append(error)
             server.should_exit = True
 
-    # before uvicorn handles it, and after the shutdown, when uvicorn raises it again; the exit code is 0
-    signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
+    # before uvicorn handles it, and after the shutdown, when uvicorn raises it again
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with _listen(host, port, params.stall_s) as listener:
         url = f"http://{_bracketed(listener.getsockname()[0])}:{listener.getsockname()[1]}"
         log.info("%s", url)  # ends its line, for programs that read the port
@@ -72,12 +70,13 @@ def run(app: FastAPI, params: ServeParams, load: Callable[[str], object], *, hos
                 log.warning("everyone who reaches %s can use the service: set a key in %s", url, params.api_key)
         loader = threading.Thread(target=attempt, daemon=True)
         loader.start()
-        server.run(sockets=[listener])
-    failed = list(errors)  # before the decoder of a loader that still runs is ended
-    process.kill_all()
-    loader.join(CLOSE_S)
-    if failed:
-        raise failed[0]
+        try:
+            server.run(sockets=[listener])
+        finally:
+            process.kill_all()
+            loader.join(CLOSE_S)
+    if errors:
+        raise errors[0]
 
 
 def _listen(host: str, port: int, stall_s: float) -> socket.socket:

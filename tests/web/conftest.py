@@ -21,9 +21,10 @@ from genre.audio.ffmpeg import executable
 from tests.made import ROOT, write_params
 
 MODEL = "stats_svm"  # trained in a second, without TensorFlow
-START_S = 60.0  # time-out of the start, generous for a busy machine
+START_S = 60.0  # time-out of the start and of requests, generous for a busy machine
 KEY = "a key with an é".encode()  # of the services that need one
 HEADERS = {b"x-api-key": KEY}
+http = httpx.Client(timeout=START_S, limits=httpx.Limits(max_keepalive_connections=0))
 UNSET = ("MILVUS_URI", "GENRE_API_KEY", "PYTHONDONTWRITEBYTECODE")
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -47,13 +48,18 @@ class Server:
 
     def metric(self, name: str) -> float:
         """Return the sum of a metric over its labels."""
-        text = httpx.get(f"{self.url}/metrics", headers=HEADERS).text
+        text = http.get(f"{self.url}/metrics", headers=HEADERS).text
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
     @property
     def uploads(self) -> list[Path]:
         """Temporary files of uploads."""
         return list(self.temporary.glob("genre-*"))
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether one of its decoders runs."""
+        return subprocess.run(["pgrep", "-f", self.hold.parent], capture_output=True, check=False).returncode == 0
 
     def wait_for(self, name: str, value: float) -> None:
         """Wait until a metric has a value."""
@@ -187,6 +193,6 @@ def _started(
 def is_ready(server: Server) -> bool:
     """Whether a service has loaded its models."""
     try:
-        return httpx.get(f"{server.url}/readyz").status_code == 200
+        return http.get(f"{server.url}/readyz").status_code == 200
     except httpx.TransportError:
         return False

@@ -161,8 +161,9 @@ def test_the_page_is_used_with_keys(browser: Any, server: Server) -> None:
             page.keyboard.press(key)
             page.wait_for_function("text => document.getElementById('song').textContent === text", arg=song)
         page.wait_for_function("!document.getElementById('player').paused")
+        page.evaluate("document.getElementById('player').currentTime = 5")
         page.keyboard.press("Space")
-        page.wait_for_function("document.getElementById('player').currentTime < 1")
+        page.wait_for_function("document.getElementById('player').currentTime < 4")
         page.get_by_role("button", name="jazz").click()
         page.get_by_text("2 answered, 4 to go, 0 of them with findings").wait_for()
         saved = [(c.song, c.genre) for c in corrections.read(Paths(server.folder).corrections("tiny"))]
