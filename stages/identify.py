@@ -8,7 +8,7 @@ python -m stages.identify --engine embeddings snippet.mp3
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, run_command
@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = {name: getattr(arguments, name) for name in ("start", "duration", "min_score")}
     with Project(arguments.models, engine=arguments.engine) as project:
         _ = project.engine  # an error of the index is not one of a song
-        answer = functools.partial(project.identify, **options)
-        return answer_all(arguments.songs, answer, _text, arguments.format, COLUMNS, _rows)
+        output = (_text, arguments.format, COLUMNS, lambda answer: [[answer[column] for column in COLUMNS]])
+        return answer_all(arguments.songs, functools.partial(project.identify, **options), *output)
 
 
 def _text(answer: Answer) -> str:
@@ -40,13 +40,9 @@ def _text(answer: Answer) -> str:
 
 def _song(song: dict[str, Any]) -> str:
     offset = song["offset"]
-    position = f"at {offset:.2f} s" if offset >= 0 else f"starts {-offset:.2f} s before the song"
+    position = f"at {offset:.2f} s" if offset >= 0 else f"starts at {-offset:.2f} s of the snippet"
     path = f", {song['path']}" if song["path"] else ""
     return f"{song['genre']}/{song['song']} {position} (score {song['score']:.2f} of 1{path})"
-
-
-def _rows(answer: Answer) -> Iterator[Sequence[object]]:
-    yield [answer[column] for column in COLUMNS]
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from genre import files, params
 from genre.audio import ffmpeg, manifest
 from genre.cache import Cache
 from genre.cli import argument_parser, run_command
+from genre.errors import DatasetError
 from genre.features.transforms import Settings
 from genre.models import embeddings
 from genre.models.embeddings import Embedder, Vectors
@@ -26,6 +27,8 @@ from genre.search import embedding_index, landmark_index, landmarks, window_engi
 from genre.search.embedding_index import WINDOW_HOP_S, WINDOW_SETTINGS, Description
 from genre.search.engine import IndexedSong
 from genre.search.store import Window
+
+Source = tuple[Path, str]  # file of a song and its SHA-256, as split read it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +64,7 @@ class Indexer:
         """Write the landmark index, and return it."""
 
         def peaks_of(part: Sequence[IndexedSong]) -> Iterator[landmarks.Peaks]:
-            for data in self._results(part, "landmarks", _peaks_of_file, landmarks.SETTINGS):
+            for data in self._results(part, "landmarks", _peaks_of_song, landmarks.SETTINGS):
                 yield landmarks.Peaks(**files.read_npz(data))
 
         return landmark_index.write(self.paths.landmarks, self.songs, peaks_of, self.settings.index.landmark_density)
@@ -105,7 +108,7 @@ class Indexer:
     def _windows(self, embedder: Embedder) -> dict[IndexedSong, Vectors]:
         """Return the embeddings of the windows of each song [shape=(windows, values) each]."""
         rate = self.settings.split.sample_rate
-        compute = functools.partial(_windows_of_file, Embedder(embedder.name, self.paths), rate)
+        compute = functools.partial(_windows_of_song, Embedder(embedder.name, self.paths), rate)
         data = self._results(self.songs, "windows", compute, embedder.describe(), rate, WINDOW_SETTINGS)
         arrays = (np.frombuffer(values, np.float32).reshape(-1, embedder.embedding.n_values) for values in data)
         return dict(zip(self.songs, arrays, strict=True))
@@ -121,21 +124,29 @@ class Indexer:
             return embedding_index.recall(collection, vectors)
 
     def _results(
-        self, songs: Collection[IndexedSong], name: str, compute: Callable[[Path], bytes], *parts: Any
+        self, songs: Collection[IndexedSong], name: str, compute: Callable[[Source], bytes], *parts: Any
     ) -> Iterator[bytes]:
         """Return the result of `compute` for the file of each song; `parts` are what else the result depends on."""
         keys = [files.digest(name, *parts, ffmpeg.version(), song.sha256) for song in songs]
-        sources = [self.paths.root / self.songs[song][0].source for song in songs]
+        sources = [(self.paths.root / self.songs[song][0].source, song.sha256) for song in songs]
         items = list(zip(keys, sources, strict=True))
         return self.cache.run(compute, items, description=name, **dict(self.settings.parallel))
 
 
-def _peaks_of_file(path: Path) -> bytes:
-    return files.npz(**asdict(landmark_index.song_peaks(landmarks.load(path))))
+def _peaks_of_song(source: Source) -> bytes:
+    return files.npz(**asdict(landmark_index.song_peaks(landmarks.load(_unchanged(source)))))
 
 
-def _windows_of_file(embedder: Embedder, sample_rate: int, path: Path) -> bytes:
-    return window_engine.embed(window_engine.load(path, sample_rate), embedder, sample_rate).tobytes()
+def _windows_of_song(embedder: Embedder, sample_rate: int, source: Source) -> bytes:
+    return window_engine.embed(window_engine.load(_unchanged(source), sample_rate), embedder, sample_rate).tobytes()
+
+
+def _unchanged(source: Source) -> Path:
+    """Return the file of a song; raise DatasetError if it is not the one that split read, as its cache key says."""
+    path, sha256 = source
+    if not path.is_file() or files.sha256(path) != sha256:
+        raise DatasetError(f"{path} was changed or removed after `split`: run `dvc repro`")
+    return path
 
 
 if __name__ == "__main__":

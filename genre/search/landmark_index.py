@@ -90,7 +90,8 @@ class LandmarkIndex:
             parts = (rarest << AXIS_BITS)[:, np.newaxis] + start + (np.arange(first.shape[1]) << PART_BITS)
             frames = np.pad(shard["frames"][0][indices], ((0, 0), (0, 1))).view("<u4")[:, 0]
             occurrences.append(parts.ravel()[of_part] + frames)
-            _release(shard)
+            if isinstance(shard.base, mmap.mmap):  # the pages that were read stay in the page cache only
+                shard.base.madvise(mmap.MADV_DONTNEED)
         owners, frames = np.divmod(np.sort(np.concatenate(occurrences)), 2**AXIS_BITS)
         return owners, frames
 
@@ -258,12 +259,6 @@ def _pairs_with(shard: Shard, rows: Rows) -> tuple[Unsigned, Unsigned]:
     n_parts = buckets.shape[1]
     first = rows[:, np.newaxis] * n_parts + np.arange(n_parts)
     return buckets.ravel()[first], buckets.ravel()[first + 1]
-
-
-def _release(shard: Shard) -> None:
-    """Take the pages of a mapped shard that were read out of this process's memory; they stay in the page cache."""
-    if isinstance(shard.base, mmap.mmap):
-        shard.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _begins(n_frames: Integers) -> Integers:

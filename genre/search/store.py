@@ -162,9 +162,7 @@ class VectorStore:
         Songs of the SHA-256 in `without` are left out.
         """
         # a server refuses an ef (of HNSW) below the limit
-        search_params = {
-            name: max(value, top_k) if name == "ef" else value for name, value in self.search_params.items()
-        }
+        parameters = {name: max(value, top_k) if name == "ef" else value for name, value in self.search_params.items()}
         with _named_errors(self.uri):
             results = self.client.search(
                 self.collection,
@@ -173,7 +171,7 @@ class VectorStore:
                 limit=top_k,
                 filter=f"song_sha256 not in {json.dumps(sorted(without))}" if without else "",
                 output_fields=list(_FIELDS),
-                search_params={"metric_type": "COSINE", "params": search_params},
+                search_params={"metric_type": "COSINE", "params": parameters},
                 consistency_level="Strong",
                 timeout=ANSWER_S,
             )
@@ -278,7 +276,7 @@ def _named_errors(uri: str) -> Iterator[None]:
         if re.search(r"connect|unavailable|deadline|timeout|closed channel", reason, re.IGNORECASE):
             fault = f" does not answer ({reason}): check that the server runs"
         elif uri.endswith(".db"):
-            fault += f"; if it is damaged, remove it and run `{MADE_BY}`"
+            fault += f"; unless another process uses it, remove it and run `{MADE_BY}`"
         raise SearchError(f"the vector store {uri}{fault}") from error
 
 

@@ -18,7 +18,7 @@ from milvus_lite import MilvusLite
 
 from benchmarks import evaluate_search
 from genre.audio import chunks
-from genre.errors import SearchError
+from genre.errors import DatasetError, SearchError
 from stages import identify, index, pack, similar, split
 from tests.made import ROOT, save_svm, write_music, write_params
 
@@ -67,7 +67,7 @@ def test_an_out_of_set_snippet_and_one_that_starts_before_its_song_are_described
     assert identify.main([other, "early.wav"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert "no indexed song" in first
-    assert re.search(r"rock/0 starts (1\.9\d|2\.0\d) s before the song", second)
+    assert re.search(r"rock/0 starts at (1\.9\d|2\.0\d) s of the snippet", second)
 
 
 def test_the_engine_embeddings_needs_windows_and_identifies_with_them(project: Path, answers: Answers) -> None:
@@ -138,10 +138,17 @@ def test_similar_and_identify_as_csv(project: Path, capsys: pytest.CaptureFixtur
     assert re.fullmatch(rf"{song},0,rock,-?0\.0\d?,1\.0,", capsys.readouterr().out.splitlines()[1])
 
 
-def test_indexing_again_changes_nothing(project: Path) -> None:
-    before = {path: path.read_bytes() for path in Path("vectors").glob("*.*") if path.is_file()}
-    assert index.main([]) == 0
-    assert {path: path.read_bytes() for path in Path("vectors").glob("*.*") if path.is_file()} == before
+def test_indexing_again_changes_nothing_and_a_song_that_changed_after_split_is_refused(project: Path) -> None:
+    outputs = [path for path in project.glob("vectors/**/*.[jn]*") if "songs.db" not in path.parts]
+    before = [path.read_bytes() for path in outputs]
+    for _ in range(2):
+        assert index.main([]) == 0
+        assert [path.read_bytes() for path in outputs] == before and len(before) == 4
+        for folder in (".cache", "vectors"):
+            shutil.rmtree(folder)
+    shutil.copy("dataset/tiny/rock/0.wav", "dataset/tiny/rock/2.wav")
+    with pytest.raises(DatasetError, match=r"rock/2\.wav was changed .*: run `dvc repro`"):
+        index.main([])
 
 
 def test_removed_songs_leave_the_index_and_an_index_that_failed_changes_no_answer(answers: Answers) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +34,9 @@ def _cut(song: Signal, start_s: float, seconds: float = 5.0) -> Signal:
     return song[round(start_s * SAMPLE_RATE) : round((start_s + seconds) * SAMPLE_RATE)]
 
 
-def _named(engine: LandmarkEngine, snippet: Signal, without: Collection[str] = ()) -> list[str]:
+def _named(engine: LandmarkEngine, snippet: Signal) -> list[str]:
     """Return the songs with a score above the threshold."""
-    return [c.song.song for c in engine.recognise(snippet, without=without) if c.score > THRESHOLD]
+    return [c.song.song for c in engine.recognise(snippet) if c.score > THRESHOLD]
 
 
 def test_a_snippet_is_identified_under_noise_as_loud_as_the_music(songs: list[Signal], engine: LandmarkEngine) -> None:
@@ -74,10 +73,6 @@ def test_out_of_set_songs_score_below_the_threshold(silence_s: int, engine: Land
     silence = np.zeros(silence_s * SAMPLE_RATE, np.float32)
     for seed in range(100, 110):
         assert _named(engine, np.concatenate([silence, music(seed, 5.0)])) == []
-
-
-def test_a_song_that_is_left_out_is_no_candidate(songs: list[Signal], engine: LandmarkEngine) -> None:
-    assert _named(engine, _cut(songs[2], 3.0), without={engine.index.songs[2].sha256}) == []
 
 
 def test_a_snippet_may_start_before_its_song_or_end_after_it(songs: list[Signal], engine: LandmarkEngine) -> None:
