@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,9 @@ def run_command(main: Callable[[Sequence[str] | None], int], log_format: str = "
     terminal.prepare(log_format)
     if os.name != "posix":  # signals of workers, limits of ffmpeg, memory-mapped indexes
         sys.exit(_report("this needs Linux or macOS: on Windows, use WSL 2 (docs/install.md)"))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # runs finally blocks
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     try:
         status = main(None)
         sys.stdout.flush()
@@ -41,14 +44,19 @@ def run_command(main: Callable[[Sequence[str] | None], int], log_format: str = "
     except OSError as error:  # such as a full disk, or a folder without write permission
         status = _report(": ".join(filter(None, (error.filename, error.strerror or str(error)))))
         terminal.discard_stdout()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = 128 + signal.SIGINT
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # an exception while Python ends prints a traceback
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # an exception while Python ends prints a traceback
     sys.exit(status)
 
 
+def _stop(number: int, _: object) -> None:
+    """Exit on a signal, so that finally blocks run."""
+    signal.alarm(30)  # s; ends the process if the exception is lost in a destructor, or a thread waits for an import
+    sys.exit(128 + number)
+
+
 FORMATS = ("text", "json", "jsonl", "csv")
+SONGS_AT_ONCE = 2  # the next song is decoded while the last chunks of one are predicted
 SOURCES = ", an http(s) URL, or - for standard input"  # of songs, beside files and folders
 
 Answer = dict[str, Any]
@@ -154,10 +162,12 @@ def _answers(
     from genre.audio.sources import local_file
     from genre.parallel import map_threads
 
+    stop = threading.Event()
+
     def attempt(*names: str) -> Answer | str:
         try:
             with contextlib.ExitStack() as stack:
-                paths = [stack.enter_context(local_file(name)) for name in names]
+                paths = [stack.enter_context(local_file(name, stop)) for name in names]
                 return {**answer(*paths), "file": ", ".join(names)}
         except AudioError as error:
             return str(error)
@@ -169,8 +179,7 @@ def _answers(
     if together and songs:
         yield attempt(*songs)
         return
-    results: Iterable[Answer | str]
-    results = map_threads(attempt, songs, at_once) if at_once > 1 and len(songs) > 1 else map(attempt, songs)
+    results = map_threads(attempt, songs, at_once, stop) if at_once > 1 and len(songs) > 1 else map(attempt, songs)
     yield from terminal.progress(results, total=len(songs), unit="song") if len(songs) > 1 else results
 
 

@@ -66,8 +66,10 @@ def run(
             progress.update()
 
 
-def map_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Call `function` on every item in threads and yield the results in order, at most `workers` + 1 items ahead."""
+def map_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, stop: threading.Event | None = None
+) -> Iterator[Result]:
+    """Call `function` on items in threads, yield results in order, `workers` + 1 items ahead; then set `stop`."""
     queue: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as executor:
         try:
@@ -78,6 +80,8 @@ def map_threads(function: Callable[[Item], Result], items: Iterable[Item], worke
             while queue:
                 yield queue.popleft().result()
         finally:
+            if stop:
+                stop.set()
             executor.shutdown(cancel_futures=True)
 
 

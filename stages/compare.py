@@ -45,8 +45,8 @@ Tables = Mapping[str, Sequence[Mapping[str, str | float]]]  # rows, by name
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison and write comparison/."""
+    options = vars(_parser().parse_args(argv))  # those that are given
     settings, paths = params.load(), Paths()
-    options = vars(_parser(settings.compare).parse_args(argv))
     settings = settings.model_copy(update={"compare": settings.compare.model_copy(update=options)})
     setup = Setup(settings, paths)
     names = [*networks.MODELS, *(LSTM + model for model in networks.MODELS), *BASELINES]
@@ -200,12 +200,11 @@ def _sources() -> str:
     return files.digest([files.sha256(path) for path in paths])
 
 
-def _parser(defaults: params.CompareParams) -> argparse.ArgumentParser:
-    parser = argument_parser(__doc__)
-    parser.add_argument("--models", nargs="+", default=defaults.models, metavar="MODEL", help="default: compare.models")
+def _parser() -> argparse.ArgumentParser:
+    parser, default = argument_parser(__doc__), argparse.SUPPRESS
+    parser.add_argument("--models", nargs="+", default=default, metavar="MODEL", help="default: compare.models")
     for name, least in (("folds", 2), ("repeats", 1)):
-        default, shown = getattr(defaults, name), f"default: compare.{name} (%(default)s)"
-        parser.add_argument(f"--{name}", type=integer(least, 1000), default=default, help=shown)
+        parser.add_argument(f"--{name}", type=integer(least, 1000), default=default, help=f"default: compare.{name}")
     return parser
 
 

@@ -23,8 +23,6 @@ from genre.paths import Paths
 from genre.project import Project
 from genre.terminal import one_line
 
-SONGS_AT_ONCE = 2  # the next song is decoded while the last chunks of one are predicted
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the genre of each song; return 1 if a song could not be analysed."""
@@ -46,13 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         header = ["file", "song_genre", "song_confidence", "song_set", "start", "end", "genre", *card.genres]
         text = functools.partial(_text, sets=arguments.sets is not None)
         output = (arguments.format, header, _rows)
-        return answer_all(arguments.songs, of_song, text, *output, at_once=SONGS_AT_ONCE, afterwards=afterwards)
+        return answer_all(arguments.songs, of_song, text, *output, at_once=cli.SONGS_AT_ONCE, afterwards=afterwards)
 
 
 def _afterwards(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Callable[[Answer], None] | None:
     """Return the function that is called with each answer after it is printed; None without --plot and --write-tags."""
-    if arguments.plot and arguments.write_tags:
-        parser.error("--plot and --write-tags do not go together")
     if arguments.plot:
         from genre.evaluation import plots
 
@@ -83,8 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     confidence_help = 'the genre is "unknown" below this confidence too, not only if query.reject rejects the song'
     parser.add_argument("--min-confidence", type=fraction, metavar="P", default=0.0, help=confidence_help)
     parser.add_argument("--sets", type=fraction, metavar="P", help="print a set with the genre of this share of songs")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the predictions for one song as .png or .svg")
-    parser.add_argument("--write-tags", action="store_true", help="write the genres into tags, as stages.tags")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--plot", type=Path, metavar="FILE", help="draw the predictions for one song as .png or .svg")
+    output.add_argument("--write-tags", action="store_true", help="write the genres into tags, as stages.tags")
     parser.add_argument("--dry-run", action="store_true", help="with --write-tags: only print the changes")
     return parser
 

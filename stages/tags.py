@@ -13,13 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from genre import files
-from genre.cli import Answer, add_song_options, answer_all, argument_parser, fraction, run_command
+from genre.cli import SONGS_AT_ONCE, Answer, add_song_options, answer_all, argument_parser, fraction, run_command
 from genre.parallel import one_thread_each
 from genre.paths import Paths
 from genre.project import Project
 
 COLUMNS = ("file", "old", "new", "reason")  # of the format csv
-SONGS_AT_ONCE = 2  # the next song is decoded while the last chunks of one are predicted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--undo", action="store_true", help="restore the genres from before the first change")
     force_help = "write genres of a model of synthetic songs too; --undo: even if another program changed the genre"
     parser.add_argument("--force", action="store_true", help=force_help)
-    journal = Paths().tags
-    parser.add_argument("--journal", type=Path, default=journal, metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--journal", type=Path, default=Paths().tags, metavar="FILE", help="default: %(default)s")
     arguments = parser.parse_args(argv)
     from genre.audio import sources, tags
 
@@ -46,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files.check_output(arguments.journal, [".jsonl"])
     if arguments.undo and not arguments.journal.exists():
         parser.error(f"there is no journal {arguments.journal}: nothing was written, or --journal names another file")
-    options = {name: getattr(arguments, name) for name in ("journal", "only_empty", "dry_run", "force")}
+    options = {name: getattr(arguments, name) for name in ("journal", "dry_run", "force")}
     if arguments.undo:
         return answer_all(arguments.songs, tags.Tagger(**options).undo, tags.describe, arguments.format, COLUMNS, _rows)
     with Project(arguments.models, model=arguments.model) as project:
@@ -59,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         def write(path: Path) -> tags.Change:
             change = tagger.write(path, [])  # only reads
             if arguments.only_empty and change["old"]:
-                return change
+                return change | {"reason": "has a genre"}
             answer = project.query(path, **limits)
             change = tagger.write(path, tags.genres(answer, multi=arguments.multi))
             return {**change, "reason": answer["reason"] or change["reason"]}

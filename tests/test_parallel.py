@@ -63,3 +63,6 @@ def test_threads_work_at_once_and_give_results_in_order_and_few_items_wait() -> 
     assert next(results) == 0
     assert len(taken) <= 4
     assert list(results) == [number**2 for number in range(1, 50)]
+    stop = threading.Event()
+    assert next(map_threads(lambda number: number == 0 or stop.wait(60), range(9), 2, stop))
+    assert stop.is_set()  # as after Ctrl-C, before the items in progress end

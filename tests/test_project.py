@@ -78,10 +78,7 @@ def test_a_package_describes_its_model_has_no_secret_and_the_same_bytes_each_tim
 
 
 def test_a_package_reaches_no_server_and_an_index_that_it_lacks_is_named(package: Path, tmp_path: Path) -> None:
-    with (
-        Project(package) as project,
-        pytest.raises(SearchError, match=r"genres\.zip has no index: `genre pack --index`"),
-    ):
+    with Project(package) as project, pytest.raises(SearchError, match=r"genres\.zip has no index: `genre pack --i"):
         project.identify("song.wav")
     files = _files(package)
     files |= {"params.yaml": files["params.yaml"].replace(b"vectors/songs.db", b"http://localhost:1")}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import re
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from genre.audio.process import LIMITED
+from genre.audio.process import LIMITED, time_limit
 from genre.errors import AudioError
 
 STANDARD_INPUT = "-"
@@ -38,18 +40,19 @@ def is_file_name(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def local_file(name: str) -> Iterator[Path]:
+def local_file(name: str, stop: threading.Event | None = None) -> Iterator[Path]:
     """Yield a song as a file: a local file itself, or a temporary file that is removed at the end.
 
     `name` is a file name, '-' for standard input, or the http(s) URL of an audio file or of a page that yt-dlp
     supports. Playlists are refused; of a video in a playlist, the video is taken. Raises AudioError if the song cannot
     be read or downloaded within `MAX_BYTES` and `MAX_SECONDS`. An AudioError raised in the context gets the name of the
-    song in place of the temporary path.
+    song in place of the temporary path. After `stop` is set, no file is decoded.
     """
     if is_file_name(name):
-        yield Path(name)
+        with time_limit(math.inf, stop):
+            yield Path(name)
         return
-    with tempfile.TemporaryDirectory(prefix="song-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="song-", ignore_cleanup_errors=True) as folder, time_limit(math.inf, stop):
         path = _spool(Path(folder, "song")) if name == STANDARD_INPUT else _fetch(name, Path(folder))
         try:
             yield path

@@ -56,7 +56,6 @@ class Tagger:
 
     journal: Path  # JSON lines: each change, with the genre fields before
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)  # own names of genres, see `read_map`
-    only_empty: bool = False  # keep every genre that is there
     dry_run: bool = False  # return changes without writing them
     force: bool = False  # undo: also if another program has changed the genre
 
@@ -76,8 +75,6 @@ class Tagger:
             named = [name for g in genres for name in self.names.get(g, [spelling.get(_folded(g), g)])]
             after = _new_fields(audio.tags, before, list(dict.fromkeys(named)))
             new = _genres(audio.tags, after)
-            if old and self.only_empty:
-                return _unchanged(path, old, "has a genre")
             if new == old or not named:
                 reason = "the same genre" if named else "the map has no name for it" if genres else UNKNOWN
                 return _unchanged(path, old, reason)
@@ -88,8 +85,9 @@ class Tagger:
 
         Raises AudioError also if another program has changed the genre, unless `force`.
         """
+        changes = self._changes(path)
         with _opened(path) as (audio, _):
-            fields, changes = _fields(audio.tags), self._changes(path)
+            fields = _fields(audio.tags)
             old = _genres(audio.tags, fields)
             if not changes or fields == changes[0]["old"]:
                 return _unchanged(path, old, "as before the first change" if changes else f"not in {self.journal}")
@@ -101,6 +99,7 @@ class Tagger:
     def _replace(self, path: Path, audio: Any, fields: Fields, *, is_tagged: bool, entry: dict[str, Any]) -> Change:
         """Replace a file by a copy with other genre fields; the journal gets an entry before it, or after an undo."""
         target = path.resolve()
+        written_ns = target.stat().st_mtime_ns
         old, new = (_genres(audio.tags, part) for part in (_fields(audio.tags), fields))
         change: Change = {"file": str(path), "old": old, "new": new, "reason": "dry run" if self.dry_run else None}
         if not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)):
@@ -114,12 +113,14 @@ class Tagger:
             is_same = False
             with contextlib.suppress(AudioError):
                 is_same = stream_hash(copy) == digest
-            if not is_same:
-                raise AudioError(f"{path}: its audio would change: the genre is not written")
             with contextlib.suppress(PermissionError):  # only root may change the owner
                 shutil.chown(copy, target.stat().st_uid, target.stat().st_gid)
             with copy.open("rb+") as stream:
                 os.fsync(stream.fileno())  # before the rename, in case of a power failure
+            if target.stat().st_mtime_ns != written_ns:
+                raise AudioError(f"{path}: another program is writing it: its genre is not written")
+            if not is_same:
+                raise AudioError(f"{path}: its audio would change: the genre is not written")
             time = datetime.now(UTC).isoformat(timespec="seconds")
             entry = {"time": time, "path": str(target), "format": type(audio).__name__, "audio": digest} | entry
             entry["new"] = new
