@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page on this machine until SIGTERM or SIGINT, or print the queue."""
     parser = argument_parser(__doc__)
     parser.add_argument("--port", type=integer(0, 65_535), default=5001, help="0: a free port (default: %(default)s)")
-    parser.add_argument("--no-browser", action="store_true", help="print the address instead")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page, whose address is logged")
     parser.add_argument("--list", action="store_true", help="print the songs that are not answered, and exit")
     parser.add_argument("--format", choices=("csv", "json"), default="csv", help="of --list (default: %(default)s)")
     arguments = parser.parse_args(argv)
@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from genre.web.review import create_app
 
     logging.getLogger("genre.web").setLevel(logging.INFO)
-    show = print if arguments.no_browser else webbrowser.open
+    show = (lambda _: False) if arguments.no_browser else webbrowser.open
     app = create_app(review, settings.serve)
-    server.run(app, settings.serve, lambda url: show(f"{url}/review/"), host="127.0.0.1", port=arguments.port)
+    server.run(app, settings.serve, show, host="127.0.0.1", port=arguments.port)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The HTTP application of the review: questions, ten seconds of a song, answers; the page at /review."""
+"""The HTTP application of the review: questions, ten seconds of a song, answers; the page."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ def create_app(review: Review, params: ServeParams) -> FastAPI:
         return Response(stream.getvalue(), media_type="audio/wav")
 
     app.mount("/ui", StaticFiles(directory=STATIC))  # style and icon
-    app.mount("/review", StaticFiles(directory=STATIC.parent / "review_page", html=True))
+    app.mount("/", StaticFiles(directory=STATIC.parent / "review_page", html=True))
     return app

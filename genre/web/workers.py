@@ -90,7 +90,7 @@ class Workers:
 
     def close(self) -> None:
         """Cancel all jobs and wait for their ends."""
-        for job in self.jobs:
+        for job in list(self.jobs):  # threads remove theirs
             job.cancelled.set()
         self._pool.shutdown(cancel_futures=True)
 

@@ -155,7 +155,7 @@ def test_questions_are_answered_over_http_from_this_machine_only(server: Server)
 
 @pytest.mark.slow
 def test_the_page_is_used_with_keys(browser: Any, server: Server) -> None:
-    with opened(browser, f"{server.url}/review") as page:
+    with opened(browser, f"{server.url}/") as page:
         page.get_by_text(SONGS[3]).wait_for()
         for key, song in (("2", ORDER[1]), ("s", ORDER[2]), ("d", ORDER[3]), ("u", ORDER[2]), ("u", ORDER[1])):
             page.keyboard.press(key)

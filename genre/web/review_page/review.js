@@ -1,6 +1,6 @@
 "use strict";
 
-const API = new URL("../v1/review", document.baseURI);
+const API = new URL("v1/review", document.baseURI);
 const KEYS = "1234567890abcefghijklmnopqrtvwxyz"; // of the genres; d, s and u are drop, skip and undo
 const DROP = "drop"; // as in genre/audio/corrections.py
 
@@ -45,7 +45,7 @@ function show() {
   player.pause();
   if (!question) return ($("status").textContent = "All songs are answered. Train again with: dvc repro");
   const { song, genre, suggested, margin, finding, evidence, others } = question;
-  const sure = suggested === genre ? `the models agree, by ${Math.round(100 * margin)} points` : "the models say ";
+  const sure = suggested === genre ? `the models agree, by ${Math.round(100 * margin)} points` : "the models predict ";
   $("song").textContent = song;
   $("labels").replaceChildren("In ", element("b", { textContent: genre }), "; ", sure, suggested === genre ? "" : element("strong", { textContent: suggested }));
   $("evidence").textContent = evidence && `${finding}: ${evidence}`;

@@ -106,19 +106,24 @@ async function loadInfo() {
 
 const audioURL = ({ genre, song: name }) => new URL(`v1/audio?${new URLSearchParams({ genre, song: name })}`, API).href;
 
+function begin() { // ends the work on the song before
+  request?.abort();
+  request = new AbortController();
+  return request.signal;
+}
+
 async function analyseExample(example) {
+  const signal = begin();
   try {
-    const response = await fetch(audioURL(example));
+    const response = await fetch(audioURL(example), { signal });
     if (!response.ok) throw new Error("This song is no longer available.");
     const blob = await response.blob();
     await analyse(new File([blob], example.song, { type: blob.type }));
-  } catch (error) { fail("The example cannot be played", error); }
+  } catch (error) { if (!signal.aborted) fail("The example cannot be played", error); }
 }
 
 async function analyse(file) {
-  request?.abort();
-  request = new AbortController();
-  const { signal } = request;
+  const signal = begin();
   reset();
   const progress = $("progress");
   progress.hidden = false;
@@ -126,6 +131,7 @@ async function analyse(file) {
   if (!info) $("status").textContent = "The models are loading …";
   try {
     while (!info) await new Promise((resolve) => setTimeout(resolve, 200));
+    signal.throwIfAborted(); // another song was chosen meanwhile
     if (file.size > info.max_upload_bytes) throw new Error(`${file.name} is larger than ${Math.floor(info.max_upload_bytes / 2 ** 20) || 1} MB.`);
     $("status").textContent = `Uploading ${file.name} …`;
     const decoded = waveform(file);
@@ -135,8 +141,8 @@ async function analyse(file) {
     });
     progress.hidden = true;
     const { levels = null, seconds = 0 } = (await decoded) ?? {};
-    song = { url: URL.createObjectURL(file), answer, seconds: Math.max(answer.chunks.at(-1).end, seconds), levels };
     if (signal.aborted) return;
+    song = { url: URL.createObjectURL(file), answer, seconds: Math.max(answer.chunks.at(-1).end, seconds), levels };
     showAnswer();
     $("status").textContent = "Searching the index …";
     await Promise.all([
