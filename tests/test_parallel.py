@@ -51,7 +51,7 @@ def test_threads_work_at_once_and_give_results_in_order_and_few_items_wait() -> 
 
     def square(number: int) -> int:
         if number < 2:
-            two_at_once.wait(10)
+            two_at_once.wait(60)
         return number**2
 
     def items() -> Iterator[int]:

@@ -117,7 +117,7 @@ def test_a_slow_server_is_abandoned_in_time(server: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(sources, "MAX_SECONDS", 2.0)
     with pytest.raises(AudioError, match=rf"^{url}: was not fetched within 2 s"), sources.local_file(url):
         pass
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 25  # of the 30 s that the server sends
 
 
 @pytest.mark.slow
