@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import pickle
 import signal
 import sys
 import tempfile
@@ -13,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Outcome = tuple[list[Any], float]  # results or errors of a batch, and the seconds that it took
 Function = Callable[[Any], Any]  # of an item
-Submit = Callable[[list[Any]], Future[Any]]  # of an outcome, which a Dask worker pickles
+Submit = Callable[[list[Any]], Any]  # the future of an outcome
 
 QUEUE_SIZE = 16  # batches submitted ahead for each worker, so that one slow item does not stop the others
 BATCH_S = 1.0  # duration of a batch of quick items, so that passing them on costs little
@@ -122,7 +121,7 @@ def _in_order(pool: _Pool, items: Sequence[Any], recall: Function | None) -> Ite
 
     A batch has as many items as take `BATCH_S`, by the mean of those that ended.
     """
-    queue: deque[tuple[Future[Outcome] | None, list[Any]]] = deque()  # a future and its batch, or None and results
+    queue: deque[tuple[Any, list[Any]]] = deque()  # a future and its batch, or None and results
     most = max(1, min(MAX_BATCH, len(items) // (4 * pool.n_workers)))
     limit = QUEUE_SIZE * pool.n_workers
     n_ended, elapsed_s = 0, 0.0
@@ -189,7 +188,7 @@ def _cluster(scheduler: str, function: Function) -> Iterator[_Pool]:
     with client:  # at the end, the scheduler forgets the batches whose outcomes are not awaited
         if not (n_threads := sum(client.nthreads().values())):
             raise WorkerError(f"the Dask scheduler {scheduler} has no worker: start `dask worker {scheduler}`")
-        submit = functools.partial(client.get_executor(pure=False).submit, _call_in_folder, str(Path.cwd()), function)
+        submit = functools.partial(client.submit, _call_in_folder, str(Path.cwd()), function, pure=False)
         try:
             yield _Pool(n_threads, submit, functools.partial(_outcome, client, submit))
         except (CancelledError, OSError) as error:
@@ -200,16 +199,18 @@ def _cluster(scheduler: str, function: Function) -> Iterator[_Pool]:
             ) from error
 
 
-def _outcome(client: Any, submit: Submit, future: Future[Any], batch: list[Any], others: list[Future[Any]]) -> Outcome:
+def _outcome(client: Any, submit: Submit, future: Any, batch: list[Any], others: list[Any]) -> Outcome:
     """Wait for a batch. If its workers died, process its items alone after the others: only the fatal ones fail."""
     from distributed import KilledWorker
 
-    def awaited(future: Future[Any]) -> Outcome:
-        while not wait([future], CHECK_S).done:
-            if not client.nthreads():
-                raise WorkerError(f"the Dask cluster has lost all workers: {CONTINUES}")
-        outcome: Outcome = pickle.loads(future.result())
-        return outcome
+    def awaited(future: Any) -> Outcome:
+        while True:
+            try:
+                outcome: Outcome = future.result(CHECK_S)
+                return outcome
+            except TimeoutError:
+                if not client.nthreads():
+                    raise WorkerError(f"the Dask cluster has lost all workers: {CONTINUES}") from None
 
     try:
         return awaited(future)
@@ -226,9 +227,8 @@ def _outcome(client: Any, submit: Submit, future: Future[Any], batch: list[Any],
     return results, 0.0
 
 
-def _call_in_folder(folder: str, function: Function, batch: list[Any]) -> bytes:
-    """Process a batch on a Dask worker with the project's folder as working directory; return a pickled outcome."""
-    import cloudpickle
+def _call_in_folder(folder: str, function: Function, batch: list[Any]) -> Outcome:
+    """Process a batch on a Dask worker with the project's folder as working directory."""
     from distributed import get_worker
 
     worker = get_worker().address
@@ -240,7 +240,7 @@ def _call_in_folder(folder: str, function: Function, batch: list[Any]) -> bytes:
     for result in outcome[0]:
         if isinstance(result, GenreError) and result.is_host_fault:
             raise WorkerError(f"on the Dask worker {worker}: {result}")
-    return bytes(cloudpickle.dumps(outcome))  # Dask would wait for ever for a result that it cannot unpickle
+    return outcome
 
 
 def _start_worker(temporary_folder: str) -> None:
