@@ -143,7 +143,7 @@ class Cache:
                 temporary.rename(entry)
         except OSError as error:
             if not entry.is_dir():  # otherwise another process has stored the same entry
-                log.warning("cache: %s cannot be written (%s)", self.folder, error)
+                log.warning("cache: %s cannot be written (%s)", self.folder, error.strerror or error)
 
     def _entry(self, key: str) -> Path:
         return self.folder / key[:2] / key

@@ -6,7 +6,6 @@ python -m stages.cache --clear
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 
 from genre import params
@@ -25,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = f"{sum(n_bytes for _, n_bytes in entries) / 1e6:.1f} MB"
     if arguments.clear:
         for entry, _ in entries:
-            shutil.rmtree(entry)
+            for path in entry.iterdir():  # an error of rmtree would not have the whole path
+                path.unlink()
+            entry.rmdir()
         print(f"cache: removed {len(entries)} entries, {size}")
     else:
         print(f"cache: {cache.folder}/ has {len(entries)} entries, {size} of {cache.max_bytes / 1e6:.0f} MB")

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -62,10 +61,10 @@ def _list_engines() -> int:
 
 def _extract_files(audio: Sequence[Path], out: Path, engine_name: str) -> int:
     jobs = [Job(path, dict.fromkeys(transforms.TRANSFORMS, out)) for path in dict.fromkeys(audio)]
-    n_jobs = Counter(job.targets[0] for job in jobs)
+    of_csv = {job.targets[0]: job for job in jobs}
     for job in jobs:
-        if n_jobs[job.targets[0]] > 1:
-            raise FeatureError(f"{job.audio}: the CSV files of another file have the same names in {out}/: rename it")
+        if (other := of_csv[job.targets[0]]) is not job:
+            raise FeatureError(f"{job.audio}: the CSV files of {other.audio} have the same names in {out}/: rename it")
     failures = _extract(jobs, engines.choose(engine_name), None)
     for error in failures.values():
         print(one_line(f"error: {error}"), file=sys.stderr)

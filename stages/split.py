@@ -49,26 +49,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage: dataset/<name> -> chunks/."""
     argument_parser(__doc__).parse_args(argv)
     config, paths = params.load(), Paths()
+    settings = config.split
     folder = paths.datasets / config.dataset.name
     in_folders = dataset.scan(folder)
     scanned = corrections.apply(in_folders, paths.corrections(config.dataset.name), folder)
-    songs = dataset.divide_by_list(
-        scanned, folder, test_list=config.split.test_list, train_list=config.split.train_list
-    )
+    songs = dataset.divide_by_list(scanned, folder, test_list=settings.test_list, train_list=settings.train_list)
+    shared = division.values(songs, folder, settings.group_by)
+    pairs = corrections.read_duplicates(paths.corrections(f"{config.dataset.name}.duplicates"), in_folders, folder)
     _check_disk(songs, config, paths)
-    pack = len(songs) > PACK_ABOVE if config.split.pack is None else config.split.pack
+    pack = len(songs) > PACK_ABOVE if settings.pack is None else settings.pack
     cache = Cache(paths.cache, config.cache.max_bytes)
     store = archives.Archives([paths.chunks], cache, pack=pack)
     pieces, failures = _split_all(songs, config, paths, store)
     contents = {song.path: [of_song.source_sha256, *of_song.digests] for song, of_song in pieces.items()}
-    duplicates = paths.corrections(f"{config.dataset.name}.duplicates")
-    original = division.originals(pieces, contents, corrections.read_duplicates(duplicates, in_folders, folder))
-    if config.split.duplicates == "drop":
+    original = division.originals(pieces, contents, pairs)
+    if settings.duplicates == "drop":
         pieces = {song: of_song for song, of_song in pieces.items() if original[song.path] == song}
-    group = division.groups(pieces, original, division.values(pieces, folder, config.split.group_by))
+    group = division.groups(pieces, original, shared)
     if not all(song.split for song in pieces):
-        fraction, seed = config.split.test_fraction, config.split.seed
-        divided = division.divide(list(pieces), original, group, test_fraction=fraction, seed=seed)
+        divided = division.divide([*pieces], original, group, test_fraction=settings.test_fraction, seed=settings.seed)
         pieces = _move(pieces, divided, paths)
     division.check_no_leak(pieces, original, group)
     archive = {song: archives.name_of(f"{song.genre}/{song.name}", len(songs)) if pack else "" for song in pieces}
@@ -93,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "other files skipped": sum(path.parent != folder for path in dataset.walk(folder)[1]),  # `folder` has lists
     }
     print(_summary(scanned, rows, failures, counts))
-    if failures and config.split.on_error == "fail":
+    if failures and settings.on_error == "fail":
         raise AudioError(f"{len(failures)} songs could not be split and split.on_error is fail: {table[0][1]}")
     _check_genres(songs, rows)
     return 0
@@ -228,9 +227,7 @@ def _key(digest: str, config: params.Params) -> str:
     return files.digest("split", chunks.VERSION, ffmpeg.version(), digest, *lengths)
 
 
-def _summary(
-    scanned: Sequence[Song], rows: Sequence[manifest.Row], failures: Failures, counts: Mapping[str, int]
-) -> str:
+def _summary(scanned: Sequence[Song], rows: Sequence[manifest.Row], failures: Failures, counts: dict[str, int]) -> str:
     """Return the numbers of songs, chunks and failures by genre, with the totals and `counts` in the last line."""
     lines = []
     n_chunks = Counter((row.genre, row.split) for row in rows)

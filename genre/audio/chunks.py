@@ -55,8 +55,7 @@ def iterate(
     for index, piece in enumerate(pieces(blocks, length)):
         if not index or len(piece) >= min(length, min_seconds * sample_rate):
             start_s = start + index * length / sample_rate
-            repeated = np.resize(piece, length)
-            yield Chunk(start_s, len(piece) / sample_rate, repeated, is_silent(piece, sample_rate))
+            yield Chunk(start_s, len(piece) / sample_rate, np.resize(piece, length), is_silent(piece, sample_rate))
 
 
 def audible(chunks: Iterable[Chunk], path: Path) -> Iterator[Chunk]:

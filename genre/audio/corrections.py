@@ -73,9 +73,8 @@ def apply(songs: Sequence[Song], path: Path, folder: Path) -> list[Song]:
         if correction.genre not in genres:
             log.warning("%s: the genre %s has no folder: it is a new one", where, correction.genre)
         right[song.path] = correction.genre
-    corrected = [
-        song._replace(genre=right.get(song.path, song.genre)) for song in songs if right.get(song.path) != DROP
-    ]
+    kept = [song for song in songs if right.get(song.path) != DROP]
+    corrected = [song._replace(genre=right.get(song.path, song.genre)) for song in kept]
     check_genres(corrected, folder)
     return with_unique_names(corrected, folder)
 

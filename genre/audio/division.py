@@ -58,7 +58,7 @@ def join(keys: Mapping[Path, Sequence[str]]) -> dict[Path, str]:
 def values(songs: Iterable[Song], folder: Path, group_by: str | None) -> dict[Path, list[str]]:
     """Return the values of `split.group_by` of each song that has some, such as "artist:miles davis".
 
-    Raises ParamsError if its pattern is not a regular expression, DatasetError if its table cannot be read.
+    Raises ParamsError if its pattern is not a regular expression, DatasetError if its table is empty or cannot be read.
     """
     if group_by is None:
         return {}
@@ -76,6 +76,8 @@ def values(songs: Iterable[Song], folder: Path, group_by: str | None) -> dict[Pa
     else:
         table = file_of(folder, group_by)
         rows = [row for _, row in read_table(table, ["song", "group"])]
+        if not rows:
+            raise DatasetError(f"{table} (split.group_by) is missing or has no rows")
         named = find([name for name, _ in rows], songs, folder, table)
         for name, group in rows:
             if name in named:

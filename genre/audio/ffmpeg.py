@@ -70,9 +70,9 @@ def version() -> str:
 def stream_pcm(path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None) -> Iterator[Block]:
     """Yield the audio of a file as mono PCM 16 bit, in blocks [shape=(n,)].
 
-    Of several audio streams, the default one is decoded. Every file is decoded from its first sample, since positions
-    in headers and indexes may be wrong: an excerpt equals the same part of the whole file. Where the channels cancel
-    each other, the first one is used instead of their mean.
+    Of several audio streams, the default one is decoded. Two channels are averaged, more are mixed by ffmpeg (without
+    LFE), and where they cancel each other, the first one is used. Every file is decoded from its first sample, since
+    positions in headers and indexes may be wrong: an excerpt equals the same part of the whole file.
 
     `sample_rate` is that of the output in Hz; `start` and `duration` select an excerpt, in seconds; `duration` None: to
     the end. Raises AudioError if the file is missing, cannot be decoded, or has no audio after `start`.
@@ -200,7 +200,7 @@ def _without_cancelling(means: Iterable[Block], first: Iterable[Block], length: 
 
 
 def _decoded(path: Path, sample_rate: int, channel: int | None) -> Iterator[Block]:
-    """Yield the mean of the channels of a file, or one channel, as mono PCM 16 bit, in blocks [shape=(n,)].
+    """Yield the mix of the channels of a file, or one channel, as mono PCM 16 bit, in blocks [shape=(n,)].
 
     Raises AudioError if nothing could be decoded.
     """

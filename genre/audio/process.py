@@ -36,7 +36,10 @@ MAX_MESSAGE_BYTES = 1 << 24  # messages of ffmpeg, which include the tags of the
 # Limits of a command: seconds of processor time, KiB of memory, and blocks of 512 bytes of a file that it writes
 LIMITED = ("sh", "-c", 'ulimit -t "$1"; ulimit -v "$2"; ulimit -f "$3"; shift 3; exec "$@"', "sh")
 ERROR_LEVELS = ("error", "fatal", "panic")
-GENERIC_MESSAGES = ("Error opening input", "Conversion failed")  # of ffmpeg, after the specific one
+GENERIC_MESSAGES = (  # of ffmpeg, after the specific one
+    *("Error opening", "Conversion failed", "Nothing was written", "Task finished", "Terminating thread"),
+    *("Could not open encoder", "Error reinitializing", "Failed to configure"),
+)
 
 _MESSAGE = re.compile(r"((?:\[[^\]]*\] *)*)\[(info|warning|error|fatal|panic)\] (.*)")
 _time_limit: ContextVar[tuple[float, threading.Event | None]] = ContextVar("time_limit", default=(math.inf, None))

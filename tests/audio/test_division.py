@@ -103,7 +103,6 @@ def test_groups_are_read_from_folders_patterns_and_tables(project: Path, caplog:
         values = division.values(songs, FOLDER, group_by)
         assert ["".join(values.get(song.path, [])) for song in songs] == of_songs
     assert "1 of 3 songs are not in the data set, e.g. jazz/none" in caplog.text
-    with pytest.raises(ParamsError, match="not a regular expression"):
-        division.values(songs, FOLDER, "regex:(")
-    with pytest.raises(DatasetError, match="outside"):
-        division.values(songs, FOLDER, "../artists.csv")
+    for group_by, message in (("regex:(", "not a regular"), ("../artists.csv", "outside"), ("none.csv", "is missing")):
+        with pytest.raises((ParamsError, DatasetError), match=message):
+            division.values(songs, FOLDER, group_by)
