@@ -64,7 +64,7 @@ class LandmarkIndex:
 
         Raises SearchError if a file is missing, damaged or of other settings of landmarks.
         """
-        with files.reading(folder, SearchError, "index"):
+        with files.reading(folder / _HEAD, SearchError, "index"):
             head = files.read_json(folder / _HEAD)
             if head["settings"] != SETTINGS or density not in (None, head["density"]):
                 raise SearchError(f"{folder} was made with other settings of landmarks: run `dvc repro --force index`")

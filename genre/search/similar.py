@@ -65,7 +65,7 @@ class Neighbours:
         The score of a song is the mean over the files. `start` and `duration` are the part of each file to use, in
         seconds.
 
-        Raises AudioError if the file cannot be decoded; ModelError if the embedding needs a package that is not
+        Raises AudioError if a file cannot be decoded; ModelError if the embedding needs a package that is not
         installed; SearchError if the vector store does not answer.
         """
         with collected_warnings() as warnings:
