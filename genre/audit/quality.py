@@ -14,9 +14,9 @@ from genre.audio import chunks, ffmpeg, manifest
 from genre.audio.process import collected_warnings
 from genre.audit.findings import Finding
 from genre.audit.songs import AuditedSongs
-from genre.errors import AudioError
+from genre.errors import GenreError
 
-VERSION = 2  # part of the cache key: raise it when a measurement or a limit changes
+VERSION = 3  # part of the cache key: raise it when a measurement or a limit changes
 N_FFT = 4096  # samples
 PIECE = 64 * N_FFT  # samples in memory
 FULL_SCALE = 0.999  # amplitude from which a sample is at full scale
@@ -39,33 +39,37 @@ def find(audited: AuditedSongs) -> Iterator[Finding]:
         yield Finding(audited.name(source), kind, reason.removeprefix(f"{source}: "), "replace or remove it")
     measured, root = ["audit quality", VERSION, ffmpeg.version()], audited.paths.root
     items = [(files.digest(*measured, row.source_sha256), root / row.source) for row in audited.songs.values()]
-    of_songs = audited.cache.run(_faults, items, description="quality", workers=audited.settings.parallel.workers)
+    options = {"workers": audited.settings.parallel.workers, "keep_errors": True}  # errors are not in the cache
+    of_songs = audited.cache.run(_faults, items, description="quality", **options)
     for (song, row), of_song in zip(audited.songs.items(), of_songs, strict=True):
-        yield from (Finding(song, *fault) for fault in json.loads(of_song))
+        if isinstance(of_song, GenreError):
+            yield Finding(song, "damaged", str(of_song).removeprefix(f"{root / row.source}: "), "replace it")
+        else:
+            yield from (Finding(song, *fault) for fault in json.loads(of_song))
         if row.seconds < audited.settings.split.chunk_seconds - MAX_MISSING_S:
             evidence = f"{row.seconds:.1f} s of {audited.settings.split.chunk_seconds:g} s"
             yield Finding(song, "short", evidence, "use the whole song", -row.seconds)
 
 
 def faults(path: Path) -> list[Fault]:
-    """Return the faults of a file: what the decoder warns of, silence, clipping, equal channels, a low bandwidth."""
+    """Return the faults of a file: what the decoder warns of, silence, clipping, equal channels, a low bandwidth.
+
+    Raises AudioError if it is missing or cannot be decoded.
+    """
     from scipy import fft
 
     power, energy, difference, n_clipped, n_samples = np.zeros(N_FFT // 2 + 1), 0.0, 0.0, 0, 0
     sample_rate, n_channels, window = 0, 0, np.hanning(N_FFT).astype(np.float32)
     with collected_warnings() as warnings:
-        try:
-            sample_rate, blocks = ffmpeg.stream_channels(path)
-            for block in ffmpeg.pieces(blocks, PIECE):
-                n_channels = block.shape[1]
-                energy += float(np.square(block).sum(dtype=np.float64))
-                difference += float(np.square(block[:, 0] - block[:, -1]).sum(dtype=np.float64))
-                n_clipped += _n_clipped(block)
-                n_samples += block.size
-                frames = np.resize(block, (-(-len(block) // N_FFT) * N_FFT, n_channels)).T.reshape(-1, N_FFT)
-                power += np.square(np.abs(fft.rfft(frames * window, axis=1))).sum(axis=0)
-        except AudioError as error:
-            warnings.append(str(error))
+        sample_rate, blocks = ffmpeg.stream_channels(path)
+        for block in ffmpeg.pieces(blocks, PIECE):
+            n_channels = block.shape[1]
+            energy += float(np.square(block).sum(dtype=np.float64))
+            difference += float(np.square(block[:, 0] - block[:, -1]).sum(dtype=np.float64))
+            n_clipped += _n_clipped(block)
+            n_samples += block.size
+            frames = np.resize(block, (-(-len(block) // N_FFT) * N_FFT, n_channels)).T.reshape(-1, N_FFT)
+            power += np.square(np.abs(fft.rfft(frames * window, axis=1))).sum(axis=0)
     faults = [("damaged", warning.removeprefix(f"{path}: "), "replace it", 0.0) for warning in warnings]
     level_db = float(10 * np.log10(energy / max(n_samples, 1) + 1e-12))  # of full scale
     if level_db < SILENT_DB:

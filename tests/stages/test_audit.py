@@ -27,7 +27,9 @@ def test_the_table_the_page_the_exit_codes_and_the_pairs_for_split(
     write_params(copied, parallel__workers=1, split__test_list="test.txt")
     for stage in (split, extract, vectorize, index):
         assert stage.main([]) == 0
-    capsys.readouterr()
+    (songs / ORIGINAL).rename(copied / "moved.wav")
+    assert audit.main(["--fail-on", "damaged"]) == 1
+    (copied / "moved.wav").rename(songs / ORIGINAL)
     assert audit.main(["--write-duplicates", "--fail-on", "damaged"]) == 0
     assert "leak: 1 (" in capsys.readouterr().out
     with open("audit/audit.csv", newline="") as stream:
