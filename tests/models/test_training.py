@@ -30,11 +30,6 @@ def test_a_network_learns_genres_that_differ() -> None:
 
 
 @pytest.mark.slow
-def test_lstm2016_is_trained_by_the_same_call() -> None:
-    assert math.isfinite(fit("spectral_contrast", architecture="lstm2016").history[-1]["loss"])
-
-
-@pytest.mark.slow
 def test_each_song_is_held_out_by_one_member(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = [song[:-1] + str(int(song[-1]) in (0, 3)) for song in SONGS]  # not the blocks of neighbouring names
     monkeypatch.setattr(training, "augmented", spy := Mock(wraps=training.augmented))
@@ -65,8 +60,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
 
 
 @pytest.mark.slow
-def test_max_steps_and_patience_end_a_training_before_its_epochs_do() -> None:
-    assert len(fit(epochs=50, max_steps=2 * math.ceil(len(SONGS) / 8)).history) == 2
+def test_max_steps_and_patience_end_a_training_before_its_epochs_do_also_of_lstm2016() -> None:
+    limits = {"epochs": 50, "max_steps": 2 * math.ceil(len(SONGS) / 8)}
+    history = fit("spectral_contrast", architecture="lstm2016", **limits).history
+    assert (len(history), math.isfinite(history[-1]["loss"])) == (2, True)
     assert len(fit(epochs=12, members=2, learning_rate=1.0, patience=1).history) < 12
 
 
