@@ -11,7 +11,6 @@ out of set. For signals see benchmarks/signals.py.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def train(model: str, fold: Fold, data: Any, settings: Any, cache: Cache) -> Out
     key = files.digest("benchmark", config, [data.songs[row] for row in fold.train], fold.test.tolist())
     kept = cache.recall(key) or cache.keep(key, train_and_predict((model, fold), settings=settings, paths=Paths()))
     outcome = Outcome(**files.read_npz(kept))
-    return replace(outcome, probabilities=outcome.probabilities[: len(fold.test)])
+    return outcome._replace(probabilities=outcome.probabilities[: len(fold.test)])
 
 
 def outcomes(fold: Fold, outcome: Outcome, vectors: dict[str, Any], data: Any, rate: float) -> list[Any]:

@@ -59,6 +59,7 @@ class Paths:
     weights = _Below("model_weights")  # ONNX files and Keras weights
     rejection = _Below("model_weights", "rejection.npz")  # detectors of unknown songs
     evaluation = _Below("evaluation")  # scores on the test songs
+    evaluated = _Below("evaluation", "cards.json")  # SHA-256 of the cards of the models that were scored
     scores = _Below("scores")  # a few metrics on the test songs, one file per model, for `dvc metrics show`
     audit = _Below("audit")  # findings about the data set
     comparison = _Below("comparison")  # scores on folds

@@ -13,7 +13,6 @@ import argparse
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from genre.evaluation import comparison, plots, recording, report
 from genre.evaluation.comparison import Fold, Outcome
 from genre.evaluation.metrics import Result
 from genre.features import arrays
-from genre.models import baselines, embeddings, keras_backend, networks
+from genre.models import baselines, cards, embeddings, keras_backend, networks
 from genre.models.baselines import BASELINES, embedding_name
 from genre.models.calibration import calibrate
 from genre.models.cards import ENSEMBLE
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     counts, seed = settings.compare.songs_per_genre, settings.compare.seed
     every_fold = folds + comparison.with_few_songs(folds, counts, data, seed=seed)
     if settings.split.group_by and settings.compare.split == "folds":
-        every_fold += [replace(fold, by_song=True) for fold in setup.folds(data.songs)]
+        every_fold += [fold._replace(by_song=True) for fold in setup.folds(data.songs)]
     outcomes = _outcomes(every_fold, setup)
     if ENSEMBLE in settings.compare.models:
         averaged = {model: outcomes[model] for model in settings.ensemble.models}
@@ -121,7 +120,7 @@ class Setup:
         Shapes: (n_chunks, n_values) and (n_levels * n_songs, n_values). They are cached.
         """
         embedder = embeddings.load(name, self.paths, cache=self.cache)
-        digest = report.digest(self.paths.vectors)
+        digest = arrays.digest(self.paths.vectors)
         key = files.digest("compare embedding", embedder.describe(), digest, _sources())
         if (kept := self.cache.recall(key)) is None:
             chunk_files, middle = self.chunk_files.tolist(), self.chunk_files[self.middle].tolist()
@@ -142,7 +141,7 @@ def train_and_predict(job: tuple[str, Fold], *, settings: params.Params, paths: 
     stressed = fold.songs_per_genre is None and not fold.by_song
     changed = setup.changed(setup.middle_of(fold), 1) if stressed else {}
     train = _train_baseline if model in BASELINES else _train_network
-    return files.npz(**asdict(train(model, fold, setup, changed)))
+    return files.npz(**train(model, fold, setup, changed)._asdict())
 
 
 def _train_network(model: str, fold: Fold, setup: Setup, changed: Arrays) -> Outcome:
@@ -178,13 +177,14 @@ def _train_baseline(model: str, fold: Fold, setup: Setup, changed: Arrays) -> Ou
 def _outcomes(folds: Sequence[Fold], setup: Setup) -> dict[str, list[Outcome]]:
     """Return the outcomes of each model on all folds; what is not in the cache is computed."""
     settings, paths = setup.settings, setup.paths
-    common = [settings.compare.seed, report.digest(paths.vectors), _sources()]
+    versions = cards.installed_versions(report.PACKAGES)
+    common = [settings.compare.seed, arrays.digest(paths.vectors), _sources(), versions]
     jobs = []
     for model in setup.models:
         of_model = embedding_name(model, settings.musicnn) if model in BASELINES else settings.train.model_dump()
         for fold in folds:
             rows = fold.train.tolist(), fold.test.tolist()
-            key = files.digest("compare", model, fold.repeat, *rows, [*common, of_model])
+            key = files.digest("compare", model, fold.repeat, fold.by_song, *rows, [*common, of_model])
             jobs.append((key, (model, fold)))
     train = functools.partial(train_and_predict, settings=settings, paths=paths)
     results = setup.cache.run(train, jobs, description="compare", unit="fold", workers=settings.parallel.workers)
@@ -193,9 +193,9 @@ def _outcomes(folds: Sequence[Fold], setup: Setup) -> dict[str, list[Outcome]]:
 
 
 def _sources() -> str:
-    """Return one SHA-256 of the sources that outcomes depend on: all modules of `SOURCES`, and those that train."""
+    """Return one SHA-256 of the sources that outcomes depend on: all files of `SOURCES`, and those that train."""
     package = Path(files.__file__).parent
-    paths = [path for name in SOURCES for path in sorted((package / name).rglob("*.py"))]
+    paths = [path for name in SOURCES for path in sorted((package / name).rglob("*.*")) if path.suffix != ".pyc"]
     paths += [Path(comparison.__file__), Path(recording.__file__), Path(__file__)]
     return files.digest([files.sha256(path) for path in paths])
 
@@ -216,7 +216,7 @@ def _write(results: Sequence[Result], more: Tables, setup: Setup) -> None:
     report.write_tables(folder, results, data.genres, results=scores, **more)
     described = {
         "dataset": settings.dataset.name,
-        "vectors": report.digest(paths.vectors),
+        "vectors": arrays.digest(paths.vectors),
         "split": settings.compare.model_dump(exclude={"models"}),
         "songs": len(set(data.songs)),
         "chunks": len(data.songs),

@@ -33,10 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings, paths = params.load(), Paths()
     models = settings.ensemble.models
     names = dict.fromkeys([*networks.MODELS, *settings.baselines.models, *models])
-    trained = [name for name in names if paths.validation(name).is_file()]
+    vectors, available = arrays.digest(paths.vectors), cards.available(paths)
+    trained = [n for n in names if n in available and cards.read(n, paths).dataset.get("vectors") == vectors]
     validations = {name: calibration.read_validation(paths.validation(name)) for name in trained}
     if missing := [name for name in models if name not in validations]:
-        raise ModelError(f"ensemble.models: {missing[0]} is not trained: choose from {', '.join(trained)}")
+        fault = f"{missing[0]} is not trained on {paths.vectors}/: run `dvc repro`"
+        raise ModelError(f"ensemble.models: {fault}, or choose from {', '.join(trained) or 'none'}")
     training = arrays.read(paths.vectors, "train")
     others = [name for name in settings.baselines.models if name in validations and len(validations[name].rows)]
     candidates = list(dict.fromkeys([*models, *others]))

@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     chunk_paths = manifest.chunk_files(paths.chunks, "test", test.songs)
     cache = Cache(paths.cache, settings.cache.max_bytes)
     models = [*networks.MODELS, *settings.baselines.models, ENSEMBLE]
-    predictors = [_load(model, test, paths, cache) for model in models]
+    vectors = arrays.digest(paths.vectors)
+    predictors = [_load(model, vectors, paths, cache) for model in models]
     names = dict.fromkeys(predictor.card.embedding["name"] for predictor in predictors if predictor.card.embedding)
     loaded = [embeddings.load(name, paths, cache=cache) for name in names]
     embedders, workers = [embedder for embedder in loaded if embedder.needs_audio], settings.parallel.workers
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         answers = predictor.predict(changed)
         stressed += recording.stress_rows(predictor.card.model, answers, test.labels[middle], len(middle))
     _write(results, stressed, report.provenance(settings, paths, test.genres), paths)
+    files.write_json(paths.evaluated, {name: files.sha256(paths.card(name)) for name in models})
     cache.trim()
     return 0
 
@@ -94,10 +96,10 @@ def dvc_metrics(result: metrics.Result, paths: Paths) -> dict[str, float]:
     return scores
 
 
-def _load(model: str, test: arrays.VectorSet, paths: Paths, cache: Cache) -> predict.Predictor:
+def _load(model: str, vectors: str, paths: Paths, cache: Cache) -> predict.Predictor:
+    """Load a model; raise ModelError if it was trained with another split, whose training songs may be test songs."""
     predictor = predict.load(model, paths, cache=cache)
-    card = predictor.card
-    if card.settings != arrays.read_settings(paths.vectors) or card.genres != test.genres:
+    if predictor.card.dataset.get("vectors") != vectors:
         raise ModelError(f"the model {model} was trained on other vectors than {paths.vectors}/: run `dvc repro`")
     return predictor
 

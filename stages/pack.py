@@ -47,11 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts += _index(paths, settings["index"]["uri"])
         embeddings.add(files.read_json(paths.index)["embedding"])
     networks = [path for path in paths.weights.glob("musicnn/*.onnx") if any(path.stem in name for name in embeddings)]
-    scores = paths.scores / f"{card.model}.json"
+    evaluated = files.read_json(paths.evaluated) if paths.evaluated.is_file() else {}
+    is_evaluated = all(evaluated.get(name) == files.sha256(paths.card(name)) for name in names)
     settings["index"]["uri"] = params.PACKED_STORE
     readme = {
         "card": card,
-        "scores": files.read_json(scores) if scores.is_file() else None,
+        "scores": files.read_json(paths.scores / f"{card.model}.json") if is_evaluated else None,
         "rejects": detectors is not None,
         "has_index": arguments.index,
         "licence": metadata.distribution("musicnn").read_text("LICENSE.md") if networks else None,
@@ -64,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     package.write(arguments.package, contents)
     n_bytes = arguments.package.stat().st_size
     print(f"pack: {arguments.package}: {len(names)} models, {len(card.genres)} genres, {n_bytes / 1e6:.1f} MB")
+    if not is_evaluated:
+        print("pack: its README has no accuracy: the last `python -m stages.evaluate` did not score these models")
     return 0
 
 

@@ -16,7 +16,9 @@ from genre.audio import ffmpeg
 from genre.errors import AudioError, GenreError, ModelError, ParamsError, SearchError
 from genre.features import csv as feature_csv
 from genre.features.numpy_engine import compute
+from genre.files import sha256, write_json
 from genre.models.embeddings import Batch
+from genre.paths import Paths
 from stages import extract, pack, query
 from tests.made import make_song, save_svm, write_params
 
@@ -71,6 +73,12 @@ def test_a_package_describes_its_model_has_no_secret_and_the_same_bytes_each_tim
     assert yaml.safe_load(files["params.yaml"]).keys() == {"dataset", "musicnn", "index", "search", "query"}
     readme = files["README.md"].decode()
     assert "# Genres high, low" in readme and "16 songs" in readme and "It was not evaluated." in readme
+    write_json(Paths().scores / "stats_svm.json", {"n": 2, "accuracy": 0.5, "low": 0.1, "high": 0.9})
+    write_json(Paths().evaluated, {name: sha256(Paths().card(name)) for name in ("ensemble", "stats_svm")})
+    for text in ("Of 2 test songs it predicted 50.0 % right", "It was not evaluated."):
+        assert pack.main(["genres.zip"]) == 0
+        assert text in _files(package)["README.md"].decode()
+        save_svm(package.parent, default=True, name="tiny", songs=15)  # other models than those of the scores
     with pytest.raises(SearchError, match=r"only an index in vectors/songs\.db"):
         pack.main(["--index", "genres.zip"])
     with pytest.raises(GenreError, match=r"params\.yaml: the name must end in \.zip"):

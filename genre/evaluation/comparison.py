@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,7 @@ from genre.models.calibration import Probabilities, Rows, Validation, calibrate,
 N_BOOTSTRAP = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Fold:
+class Fold(NamedTuple):
     """The training and test chunks of one fold, as row numbers; no song has chunks in both."""
 
     repeat: int
@@ -29,8 +28,7 @@ class Fold:
     by_song: bool = False  # although songs have groups
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The predictions and costs of one model on one fold."""
 
     probabilities: Probabilities  # shape (n_test_chunks, n_genres); then, if any, those of `recording.changed_inputs`
@@ -76,7 +74,7 @@ def with_few_songs(folds: Sequence[Fold], counts: Sequence[int], data: VectorSet
         drawn = table.drop_duplicates().sample(frac=1, random_state=rng).set_index("song")
         ranks = table["song"].map(drawn.groupby("genre").cumcount()).to_numpy()
         kept = {count: fold.train[ranks < count] for count in counts if count <= ranks.max()}
-        few += [replace(fold, train=rows, songs_per_genre=count) for count, rows in kept.items()]
+        few += [fold._replace(train=rows, songs_per_genre=count) for count, rows in kept.items()]
     return few
 
 

@@ -23,8 +23,7 @@ Examples
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +42,7 @@ MIN_PROBABILITY = 1e-12  # lower bound in the log loss
 COLUMNS = ("actual", "predicted", "confidence", "chunks", "correct_chunks")  # of `by_song`, before the genres
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """The scores and predictions of one model."""
 
     model: str

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
 from genre import files, params
 from genre.audio import corrections, manifest
 from genre.evaluation import metrics, plots
+from genre.features import arrays
 from genre.models import cards
 from genre.paths import Paths
 
@@ -36,8 +35,7 @@ KNOWN_ISSUES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
+class Provenance(NamedTuple):
     """The data set, parameters and package versions that the scores depend on."""
 
     dataset: str
@@ -77,14 +75,8 @@ def provenance(settings: params.Params, paths: Paths, genres: list[str]) -> Prov
         issues=issues,
         links=links,
         parameters=yaml.safe_dump(settings.model_dump(include=SECTIONS), sort_keys=False, allow_unicode=True),
-        versions=cards.installed_versions(PACKAGES) | {"vectors (SHA-256)": digest(paths.vectors)},
+        versions=cards.installed_versions(PACKAGES) | {"vectors (SHA-256)": arrays.digest(paths.vectors)},
     )
-
-
-def digest(vectors: Path) -> str:
-    """Return the SHA-256 of the pickled vectors with their genres, songs and settings, as 64 hex digits."""
-    paths = [path for path in sorted(vectors.iterdir()) if path.suffix in (".json", ".pickle")]
-    return hashlib.sha256("".join(files.sha256(path) for path in paths).encode()).hexdigest()
 
 
 def write_tables(

@@ -7,6 +7,8 @@ The files are named <feature>_training_vector.pickle and <feature>_label.pickle 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import math
 import pickle
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -137,15 +139,21 @@ def read_settings(folder: Path) -> Settings:
         return Settings.from_dict(files.read_json(folder / "settings.json"))
 
 
+def digest(folder: Path) -> str:
+    """Return the SHA-256 of vectors, labels, genres, songs and settings, as 64 hex digits."""
+    paths = [path for path in sorted(folder.glob("*")) if path.suffix in (".json", ".pickle")]
+    return hashlib.sha256("".join(files.sha256(path) for path in paths).encode()).hexdigest()
+
+
 def read_pickle(path: Path) -> npt.NDArray[np.float32]:
-    """Return the float32 array in a pickle; a pickle that names anything but NumPy arrays is refused.
+    """Return the finite float32 array in a pickle; a pickle that names anything but NumPy arrays is refused.
 
     Raises VectorError if the file is missing, damaged or holds anything else.
     """
     with files.reading(path, VectorError, "vectorize"), path.open("rb") as stream:
         array = _ArrayUnpickler(stream).load()
-    if type(array) is not np.ndarray or array.dtype != np.float32:
-        raise VectorError(f"{path} is not a float32 array")
+    if type(array) is not np.ndarray or array.dtype != np.float32 or not math.isfinite(array.sum(dtype=np.float64)):
+        raise VectorError(f"{path} is not a float32 array of finite numbers: run `dvc repro --force vectorize`")
     return array
 
 

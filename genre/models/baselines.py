@@ -7,8 +7,7 @@ to uncalibrated `probabilities` [shape=(chunks, classes)].
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,8 +37,7 @@ EPOCHS = 64
 BATCH_SIZE = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Classifier:
+class Classifier(NamedTuple):
     """A kind of classifier."""
 
     train: Callable[[Vectors, Rows, int], bytes]  # vectors, labels from 0 to classes - 1, seed to ONNX
@@ -47,16 +45,14 @@ class Classifier:
     validated: bool = True  # whether it is also trained on validation folds, for calibration
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
+class Baseline(NamedTuple):
     """An embedding and a classifier, by their names."""
 
     embedding: str | None  # a key of `embeddings.EMBEDDINGS`; None for that of params.yaml's section musicnn
     classifier: str  # a key of `CLASSIFIERS`
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedBaseline:
+class TrainedBaseline(NamedTuple):
     """A trained classifier and its validation predictions."""
 
     onnx: bytes  # `vector` to uncalibrated `probabilities` of all genres

@@ -56,7 +56,7 @@ class Calibration:
     def genre_set(self, means: npt.NDArray[np.float64], genre: int, coverage: float) -> list[int] | None:
         """Return the prediction set of a song, `genre` first, the others by probability; None with too few songs.
 
-        The set holds the genre of at least the fraction `coverage` of songs like the out-of-fold songs (cross-conformal
+        The set holds the genre of about the fraction `coverage` of songs like the out-of-fold songs (cross-conformal
         prediction, Vovk 2015). `means` [shape=(genres,)] are the song's mean probabilities, `genre` its predicted one.
         """
         rank = max(1, math.ceil((self.n_songs + 1) * coverage - 1e-9))

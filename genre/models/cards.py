@@ -15,6 +15,7 @@ from typing import Any
 from genre import files
 from genre.audio.dataset import genre_fault
 from genre.errors import ModelError
+from genre.features import arrays
 from genre.features.transforms import Settings
 from genre.models.calibration import Calibration
 from genre.paths import Paths
@@ -76,7 +77,8 @@ def read(model: str, paths: Paths) -> ModelCard:
     try:
         values = files.read_json(path)
         calibration, settings = Calibration(**values["calibration"]), Settings.from_dict(values["settings"])
-        card = ModelCard(**values | {"calibration": calibration, "settings": settings})
+        checked = {"calibration": calibration, "settings": settings, "dataset": dict(values["dataset"])}
+        card = ModelCard(**values | checked)
         _check(card, model)
     except FileNotFoundError:
         if not paths.cards.is_dir():
@@ -98,8 +100,9 @@ def available(paths: Paths) -> list[str]:
 
 
 def describe_dataset(name: str, songs: Sequence[str], paths: Paths) -> dict[str, Any]:
-    """Return a card's `dataset` (name, numbers of songs and chunks, synthetic) from the song of each training chunk."""
-    return {"name": name, "songs": len(set(songs)), "chunks": len(songs), "synthetic": paths.is_synthetic(name)}
+    """Return a card's `dataset` from the song of each training chunk; `vectors` is the digest of pickled_vectors/."""
+    numbers = {"songs": len(set(songs)), "chunks": len(songs)}
+    return {"name": name, **numbers, "synthetic": paths.is_synthetic(name), "vectors": arrays.digest(paths.vectors)}
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
@@ -121,7 +124,7 @@ def _check(card: ModelCard, model: str) -> None:
         if fault := genre_fault(genre):
             raise ValueError(f"the genre {genre!r} {fault}")
     temperature, scores = card.calibration.temperature, [0.0, *card.calibration.scores, 1.0]
-    if card.model != model or not TEMPERATURES[0] <= float(temperature) <= TEMPERATURES[1] or scores != sorted(scores):
+    if card.model != model or not TEMPERATURES[0] <= temperature <= TEMPERATURES[1] or scores != sorted(scores):
         raise ValueError("model, temperature or scores")
     if model == ENSEMBLE:
         names = [card.default, *card.models]

@@ -6,9 +6,8 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +30,7 @@ Vectors = npt.NDArray[np.float32]  # [shape=(chunks, values)]
 PERCENTILES = (5, 50, 95)
 
 
-@dataclass(frozen=True, slots=True)
-class Embedding:
+class Embedding(NamedTuple):
     """Definition of an embedding."""
 
     n_values: int
@@ -42,8 +40,7 @@ class Embedding:
     checkpoint: str | None = None  # of the MusiCNN network that `of_audio` needs
 
 
-@dataclass(frozen=True, slots=True)
-class Embedder:
+class Embedder(NamedTuple):
     """Computes one embedding; thread-safe, and can be pickled."""
 
     name: str  # a key of `EMBEDDINGS`

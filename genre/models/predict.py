@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +21,7 @@ Graph = Callable[[Batch], Probabilities]  # a model without its calibration
 TOLERANCE = 1e-3  # of the sum of a model's probabilities
 
 
-@dataclass(frozen=True, slots=True)
-class Predictor:
+class Predictor(NamedTuple):
     """A model that predicts the genre probabilities of chunks; threads may share it."""
 
     card: ModelCard
@@ -57,10 +55,8 @@ def load(name: str | None, paths: Paths, *, cache: Cache | None = None, wait: bo
 
 def default_card(paths: Paths) -> ModelCard:
     """Return the card of the default model: the ensemble's choice, or `merged` without an ensemble."""
-    if ENSEMBLE not in cards.available(paths):
-        return cards.read(WITHOUT_ENSEMBLE, paths)
-    ensemble = cards.read(ENSEMBLE, paths)
-    return ensemble if ensemble.default in {ENSEMBLE, None} else cards.read(str(ensemble.default), paths)
+    has_ensemble = ENSEMBLE in cards.available(paths)
+    return cards.read(str(cards.read(ENSEMBLE, paths).default) if has_ensemble else WITHOUT_ENSEMBLE, paths)
 
 
 def _load(card: ModelCard, paths: Paths, cache: Cache | None) -> Graph:
@@ -78,9 +74,10 @@ def _load(card: ModelCard, paths: Paths, cache: Cache | None) -> Graph:
 
 def _average(card: ModelCard, predictors: Sequence[Predictor]) -> Graph:
     """Return the mean of several models' calibrated probabilities."""
-    for predictor in predictors:
-        if predictor.card.genres != card.genres or predictor.card.settings != card.settings:
-            raise ModelError(f"{predictor.card.model} has other genres or settings than the ensemble: run `dvc repro`")
+    for member in (predictor.card for predictor in predictors):
+        is_same = member.dataset.get("vectors") == card.dataset.get("vectors")
+        if not is_same or member.genres != card.genres or member.settings != card.settings:
+            raise ModelError(f"{member.model} was trained on other vectors than the ensemble: run `dvc repro`")
 
     def predict(batch: Batch) -> Probabilities:
         parts = [predictor.predict(batch) for predictor in predictors]

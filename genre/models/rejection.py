@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +46,7 @@ MFCC_STD = slice(20, 40)  # of the statistics
 UNLIKE, UNSURE, NO_MUSIC = "unlike the training songs", "low confidence", "noise or a tone, no music"
 
 
-@dataclass(frozen=True, slots=True)
-class Gaussians:
+class Gaussians(NamedTuple):
     """A Gaussian per genre with a common shrunk covariance (Ledoit and Wolf 2004), in at most 64 components."""
 
     mean: Vectors  # of the values [shape=(values,)]
@@ -106,7 +104,7 @@ class Rejection:
         """Use the arrays that `fit` returned; `rate` is the share of training songs that would be rejected."""
         self.embedders = embedders
         self._detectors = [
-            (name, Gaussians(*(arrays[f"{name}.{unit}.{field.name}"] for field in fields(Gaussians))))
+            (name, Gaussians(*(arrays[f"{name}.{unit}.{field}"] for field in Gaussians._fields)))
             for name, unit in _kinds(embedder.name for embedder in embedders)
         ]
         self._z = arrays["z"]
@@ -192,7 +190,7 @@ def fit(
         "stationary": min(math.log(STATIONARY), deviations.min()),
     }
     for name, unit in _kinds(vectors):
-        gaussians = asdict(Gaussians.fit(vectors[name], labels, unit=unit))
+        gaussians = Gaussians.fit(vectors[name], labels, unit=unit)._asdict()
         arrays |= {f"{name}.{unit}.{key}": value for key, value in gaussians.items()}
     for model, validation in validations.items():
         votes = vote_by_song(validation.probabilities, [songs[row] for row in validation.rows])

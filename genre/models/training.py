@@ -11,8 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,14 +32,13 @@ Batch = tuple[Arrays, Targets, npt.NDArray[np.float32]]  # frames by part, targe
 VALIDATION_EPOCHS = 10  # epochs from one validation to the next, without early stopping
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
+class Trained(NamedTuple):
     """A trained network and its validation predictions."""
 
     model: keras.Model  # raw features of whole chunks to uncalibrated probabilities
     calibration: Calibration  # of the probabilities
     validation: Validation  # calibrated predictions of each member for the chunks that it was not trained on
-    validation_accuracy: float | None  # of the members on their own validation chunks; None with one member
+    validation_accuracy: float | None  # of the members on their own validation chunks; None without any
     history: list[dict[str, float]]  # loss and accuracy, one row per epoch; val_... of some epochs
 
 

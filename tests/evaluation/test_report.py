@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def _evaluation() -> str:
     rows = [("merged", "loss", split, epoch, 1 / epoch) for split, epoch in splits]
     curves = pd.DataFrame(rows, columns=["model", "measure", "split", "epoch", "value"])
     values = {"curves": curves, "default": HTML_NAME, "stress": []}
-    return report.html("evaluation.html", [RESULT, replace(RESULT, model="other")], _provenance([]), **values)
+    return report.html("evaluation.html", [RESULT, RESULT._replace(model="other")], _provenance([]), **values)
 
 
 def _results() -> list[metrics.Result]:
@@ -59,7 +58,7 @@ def _results() -> list[metrics.Result]:
     results = comparison.rank(
         {"merged": outcomes, HTML_NAME: outcomes}, folds, VectorSet({}, LABELS, SONGS, GENRES, SONGS)
     )
-    return [replace(result, scores=result.scores | {"p_against_best": 0.04}) for result in results]
+    return [result._replace(scores=result.scores | {"p_against_best": 0.04}) for result in results]
 
 
 @functools.cache
@@ -113,7 +112,7 @@ def test_every_score_has_its_interval_and_number_of_songs() -> None:
 
 
 def test_what_the_scores_hide_is_a_red_sentence() -> None:
-    results = [replace(RESULT, model=model) for model in ("merged", "recording")]
+    results = [RESULT._replace(model=model) for model in ("merged", "recording")]
     html = report.html("evaluation.html", results, _provenance([]), default="merged", stress=[])
     (warning,) = re.findall('<p class="warning">(.*?)</p>', html, re.DOTALL)
     assert "alone are right for 66.7% of 3 songs" in _text(warning) and "interval of merged" in _text(warning)
@@ -144,7 +143,6 @@ def _describe(folder: Path, name: str, *, failures: str = "", group_by: str | No
         manifest.Row("test/b/z-000.wav", "z", "b", "test", 0.0, 3.0, "dataset/tiny/b/z.mp3", "2" * 64),
     ]
     manifest.write(folder / "chunks", rows)
-    Paths(folder).vectors.mkdir(exist_ok=True)
     (folder / "chunks" / "failures.csv").write_text("source,reason\n" + failures)
     write_params(folder, dataset__name=name, split__group_by=group_by)
     return report.provenance(params.load(folder / "params.yaml"), Paths(folder), ["a", "b"])

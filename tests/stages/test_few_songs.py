@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genre.errors import ModelError
 from genre.models import cards
 from genre.paths import Paths
 from stages import baselines, ensemble, evaluate, extract, query, split, train, vectorize
@@ -45,6 +46,11 @@ def test_models_are_trained_without_validation_songs(
     )
     assert query.main([str(project / "dataset" / "tiny" / "low" / "song 0.flac"), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["genre"] in ("high", "low")
+    write_params(project, parallel__workers=1, split__seed=1, **settings)  # training songs become test songs
+    assert [stage.main([]) for stage in (split, extract, vectorize)] == [0, 0, 0]
+    for later, message in ((evaluate, "mfcc was trained on other vectors"), (ensemble, "merged is not trained on")):
+        with pytest.raises(ModelError, match=message):
+            later.main([])
 
 
 def test_the_ensemble_is_the_default_unless_the_gain_of_a_model_exceeds_its_standard_error() -> None:
