@@ -16,8 +16,7 @@ from genre.paths import Paths
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the data set."""
     parser = argument_parser(__doc__)
-    out = Paths().datasets / "demo"
-    parser.add_argument("--out", type=Path, default=out, help="folder of the data set (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Paths().datasets / "demo", help="new folder (default: %(default)s)")
     parser.add_argument("--seed", type=integer(0, 2**32 - 1), default=2016, help="random seed (default: %(default)s)")
     parser.add_argument("--songs", type=integer(1, 10_000), default=10, help="songs per style (default: %(default)s)")
     options = parser.parse_args(argv)

@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 
 from genre.audio import corrections, ffmpeg
 from genre.audit.review import Review
+from genre.errors import GenreError
 from genre.params import ServeParams
 from genre.web.app import HANDLERS, STATIC
 from genre.web.middleware import LOOPBACK_NAMES, check_requests, limit_transfers
@@ -21,7 +22,8 @@ EXCERPT_S = 10.0
 
 def create_app(review: Review, params: ServeParams) -> FastAPI:
     """Return the application, for this machine only."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=HANDLERS)
+    handlers = HANDLERS | {OSError: HANDLERS[GenreError]}  # the corrections cannot be written
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, exception_handlers=handlers)
     app.add_middleware(check_requests, hosts=LOOPBACK_NAMES, key=None)
     app.add_middleware(limit_transfers, params=params, uploads=set())
 
@@ -44,9 +46,8 @@ def create_app(review: Review, params: ServeParams) -> FastAPI:
 
     @app.get("/v1/review/audio")
     def audio(song: str) -> Response:
-        if song not in review.songs:
+        if (row := review.songs.get(song)) is None:  # the last chunk
             raise HTTPException(404, "there is no such song in the data set")
-        row = review.songs[song]  # the last chunk
         path, start_s = review.root / row.source, max(0.0, (row.start_s + row.seconds - EXCERPT_S) / 2)
         with wave.open(stream := io.BytesIO(), "wb") as writer:
             writer.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))

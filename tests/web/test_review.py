@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import shutil
 import wave
 from pathlib import Path
@@ -136,17 +135,18 @@ def test_questions_are_answered_over_http_from_this_machine_only(server: Server)
         for other in ("../../params.yaml", str(server.folder / "params.yaml"), "rock/none.wav"):
             assert client.get("/v1/review/audio", params={"song": other}).status_code == 404
             assert client.post("/v1/review", json=reply | {"song": other}).status_code == 422
-        text = json.dumps(reply)
         for headers, status in (
             ({"origin": "https://evil.example"}, 403),
             ({"host": "evil.example"}, 421),
             ({"content-type": "text/plain"}, 422),
         ):
-            headers = {"content-type": "application/json"} | headers
-            assert client.post("/v1/review", content=text, headers=headers).status_code == status
+            assert client.post("/v1/review", json=reply, headers=headers).status_code == status
         assert client.post("/v1/review", json=reply | {"genre": "polka"}).status_code == 422
         assert client.delete("/v1/review").status_code == 409
-        assert not (server.folder / "corrections").exists()
+        (folder := server.folder / "corrections").touch(exist_ok=False)
+        refused = client.post("/v1/review", json=reply)
+        assert (refused.status_code, "'corrections'" in refused.json()["message"]) == (503, True)
+        folder.unlink()
         after = client.post("/v1/review", json=reply).json()
         assert (after["question"]["song"], after["asked"], after["remaining"]) == (ORDER[1], 1, 5)
         assert client.delete("/v1/review").json()["question"] == question
