@@ -40,7 +40,7 @@ def run_command(main: Callable[[Sequence[str] | None], int], log_format: str = "
         status = _report(f"the Python module {error.name} is not installed: run `make setup`, or see docs/install.md")
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has closed it
         terminal.discard_stdout()
-        status = 0
+        status = 128 + signal.SIGPIPE
     except OSError as error:  # such as a full disk, or a folder without write permission
         status = _report(": ".join(filter(None, (error.filename, error.strerror or str(error)))))
         terminal.discard_stdout()

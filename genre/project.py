@@ -45,7 +45,9 @@ class Project(contextlib.AbstractContextManager["Project"]):
             folder = package.extract(self._package)
             self.paths = Paths(Path(self._resources.enter_context(folder)))
         elif not self.paths.root.is_dir():
-            raise ModelError(f"{self.paths.root} is not the folder of a project" + (", nor a package" if root else ""))
+            raise ModelError(
+                f"{self.paths.root} is not the folder of a project (GENRE_PROJECT) or a package (--models)"
+            )
 
     def query(self, song: str | Path, **options: Unpack[Options]) -> Answer:
         """Return the genre of a song and of each chunk (docs/query.md).
@@ -65,8 +67,8 @@ class Project(contextlib.AbstractContextManager["Project"]):
         from genre.audio import chunks
 
         is_float = np.issubdtype(samples.dtype, np.floating) and np.isfinite(samples).all()
-        if samples.ndim != 1 or not (is_float or samples.dtype == np.int16):
-            raise AudioError("samples must be mono [shape=(n,)]: 16 bit integers, or finite floats of -1 to 1")
+        if samples.ndim != 1 or not (is_float or samples.dtype == np.int16) or sample_rate < 1:
+            raise AudioError("samples must be mono [shape=(n,)], int16 or finite floats of -1 to 1, at a rate in Hz")
         pcm = np.rint(np.clip((32768 if is_float else 1) * samples, -32768, 32767)).astype(np.int16)
         with tempfile.TemporaryDirectory(prefix="genre-") as folder:
             chunks.write(song := Path(folder, "samples.wav"), pcm, sample_rate=sample_rate)

@@ -52,8 +52,9 @@ def test_songs_samples_and_features_have_one_answer_in_the_project_and_its_packa
             for part in ({"start": -1.0}, {"duration": 0.0}, {"middle": float("nan")}):
                 with pytest.raises(AudioError, match=r"song\.wav: start must be 0 s or more"):
                     project.query("song.wav", **part)
-            with pytest.raises(AudioError, match="must be mono"):
-                project.query_samples(np.stack([samples, samples]), 22_050)
+            for wrong, rate in ((np.stack([samples, samples]), 22_050), (samples, 0)):
+                with pytest.raises(AudioError, match="must be mono"):
+                    project.query_samples(wrong, rate)
     assert not project.paths.root.exists()  # the extracted package
 
 
