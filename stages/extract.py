@@ -28,7 +28,6 @@ from genre.terminal import one_line
 
 MAX_BATCH = 64  # files per call of an engine
 MAX_NAME_BYTES = 255  # of a file's name on Linux, macOS and Windows
-LONG_NAME = f"the names of its CSV files would have more than {MAX_NAME_BYTES} bytes: rename it"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +95,7 @@ def _extract_chunks(settings: params.Params, paths: Paths) -> int:
 def _extract(jobs: Sequence[Job], engine: engines.Engine, cache: Cache | None, **parallel: Any) -> Failures:
     """Extract all jobs in batches over the cores; return the error of each file that failed."""
     failures: Failures = {
-        job.audio: FeatureError(f"{job.audio}: {LONG_NAME}")
+        job.audio: FeatureError(f"{job.audio}: its CSV files have names of more than {MAX_NAME_BYTES} bytes: rename it")
         for job in jobs
         if max(len(os.fsencode(path.name)) for path in job.targets) > MAX_NAME_BYTES
     }

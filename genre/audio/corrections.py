@@ -65,7 +65,7 @@ def apply(songs: Sequence[Song], path: Path, folder: Path) -> list[Song]:
     named = find([correction.song for _, correction in rows], songs, folder)
     for where, correction in rows:
         if (song := named.get(correction.song)) is None:
-            raise DatasetError(f"{where}: {correction.song} is not in {folder}/: name songs as <genre>/<song>")
+            raise DatasetError(f"{where}: {correction.song} is not in {folder}/: write <genre>/<song>.<extension>")
         if song.path in right:
             raise DatasetError(f"{where}: {correction.song} has two corrections: remove one of them")
         if fault := genre_fault(correction.genre):

@@ -201,21 +201,22 @@ def read_text(path: Path) -> str:
 def find(names: Sequence[str], songs: Iterable[Song], folder: Path, source: Path | None = None) -> dict[str, Song]:
     """Return songs by name: <genre>/<song> in the data set folder, with or without the extension.
 
-    Names are in Unicode's normal form C. Those of no song are left out, with a warning that names the file `source`, if
-    there is one.
+    Names are in Unicode's normal form C. Those of no song, and those without extension of several, are left out, with a
+    warning that names the file `source`, if there is one.
     """
     relative = {Path(unicodedata.normalize("NFC", str(song.path.relative_to(folder)))): song for song in songs}
-    by_name = {str(path.with_suffix("")): song for path, song in relative.items()}
-    by_name |= {str(path): song for path, song in relative.items()}  # before those without extension
+    by_name: dict[Path, Song | None] = {}
+    for path, song in relative.items():
+        by_name[path.with_suffix("")] = None if path.with_suffix("") in by_name else song
+    by_name |= relative
     named: dict[str, Song] = {}
     for name in names:
         paths = Path(name), Path(name.replace("\\", "/"))
-        forms = [str(form) for path in paths for form in (path, path.parent / path.stem)]
+        forms = [form for path in paths for form in (path, path.parent / path.stem)]
         if match := next((by_name[form] for form in forms if form in by_name), None):
             named[name] = match
-    missing = [name for name in names if name not in named]
-    if missing and source:
-        log.warning("%s: %d of %d songs are not in the data set, e.g. %s", source, len(missing), len(names), missing[0])
+    if source and (missing := [name for name in names if name not in named]):
+        log.warning("%s: %d of %d songs missing or ambiguous, e.g. %s", source, len(missing), len(names), missing[0])
     return named
 
 

@@ -16,6 +16,7 @@ FOLDER = Path("dataset/tiny")
 @pytest.fixture
 def songs(project: Path) -> list[dataset.Song]:
     names = "jazz/a.mp3", "jazz/b.mp3", "jazz/disc 1/c.mp3", "pop/a.mp3", "pop/b.mp3", "rock/a.mp3", "rock/z.mp3"
+    touch(FOLDER, "rock/y.mp3", "rock/y.flac")
     touch(FOLDER, *names)
     return dataset.scan(FOLDER)
 
@@ -59,6 +60,7 @@ def test_songs_get_their_genres_and_new_names_where_theirs_are_taken(
     ("rows", "message"),
     [
         ("jazz/a,rock\njazz/none,rock", "tiny.csv, line 3: jazz/none is not in dataset/tiny/"),
+        ("rock/y.mp3,pop\nrock/y,pop", "tiny.csv, line 3: rock/y is not in dataset/tiny/: write .*extension"),
         ("jazz/a,rock\njazz/a.mp3,drop", "tiny.csv, line 3: jazz/a.mp3 has two corrections"),
         ("jazz/a,=rock", "tiny.csv, line 2: the genre name '=rock' would be a formula"),
         ("jazz/a,", "tiny.csv, line 2: has no song or no genre"),

@@ -102,7 +102,7 @@ def test_groups_are_read_from_folders_patterns_and_tables(project: Path, caplog:
     for group_by, of_songs in expected.items():
         values = division.values(songs, FOLDER, group_by)
         assert ["".join(values.get(song.path, [])) for song in songs] == of_songs
-    assert "1 of 3 songs are not in the data set, e.g. jazz/none" in caplog.text
+    assert "1 of 3 songs missing or ambiguous, e.g. jazz/none" in caplog.text
     for group_by, message in (("regex:(", "not a regular"), ("../artists.csv", "outside"), ("none.csv", "is missing")):
         with pytest.raises((ParamsError, DatasetError), match=message):
             division.values(songs, FOLDER, group_by)
