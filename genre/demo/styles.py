@@ -71,9 +71,8 @@ def write(songs: Sequence[DemoSong], out: Path) -> float:
     """
     if out.is_dir() and any(out.iterdir()):
         raise DatasetError(f"{out}/ is not empty: remove it, or name another folder with --out")
-    seconds: float = sum(run(functools.partial(_write_song, out=out), songs, description="demo"))
     files.write_text(out / SYNTHETIC, "The songs are synthetic: models trained on them say nothing about real music.\n")
-    return seconds
+    return float(sum(run(functools.partial(_write_song, out=out), songs, description="demo")))
 
 
 def _write_song(song: DemoSong, *, out: Path) -> float:
