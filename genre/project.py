@@ -45,9 +45,7 @@ class Project(contextlib.AbstractContextManager["Project"]):
             folder = package.extract(self._package)
             self.paths = Paths(Path(self._resources.enter_context(folder)))
         elif not self.paths.root.is_dir():
-            raise ModelError(
-                f"{self.paths.root} is not the folder of a project (GENRE_PROJECT) or a package (--models)"
-            )
+            raise ModelError(f"{self.paths.root} is not the folder of a project (GENRE_PROJECT) or a package")
 
     def query(self, song: str | Path, **options: Unpack[Options]) -> Answer:
         """Return the genre of a song and of each chunk (docs/query.md).
