@@ -23,8 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argument_parser(__doc__)
     add_song_options(parser, "SONG")
     parser.add_argument("--top", type=integer(1, 1000), default=10, metavar="N", help="songs to name (default: 10)")
-    together_help = "one answer for all songs, ranked by the mean score"
-    parser.add_argument("--together", action="store_true", help=together_help)
+    parser.add_argument("--together", action="store_true", help="one answer for all songs, ranked by mean score")
     parser.add_argument("--m3u", type=Path, metavar="FILE", help="also write a playlist of the similar songs")
     arguments = parser.parse_args(argv)
     if arguments.m3u:

@@ -10,6 +10,7 @@ from typing import Annotated, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from genre.errors import SearchError
 from genre.params import CommandParams
 from genre.paths import Paths
 from genre.search import embedding_index
@@ -47,11 +48,14 @@ class Match(TypedDict):
 def open_engine(params: CommandParams, paths: Paths, engine: str | None = None) -> Iterator[Engine]:
     """Yield the engine "landmarks" or "embeddings" (None: search.engine) with the index of a project.
 
-    Raises SearchError if its index is missing, damaged or made with other settings; and as `embedding_index.opened`.
+    Raises SearchError if there is no such engine, or if its index is missing, damaged or made with other settings; and
+    as `embedding_index.opened`.
     """
     if (engine or params.search.engine) == "embeddings":
         with embedding_index.opened(params, paths, "windows") as (description, projection, embedder, windows):
             yield EmbeddingEngine(embedder, description.settings.sample_rate, projection, windows)
+    elif engine not in {None, "landmarks"}:
+        raise SearchError(f"there is no engine {engine}: landmarks or embeddings")
     else:
         index = LandmarkIndex.load(paths.landmarks, params.index.landmark_density)
         yield LandmarkEngine(index, params.search.max_speed_change)

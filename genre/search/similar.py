@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from genre import files
 from genre.audio import chunks
 from genre.audio.process import collected_warnings
+from genre.errors import SearchError
 from genre.models.embeddings import Embedder, Vectors
 from genre.params import CommandParams
 from genre.paths import Paths
@@ -62,12 +63,13 @@ class Neighbours:
     def similar(self, *paths: Path, top: int = 10, start: float = 0.0, duration: float | None = None) -> Similar:
         """Return the `top` songs most similar to audio files (docs/search.md), leaving out these songs themselves.
 
-        The score of a song is the mean over the files. `start` and `duration` are the part of each file to use, in
-        seconds.
+        The score of a song is the mean over the files. `start` and `duration`, in s, are the part of each file to use.
 
         Raises AudioError if a file cannot be decoded; ModelError if the embedding needs a package that is not
-        installed; SearchError if the vector store does not answer.
+        installed; SearchError if the vector store does not answer, without a song, or if `top` is not from 1 to 1000.
         """
+        if not paths or not 1 <= top <= 1000:
+            raise SearchError(f"similar needs at least one song, and top from 1 to 1000: it is {top}")
         with collected_warnings() as warnings:
             vectors = [self.embed(path, start=start, duration=duration) for path in paths]
         n_neighbours = max(self.top_k, CHUNKS_PER_SONG * top)

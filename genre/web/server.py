@@ -29,7 +29,7 @@ def run(app: FastAPI, params: ServeParams, load: Callable[[str], object], *, hos
     """Serve an application until SIGTERM or SIGINT; requests in flight are completed.
 
     Port 0 is a free port; the address is logged, and `load` is called with it in a thread. Raises what `load` raises;
-    GenreError if the port is taken; SystemExit after SIGTERM and KeyboardInterrupt after SIGINT.
+    GenreError if the port is taken; SystemExit after SIGTERM, and what the handler of SIGINT raises.
     """
     server = uvicorn.Server(
         uvicorn.Config(

@@ -97,13 +97,12 @@ class Workers:
     def _work(self, work: Callable[[], Result], job: _Job) -> Result:
         """Do the work on a thread of the pool, unless it has waited for so long that it would end too late."""
         start, expected_s = time.monotonic(), self._job_s
-        left_s = job.deadline - start
         succeeded = False
         try:
-            if left_s < min(expected_s, ADMITTED_FRACTION * self._timeout_s):
+            if job.deadline - start < min(expected_s, ADMITTED_FRACTION * self._timeout_s):
                 raise _queue_full(self._backlog_s)
             job.start = start
-            with process.time_limit(left_s, job.cancelled):
+            with process.time_limit(job.deadline - start, job.cancelled):
                 result = work()
             succeeded = True
             return result

@@ -17,6 +17,7 @@ import pytest
 from milvus_lite import MilvusLite
 
 from benchmarks import evaluate_search
+from genre import Project
 from genre.audio import chunks
 from genre.errors import DatasetError, SearchError
 from stages import identify, index, pack, similar, split
@@ -74,6 +75,8 @@ def test_the_engine_embeddings_needs_windows_and_identifies_with_them(project: P
     snippet = ["dataset/tiny/jazz/3.wav", "--engine", "embeddings", "--start", "2.5"]
     with pytest.raises(SearchError, match=r"index\.windows"):
         identify.main(snippet)
+    with Project(engine="other") as other, pytest.raises(SearchError, match="no engine other"):
+        other.identify(snippet[0])
     write_params(project, index__windows=True, parallel__workers=1)
     assert index.main([]) == 0
     (answer,) = answers(identify, *snippet)
@@ -91,6 +94,9 @@ def test_similar_names_other_songs_and_a_genre(answers: Answers) -> None:
     assert len(answer["songs"]) == 3
     assert ("rock", "0") not in {(song["genre"], song["song"]) for song in answer["songs"]}
     assert answer["genre"] in {"rock", "jazz"}
+    for songs, top in (((), 10), ((answer["file"],), 0), ((answer["file"],), 10**9)):
+        with Project() as project, pytest.raises(SearchError, match=f"top from 1 to 1000: it is {top}$"):
+            project.similar(*songs, top=top)
 
 
 def test_similar_ranks_songs_by_their_mean_score_for_several_and_writes_a_playlist(
