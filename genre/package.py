@@ -18,7 +18,7 @@ from genre.errors import ModelError
 MANIFEST = "manifest.json"
 FORMAT = 1
 MAX_RATIO, MAX_BYTES = 20, 1 << 30  # the files take at most 20 times the package's size or 1 GiB, whichever is more
-MAX_MANIFEST_BYTES = 1 << 20
+MAX_TEXT_BYTES = {MANIFEST: 1 << 20, "params.yaml": 1 << 13}  # libyaml crashes at 20,000 nested lists
 
 
 def write(path: Path, contents: Mapping[str, Path | str]) -> None:
@@ -52,8 +52,9 @@ def extract(path: Path) -> tempfile.TemporaryDirectory[str]:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > max(MAX_BYTES, MAX_RATIO * path.stat().st_size):
                 raise ValueError(f"its files take more than {MAX_RATIO} times its size")
-            if archive.getinfo(MANIFEST).file_size > MAX_MANIFEST_BYTES:
-                raise ValueError(f"its {MANIFEST} is too large")
+            for name, most in MAX_TEXT_BYTES.items():
+                if archive.getinfo(name).file_size > most:
+                    raise ValueError(f"its {name} is too large")
             manifest = json.loads(archive.read(MANIFEST))
             if manifest["format"] != FORMAT:
                 raise ValueError(f"its format is {manifest['format']}, this version reads {FORMAT}")

@@ -163,8 +163,7 @@ class Project(contextlib.AbstractContextManager["Project"]):
     def _sources(self) -> dict[str, str]:
         from genre.audio import manifest
 
-        sources = manifest.sources(self.paths.chunks)
-        return {song: str(self.paths.root / source) for song, source in sources.items()}
+        return {song: str(self.paths.root / path) for song, path in manifest.sources(self.paths.chunks).items()}
 
     def _with_paths(self, songs: Any) -> list[Any]:
         return [{**song, "path": self._sources.get(f"{song['genre']}/{song['song']}")} for song in songs]
