@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from genre import terminal
 from genre.errors import GenreError, WorkerError
@@ -206,8 +206,7 @@ def _outcome(client: Any, submit: Submit, future: Any, batch: list[Any], others:
     def awaited(future: Any) -> Outcome:
         while True:
             try:
-                outcome: Outcome = future.result(CHECK_S)
-                return outcome
+                return cast(Outcome, future.result(CHECK_S))
             except TimeoutError:
                 if not client.nthreads():
                     raise WorkerError(f"the Dask cluster has lost all workers: {CONTINUES}") from None
@@ -244,7 +243,10 @@ def _call_in_folder(folder: str, function: Function, batch: list[Any]) -> Outcom
 
 
 def _start_worker(temporary_folder: str) -> None:
+    from tqdm import tqdm
+
     terminal.prepare()
+    tqdm.set_lock(threading.RLock())  # the semaphore of its own lock would be left behind
     one_thread_each()
     tempfile.tempdir = temporary_folder
     threading.Thread(target=_end_with_parent, daemon=True).start()

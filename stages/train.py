@@ -7,7 +7,6 @@ python -m stages.train merged
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -45,7 +44,6 @@ def _train(model: str, settings: params.Params, paths: Paths) -> str:
     data = arrays.read(paths.vectors, "train", networks.MODELS[model])
     n_epochs, _ = training.schedule(len(data.labels), settings.train)
     row = 1 + list(networks.MODELS).index(model)  # of the terminal; 0 has the bar of all networks
-    tqdm.set_lock(threading.RLock())  # the semaphore of its own lock would be left behind
     with (
         terminal.quiet() as stderr,
         tqdm(total=n_epochs, desc=model, unit="epoch", position=row, leave=False, file=stderr, disable=None) as bar,
