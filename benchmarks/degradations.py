@@ -45,7 +45,7 @@ class Condition:
 
     @property
     def is_crossfade(self) -> bool:
-        """Return whether two indexed songs are crossfaded."""
+        """Return whether a snippet fades from one indexed song into another."""
         return self.name == "crossfade"
 
 

@@ -68,7 +68,7 @@ def run(
 def map_threads(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, stop: threading.Event | None = None
 ) -> Iterator[Result]:
-    """Call `function` on items in threads, yield results in order, `workers` + 1 items ahead; then set `stop`."""
+    """Call `function` on items in threads, at most `workers` + 1 ahead; yield results in order, then set `stop`."""
     queue: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as executor:
         try:

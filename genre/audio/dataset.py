@@ -208,7 +208,7 @@ def find(names: Sequence[str], songs: Iterable[Song], folder: Path, source: Path
     by_name: dict[Path, Song | None] = {}
     for path, song in relative.items():
         by_name[path.with_suffix("")] = None if path.with_suffix("") in by_name else song
-    by_name |= relative
+    by_name |= relative  # an exact name comes before one without extension
     named: dict[str, Song] = {}
     for name in names:
         paths = Path(name), Path(name.replace("\\", "/"))

@@ -99,7 +99,7 @@ class Tagger:
     def _replace(self, path: Path, audio: Any, fields: Fields, *, is_tagged: bool, entry: dict[str, Any]) -> Change:
         """Replace a file by a copy with other genre fields; the journal gets an entry before it, or after an undo."""
         target = path.resolve()
-        written_ns = target.stat().st_mtime_ns
+        modified_ns = target.stat().st_mtime_ns
         old, new = (_genres(audio.tags, part) for part in (_fields(audio.tags), fields))
         change: Change = {"file": str(path), "old": old, "new": new, "reason": "dry run" if self.dry_run else None}
         if not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)):
@@ -117,7 +117,7 @@ class Tagger:
                 shutil.chown(copy, target.stat().st_uid, target.stat().st_gid)
             with copy.open("rb+") as stream:
                 os.fsync(stream.fileno())  # before the rename, in case of a power failure
-            if target.stat().st_mtime_ns != written_ns:
+            if target.stat().st_mtime_ns != modified_ns:
                 raise AudioError(f"{path}: another program is writing it: its genre is not written")
             if not is_same:
                 raise AudioError(f"{path}: its audio would change: the genre is not written")

@@ -55,8 +55,8 @@ def load(name: str | None, paths: Paths, *, cache: Cache | None = None, wait: bo
 
 def default_card(paths: Paths) -> ModelCard:
     """Return the card of the default model: the ensemble's choice, or `merged` without an ensemble."""
-    has_ensemble = ENSEMBLE in cards.available(paths)
-    return cards.read(str(cards.read(ENSEMBLE, paths).default) if has_ensemble else WITHOUT_ENSEMBLE, paths)
+    name = cards.read(ENSEMBLE, paths).default if ENSEMBLE in cards.available(paths) else WITHOUT_ENSEMBLE
+    return cards.read(str(name), paths)
 
 
 def _load(card: ModelCard, paths: Paths, cache: Cache | None) -> Graph:

@@ -29,7 +29,7 @@ class MatchedSong(TypedDict):
     offset: float  # s from the start of the song to the start of the snippet
     score: float  # 0 to 1
     genre: str
-    path: NotRequired[Annotated[str | None, Field(exclude=True)]]  # of its file; not over HTTP; None: unknown
+    path: NotRequired[Annotated[str | None, Field(exclude=True)]]  # of its file, None if unknown; not over HTTP
 
 
 class Match(TypedDict):

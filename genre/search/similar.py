@@ -36,7 +36,7 @@ class SimilarSong(TypedDict):
     song: str
     genre: str
     score: float  # cosine similarity
-    path: NotRequired[Annotated[str | None, Field(exclude=True)]]  # of its file; not over HTTP; None: unknown
+    path: NotRequired[Annotated[str | None, Field(exclude=True)]]  # of its file, None if unknown; not over HTTP
 
 
 class Similar(TypedDict):
